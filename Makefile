@@ -1,0 +1,32 @@
+# `make demo` and `make test` are where to begin; README.md explains them and the rest.
+
+PREFIX ?= /usr/local
+FAIL ?= 10%
+CARGO ?= cargo
+# What the program is built from: `install` builds it when it is missing or older than these.
+SOURCES = Cargo.toml Cargo.lock $(shell find src -name '*.rs')
+
+.PHONY: demo test lint install uninstall deps
+
+# The development profile: it builds soonest, and `make test` uses the same build.
+demo: deps
+	$(CARGO) run --locked -- demo --proxy --fail $(FAIL)
+
+test: deps
+	$(CARGO) test --locked
+
+lint: deps
+	$(CARGO) fmt --check && $(CARGO) clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked
+
+install: target/release/backstop
+	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" systemd/install
+
+uninstall:
+	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" systemd/uninstall
+
+deps:
+	@.ci/deps
+
+target/release/backstop: $(SOURCES)
+	@CARGO="$(CARGO)" .ci/build

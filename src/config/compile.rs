@@ -1,0 +1,356 @@
+//! The upstreams document: from the tree of values to what the proxy goes by.
+//!
+//! Called by `config::load`. Single values are checked where they are read; here is what concerns several at once: names that
+//! must be defined or unique, keys that exclude each other, routes that no request can tell apart.
+
+use super::decode::{Decoded, decode};
+use super::fault::quoted;
+use super::keypath::KeyPath;
+use super::patterns::UpstreamName;
+use super::plan::Routing;
+use super::report::{Document, Report};
+use super::routes::{Base, DefaultsSpec, MatchSpec, RouteSpec};
+use super::suggest;
+use super::tree::Node;
+use super::upstreams::UpstreamSpec;
+use crate::policy::router::{RouteMatch, Router};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// The document with everything filled in, for showing.
+pub(crate) struct Resolved {
+    pub(crate) upstreams: Vec<(String, UpstreamSpec)>,
+    pub(crate) routes: Vec<RouteSpec>,
+}
+
+/// The outline of the document. Its parts are read one by one, so that an error in one costs no further reading of others.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping with upstreams and routes")]
+struct Outline {
+    #[serde(rename = "defaults")]
+    _defaults: Option<IgnoredAny>,
+    #[serde(rename = "upstreams")]
+    _upstreams: Option<BTreeMap<UpstreamName, IgnoredAny>>,
+    routes: Vec<IgnoredAny>,
+}
+
+/// Where errors go, and which document they are in.
+struct Checks<'a> {
+    document: Document,
+    report: &'a mut Report,
+    /// The position of each upstream.
+    upstreams: HashMap<&'a str, usize>,
+    /// Whether an upstream that is not there has certainly not been written.
+    upstreams_known: bool,
+}
+
+/// Compiles a document. Nothing comes back when anything was reported.
+pub(crate) fn compile(
+    root: &Node,
+    document: Document,
+    report: &mut Report,
+) -> Option<(Routing, Resolved)> {
+    let before = report.count();
+    let outline = decode::<Outline>(root, document, &KeyPath::default(), report);
+    if outline.value.is_some_and(|o| o.routes.is_empty()) && outline.whole {
+        let path = KeyPath::default().key("routes");
+        report.add(document, path, "at least one route is needed");
+    }
+
+    let entries = match root.get("upstreams") {
+        Some(Node::Map(entries)) => &entries[..],
+        _ => &[],
+    };
+    let mut upstreams = Vec::with_capacity(entries.len());
+    for (name, node) in entries {
+        let path = KeyPath::default().key("upstreams").key(name);
+        let Decoded { value, whole } = decode::<UpstreamSpec>(node, document, &path, report);
+        if let Some(spec) = value {
+            if whole {
+                spec.check(document, &path, report);
+            }
+            upstreams.push((name.clone(), spec));
+        }
+    }
+    let mut checks = Checks {
+        document,
+        report,
+        upstreams: entries
+            .iter()
+            .enumerate()
+            .map(|(i, (name, _))| (&**name, i))
+            .collect(),
+        upstreams_known: matches!(
+            root.get("upstreams"),
+            None | Some(Node::Null | Node::Map(_))
+        ),
+    };
+
+    let (base, default_upstream) = checks.defaults(root);
+    let items = match root.get("routes") {
+        Some(Node::List(items)) => &items[..],
+        _ => &[],
+    };
+    let mut routes = Vec::with_capacity(items.len());
+    for (i, node) in items.iter().enumerate() {
+        let path = KeyPath::item("routes", i);
+        let Decoded { value, whole } = decode::<RouteSpec>(node, document, &path, checks.report);
+        if let Some(spec) = value {
+            checks.route(&spec, &path, whole, default_upstream);
+            let waits = spec
+                .retry
+                .as_ref()
+                .is_some_and(|retry| retry.wait.is_some());
+            let spec = spec.over(&base);
+            let wait = spec
+                .retry
+                .as_ref()
+                .and_then(|retry| retry.wait)
+                .filter(|_| waits);
+            if let Some(contradiction) = wait.and_then(|wait| wait.contradiction()) {
+                checks.add(path.key("retry").key("wait"), contradiction);
+            }
+            routes.push((i, whole, spec));
+        }
+    }
+    checks.names(&mut routes);
+
+    let Checks {
+        upstreams: index,
+        report,
+        ..
+    } = checks;
+    if report.count() > before {
+        let whole = routes.iter().filter(|(_, whole, _)| *whole);
+        let matches = whole.map(|(i, _, spec)| (*i, spec.matches(), ())).collect();
+        router(matches, document, report);
+        return None;
+    }
+    let compiled = routes
+        .iter()
+        .map(|(i, _, spec)| (*i, spec.matches(), Arc::new(spec.compile(&index))))
+        .collect();
+    let router = router(compiled, document, report)?;
+    let plans = upstreams
+        .iter()
+        .map(|(name, spec)| spec.compile(name))
+        .collect();
+    let filled = upstreams
+        .into_iter()
+        .map(|(name, spec)| (name, spec.filled()))
+        .collect();
+    Some((
+        Routing {
+            routes: router.len(),
+            router,
+            upstreams: plans,
+        },
+        Resolved {
+            upstreams: filled,
+            routes: routes.into_iter().map(|(_, _, spec)| spec).collect(),
+        },
+    ))
+}
+
+/// Builds the router, or reports which routes cannot be told apart. The number of each is its position in the file.
+fn router<T>(
+    routes: Vec<(usize, RouteMatch, T)>,
+    document: Document,
+    report: &mut Report,
+) -> Option<Router<T>> {
+    let positions: Vec<usize> = routes.iter().map(|(i, _, _)| *i).collect();
+    let at = |i: usize| positions.get(i).copied().unwrap_or(i);
+    match Router::build(routes.into_iter().map(|(_, m, route)| (m, route)).collect()) {
+        Ok(router) => Some(router),
+        Err(conflicts) => {
+            for conflict in conflicts {
+                let path = KeyPath::item("routes", at(conflict.second));
+                let problem = report.add(document, path, "matches the same requests as");
+                problem.see = Some(KeyPath::item("routes", at(conflict.first)));
+                problem.help = Some("give them different hosts, paths or methods".to_string());
+            }
+            None
+        }
+    }
+}
+
+impl Checks<'_> {
+    fn add(&mut self, path: KeyPath, message: impl Into<String>) {
+        self.report.add(self.document, path, message);
+    }
+
+    fn add_help(&mut self, path: KeyPath, message: impl Into<String>, help: impl Into<String>) {
+        self.report.add(self.document, path, message).help = Some(help.into());
+    }
+
+    /// Reads `defaults`; tells also whether they name an upstream, as far as that can be told.
+    fn defaults(&mut self, root: &Node) -> (Base, bool) {
+        let path = KeyPath::default().key("defaults");
+        let Some(node) = root.get("defaults") else {
+            return (Base::new(DefaultsSpec::default()), false);
+        };
+        let decoded = decode::<Option<DefaultsSpec>>(node, self.document, &path, self.report);
+        let spec = decoded.value.flatten().unwrap_or_default();
+        if let Some(name) = &spec.upstream {
+            self.defined(&name.0, path.key("upstream"));
+        }
+        let wait = spec.retry.as_ref().and_then(|retry| retry.wait);
+        if let Some(contradiction) = wait.and_then(|wait| wait.contradiction()) {
+            self.add(path.key("retry").key("wait"), contradiction);
+        }
+        let upstream = spec.upstream.is_some() || !decoded.whole;
+        (Base::new(spec), upstream)
+    }
+
+    /// Reports a name that no upstream has.
+    fn defined(&mut self, name: &str, path: KeyPath) {
+        /// Errors after which no more names are compared: theirs would not be shown.
+        const ENOUGH: usize = 500;
+        if self.upstreams.contains_key(name) || !self.upstreams_known {
+            return;
+        }
+        let mut names: Vec<&str> = Vec::new();
+        if self.report.count() < ENOUGH {
+            names.extend(self.upstreams.keys());
+            names.sort_by_key(|name| self.upstreams[name]);
+        }
+        let help = suggest::help(name, names.into_iter(), "defined");
+        let message = format!("no upstream is named {}", quoted(name));
+        self.report.add(self.document, path, message).help = help;
+    }
+
+    /// Reports what is wrong with a route by itself.
+    fn route(&mut self, spec: &RouteSpec, path: &KeyPath, whole: bool, default_upstream: bool) {
+        if let Some(name) = &spec.upstream {
+            self.defined(&name.0, path.key("upstream"));
+        }
+        let actions = [
+            spec.upstream.is_some(),
+            spec.respond.is_some(),
+            spec.redirect.is_some(),
+        ];
+        match actions.into_iter().filter(|given| *given).count() {
+            0 if whole && !default_upstream => self.add_help(
+                path.clone(),
+                "the route does nothing",
+                "give one of upstream, respond and redirect",
+            ),
+            0 | 1 => {}
+            _ => self.add(
+                path.clone(),
+                "only one of upstream, respond and redirect can be given",
+            ),
+        }
+        if spec.answers_itself() {
+            let request = spec
+                .headers
+                .as_ref()
+                .is_some_and(|headers| headers.request.is_some());
+            for (given, key) in [
+                (spec.strip_prefix.is_some(), "strip_prefix"),
+                (spec.set_path.is_some(), "set_path"),
+                (spec.retry.is_some(), "retry"),
+                (spec.timeouts.is_some(), "timeouts"),
+            ] {
+                if given {
+                    self.add(
+                        path.key(key),
+                        "has no effect in a route without an upstream",
+                    );
+                }
+            }
+            if request {
+                let key = path.key("headers").key("request");
+                self.add(key, "has no effect in a route without an upstream");
+            }
+        }
+        if let Some(matches) = &spec.r#match {
+            self.matches(matches, &path.key("match"), whole);
+        }
+        self.rewrite(spec, path, whole);
+        if let Some(respond) = &spec.respond {
+            let bodiless = matches!(respond.status.0, 204 | 205 | 304);
+            if bodiless && respond.body.as_ref().is_some_and(|body| !body.is_empty()) {
+                let message = format!("a {} has no body", respond.status.0);
+                self.add(path.key("respond").key("body"), message);
+            }
+        }
+    }
+
+    fn matches(&mut self, matches: &MatchSpec, path: &KeyPath, whole: bool) {
+        if matches.path.is_some() && matches.exact_path.is_some() {
+            self.add(path.clone(), "only one of path and exact_path can be given");
+        }
+        if whole && matches.methods.as_ref().is_some_and(Vec::is_empty) {
+            self.add_help(
+                path.key("methods"),
+                "no method is listed",
+                "leave methods out to match all of them",
+            );
+        }
+    }
+
+    fn rewrite(&mut self, spec: &RouteSpec, path: &KeyPath, whole: bool) {
+        if spec.strip_prefix.is_some() && spec.set_path.is_some() {
+            self.add(
+                path.clone(),
+                "only one of strip_prefix and set_path can be given",
+            );
+        }
+        let Some(prefix) = spec.strip_prefix.as_ref().filter(|_| whole) else {
+            return;
+        };
+        let of = spec.r#match.as_ref().map_or("/", MatchSpec::path);
+        let bare = prefix.0.trim_end_matches('/');
+        let rest = of.trim_end_matches('/').strip_prefix(bare);
+        if !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            self.add(
+                path.key("strip_prefix"),
+                format!(
+                    "{} is not the beginning of the route's path {}",
+                    quoted(&prefix.0),
+                    quoted(of)
+                ),
+            );
+        }
+    }
+
+    /// Names the routes that have no name, and reports names that are given twice.
+    fn names(&mut self, routes: &mut [(usize, bool, RouteSpec)]) {
+        let mut uses: HashMap<String, usize> = HashMap::new();
+        for (_, _, spec) in routes.iter() {
+            *uses
+                .entry(
+                    spec.name
+                        .as_ref()
+                        .map_or_else(|| spec.default_name(), |n| n.0.clone()),
+                )
+                .or_default() += 1;
+        }
+        let mut holders: HashMap<String, (usize, Option<RouteMatch>)> = HashMap::new();
+        for (i, whole, spec) in routes.iter_mut() {
+            let given = spec.name.is_some();
+            let name = spec.take_name(|name| uses.get(name).is_some_and(|uses| *uses > 1));
+            // The match of a route with a name of its own does not matter; that of a broken one is not known.
+            if !given && !*whole {
+                continue;
+            }
+            let own = (!given).then(|| spec.matches());
+            let Some((first, other)) = holders.get(&name) else {
+                holders.insert(name, (*i, own));
+                continue;
+            };
+            // Two routes without names that match the same are reported for that.
+            if own.is_some() && own == *other {
+                continue;
+            }
+            let path = KeyPath::item("routes", *i);
+            let path = if given { path.key("name") } else { path };
+            let message = format!("the name {} is taken by", quoted(&name));
+            let problem = self.report.add(self.document, path, message);
+            problem.see = Some(KeyPath::item("routes", *first));
+        }
+    }
+}

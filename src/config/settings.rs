@@ -1,0 +1,382 @@
+//! The static file: what only a restart changes.
+//!
+//! Read by `config::load`; `server` builds the process from [`Settings`] and asks [`Settings::changed_keys`] at a reload.
+
+use super::address::{ListenAddress, ServerAddress};
+use super::duration::{PositiveSpan, Span};
+use super::keypath::KeyPath;
+use super::number::Bounded;
+use super::patterns::FileText;
+use super::report::{Document, Report};
+use super::written::{Complaint, Written, meant, written};
+use serde::de::{Deserializer, Error, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The static part of a configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where clients connect; at least one, no address twice.
+    pub listeners: Vec<Listener>,
+    /// Worker threads, at least 1. `auto` is resolved to the number of processors here.
+    pub workers: usize,
+    /// How long running requests may take to end once the process is asked to.
+    pub drain_timeout: Duration,
+    /// How names of backends are looked up.
+    pub resolver: Resolver,
+    /// Where the access log goes.
+    pub access_log: AccessLog,
+    /// What the process's own log shows.
+    pub log_level: log::LevelFilter,
+    /// Where the process id is written, if anywhere; absolute.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// One address on which clients are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// IP address and port.
+    pub address: SocketAddr,
+    /// Whether HTTP/2 in clear text ("prior knowledge") is spoken beside HTTP/1.
+    pub http2: bool,
+}
+
+/// How names of backends are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolver {
+    /// DNS servers; empty means those of the system.
+    pub servers: Vec<SocketAddr>,
+    /// How often names are looked up again; above 0.
+    pub interval: Duration,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Standard output.
+    Stdout,
+    /// Nowhere.
+    Off,
+    /// A file; the path is absolute.
+    File(PathBuf),
+}
+
+impl Settings {
+    /// The top-level keys of the static file whose values differ in `other`, in the order of the documentation.
+    pub fn changed_keys(&self, other: &Settings) -> Vec<&'static str> {
+        [
+            ("listeners", self.listeners != other.listeners),
+            ("workers", self.workers != other.workers),
+            ("drain_timeout", self.drain_timeout != other.drain_timeout),
+            ("resolver", self.resolver != other.resolver),
+            ("access_log", self.access_log != other.access_log),
+            ("log", self.log_level != other.log_level),
+            ("pid_file", self.pid_file != other.pid_file),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}
+
+/// The static file, as written.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping with listeners")]
+pub(crate) struct SettingsSpec {
+    listeners: Vec<ListenerSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstreams_file: Option<FileText>,
+    workers: Option<Workers>,
+    drain_timeout: Option<Span>,
+    resolver: Option<ResolverSpec>,
+    access_log: Option<AccessLogSpec>,
+    log: Option<LogSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid_file: Option<FileText>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping such as { address: 127.0.0.1:8080 }"
+)]
+struct ListenerSpec {
+    address: ListenAddress,
+    http2: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping with servers and interval")]
+struct ResolverSpec {
+    servers: Option<Vec<ServerAddress>>,
+    interval: Option<PositiveSpan>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping such as { path: stdout }")]
+struct AccessLogSpec {
+    path: Option<FileText>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping such as { level: info }")]
+struct LogSpec {
+    level: Option<Level>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Level(log::LevelFilter);
+
+impl Written for Level {
+    const EXPECTED: &'static str = "error, warn, info, debug or trace";
+
+    fn parse(word: &str) -> Result<Self, Complaint> {
+        use log::LevelFilter::{Debug, Error, Info, Trace, Warn};
+        let levels = [Error, Warn, Info, Debug, Trace];
+        if let Some(level) = levels.into_iter().find(|&l| Level(l).to_string() == word) {
+            return Ok(Level(level));
+        }
+        let names: Vec<String> = levels.into_iter().map(|l| Level(l).to_string()).collect();
+        let near = super::suggest::nearest(word, names.iter().map(String::as_str));
+        Err(Complaint {
+            message: None,
+            help: near.map(meant),
+        })
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.as_str().to_lowercase())
+    }
+}
+
+written!(Level);
+
+/// `workers`.
+#[derive(Debug, Clone, Copy)]
+enum Workers {
+    Auto,
+    Number(u32),
+}
+
+const WORKERS: &str = "auto or a number from 1 to 1024";
+
+impl Serialize for Workers {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Workers::Auto => s.serialize_str("auto"),
+            Workers::Number(number) => s.serialize_u32(*number),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Workers {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_any(WorkersVisitor)
+    }
+}
+
+struct WorkersVisitor;
+
+impl Visitor<'_> for WorkersVisitor {
+    type Value = Workers;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(WORKERS)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Workers, E> {
+        let number =
+            Bounded::<1, 1024>::deserialize(serde::de::value::U64Deserializer::<E>::new(value));
+        match number {
+            Ok(number) => Ok(Workers::Number(number.0)),
+            Err(_) => Err(E::invalid_value(
+                serde::de::Unexpected::Unsigned(value),
+                &self,
+            )),
+        }
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Workers, E> {
+        match value {
+            "auto" => Ok(Workers::Auto),
+            _ => Err(E::invalid_value(serde::de::Unexpected::Str(value), &self)),
+        }
+    }
+}
+
+impl SettingsSpec {
+    /// Reports what is wrong with the file as a whole.
+    pub(crate) fn check(&self, document: Document, report: &mut Report) {
+        let listeners = KeyPath::default().key("listeners");
+        if self.listeners.is_empty() {
+            let problem = report.add(document, listeners, "at least one listener is needed");
+            problem.help = Some("such as { address: 127.0.0.1:8080 }".to_string());
+            return;
+        }
+        let mut seen = HashMap::new();
+        for (i, listener) in self.listeners.iter().enumerate() {
+            if let Some(first) = seen.insert(listener.address.0, i) {
+                let message = format!("{} is listed twice: also", listener.address);
+                let problem = report.add(document, listeners.index(i).key("address"), message);
+                problem.see = Some(listeners.index(first));
+            }
+        }
+    }
+
+    /// The settings with every default filled in. Relative paths are those of the file's directory.
+    pub(crate) fn compile(self, directory: &Path) -> Settings {
+        let resolver = self.resolver.unwrap_or_default();
+        let absolute = |file: FileText| {
+            let path = directory.join(file.0);
+            // Fails only where there is no working directory any more; then the path is the best there is.
+            std::path::absolute(&path).unwrap_or(path)
+        };
+        let level = self.log.unwrap_or_default().level;
+        Settings {
+            listeners: self
+                .listeners
+                .into_iter()
+                .map(|listener| Listener {
+                    address: listener.address.0,
+                    http2: listener.http2.unwrap_or(false),
+                })
+                .collect(),
+            workers: match self.workers {
+                Some(Workers::Number(number)) => number as usize,
+                Some(Workers::Auto) | None => {
+                    std::thread::available_parallelism().map_or(1, usize::from)
+                }
+            },
+            drain_timeout: self
+                .drain_timeout
+                .map_or(Duration::from_secs(30), |span| span.0),
+            resolver: Resolver {
+                servers: resolver
+                    .servers
+                    .into_iter()
+                    .flatten()
+                    .map(|server| server.0)
+                    .collect(),
+                interval: resolver
+                    .interval
+                    .map_or(Duration::from_secs(10), |span| span.0),
+            },
+            access_log: match self.access_log.unwrap_or_default().path {
+                None => AccessLog::Stdout,
+                Some(word) if word.0 == "stdout" => AccessLog::Stdout,
+                Some(word) if word.0 == "off" => AccessLog::Off,
+                Some(file) => AccessLog::File(absolute(file)),
+            },
+            log_level: level.map_or(log::LevelFilter::Info, |level| level.0),
+            pid_file: self.pid_file.map(absolute),
+        }
+    }
+
+    /// How the settings are written with every key.
+    pub(crate) fn of(settings: &Settings) -> SettingsSpec {
+        let file = |path: &Path| FileText(path.to_string_lossy().into_owned());
+        let listener = |listener: &Listener| ListenerSpec {
+            address: ListenAddress(listener.address),
+            http2: Some(listener.http2),
+        };
+        SettingsSpec {
+            listeners: settings.listeners.iter().map(listener).collect(),
+            upstreams_file: None,
+            workers: Some(Workers::Number(
+                u32::try_from(settings.workers).unwrap_or(u32::MAX),
+            )),
+            drain_timeout: Some(Span(settings.drain_timeout)),
+            resolver: Some(ResolverSpec {
+                servers: Some(
+                    settings
+                        .resolver
+                        .servers
+                        .iter()
+                        .copied()
+                        .map(ServerAddress)
+                        .collect(),
+                ),
+                interval: Some(PositiveSpan(settings.resolver.interval)),
+            }),
+            access_log: Some(AccessLogSpec {
+                path: Some(match &settings.access_log {
+                    AccessLog::Stdout => FileText("stdout".to_string()),
+                    AccessLog::Off => FileText("off".to_string()),
+                    AccessLog::File(path) => file(path),
+                }),
+            }),
+            log: Some(LogSpec {
+                level: Some(Level(settings.log_level)),
+            }),
+            pid_file: settings.pid_file.as_deref().map(file),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        let spec: SettingsSpec = serde_yaml::from_str(text).unwrap();
+        spec.compile(Path::new("/etc/backstop/conf"))
+    }
+
+    const SMALLEST: &str = "listeners: [{ address: 127.0.0.1:8080 }]\n";
+
+    #[test]
+    fn defaults() {
+        let smallest = settings(SMALLEST);
+        assert_eq!(
+            smallest,
+            Settings {
+                listeners: vec![Listener {
+                    address: "127.0.0.1:8080".parse().unwrap(),
+                    http2: false
+                }],
+                workers: std::thread::available_parallelism().unwrap().get(),
+                drain_timeout: Duration::from_secs(30),
+                resolver: Resolver {
+                    servers: Vec::new(),
+                    interval: Duration::from_secs(10)
+                },
+                access_log: AccessLog::Stdout,
+                log_level: log::LevelFilter::Info,
+                pid_file: None,
+            }
+        );
+    }
+
+    #[test]
+    fn changed_keys_are_named() {
+        let old = settings(SMALLEST);
+        assert!(old.changed_keys(&settings(SMALLEST)).is_empty());
+        let new = settings(
+            "listeners: [{ address: 127.0.0.1:8080, http2: true }]\nworkers: 1000\ndrain_timeout: 1s\n\
+             resolver: { servers: [10.0.0.2:53] }\naccess_log: { path: access.log }\nlog: { level: debug }\npid_file: b.pid\n",
+        );
+        assert_eq!(
+            old.changed_keys(&new),
+            [
+                "listeners",
+                "workers",
+                "drain_timeout",
+                "resolver",
+                "access_log",
+                "log",
+                "pid_file"
+            ]
+        );
+        assert_eq!(
+            new.access_log,
+            AccessLog::File("/etc/backstop/conf/access.log".into())
+        );
+        assert_eq!(new.pid_file, Some("/etc/backstop/conf/b.pid".into()));
+    }
+}

@@ -1,0 +1,55 @@
+//! Backstop: a reverse proxy that makes an unreliable upstream look reliable.
+//!
+//! # The map
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | [`config`] | what the operator wrote: two YAML files, read, checked, compiled. serde, no Pingora |
+//! | [`policy`] | decisions, pure: which route, which backend, try again or not. No sockets, no clock, no dice |
+//! | [`proxy`] | the mechanism of one request: Pingora's phases in order, each asks a policy and obeys |
+//! | [`upstream`] | running pools: backends, what is known of them, what outlives a reload |
+//! | [`server`] | the mechanism of the process: listeners, workers, signals, reload, drain, systemd |
+//! | [`observe`] | the access log |
+//! | [`demo`] | the built-in flaky backends of `backstop demo` |
+//!
+//! Dependencies point one way: `policy` knows none of the others; `config` compiles into it; `proxy` asks it; `server` and
+//! `main` wire.
+//!
+//! # A request's walk
+//!
+//! A worker ([`server::worker`]) accepts a connection and serves it ([`server::connection`]). Each request takes the
+//! snapshot in force, once ([`proxy::snapshot`]), and keeps it to its end. Then, in [`proxy`]:
+//!
+//! 1. `request_filter`: [`policy::target`] normalises host and path, [`policy::router`] finds the route. Fixed answers and
+//!    redirects end here.
+//! 2. `proxy_upstream_filter`: a body that may have to be sent again is read ahead; the client's session is wrapped, so that
+//!    deadlines reach into Pingora's waiting.
+//! 3. `upstream_peer`, once for each try: the wait that [`policy::retry`] asked for, which ends when the client leaves; then
+//!    [`policy::balancer`] picks a backend.
+//! 4. `upstream_request_filter`: the path is rewritten, [`policy::headers`] are applied.
+//! 5. A failure arrives in `fail_to_connect`, `upstream_response_filter` (a listed status) or `error_while_proxy`. All fill
+//!    in one `Attempt` and obey [`policy::retry::decide`]: back to 3, or let it stand.
+//! 6. `response_filter`: the route's edits. `fail_to_proxy`: the answer when no backend's could be had.
+//! 7. `logging`: one line in the access log ([`observe::access_log`]).
+//!
+//! # A reload's walk
+//!
+//! SIGHUP → [`server`] (control thread) → [`config::load`], the same that `-t` and the start use → all errors, or: static
+//! keys that differ are named ("needs a restart") → [`server::reload::build`] makes a new snapshot, taking over the unchanged
+//! backends with their counters → one swap. Requests under way finish under the old one; it is freed when the last ends.
+//!
+//! # The lexicon
+//!
+//! *downstream* the client's side · *upstream* a named group of backends · *backend* one address in it · *route* match →
+//! action · *try* one attempt, the first included; *retry* a further one · *drain* finish, then close · *spec* as written;
+//! *plan* as compiled; *snapshot* as running · *reload* HUP, same process · *phase* a callback of Pingora's `ProxyHttp`.
+
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod observe;
+pub mod policy;
+pub mod proxy;
+pub mod server;
+pub mod upstream;

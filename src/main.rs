@@ -1,0 +1,106 @@
+//! The command: reads the command line, calls one function, prints, exits. Nothing else prints or exits.
+
+use backstop::cli::{Cli, Command, SignalName};
+use backstop::config::{self, Loaded};
+use backstop::demo::{self, Demo};
+use backstop::server::{self, pid_file, reload};
+use clap::Parser;
+use rustix::process::Signal;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let file = cli.config_file();
+    match act(&cli, &file) {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(cli: &Cli, file: &Path) -> Result<ExitCode, String> {
+    if cli.version || cli.build {
+        print_version(cli.build);
+    } else if cli.test || cli.print {
+        let loaded = config::load(file).map_err(|e| e.to_string())?;
+        if cli.print {
+            print!("{}", config::print(&loaded));
+        } else if !cli.quiet {
+            eprintln!("{}", verdict(&loaded));
+        }
+    } else if let Some(signal) = cli.signal {
+        send(signal, file)?;
+    } else if let Some(Command::Demo(options)) = &cli.command {
+        let demo = Demo {
+            backends: options.backends,
+            port: options.port,
+            fail: options.fail,
+            slow: Duration::from_millis(options.slow),
+        };
+        let code = demo::run(demo, options.proxy.then_some(file))
+            .map_err(|e| format!("backstop: demo: {e}"))?;
+        return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+    } else {
+        server::run(file).map_err(|e| format!("backstop: {e}"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verdict(loaded: &Loaded) -> String {
+    let files: Vec<_> = loaded
+        .files
+        .iter()
+        .map(|f| f.display().to_string())
+        .collect();
+    format!(
+        "backstop: configuration {} is ok ({})",
+        files.join(" and "),
+        reload::summary(&loaded.routing)
+    )
+}
+
+fn send(signal: SignalName, file: &Path) -> Result<(), String> {
+    let signal = match signal {
+        SignalName::Reload => Signal::HUP,
+        SignalName::Reopen => Signal::USR1,
+        SignalName::Quit => Signal::QUIT,
+        SignalName::Stop => Signal::INT,
+    };
+    // A broken file still tells where the pid file is, or else the usual places do: `quit` must work then, too.
+    let loaded = config::load(file);
+    if signal == Signal::HUP
+        && let Err(errors) = &loaded
+    {
+        return Err(format!(
+            "{errors}\nbackstop: not reloaded, the configuration in force stays"
+        ));
+    }
+    let configured = loaded.ok().and_then(|loaded| loaded.settings.pid_file);
+    pid_file::send(signal, configured.as_deref(), file)
+        .map(|_| ())
+        .map_err(|e| format!("backstop: {e}"))
+}
+
+fn print_version(build: bool) {
+    println!("backstop {}", env!("CARGO_PKG_VERSION"));
+    if build {
+        let profile = if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        };
+        println!(
+            "built for {} {}, {profile} profile",
+            std::env::consts::OS,
+            std::env::consts::ARCH
+        );
+        println!("on Pingora 0.9.1 with rustls");
+    }
+}

@@ -1,0 +1,287 @@
+//! The access log: one JSON object per request and line, written by a thread of its own.
+//!
+//! A request only formats its line and puts it into a bounded queue; it never waits for a disk. When the queue is full the
+//! line is dropped and counted. Decides nothing.
+
+use crate::config;
+use log::{error, warn};
+use serde::Serialize;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Lines that may wait to be written.
+const QUEUE: usize = 65_536;
+/// How long the writer lets lines gather: while it sleeps, a request that logs wakes nobody.
+const GATHER: Duration = Duration::from_millis(10);
+/// How long the control thread waits for the log before it goes on without.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// One request. Field names are the log's; times are in milliseconds.
+#[derive(Debug, Serialize)]
+pub struct Line<'a> {
+    /// When the request began, RFC 3339 with milliseconds, UTC.
+    pub time: String,
+    /// The address at the other end of the connection.
+    pub client: Option<String>,
+    /// As sent upstream in `X-Request-ID`.
+    pub request_id: &'a str,
+    /// The request's method.
+    pub method: &'a str,
+    /// The host it asked for, as written.
+    pub host: &'a str,
+    /// Path and query, as written.
+    pub path: &'a str,
+    /// `HTTP/1.1` and the like.
+    pub protocol: &'static str,
+    /// The route's name; null when none matched.
+    pub route: Option<&'a str>,
+    /// The upstream's name, where one was involved.
+    pub upstream: Option<&'a str>,
+    /// The last backend tried.
+    pub backend: Option<&'a str>,
+    /// Every try in order.
+    pub tries: Vec<TryLine<'a>>,
+    /// Why there was no further try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<&'static str>,
+    /// What the client got; 499 when it left before.
+    pub status: u16,
+    /// Body bytes sent to the client.
+    pub bytes: usize,
+    /// From the request head to the end.
+    pub duration_ms: f64,
+}
+
+/// One try in a [`Line`].
+#[derive(Debug, Serialize)]
+pub struct TryLine<'a> {
+    /// Where it went.
+    pub backend: &'a str,
+    /// `ok`, `status 500`, `connect_failure`, `reset`, `timeout`, `client_left`.
+    pub outcome: &'a str,
+    /// How long it took, without the wait before it.
+    pub ms: f64,
+    /// The wait before it.
+    pub waited_ms: f64,
+}
+
+/// A duration as the log writes it: milliseconds, to the microsecond.
+pub fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+enum Message {
+    Line(Vec<u8>),
+    Reopen,
+    Finish,
+}
+
+/// Where requests put their lines; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    queue: Option<SyncSender<Message>>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The writing end.
+#[derive(Debug)]
+pub struct Writer {
+    log: AccessLog,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Opens the log and starts its thread.
+    ///
+    /// # Errors
+    /// When the file cannot be opened for appending.
+    pub fn start(settings: &config::AccessLog) -> io::Result<Self> {
+        let dropped = Arc::new(AtomicU64::new(0));
+        let target = match settings {
+            config::AccessLog::Off => {
+                let log = AccessLog {
+                    queue: None,
+                    dropped,
+                };
+                return Ok(Writer { log, thread: None });
+            }
+            config::AccessLog::Stdout => Target::Stdout(io::stdout()),
+            config::AccessLog::File(path) => Target::File(path.clone(), open(path)?),
+        };
+        let (queue, lines) = sync_channel(QUEUE);
+        let counter = dropped.clone();
+        let thread = std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write_lines(target, &lines, &counter))?;
+        let log = AccessLog {
+            queue: Some(queue),
+            dropped,
+        };
+        Ok(Writer {
+            log,
+            thread: Some(thread),
+        })
+    }
+
+    /// A handle for requests.
+    pub fn log(&self) -> AccessLog {
+        self.log.clone()
+    }
+
+    /// Opens the file anew, after it was moved away.
+    pub fn reopen(&self) {
+        self.tell(Message::Reopen);
+    }
+
+    /// Writes what is queued and ends the thread; gives up on a reader that takes nothing.
+    pub fn finish(self) {
+        self.tell(Message::Finish);
+        if let Some(thread) = self.thread {
+            let deadline = Instant::now() + PATIENCE;
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+
+    /// Queues a message of the control thread, which may wait a little, but not for ever: whoever reads stdout may have
+    /// stopped reading.
+    fn tell(&self, message: Message) {
+        let Some(queue) = &self.log.queue else { return };
+        let deadline = Instant::now() + PATIENCE;
+        let mut message = message;
+        while let Err(TrySendError::Full(back)) = queue.try_send(message) {
+            if Instant::now() > deadline {
+                return error!("the access log takes nothing");
+            }
+            message = back;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl AccessLog {
+    /// Whether lines are wanted at all.
+    pub fn enabled(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Queues a line; never waits.
+    pub fn write(&self, line: &Line<'_>) {
+        let Some(queue) = &self.queue else { return };
+        let mut text = Vec::with_capacity(512);
+        if serde_json::to_writer(&mut text, line).is_err() {
+            return;
+        }
+        text.push(b'\n');
+        if queue.try_send(Message::Line(text)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+enum Target {
+    Stdout(io::Stdout),
+    File(PathBuf, File),
+}
+
+impl Target {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Target::Stdout(out) => {
+                out.write_all(bytes)?;
+                out.flush()
+            }
+            Target::File(_, file) => file.write_all(bytes),
+        }
+    }
+
+    fn reopen(&mut self) {
+        if let Target::File(path, file) = self {
+            match open(path) {
+                Ok(new) => *file = new,
+                Err(e) => error!(
+                    "the access log {} cannot be reopened, the old file is kept: {e}",
+                    path.display()
+                ),
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn write_lines(target: Target, lines: &Receiver<Message>, dropped: &AtomicU64) {
+    let mut out = Output {
+        target,
+        batch: Vec::new(),
+        failing: false,
+    };
+    let mut told = 0;
+    while let Ok(first) = lines.recv() {
+        let mut next = Some(first);
+        loop {
+            match next.take() {
+                Some(Message::Line(line)) => out.add(&line),
+                Some(Message::Reopen) => {
+                    out.flush();
+                    out.target.reopen();
+                }
+                Some(Message::Finish) => return out.flush(),
+                None => {}
+            }
+            match lines.try_recv() {
+                Ok(message) => next = Some(message),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return out.flush(),
+            }
+        }
+        out.flush();
+        let lost = dropped.load(Ordering::Relaxed);
+        if lost > told {
+            warn!(
+                "{} access log lines were dropped because the log is too slow",
+                lost - told
+            );
+            told = lost;
+        }
+        std::thread::sleep(GATHER);
+    }
+    out.flush();
+}
+
+struct Output {
+    target: Target,
+    batch: Vec<u8>,
+    failing: bool,
+}
+
+impl Output {
+    fn add(&mut self, line: &[u8]) {
+        self.batch.extend_from_slice(line);
+        if self.batch.len() > 128 * 1024 {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let result = self.target.write_all(&self.batch);
+        self.batch.clear();
+        match result {
+            Ok(()) => self.failing = false,
+            Err(e) if !self.failing => {
+                self.failing = true;
+                error!("the access log cannot be written, lines are lost until it can: {e}");
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What is told about requests to those who were not there.
+
+pub mod access_log;

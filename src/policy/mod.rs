@@ -1,0 +1,15 @@
+//! Decisions, and nothing else: given the facts, what is to be done, and why.
+//!
+//! The rule of this directory: `std` and `http` only. No sockets, no runtime, no parsing of files, no clock and no dice:
+//! time and chance are arguments, so that every decision is a table in a test. `config` compiles into these types and
+//! `proxy` asks them. A test (`tests/e2e/architecture.rs`) holds the rule.
+
+pub mod balancer;
+mod cycle;
+pub mod headers;
+pub mod retry;
+pub mod route;
+pub mod router;
+pub mod target;
+pub mod template;
+pub mod timeouts;

@@ -1,0 +1,172 @@
+//! What one request carries through the phases: the snapshot it was born under, its tries, its deadlines.
+//!
+//! Filled in by the callbacks in `proxy`, read by the access log. Decides nothing.
+
+use super::downstream::Watch;
+use super::snapshot::Snapshot;
+use crate::policy::balancer::Tried;
+use crate::policy::retry::{Failure, Reason, Verdict};
+use crate::policy::route::{Action, Proxy, Route};
+use crate::policy::timeouts::Limit;
+use crate::server::connection::Connection;
+use crate::upstream::{Active, Backend, Upstream};
+use http::StatusCode;
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The state of one request.
+pub struct Ctx {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) watch: Arc<Watch>,
+    /// The connection the request came on, once its first callback ran.
+    pub(super) connection: Option<Arc<Connection>>,
+    pub(super) client: Option<IpAddr>,
+    pub(super) request_id: String,
+    pub(super) route: Option<Arc<Route>>,
+    /// Whether the request carries `Idempotency-Key`.
+    pub(super) idempotency_key: bool,
+    /// This request's turn at its upstream, once it has one.
+    pub(super) turn: Option<u64>,
+    /// How often each backend was tried and failed.
+    pub(super) tried: Tried,
+    /// The tries that ended.
+    pub(super) tries: Vec<Try>,
+    /// The one under way.
+    pub(super) current: Option<Current>,
+    /// The pause before the next one.
+    pub(super) wait: Duration,
+    /// The verdict on a response that counts as a failure, until Pingora's loop asks for it.
+    pub(super) verdict: Option<Verdict>,
+    /// The limit the armed deadline stands for.
+    pub(super) limit: Limit,
+    /// Whether all of the request body is held for replay.
+    pub(super) body_held: bool,
+    /// Whether the body's beginning was read ahead and can be sent only once.
+    pub(super) body_partly_taken: bool,
+    /// Whether the head of the request went to a backend, in this or an earlier try.
+    pub(super) sent: bool,
+    /// Whether the request asks for an upgrade: no deadlines of ours, no retry after the switch.
+    pub(super) tunnel: bool,
+    /// Whether the last byte of the response was handed on.
+    pub(super) response_whole: bool,
+    pub(super) client_left: bool,
+    /// Whether an answer of ours was written whole, so that the connection can serve on.
+    pub(super) keep_connection: bool,
+    /// Why there was no further try; the log's `retry`.
+    pub(super) reason: Option<Reason>,
+    /// How the request ended, when no upstream's answer went through.
+    pub(super) end: Option<End>,
+}
+
+/// A try under way.
+pub(super) struct Current {
+    /// The backend's position in its upstream.
+    pub(super) index: usize,
+    pub(super) active: Active,
+    pub(super) started: Instant,
+    pub(super) waited: Duration,
+    /// A response head came.
+    pub(super) answered: Option<StatusCode>,
+}
+
+/// A try that ended.
+#[derive(Debug)]
+pub struct Try {
+    /// Where it went.
+    pub backend: Arc<Backend>,
+    /// What came of it, in the log's words.
+    pub outcome: Cow<'static, str>,
+    /// How long it took, the wait before it not included.
+    pub took: Duration,
+    /// The wait before it.
+    pub waited: Duration,
+}
+
+/// A request's end that is not an upstream's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    /// What the client gets.
+    pub(super) status: StatusCode,
+    /// The `error` of `Proxy-Status` (RFC 9209 §2.3).
+    pub(super) proxy_error: &'static str,
+}
+
+impl Ctx {
+    pub(super) fn new(snapshot: Arc<Snapshot>, watch: Watch) -> Self {
+        Ctx {
+            snapshot,
+            watch: Arc::new(watch),
+            connection: None,
+            client: None,
+            request_id: String::new(),
+            route: None,
+            idempotency_key: false,
+            turn: None,
+            tried: Tried::default(),
+            tries: Vec::new(),
+            current: None,
+            wait: Duration::ZERO,
+            verdict: None,
+            limit: Limit::Total,
+            body_held: false,
+            body_partly_taken: false,
+            sent: false,
+            tunnel: false,
+            response_whole: false,
+            client_left: false,
+            keep_connection: false,
+            reason: None,
+            end: None,
+        }
+    }
+
+    /// The route's rules for handing the request on, when that is what it does.
+    pub(super) fn proxy(&self) -> Option<&Proxy> {
+        match &self.route.as_deref()?.action {
+            Action::Proxy(proxy) => Some(proxy),
+            _ => None,
+        }
+    }
+
+    /// The upstream of that route.
+    pub(super) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        self.snapshot.upstreams.get(self.proxy()?.upstream)
+    }
+
+    /// Tries so far, the one under way included.
+    pub(super) fn tries_made(&self) -> u32 {
+        let ended = u32::try_from(self.tries.len()).unwrap_or(u32::MAX);
+        ended.saturating_add(u32::from(self.current.is_some()))
+    }
+
+    /// Ends the try under way, which is to be followed by another, on another backend if there is one.
+    pub(super) fn end_try_before_retry(&mut self, failure: Failure, wait: Duration) {
+        if let Some(current) = &self.current {
+            self.tried.add(current.index);
+        }
+        self.wait = wait;
+        self.end_try(outcome(failure));
+    }
+
+    /// Ends the try under way.
+    pub(super) fn end_try(&mut self, outcome: impl Into<Cow<'static, str>>) {
+        if let Some(current) = self.current.take() {
+            self.tries.push(Try {
+                backend: current.active.backend().clone(),
+                outcome: outcome.into(),
+                took: current.started.elapsed(),
+                waited: current.waited,
+            });
+        }
+    }
+}
+
+/// The log's word for a failed try.
+pub(super) fn outcome(failure: Failure) -> Cow<'static, str> {
+    match failure {
+        Failure::Status(status) => format!("status {}", status.as_u16()).into(),
+        other => other.word().into(),
+    }
+}

@@ -1,0 +1,383 @@
+//! The client's session while upstreams are tried: it keeps deadlines, replays large bodies, and gives itself back.
+//!
+//! Pingora's retry loop polls the client's session all the while it waits for a backend. Wrapping that session is how this
+//! crate reaches into the wait through public interfaces: a deadline that passes surfaces as an error of the session, and a
+//! body larger than Pingora's own 64 KiB replay buffer is handed out again from ours. `proxy` wraps once the route is known
+//! and unwraps before the request ends. Decides nothing: the deadlines come from `policy::timeouts`.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::Stream;
+use http::{HeaderMap, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
+use pingora::protocols::http::custom::CustomMessageWrite;
+use pingora::protocols::http::custom::server::Session as CustomSession;
+use pingora::protocols::http::{HttpTask, ServerSession};
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::time::Sleep;
+
+/// The error of a wait that reached its deadline.
+pub(super) const DEADLINE: ErrorType = ErrorType::Custom("deadline");
+
+/// What a request and its wrapped session share.
+pub(super) struct Watch {
+    /// When the request began.
+    pub(super) started: Instant,
+    /// Nanoseconds after `started`; `u64::MAX` for none.
+    deadline: AtomicU64,
+    /// Set when the process drains: responses then close their connection.
+    draining: Arc<AtomicBool>,
+    /// Where the wrapper leaves the session when it is dropped.
+    returned: Mutex<Option<Box<ServerSession>>>,
+}
+
+impl Watch {
+    pub(super) fn new(draining: Arc<AtomicBool>) -> Self {
+        Watch {
+            started: Instant::now(),
+            deadline: AtomicU64::new(u64::MAX),
+            draining,
+            returned: Mutex::new(None),
+        }
+    }
+
+    /// How long the request has lasted.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Whether the process drains.
+    pub(super) fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Arms the deadline, counted from the request's start, or with `None` disarms it.
+    pub(super) fn arm(&self, deadline: Option<Duration>) {
+        let nanos = deadline.map_or(u64::MAX, |d| {
+            u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+        });
+        self.deadline.store(nanos, Ordering::Relaxed);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.deadline.load(Ordering::Relaxed) {
+            u64::MAX => None,
+            nanos => Some(self.started + Duration::from_nanos(nanos)),
+        }
+    }
+}
+
+/// A request body read ahead, to be sent as often as needed.
+#[derive(Debug, Clone)]
+pub(super) enum Held {
+    /// All of it.
+    Whole(Bytes),
+    /// Its beginning; the rest is still with the client, so it can be sent only once.
+    Beginning(Bytes),
+}
+
+/// Puts the wrapper around the client's session.
+pub(super) fn wrap(session: &mut Session, watch: &Arc<Watch>, held: Option<Held>) {
+    let wrapper = Box::new(ServerSession::Custom(Box::new(())));
+    let inner = std::mem::replace(&mut session.downstream_session, wrapper);
+    *session.downstream_session = ServerSession::Custom(Box::new(Downstream {
+        inner: Some(inner),
+        watch: watch.clone(),
+        held,
+        timer: None,
+    }));
+}
+
+/// Takes the wrapper off again, if it is on.
+pub(super) fn unwrap(session: &mut Session, watch: &Watch) {
+    if session.downstream_session.is_custom() {
+        // Dropping the wrapper leaves the session in `returned`.
+        *session.downstream_session = ServerSession::Custom(Box::new(()));
+        let returned = watch
+            .returned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(inner) = returned {
+            session.downstream_session = inner;
+        }
+    }
+}
+
+struct Downstream {
+    /// There until dropped.
+    inner: Option<Box<ServerSession>>,
+    watch: Arc<Watch>,
+    held: Option<Held>,
+    /// Kept between polls, so that a body of many pieces arms one timer, not one for each.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Downstream {
+    fn inner(&self) -> &ServerSession {
+        match &self.inner {
+            Some(inner) => inner,
+            None => unreachable!("the session is given back only in drop"),
+        }
+    }
+
+    fn inner_mut(&mut self) -> &mut ServerSession {
+        match &mut self.inner {
+            Some(inner) => inner,
+            None => unreachable!("the session is given back only in drop"),
+        }
+    }
+
+    /// Called before the head of a response is written: whether the connection can serve on.
+    fn settle_connection(&mut self, head: &ResponseHeader) {
+        // HTTP/1.0 knows no chunks, so a body of unknown length ends with the connection.
+        let ends_with_connection = self.req_header().version <= Version::HTTP_10
+            && !head.headers.contains_key(header::CONTENT_LENGTH);
+        if self.watch.draining() || ends_with_connection {
+            self.inner_mut().set_keepalive(None);
+        }
+    }
+}
+
+impl Drop for Downstream {
+    fn drop(&mut self) {
+        let mut returned = self
+            .watch
+            .returned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *returned = self.inner.take();
+    }
+}
+
+/// Ends when the deadline passes, however often it is moved meanwhile; never without one.
+async fn deadline_passed(watch: &Watch, timer: &mut Option<Pin<Box<Sleep>>>) {
+    loop {
+        let Some(deadline) = watch.deadline() else {
+            return std::future::pending().await;
+        };
+        let deadline = tokio::time::Instant::from_std(deadline);
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        // A deadline that moved later needs no new timer before the old one rings.
+        if timer.is_elapsed() || timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().await;
+        if watch.deadline().is_some_and(|d| d <= Instant::now()) {
+            return;
+        }
+    }
+}
+
+#[async_trait]
+impl CustomSession for Downstream {
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        if let Some(Held::Beginning(bytes)) = &mut self.held
+            && !bytes.is_empty()
+        {
+            return Ok(Some(std::mem::take(bytes)));
+        }
+        let Some(inner) = &mut self.inner else {
+            unreachable!("the session is given back only in drop")
+        };
+        tokio::select! {
+            biased;
+            read = inner.read_body_or_idle(no_body_expected) => read,
+            () = deadline_passed(&self.watch, &mut self.timer) => Error::e_explain(DEADLINE, "waiting for a backend"),
+        }
+    }
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        self.inner_mut().read_request_body().await
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        self.inner_mut().drain_request_body().await
+    }
+
+    fn enable_retry_buffering(&mut self) {
+        if self.held.is_none() {
+            self.inner_mut().enable_retry_buffering();
+        }
+    }
+
+    fn retry_buffer_truncated(&self) -> bool {
+        match &self.held {
+            Some(Held::Whole(_)) => false,
+            Some(Held::Beginning(_)) => true,
+            None => self.inner().retry_buffer_truncated(),
+        }
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        match &self.held {
+            Some(Held::Whole(bytes)) => Some(bytes.clone()),
+            Some(Held::Beginning(_)) => None,
+            None => self.inner().get_retry_buffer(),
+        }
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        match &self.held {
+            Some(Held::Whole(_)) => true,
+            Some(Held::Beginning(bytes)) if !bytes.is_empty() => false,
+            _ => self.inner_mut().is_body_done(),
+        }
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        match &self.held {
+            Some(Held::Whole(bytes)) => bytes.is_empty(),
+            Some(Held::Beginning(_)) => false,
+            None => self.inner_mut().is_body_empty(),
+        }
+    }
+
+    async fn write_response_header(&mut self, resp: Box<ResponseHeader>, _end: bool) -> Result<()> {
+        self.settle_connection(&resp);
+        self.inner_mut().write_response_header(resp).await
+    }
+
+    async fn write_response_header_ref(&mut self, resp: &ResponseHeader, _end: bool) -> Result<()> {
+        self.settle_connection(resp);
+        self.inner_mut().write_response_header_ref(resp).await
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.inner_mut().write_response_body(data, end).await
+    }
+
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.inner_mut().write_response_trailers(trailers).await
+    }
+
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        for task in &tasks {
+            if let HttpTask::Header(head, _) = task {
+                self.settle_connection(head);
+            }
+        }
+        self.inner_mut().response_duplex_vec(tasks).await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.inner_mut().finish_body().await
+    }
+
+    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
+        self.inner_mut().shutdown().await;
+    }
+
+    fn req_header(&self) -> &RequestHeader {
+        self.inner().req_header()
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        self.inner_mut().req_header_mut()
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_read_timeout(timeout);
+    }
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.inner().get_read_timeout()
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_write_timeout(timeout);
+    }
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.inner().get_write_timeout()
+    }
+
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_total_drain_timeout(timeout);
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.inner().get_total_drain_timeout()
+    }
+
+    fn request_summary(&self) -> String {
+        self.inner().request_summary()
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.inner().response_written()
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.inner().body_bytes_sent()
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.inner().body_bytes_read()
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        self.inner().digest()
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        self.inner_mut().digest_mut()
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.inner().client_addr()
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.inner().server_addr()
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        self.inner().to_h1_raw()
+    }
+
+    fn is_upgrade_req(&self) -> bool {
+        self.inner().is_upgrade_req()
+    }
+
+    fn was_upgraded(&self) -> bool {
+        self.inner().was_upgraded()
+    }
+
+    // HTTP has no custom messages; Pingora asks for these of every wrapped session.
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(
+        &mut self,
+    ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        None
+    }
+
+    fn restore_custom_message_reader(
+        &mut self,
+        _reader: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(
+        &mut self,
+        _writer: Box<dyn CustomMessageWrite>,
+    ) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! What a request says of itself: host, target, id, client. Read once by the first callback, used by all later ones.
+
+use crate::policy::balancer::{Balance, HashOn};
+use crate::policy::template::Vars;
+use http::header;
+use pingora::http::RequestHeader;
+use pingora_proxy::Session;
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+/// The header an operator follows a request by.
+pub(super) const REQUEST_ID: &str = "x-request-id";
+
+/// The host the client asked for, as written: the target's authority where it has one (RFC 9112 §3.2.2), else `Host`.
+pub(super) fn authority(request: &RequestHeader) -> &str {
+    match request.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => request
+            .headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default(),
+    }
+}
+
+/// Path and query, as written.
+pub(super) fn target(request: &RequestHeader) -> &str {
+    request
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str())
+}
+
+/// The client's id of the request if it is fit for a log, else a new one.
+pub(super) fn request_id(request: &RequestHeader) -> String {
+    request
+        .headers
+        .get(REQUEST_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| is_plain(id))
+        .map_or_else(|| format!("{:032x}", fastrand::u128(..)), str::to_owned)
+}
+
+fn is_plain(id: &str) -> bool {
+    (1..=128).contains(&id.len())
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.:+/=".contains(&b))
+}
+
+/// The address at the other end of the connection.
+pub(super) fn client(session: &Session) -> Option<IpAddr> {
+    let address = session.downstream_session.client_addr()?.as_inet()?.ip();
+    Some(address.to_canonical())
+}
+
+/// The values that header edits and redirects can name.
+pub(super) struct Values {
+    client_ip: String,
+    host: String,
+    uri: String,
+    method: String,
+}
+
+impl Values {
+    pub(super) fn of(request: &RequestHeader, client: Option<IpAddr>) -> Self {
+        Values {
+            client_ip: client.map(|ip| ip.to_string()).unwrap_or_default(),
+            host: authority(request).to_owned(),
+            uri: target(request).to_owned(),
+            method: request.method.to_string(),
+        }
+    }
+
+    pub(super) fn vars<'a>(&'a self, request_id: &'a str) -> Vars<'a> {
+        Vars {
+            client_ip: &self.client_ip,
+            host: &self.host,
+            request_id,
+            uri: &self.uri,
+            method: &self.method,
+            scheme: "http",
+        }
+    }
+}
+
+/// What a hashing upstream hashes; `None` when this one does not, or the request lacks it.
+pub(super) fn hash_key<'a>(
+    balance: &Balance,
+    request: &'a RequestHeader,
+    client: Option<IpAddr>,
+) -> Option<Cow<'a, [u8]>> {
+    let Balance::Hash(on) = balance else {
+        return None;
+    };
+    match on {
+        HashOn::ClientIp => client.map(|ip| Cow::Owned(ip.to_string().into_bytes())),
+        HashOn::Uri => Some(Cow::Borrowed(target(request).as_bytes())),
+        HashOn::Header(name) => request
+            .headers
+            .get(name)
+            .map(|v| Cow::Borrowed(v.as_bytes())),
+        HashOn::Cookie(name) => cookie(request, name).map(Cow::Borrowed),
+    }
+}
+
+/// The value of the first cookie of that name (RFC 6265 §5.4: `a=1; b=2`).
+fn cookie<'a>(request: &'a RequestHeader, name: &str) -> Option<&'a [u8]> {
+    request
+        .headers
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b';'))
+        .filter_map(|pair| {
+            let equals = pair.iter().position(|b| *b == b'=')?;
+            Some((pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii()))
+        })
+        .find(|(key, _)| *key == name.as_bytes())
+        .map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&'static str, &str)]) -> RequestHeader {
+        let mut request = RequestHeader::build("GET", b"/a?b=c", None).unwrap();
+        for (name, value) in headers {
+            request.append_header(*name, *value).unwrap();
+        }
+        request
+    }
+
+    #[test]
+    fn a_plain_request_id_is_kept_and_any_other_replaced() {
+        assert_eq!(
+            request_id(&request(&[(REQUEST_ID, "abc-1.2:3")])),
+            "abc-1.2:3"
+        );
+        let long = "x".repeat(129);
+        for bad in ["", "a b", "a\"b", long.as_str()] {
+            let id = request_id(&request(&[(REQUEST_ID, bad)]));
+            assert!(
+                id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()),
+                "{bad:?} gave {id}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_hash_is_what_the_file_names() {
+        let request = request(&[("Cookie", "a=1; session=s-9; b"), ("X-User", "ann")]);
+        let client = Some("10.0.0.1".parse().unwrap());
+        let key = |on| hash_key(&Balance::Hash(on), &request, client).map(|k| k.into_owned());
+        assert_eq!(key(HashOn::ClientIp), Some(b"10.0.0.1".to_vec()));
+        assert_eq!(key(HashOn::Uri), Some(b"/a?b=c".to_vec()));
+        assert_eq!(key(HashOn::Cookie("session".into())), Some(b"s-9".to_vec()));
+        assert_eq!(key(HashOn::Cookie("other".into())), None);
+        assert_eq!(
+            key(HashOn::Header("x-user".parse().unwrap())),
+            Some(b"ann".to_vec())
+        );
+        assert!(hash_key(&Balance::RoundRobin, &request, client).is_none());
+    }
+}

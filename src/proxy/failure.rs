@@ -1,0 +1,102 @@
+//! What an error of Pingora means: whose fault it was, and what the client is told if it stands.
+
+use super::ctx::End;
+use super::downstream::DEADLINE;
+use crate::policy::retry::Failure;
+use http::StatusCode;
+use pingora::{Error, ErrorSource, ErrorType};
+
+/// The cause of a failed try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The backend, or the way to it.
+    Backend(Failure, &'static str),
+    /// The client went away, or broke the protocol.
+    Client,
+    /// The client's request cannot be sent on.
+    BadRequest,
+    /// Ourselves.
+    Internal,
+}
+
+/// Reads an error that came while connecting; nothing was sent yet.
+pub(super) fn while_connecting(error: &Error) -> Cause {
+    match error.root_etype() {
+        ErrorType::ConnectTimedout => Cause::Backend(Failure::ConnectTimeout, "connection_timeout"),
+        ErrorType::ConnectRefused => Cause::Backend(Failure::ConnectFailure, "connection_refused"),
+        ErrorType::ConnectNoRoute => {
+            Cause::Backend(Failure::ConnectFailure, "destination_ip_unroutable")
+        }
+        _ => match error.etype() {
+            ErrorType::ConnectTimedout => {
+                Cause::Backend(Failure::ConnectTimeout, "connection_timeout")
+            }
+            ErrorType::ConnectRefused => {
+                Cause::Backend(Failure::ConnectFailure, "connection_refused")
+            }
+            _ => Cause::Backend(Failure::ConnectFailure, "destination_unavailable"),
+        },
+    }
+}
+
+/// Reads an error that came once there was a connection.
+pub(super) fn while_proxying(error: &Error) -> Cause {
+    // The deadline surfaces through the client's session, but it is the backend that did not keep it.
+    if *error.etype() == DEADLINE {
+        return Cause::Backend(Failure::Timeout, "http_response_timeout");
+    }
+    match error.esource() {
+        ErrorSource::Downstream => match error.etype() {
+            ErrorType::InvalidHTTPHeader => Cause::BadRequest,
+            _ => Cause::Client,
+        },
+        ErrorSource::Upstream => match error.etype() {
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
+                Cause::Backend(Failure::Timeout, "http_response_timeout")
+            }
+            ErrorType::InvalidHTTPHeader => Cause::Backend(Failure::Reset, "http_protocol_error"),
+            _ => Cause::Backend(Failure::Reset, "connection_terminated"),
+        },
+        ErrorSource::Internal | ErrorSource::Unset => Cause::Internal,
+    }
+}
+
+/// What the client gets when this failure stands.
+pub(super) fn end(failure: Failure, proxy_error: &'static str) -> End {
+    let status = match failure {
+        Failure::Status(status) => status,
+        Failure::ConnectFailure | Failure::Reset => StatusCode::BAD_GATEWAY,
+        Failure::ConnectTimeout | Failure::Timeout => StatusCode::GATEWAY_TIMEOUT,
+    };
+    End {
+        status,
+        proxy_error,
+    }
+}
+
+/// No backend can be tried.
+pub(super) const NO_BACKEND: End = End {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    proxy_error: "destination_unavailable",
+};
+
+/// `total` ran out between two tries.
+pub(super) const TOTAL_TIMEOUT: End = End {
+    status: StatusCode::GATEWAY_TIMEOUT,
+    proxy_error: "http_response_timeout",
+};
+
+/// The request is not HTTP as it should be.
+pub(super) const BAD_REQUEST: End = End {
+    status: StatusCode::BAD_REQUEST,
+    proxy_error: "http_request_error",
+};
+
+/// A fault of this program.
+pub(super) const INTERNAL: End = End {
+    status: StatusCode::INTERNAL_SERVER_ERROR,
+    proxy_error: "proxy_internal_error",
+};
+
+/// Nginx's status for a client that left before its answer; only the log sees it.
+pub(super) const CLIENT_LEFT: u16 = 499;

@@ -1,0 +1,159 @@
+//! The request as it goes to the backend: its target rewritten, its headers edited, its way recorded.
+
+use super::ctx::Ctx;
+use super::facts::{Values, authority, target};
+use crate::policy::headers::{Edit, HeaderRules};
+use crate::policy::route::Proxy;
+use crate::policy::template::Vars;
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{ErrorType, OrErr, Result};
+
+/// Turns the client's request into the one that is sent.
+///
+/// # Errors
+/// When a path cannot be rewritten because it is not a path; the client gets 400.
+pub(super) fn prepare(
+    client_request: &RequestHeader,
+    request: &mut RequestHeader,
+    proxy: &Proxy,
+    ctx: &Ctx,
+) -> Result<()> {
+    let written = target(client_request);
+    let rewritten = proxy
+        .rewrite
+        .apply(written)
+        .or_err(ErrorType::InvalidHTTPHeader, "the path cannot be rewritten")?;
+    let absolute =
+        client_request.version != Version::HTTP_2 && client_request.uri.authority().is_some();
+    if rewritten != written || absolute {
+        request.set_raw_path(rewritten.as_bytes())?;
+    }
+    if absolute {
+        // What stood in the target is the host that counts (RFC 9112 §3.2.2).
+        request.insert_header("Host", authority(client_request))?;
+    }
+
+    let via = match client_request.version {
+        Version::HTTP_2 => "2 backstop",
+        Version::HTTP_10 => "1.0 backstop",
+        _ => "1.1 backstop",
+    };
+    match request.headers.get("via").and_then(|v| v.to_str().ok()) {
+        Some(earlier) => {
+            let both = format!("{earlier}, {via}");
+            request.insert_header("Via", both)?;
+        }
+        None => request.insert_header("Via", HeaderValue::from_static(via))?,
+    }
+    match ctx.client {
+        // Whatever the client claims here, it is not believed.
+        Some(ip) => request.insert_header("X-Forwarded-For", ip.to_string())?,
+        None => {
+            request.remove_header("X-Forwarded-For");
+        }
+    }
+    request.insert_header("X-Forwarded-Proto", HeaderValue::from_static("http"))?;
+    request.insert_header("X-Forwarded-Host", authority(client_request))?;
+    request.insert_header("X-Request-ID", ctx.request_id.as_str())?;
+    if ctx.body_held || ctx.body_partly_taken {
+        // The client was already told to go on.
+        request.remove_header("Expect");
+    }
+
+    if !proxy.request_headers.is_empty() {
+        let values = Values::of(client_request, ctx.client);
+        edit_request(
+            request,
+            &proxy.request_headers,
+            &values.vars(&ctx.request_id),
+        )?;
+    }
+    Ok(())
+}
+
+fn edit_request(request: &mut RequestHeader, rules: &HeaderRules, vars: &Vars<'_>) -> Result<()> {
+    for edit in rules.edits(vars) {
+        match edit {
+            Edit::Remove(name) => {
+                request.remove_header(name);
+            }
+            Edit::Set(name, value) => request.insert_header(name.clone(), value)?,
+            Edit::Add(name, value) => {
+                request.append_header(name.clone(), value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Edits a response as its route says, whoever made it.
+pub(super) fn edit_response(
+    response: &mut ResponseHeader,
+    rules: &HeaderRules,
+    client_request: &RequestHeader,
+    ctx: &Ctx,
+) -> Result<()> {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let values = Values::of(client_request, ctx.client);
+    for edit in rules.edits(&values.vars(&ctx.request_id)) {
+        match edit {
+            Edit::Remove(name) => {
+                response.remove_header(name);
+            }
+            Edit::Set(name, value) => response.insert_header(name.clone(), value)?,
+            Edit::Add(name, value) => {
+                response.append_header(name.clone(), value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes out of a response what concerned only the connection to the backend (RFC 9110 §7.6.1). Pingora does so for
+/// requests; for responses it only writes `Connection` anew.
+pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let nominated: Vec<HeaderName> = response
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !is_framing(name))
+        .collect();
+    for name in &nominated {
+        response.remove_header(name);
+    }
+    response.remove_header("keep-alive");
+    response.remove_header("proxy-connection");
+}
+
+/// What Pingora's own framing depends on; it takes these out itself where they do not belong.
+fn is_framing(name: &HeaderName) -> bool {
+    [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::UPGRADE,
+    ]
+    .contains(name)
+}
+
+/// Whether the client marks the request as safe to repeat.
+pub(super) fn has_idempotency_key(request: &RequestHeader) -> bool {
+    request.headers.contains_key("idempotency-key")
+}
+
+/// Whether the request opens a tunnel, or a stream in both directions at once, whose body cannot be read ahead.
+pub(super) fn is_duplex(request: &RequestHeader) -> bool {
+    request.headers.contains_key(header::UPGRADE)
+        || request
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"))
+}

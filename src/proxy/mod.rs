@@ -1,0 +1,593 @@
+//! The mechanism of one request: Pingora's phases in their order, each of which gathers facts, asks a policy, and obeys.
+//!
+//! Called by Pingora, on the worker that accepted the connection. Never decides by itself: routing is `policy::router`'s,
+//! choosing a backend `policy::balancer`'s, trying again `policy::retry`'s, deadlines `policy::timeouts`'s.
+
+mod body;
+mod ctx;
+mod downstream;
+mod facts;
+mod failure;
+mod forward;
+mod peer;
+mod record;
+mod respond;
+pub mod snapshot;
+mod wait;
+
+pub use ctx::{Ctx, Try};
+pub use snapshot::{Live, Snapshot};
+
+use crate::observe::access_log::AccessLog;
+use crate::policy::retry::{self, Attempt, Body, Failure, Reason, Verdict};
+use crate::policy::route::Action;
+use crate::policy::router::Found;
+use crate::policy::target;
+use crate::policy::timeouts::Phase;
+use crate::server::connection::Connection;
+use async_trait::async_trait;
+use bytes::Bytes;
+use ctx::{Current, outcome};
+use downstream::Watch;
+use failure::Cause;
+use http::{StatusCode, Version, header};
+use log::warn;
+use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::protocols::http::ServerSession;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use respond::Answer;
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a client may go on sending a request that was already answered.
+const LINGER: Duration = Duration::from_secs(5);
+/// The error by which a response is turned into another try.
+const TRY_AGAIN: ErrorType = ErrorType::Custom("try again");
+/// The error of a client that left during a wait.
+const CLIENT_LEFT: ErrorType = ErrorType::Custom("client left");
+/// The error of a request no further try can be made for.
+const NO_TRY: ErrorType = ErrorType::Custom("no try possible");
+
+/// One worker's share of the proxy.
+pub struct Proxy {
+    live: Live,
+    log: AccessLog,
+    draining: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    /// `draining` is set once, when the process begins to drain.
+    pub fn new(live: Live, log: AccessLog, draining: Arc<AtomicBool>) -> Self {
+        Proxy {
+            live,
+            log,
+            draining,
+        }
+    }
+
+    /// The facts of the try that just failed.
+    fn attempt<'a>(session: &'a mut Session, ctx: &Ctx, failure: Failure) -> Attempt<'a> {
+        let body = body_state(session, ctx);
+        let response_started = session
+            .response_written()
+            .is_some_and(|head| !head.status.is_informational());
+        Attempt {
+            number: ctx.tries_made(),
+            failure,
+            idempotency_key: ctx.idempotency_key,
+            body,
+            response_started,
+            client_left: ctx.client_left,
+            retry_after: None,
+            time_left: ctx
+                .proxy()
+                .map_or(Duration::ZERO, |p| p.timeouts.left(ctx.watch.elapsed())),
+            chance: fastrand::f64(),
+            method: &session.req_header().method,
+        }
+    }
+
+    /// Ends the failed try and does what the policy says: says whether there is to be another.
+    fn judge(
+        session: &mut Session,
+        ctx: &mut Ctx,
+        failure: Failure,
+        proxy_error: &'static str,
+    ) -> bool {
+        let attempt = Self::attempt(session, ctx, failure);
+        let verdict = match ctx.proxy() {
+            Some(proxy) => retry::decide(&proxy.retry, &attempt),
+            None => Verdict::GiveUp(Reason::NotListed),
+        };
+        match verdict {
+            Verdict::Retry(wait) => {
+                ctx.end_try_before_retry(failure, wait);
+                true
+            }
+            Verdict::GiveUp(reason) => {
+                ctx.end_try(outcome(failure));
+                ctx.reason = Some(reason);
+                ctx.end = Some(failure::end(failure, proxy_error));
+                false
+            }
+        }
+    }
+
+    /// Arms the deadline of a phase that begins now.
+    fn arm(ctx: &mut Ctx, phase: Phase) {
+        let Some(proxy) = ctx.proxy() else { return };
+        let (deadline, limit) = proxy.timeouts.deadline(phase, ctx.watch.elapsed());
+        ctx.watch.arm(Some(deadline));
+        ctx.limit = limit;
+    }
+
+    /// No further try: disarms, notes why, and makes the error that ends Pingora's loop.
+    fn no_try(ctx: &mut Ctx, reason: Reason, end: ctx::End) -> Box<Error> {
+        ctx.watch.arm(None);
+        ctx.reason = Some(reason);
+        ctx.end = Some(end);
+        Error::explain(NO_TRY, reason.word())
+    }
+}
+
+/// Whether the request's body can be sent once more.
+fn body_state(session: &mut Session, ctx: &Ctx) -> Body {
+    let downstream = &mut session.downstream_session;
+    let max_body = ctx.proxy().map_or(0, |p| p.retry.max_body);
+    if ctx.body_held || !ctx.sent || downstream.is_body_empty() || downstream.body_bytes_read() == 0
+    {
+        Body::Replayable
+    } else if ctx.body_partly_taken
+        || downstream.retry_buffer_truncated()
+        || downstream.body_bytes_read() > max_body
+    {
+        Body::TooLarge
+    } else if !downstream.is_body_done() {
+        Body::Unfinished
+    } else {
+        Body::Replayable
+    }
+}
+
+/// Reads an upstream's `Retry-After`.
+fn retry_after(response: &ResponseHeader) -> Option<Duration> {
+    let value = response.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    retry::retry_after(value, now, |date| {
+        let then = httpdate::parse_http_date(date).ok()?;
+        Some(then.duration_since(UNIX_EPOCH).ok()?.as_secs())
+    })
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new(self.live.load_full(), Watch::new(self.draining.clone()))
+    }
+
+    /// None: Pingora's own default would build a compression module for each request.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    fn on_connection_reuse(
+        &self,
+        _session: &mut Session,
+        ctx: &mut Ctx,
+        connection: Box<dyn Any + Send + Sync>,
+    ) {
+        ctx.connection = connection.downcast::<Arc<Connection>>().ok().map(|c| *c);
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        ctx.client = facts::client(session);
+        let request = session.req_header();
+        ctx.request_id = facts::request_id(request);
+        let answer = {
+            let host = target::normalise_host(facts::authority(request));
+            match target::normalise_path(facts::target(request)) {
+                Err(_) => Some(Answer::bad_request(ctx)?),
+                Ok(path) => match ctx.snapshot.router.find(&host, &path, &request.method) {
+                    Found::Route(route) => {
+                        ctx.route = Some(route.clone());
+                        None
+                    }
+                    Found::MethodNotAllowed(allowed) => {
+                        Some(Answer::method_not_allowed(&allowed, ctx)?)
+                    }
+                    Found::NotFound => Some(Answer::not_found(ctx)?),
+                },
+            }
+        };
+        let answer = match (&answer, ctx.route.as_deref().map(|route| &route.action)) {
+            (None, Some(Action::Respond(respond))) => Some(Answer::fixed(respond)?),
+            (None, Some(Action::Redirect(redirect))) => {
+                Some(Answer::redirect(redirect, session, ctx)?)
+            }
+            _ => answer,
+        };
+        match answer {
+            Some(answer) => {
+                answer.write(session, ctx).await?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        let Some(proxy) = ctx.proxy() else {
+            return Ok(false);
+        };
+        let request = session.req_header();
+        let key = forward::has_idempotency_key(request);
+        let duplex = forward::is_duplex(request);
+        let repeatable = retry::may_repeat(&proxy.retry, &request.method, key);
+        let max_body = proxy.retry.max_body;
+        let time = proxy.timeouts.left(ctx.watch.elapsed());
+        let read_ahead = repeatable && !duplex && body::wanted(session, &proxy.retry);
+        ctx.idempotency_key = key;
+        if session.is_upgrade_req() {
+            // A tunnel has no end to wait for: it goes on without deadlines of ours.
+            ctx.tunnel = true;
+            return Ok(true);
+        }
+        let mut held = None;
+        if read_ahead {
+            let Ok(read) = tokio::time::timeout(time, body::read_ahead(session, max_body)).await
+            else {
+                Answer::request_timeout(ctx)?.write(session, ctx).await?;
+                return Ok(false);
+            };
+            let read = read.map_err(|e| e.into_down())?;
+            match read {
+                downstream::Held::Whole(_) => ctx.body_held = true,
+                downstream::Held::Beginning(_) => ctx.body_partly_taken = true,
+            }
+            held = Some(read);
+        }
+        downstream::wrap(session, &ctx.watch, held);
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        ctx.watch.arm(None);
+        let waited = std::mem::take(&mut ctx.wait);
+        if wait::pause(session, waited).await.is_err() {
+            ctx.client_left = true;
+            ctx.reason = Some(Reason::ClientLeft);
+            return Err(Error::new_down(CLIENT_LEFT));
+        }
+        let (Some(proxy), Some(upstream)) = (ctx.proxy(), ctx.upstream()) else {
+            return Err(Error::new_in(ErrorType::InternalError));
+        };
+        let elapsed = ctx.watch.elapsed();
+        if proxy.timeouts.left(elapsed).is_zero() {
+            return Err(Self::no_try(
+                ctx,
+                Reason::TotalTimeout,
+                failure::TOTAL_TIMEOUT,
+            ));
+        }
+        let turn = ctx.turn.unwrap_or_else(|| upstream.take_turn());
+        let key = facts::hash_key(upstream.balance(), session.req_header(), ctx.client);
+        let picked = upstream
+            .pick(&ctx.tried, turn, key.as_deref())
+            .and_then(|(index, backend)| Some((index, backend.begin(), backend.socket_address()?)));
+        let Some((index, active, address)) = picked else {
+            return Err(Self::no_try(ctx, Reason::NoBackend, failure::NO_BACKEND));
+        };
+        let peer = peer::dial(address, upstream, &proxy.timeouts, elapsed, ctx.tunnel);
+        ctx.turn = Some(turn);
+        ctx.current = Some(Current {
+            index,
+            active,
+            started: Instant::now(),
+            waited,
+            answered: None,
+        });
+        Ok(peer)
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Ctx,
+        mut e: Box<Error>,
+    ) -> Box<Error> {
+        if let Cause::Backend(failure, word) = failure::while_connecting(&e) {
+            let again = Self::judge(session, ctx, failure, word);
+            e.set_retry(again);
+        }
+        e
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        Self::arm(ctx, Phase::AwaitingHead);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let Some(proxy) = ctx.proxy() else {
+            return Ok(());
+        };
+        forward::prepare(session.req_header(), request, proxy, ctx).map_err(|e| e.into_down())?;
+        ctx.sent = true;
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        // Pingora ends a chunked body twice when it is handed an empty last piece.
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        if !ctx.tunnel && ctx.current.as_ref().is_some_and(|c| c.answered.is_none()) {
+            Self::arm(ctx, Phase::AwaitingHead);
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let status = response.status;
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        if let Some(current) = &mut ctx.current {
+            current.answered = Some(status);
+        }
+        let listed = ctx
+            .proxy()
+            .is_some_and(|p| p.retry.on.lists_status(status.as_u16()));
+        if !listed {
+            ctx.reason = Some(if status.is_server_error() {
+                Reason::NotListed
+            } else {
+                Reason::Answered
+            });
+        } else if let Some(proxy) = ctx.proxy() {
+            let attempt = Attempt {
+                retry_after: retry_after(response),
+                ..Self::attempt(session, ctx, Failure::Status(status))
+            };
+            match retry::decide(&proxy.retry, &attempt) {
+                verdict @ Verdict::Retry(_) => {
+                    ctx.verdict = Some(verdict);
+                    return Err(Error::new_up(TRY_AGAIN));
+                }
+                // The answer goes through as it is.
+                Verdict::GiveUp(reason) => ctx.reason = Some(reason),
+            }
+        }
+        forward::strip_hop_by_hop(response);
+        if !ctx.tunnel {
+            Self::arm(ctx, Phase::AwaitingBody);
+        }
+        Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        if ctx.tunnel {
+            return Ok(None);
+        }
+        if end_of_stream {
+            ctx.response_whole = true;
+            ctx.watch.arm(Some(ctx.watch.elapsed() + LINGER));
+            return Ok(None);
+        }
+        Self::arm(ctx, Phase::AwaitingBody);
+        // A response that trickles keeps the wait from ever reaching its deadline; the total still ends it.
+        let over = ctx
+            .proxy()
+            .is_some_and(|p| p.timeouts.left(ctx.watch.elapsed()).is_zero());
+        if over {
+            return Error::e_explain(downstream::DEADLINE, "response body");
+        }
+        Ok(None)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if session.req_header().version <= Version::HTTP_10 {
+            response.remove_header(&header::TRANSFER_ENCODING);
+        }
+        if let Some(route) = &ctx.route
+            && !response.status.is_informational()
+        {
+            forward::edit_response(response, &route.response_headers, session.req_header(), ctx)?;
+        }
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut e: Box<Error>,
+        ctx: &mut Ctx,
+        _client_reused: bool,
+    ) -> Box<Error> {
+        ctx.watch.arm(None);
+        if ctx.response_whole
+            && !matches!(e.etype(), ErrorType::WriteError | ErrorType::WriteTimedout)
+        {
+            // The client has its answer and was still sending: the connection ends, the request did not fail.
+            e.set_retry(false);
+            return e;
+        }
+        if let Some(Verdict::Retry(wait)) = ctx.verdict.take() {
+            let status = ctx.current.as_ref().and_then(|c| c.answered);
+            let failure = Failure::Status(status.unwrap_or(StatusCode::BAD_GATEWAY));
+            ctx.end_try_before_retry(failure, wait);
+            e.set_retry(true);
+            return e;
+        }
+        let again = match failure::while_proxying(&e) {
+            Cause::Backend(failure, word) => Self::judge(session, ctx, failure, word),
+            Cause::Client => {
+                ctx.client_left = true;
+                ctx.reason = Some(Reason::ClientLeft);
+                ctx.end_try("client_left");
+                false
+            }
+            Cause::BadRequest => {
+                ctx.end_try("bad_request");
+                ctx.end = Some(failure::BAD_REQUEST);
+                false
+            }
+            Cause::Internal => {
+                ctx.end_try("internal");
+                ctx.end = Some(failure::INTERNAL);
+                false
+            }
+        };
+        // Always decided here: Pingora panics on a question left open.
+        e.set_retry(again);
+        e
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+        downstream::unwrap(session, &ctx.watch);
+        let lingered = ctx.response_whole;
+        let failed = |code: u16| FailToProxy {
+            error_code: code,
+            can_reuse_downstream: false,
+        };
+        if let (true, Some(head)) = (lingered, session.response_written()) {
+            return failed(head.status.as_u16());
+        }
+        if ctx.end.is_none() && !ctx.client_left {
+            // An error outside the loop of tries.
+            match failure::while_proxying(e) {
+                Cause::Client => ctx.client_left = true,
+                Cause::BadRequest => ctx.end = Some(failure::BAD_REQUEST),
+                Cause::Backend(failure, word) => ctx.end = Some(failure::end(failure, word)),
+                Cause::Internal => ctx.end = Some(failure::INTERNAL),
+            }
+        }
+        let Some(end) = ctx.end.filter(|_| !ctx.client_left) else {
+            ctx.reason.get_or_insert(Reason::ClientLeft);
+            return failed(failure::CLIENT_LEFT);
+        };
+        let request = session.req_header();
+        warn!(
+            "{} {}{}: {} ({}) after {} tries, request id {}: {e}",
+            request.method,
+            facts::authority(request),
+            facts::target(request),
+            end.status,
+            end.proxy_error,
+            ctx.tries.len(),
+            ctx.request_id,
+        );
+        let started = session
+            .response_written()
+            .is_some_and(|h| !h.status.is_informational());
+        if !started {
+            let written = match Answer::failed(end, ctx) {
+                Ok(answer) => answer.write(session, ctx).await,
+                Err(error) => Err(error),
+            };
+            ctx.keep_connection = written.is_ok();
+        }
+        failed(end.status.as_u16())
+    }
+
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
+        downstream::unwrap(session, &ctx.watch);
+        if ctx.current.is_some() {
+            let answered = ctx.current.as_ref().and_then(|c| c.answered);
+            let listed = |status: StatusCode| {
+                ctx.proxy()
+                    .is_some_and(|p| p.retry.on.lists_status(status.as_u16()))
+            };
+            let last = match answered {
+                _ if e.is_some() && !ctx.response_whole => "reset".into(),
+                Some(status) if listed(status) => outcome(Failure::Status(status)),
+                _ => "ok".into(),
+            };
+            ctx.end_try(last);
+        }
+        if self.log.enabled() {
+            self.log.write(&record::line(session, ctx));
+        }
+        if ctx.keep_connection {
+            keep_connection(session, ctx).await;
+        }
+    }
+
+    /// The access log and the warning of [`Self::fail_to_proxy`] say it all.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Ctx,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// Saves an HTTP/1 connection whose request failed but was answered properly: Pingora closes it after any error, so it is
+/// taken out of the session and handed back to the connection's own loop.
+async fn keep_connection(session: &mut Session, ctx: &Ctx) {
+    let Some(connection) = ctx.connection.clone() else {
+        return;
+    };
+    if session.downstream_session.as_http1().is_none() || ctx.watch.draining() {
+        return;
+    }
+    let settings = HttpPersistentSettings::for_session(session);
+    let http1 = std::mem::replace(
+        &mut *session.downstream_session,
+        ServerSession::Custom(Box::new(())),
+    );
+    if let Ok(Some(stream)) = http1.finish().await {
+        connection.keep(ReusedHttpStream::from_reusable_stream(stream, settings));
+    }
+}

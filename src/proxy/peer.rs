@@ -1,0 +1,29 @@
+//! Dialling instructions for one try, from a backend's address and the route's timeouts.
+
+use crate::policy::timeouts::Timeouts;
+use crate::upstream::Upstream;
+use pingora::upstreams::peer::HttpPeer;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What Pingora needs to open, or find, a connection for a try that begins `elapsed` after its request.
+pub(super) fn dial(
+    address: SocketAddr,
+    upstream: &Upstream,
+    timeouts: &Timeouts,
+    elapsed: Duration,
+    upgrade: bool,
+) -> Box<HttpPeer> {
+    // The address is an address, never a name: `HttpPeer::new` would look a name up, blocking.
+    let mut peer = HttpPeer::new(address, false, String::new());
+    let left = timeouts.left(elapsed);
+    let options = &mut peer.options;
+    options.connection_timeout = Some(timeouts.connect.min(left));
+    options.total_connection_timeout = options.connection_timeout;
+    options.write_timeout = Some(timeouts.idle.min(left));
+    options.idle_timeout = Some(upstream.keepalive_idle);
+    // The deadlines of the wrapped session are the ones that count. Pingora's own is the net below them, for the moments
+    // in which it does not poll that session; in a tunnel there is no wrapper, and it alone ends a silent one.
+    options.read_timeout = Some(if upgrade { timeouts.idle } else { left });
+    Box::new(peer)
+}

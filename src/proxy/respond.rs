@@ -1,0 +1,140 @@
+//! Answers made here: fixed ones, redirects, and what a client gets when no backend's answer could be had.
+
+use super::ctx::{Ctx, End};
+use super::facts::Values;
+use super::forward::edit_response;
+use crate::policy::route::{Redirect, Respond};
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+
+/// An answer about to be written.
+pub(super) struct Answer {
+    head: ResponseHeader,
+    body: Bytes,
+}
+
+impl Answer {
+    /// A head with `Content-Type` and `Content-Length`, and the body.
+    fn new(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Result<Self> {
+        let body = body.into();
+        let mut head = ResponseHeader::build(status, Some(6))?;
+        if !bodiless(status) {
+            if !body.is_empty() {
+                head.insert_header(header::CONTENT_TYPE, content_type)?;
+            }
+            head.insert_header(header::CONTENT_LENGTH, body.len())?;
+        }
+        Ok(Answer { head, body })
+    }
+
+    /// The short text that goes with a status of our own.
+    fn short(status: StatusCode, ctx: &Ctx) -> Result<Self> {
+        let reason = status.canonical_reason().unwrap_or("Error");
+        let body = format!(
+            "{} {reason}\nrequest id: {}\n",
+            status.as_u16(),
+            ctx.request_id
+        );
+        let mut answer = Answer::new(
+            status,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+            body,
+        )?;
+        answer
+            .head
+            .insert_header("X-Request-ID", ctx.request_id.as_str())?;
+        Ok(answer)
+    }
+
+    /// No route fits.
+    pub(super) fn not_found(ctx: &Ctx) -> Result<Self> {
+        Answer::short(StatusCode::NOT_FOUND, ctx)
+    }
+
+    /// The path is not one.
+    pub(super) fn bad_request(ctx: &Ctx) -> Result<Self> {
+        Answer::short(StatusCode::BAD_REQUEST, ctx)
+    }
+
+    /// The client took too long to send its body.
+    pub(super) fn request_timeout(ctx: &Ctx) -> Result<Self> {
+        Answer::short(StatusCode::REQUEST_TIMEOUT, ctx)
+    }
+
+    /// A route fits, but for the method (RFC 9110 §15.5.6).
+    pub(super) fn method_not_allowed(allowed: &[Method], ctx: &Ctx) -> Result<Self> {
+        let mut answer = Answer::short(StatusCode::METHOD_NOT_ALLOWED, ctx)?;
+        let allow: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        answer.head.insert_header(header::ALLOW, allow.join(", "))?;
+        Ok(answer)
+    }
+
+    /// A route's fixed answer.
+    pub(super) fn fixed(respond: &Respond) -> Result<Self> {
+        Answer::new(
+            respond.status,
+            respond.content_type.clone(),
+            respond.body.clone(),
+        )
+    }
+
+    /// A route's redirect.
+    pub(super) fn redirect(redirect: &Redirect, session: &Session, ctx: &Ctx) -> Result<Self> {
+        let values = Values::of(session.req_header(), ctx.client);
+        let to = redirect.to.render_value(&values.vars(&ctx.request_id));
+        let mut answer = Answer::new(
+            redirect.status,
+            HeaderValue::from_static("text/plain"),
+            Bytes::new(),
+        )?;
+        answer.head.insert_header(header::LOCATION, to)?;
+        Ok(answer)
+    }
+
+    /// What is left to say when the upstream failed; `Proxy-Status` as in RFC 9209.
+    pub(super) fn failed(end: End, ctx: &Ctx) -> Result<Self> {
+        let mut answer = Answer::short(end.status, ctx)?;
+        let proxy_status = format!("backstop; error={}", end.proxy_error);
+        answer.head.insert_header("Proxy-Status", proxy_status)?;
+        if end.status == StatusCode::SERVICE_UNAVAILABLE {
+            answer.head.insert_header(header::RETRY_AFTER, "1")?;
+        }
+        Ok(answer)
+    }
+
+    /// Writes it, edited as the route says, and keeps the connection where HTTP allows.
+    pub(super) async fn write(mut self, session: &mut Session, ctx: &Ctx) -> Result<()> {
+        if let Some(route) = &ctx.route {
+            edit_response(
+                &mut self.head,
+                &route.response_headers,
+                session.req_header(),
+                ctx,
+            )?;
+        }
+        if ctx.watch.draining() {
+            session.set_keepalive(None);
+        }
+        let has_body = session.req_header().method != Method::HEAD && !bodiless(self.head.status);
+        session
+            .downstream_session
+            .write_response_header(Box::new(self.head))
+            .await?;
+        if has_body {
+            session
+                .downstream_session
+                .write_response_body(self.body, true)
+                .await
+        } else {
+            session.downstream_session.finish_body().await
+        }
+    }
+}
+
+/// Whether a response with this status never has a body (RFC 9110 §6.4.1).
+fn bodiless(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}

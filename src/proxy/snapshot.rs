@@ -1,0 +1,51 @@
+//! The configuration as running: one immutable value, taken once by each request and swapped whole at reload.
+//!
+//! Made by `server::reload`, held by every request under way. Decides nothing.
+
+use crate::policy::route::Route;
+use crate::policy::router::Router;
+use crate::upstream::Upstream;
+use arc_swap::ArcSwap;
+use log::info;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where every worker finds the snapshot in force.
+pub type Live = Arc<ArcSwap<Snapshot>>;
+
+/// One configuration as running.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// 1 for the configuration the process started with, one more for each reload that took effect.
+    pub generation: u64,
+    /// Finds the route of a request.
+    pub router: Router<Arc<Route>>,
+    /// In the order that routes refer to.
+    pub upstreams: Vec<Arc<Upstream>>,
+    retired: AtomicBool,
+}
+
+impl Snapshot {
+    /// A snapshot nobody uses yet.
+    pub fn new(generation: u64, router: Router<Arc<Route>>, upstreams: Vec<Arc<Upstream>>) -> Self {
+        Snapshot {
+            generation,
+            router,
+            upstreams,
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// Says that another took its place; its end will be logged.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if *self.retired.get_mut() {
+            info!("configuration {} is gone from memory", self.generation);
+        }
+    }
+}

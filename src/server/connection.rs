@@ -1,0 +1,107 @@
+//! One client connection: which HTTP it speaks, and the loop of its requests.
+//!
+//! Started by a worker for each accepted socket. Between requests Pingora holds the connection; after a request that
+//! failed but was answered properly, [`Connection::keep`] puts it back here.
+
+use super::stream::ClientStream;
+use crate::proxy::Proxy;
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// How every HTTP/2 connection begins (RFC 9113 §3.4).
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long the first bytes may be an unfinished preface.
+const PREFACE_TIME: Duration = Duration::from_secs(10);
+
+/// One client connection.
+pub struct Connection {
+    proxy: Arc<HttpProxy<Proxy>>,
+    options: HttpServerOptions,
+    kept: Mutex<Option<ReusedHttpStream>>,
+}
+
+impl Connection {
+    /// Serves a connection until it ends. `http2`: whether the listener takes HTTP/2 in clear text besides HTTP/1.
+    pub async fn serve(
+        proxy: Arc<HttpProxy<Proxy>>,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        http2: bool,
+        shutdown: ShutdownWatch,
+    ) {
+        // Small packets at once; a failure here only costs speed.
+        let _ = tcp.set_nodelay(true);
+        let mut options = HttpServerOptions::default();
+        options.h2c = http2 && begins_with_preface(&tcp, &shutdown).await;
+        let connection = Arc::new(Connection {
+            proxy,
+            options,
+            kept: Mutex::new(None),
+        });
+        let stream = Box::new(ClientStream::new(tcp, peer));
+        ServerApp::process_new(&connection, stream, &shutdown).await;
+    }
+
+    /// Takes back a connection that can serve further requests.
+    pub fn keep(&self, stream: ReusedHttpStream) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Connection {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        // Clients may send the next request before they have the answer (RFC 9112 §9.3.2).
+        session.set_pipelining_enabled(true);
+        session.set_connection_user_context(Some(Box::new(self.clone())));
+        let reusable = self.proxy.process_new_http(session, shutdown).await;
+        reusable.or_else(|| {
+            self.kept
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take()
+        })
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}
+
+/// Looks at the first bytes without taking them, and no further than needed: a short HTTP/1 request must not be made to
+/// wait for the 24 bytes of a preface.
+async fn begins_with_preface(tcp: &TcpStream, shutdown: &ShutdownWatch) -> bool {
+    let look = async {
+        let mut seen = [0; HTTP2_PREFACE.len()];
+        loop {
+            match tcp.peek(&mut seen).await {
+                Ok(n) if n > 0 && seen[..n] == HTTP2_PREFACE[..n] => {
+                    if n == HTTP2_PREFACE.len() {
+                        return true;
+                    }
+                    // The rest is on its way; the socket stays readable meanwhile, so readiness tells nothing.
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                _ => return false,
+            }
+        }
+    };
+    let mut shutdown = shutdown.clone();
+    tokio::select! {
+        biased;
+        found = look => found,
+        () = tokio::time::sleep(PREFACE_TIME) => false,
+        _ = shutdown.wait_for(|stop| *stop) => false,
+    }
+}

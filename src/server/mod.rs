@@ -1,0 +1,275 @@
+//! The mechanism of the process: start, signals, reload, drain.
+//!
+//! [`run`] is the whole life of a server. The calling thread becomes the control thread: it takes the signals, reads the
+//! files and looks up names, so that workers do nothing but requests.
+
+pub mod connection;
+pub mod listener;
+pub mod pid_file;
+pub mod reload;
+mod stream;
+mod systemd;
+pub mod worker;
+
+use crate::config::{self, Loaded, Settings};
+use crate::observe::access_log::Writer;
+use crate::proxy::Live;
+use crate::upstream::resolver::Resolver;
+use arc_swap::ArcSwap;
+use log::{LevelFilter, info, warn};
+use pid_file::PidFile;
+use reload::Reloader;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use worker::Shared;
+
+/// Why the server could not start. Its text is what the operator sees.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The files are wrong.
+    #[error(transparent)]
+    Config(#[from] reload::ReloadError),
+    /// Some addresses cannot be listened on.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Listen(Vec<listener::ListenError>),
+    /// A file named in the configuration cannot be written.
+    #[error("{what}: {source}")]
+    File {
+        /// Which file.
+        what: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system refused a thread, a signal handler or the like.
+    #[error("the process cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Serves the configuration in `config_file` until a signal ends it.
+///
+/// # Errors
+/// When it cannot start; nothing is listened on then.
+pub fn run(config_file: &Path) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        // Before anything else: a signal during the start must find a handler.
+        let mut signals = Signals::install()?;
+        let server = Server::start(config_file).await?;
+        server.control(&mut signals).await;
+        Ok(())
+    })
+}
+
+struct Signals {
+    reload: Signal,
+    reopen: Signal,
+    quit: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+enum Command {
+    Reload,
+    Reopen,
+    Drain(&'static str),
+    Now,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Signals {
+            reload: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Command {
+        tokio::select! {
+            biased;
+            _ = self.interrupt.recv() => Command::Now,
+            _ = self.terminate.recv() => Command::Drain("TERM"),
+            _ = self.quit.recv() => Command::Drain("QUIT"),
+            _ = self.reopen.recv() => Command::Reopen,
+            _ = self.reload.recv() => Command::Reload,
+        }
+    }
+}
+
+struct Server {
+    settings: Settings,
+    reloader: Reloader,
+    shared: Shared,
+    shutdown: watch::Sender<bool>,
+    workers: Vec<JoinHandle<()>>,
+    access_log: Writer,
+    _pid_file: Option<PidFile>,
+}
+
+impl Server {
+    async fn start(config_file: &Path) -> Result<Self, StartError> {
+        let Loaded {
+            settings, routing, ..
+        } = config::load(config_file).map_err(reload::ReloadError::from)?;
+        start_logging(settings.log_level);
+        let summary = reload::summary(&routing);
+        let listeners = listener::open(&settings.listeners).map_err(StartError::Listen)?;
+        let access_log =
+            Writer::start(&settings.access_log).map_err(|source| StartError::File {
+                what: "the access log cannot be opened (`access_log.path`)".into(),
+                source,
+            })?;
+        let pid_file =
+            PidFile::write(settings.pid_file.as_deref(), config_file).map_err(|source| {
+                StartError::File {
+                    what: "the pid file cannot be written (`pid_file`)".into(),
+                    source,
+                }
+            })?;
+        let resolver = Arc::new(Resolver::new(&settings.resolver));
+        let snapshot = reload::build(routing, None, &resolver).await?;
+        let live: Live = Arc::new(ArcSwap::from_pointee(snapshot));
+        let (shutdown, stopping) = watch::channel(false);
+        let shared = Shared {
+            live: live.clone(),
+            log: access_log.log(),
+            draining: Arc::new(AtomicBool::new(false)),
+            shutdown: stopping,
+            connections: Arc::new(AtomicUsize::new(0)),
+        };
+        let workers = (0..settings.workers)
+            .map(|index| worker::start(index, &listeners, shared.clone()))
+            .collect::<io::Result<Vec<_>>>()?;
+        tokio::spawn(follow_names(live.clone(), resolver.clone()));
+        let addresses: Vec<_> = settings
+            .listeners
+            .iter()
+            .map(|l| l.address.to_string())
+            .collect();
+        info!("configuration 1 is in force: {summary}");
+        info!(
+            "listening on {} with {} workers, process {}",
+            addresses.join(", "),
+            settings.workers,
+            std::process::id()
+        );
+        systemd::ready(&format!("Serving {summary}"));
+        Ok(Server {
+            reloader: Reloader::new(config_file, settings.clone(), live, resolver),
+            settings,
+            shared,
+            shutdown,
+            workers,
+            access_log,
+            _pid_file: pid_file,
+        })
+    }
+
+    /// Obeys signals until the process is to end.
+    async fn control(self, signals: &mut Signals) {
+        loop {
+            match signals.next().await {
+                Command::Reload => {
+                    systemd::reloading();
+                    let outcome = self.reloader.reload().await;
+                    systemd::ready(&outcome.status);
+                }
+                Command::Reopen => {
+                    self.access_log.reopen();
+                    info!("logs reopened");
+                }
+                Command::Drain(name) => return self.drain(name, signals).await,
+                Command::Now => {
+                    info!("INT: exiting now");
+                    return self.access_log.finish();
+                }
+            }
+        }
+    }
+
+    /// Stops accepting, lets requests finish, and returns when the last one has, at `drain_timeout`, or at a second signal.
+    async fn drain(self, name: &str, signals: &mut Signals) {
+        let begun = Instant::now();
+        let open = || self.shared.connections.load(Ordering::Relaxed);
+        info!(
+            "{name}: draining {} connections, at most {:?}",
+            open(),
+            self.settings.drain_timeout
+        );
+        systemd::stopping("Draining");
+        self.shared.draining.store(true, Ordering::Relaxed);
+        // Workers hold receivers as long as they run.
+        let _ = self.shutdown.send(true);
+        let (finished, all_finished) = tokio::sync::oneshot::channel();
+        let workers = self.workers;
+        let joiner = std::thread::spawn(move || {
+            for worker in workers {
+                let _ = worker.join();
+            }
+            let _ = finished.send(());
+        });
+        let again = async {
+            loop {
+                match signals.next().await {
+                    Command::Drain(_) | Command::Now => return,
+                    Command::Reload => warn!("a reload during the drain is ignored"),
+                    Command::Reopen => self.access_log.reopen(),
+                }
+            }
+        };
+        tokio::select! {
+            _ = all_finished => {
+                let _ = joiner.join();
+                info!("drained in {} ms, exiting", begun.elapsed().as_millis());
+            }
+            () = tokio::time::sleep(self.settings.drain_timeout) => {
+                warn!("drain_timeout reached, cutting {} connections", open());
+            }
+            () = again => warn!("second signal, cutting {} connections", open()),
+        }
+        self.access_log.finish();
+    }
+}
+
+/// Looks up all names in force, round after round; sooner again while one has never been resolved.
+async fn follow_names(live: Live, resolver: Arc<Resolver>) {
+    loop {
+        let unresolved = reload::backends(&live.load().upstreams).any(|b| !b.has_address());
+        let pause = resolver.interval();
+        let pause = if unresolved {
+            pause.min(Duration::from_secs(1))
+        } else {
+            pause
+        };
+        tokio::time::sleep(pause).await;
+        // Only the backends are held meanwhile, not the configuration they belong to.
+        let named: Vec<_> = reload::backends(&live.load().upstreams)
+            .filter(|backend| backend.name().is_some())
+            .cloned()
+            .collect();
+        if !named.is_empty() {
+            resolver.refresh(named).await;
+        }
+    }
+}
+
+/// The process log: our own lines from `level` up, those of libraries only where `RUST_LOG` asks for them.
+fn start_logging(level: LevelFilter) {
+    let mut builder = env_logger::Builder::new();
+    builder
+        .filter_level(LevelFilter::Off)
+        .filter_module("backstop", level);
+    builder.parse_default_env();
+    // A second start in one process, as in tests, keeps the first logger.
+    let _ = builder.try_init();
+}

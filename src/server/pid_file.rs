@@ -1,0 +1,103 @@
+//! The pid file, and signals to the process it names: `backstop -s`.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where the unit's `RuntimeDirectory` is.
+const SYSTEM: &str = "/run/backstop/backstop.pid";
+
+/// The places a pid file may be: the one the file names, or else the system's and one beside the configuration.
+fn places(configured: Option<&Path>, config_file: &Path) -> Vec<PathBuf> {
+    match configured {
+        Some(path) => vec![path.to_owned()],
+        None => {
+            let beside = config_file
+                .parent()
+                .unwrap_or(Path::new(""))
+                .join("backstop.pid");
+            vec![SYSTEM.into(), beside]
+        }
+    }
+}
+
+/// A pid file of this process, removed at the end.
+#[derive(Debug)]
+pub struct PidFile(PathBuf);
+
+impl PidFile {
+    /// Writes it to the first place that takes it.
+    ///
+    /// # Errors
+    /// When a configured path cannot be written. Without one, having no pid file is no error: systemd does not need it.
+    pub fn write(configured: Option<&Path>, config_file: &Path) -> io::Result<Option<Self>> {
+        for place in places(configured, config_file) {
+            match fs::write(&place, format!("{}\n", std::process::id())) {
+                Ok(()) => return Ok(Some(PidFile(place))),
+                Err(e) if configured.is_some() => return Err(e),
+                Err(_) => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // Only if it is still ours: a successor may have written its own.
+        if read(&self.0) == Some(std::process::id()) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+}
+
+fn read(path: &Path) -> Option<u32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Why no signal could be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalError {
+    /// No pid file names a running process of ours.
+    #[error(
+        "no running backstop was found (looked in {0})\n  help: is it running with this configuration? `pid_file` says where it notes its process; under systemd use `systemctl reload backstop`"
+    )]
+    NotRunning(String),
+    /// The process may not be signalled.
+    #[error("process {0} cannot be signalled: {1}")]
+    Refused(u32, io::Error),
+}
+
+/// Sends a signal to the process of the pid file.
+///
+/// # Errors
+/// When there is none, or it may not be signalled.
+pub fn send(
+    signal: Signal,
+    configured: Option<&Path>,
+    config_file: &Path,
+) -> Result<u32, SignalError> {
+    let places = places(configured, config_file);
+    let running = places
+        .iter()
+        .filter_map(|place| read(place))
+        .find(|pid| is_backstop(*pid));
+    let Some(pid) = running else {
+        let looked: Vec<_> = places.iter().map(|p| p.display().to_string()).collect();
+        return Err(SignalError::NotRunning(looked.join(", ")));
+    };
+    let target = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let Some(target) = target else {
+        return Err(SignalError::NotRunning(pid.to_string()));
+    };
+    match kill_process(target, signal) {
+        Ok(()) => Ok(pid),
+        Err(e) => Err(SignalError::Refused(pid, e.into())),
+    }
+}
+
+/// Whether that process is one of ours: a stale file may name a pid that another program has by now.
+fn is_backstop(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "backstop")
+}

@@ -1,0 +1,155 @@
+//! From a checked configuration to a running snapshot, at start and at every reload.
+//!
+//! One reload at a time, on the control thread. Whatever goes wrong, the snapshot in force stays in force.
+
+use crate::config::{self, Errors, Loaded, Routing, Settings};
+use crate::proxy::{Live, Snapshot};
+use crate::upstream::resolver::Resolver;
+use crate::upstream::{Backend, Upstream};
+use log::{error, info, warn};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a new configuration waits for the names in it that have never been resolved.
+const FIRST_LOOKUP: Duration = Duration::from_secs(2);
+
+/// Why a configuration could not be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The files are wrong.
+    #[error(transparent)]
+    Files(#[from] Errors),
+    /// `config` accepted what the balancer refuses.
+    #[error("{0}")]
+    Balancer(#[from] crate::policy::balancer::BalancerError),
+}
+
+/// What a reload came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// For `systemctl status`.
+    pub status: String,
+}
+
+/// Reloads the configuration of this process.
+pub struct Reloader {
+    config_file: PathBuf,
+    /// What the process started with; the static part of every later file is compared with it.
+    settings: Settings,
+    live: Live,
+    resolver: Arc<Resolver>,
+}
+
+/// Builds the snapshot of `routing`, carrying over what `old` knows of unchanged backends.
+///
+/// # Errors
+/// What [`Upstream::build`] refuses.
+pub async fn build(
+    routing: Routing,
+    old: Option<&Snapshot>,
+    resolver: &Resolver,
+) -> Result<Snapshot, ReloadError> {
+    let upstreams = routing
+        .upstreams
+        .iter()
+        .map(|plan| {
+            let before = old.and_then(|old| old.upstreams.iter().find(|u| u.name == plan.name));
+            Ok(Arc::new(Upstream::build(plan, before.map(Arc::as_ref))?))
+        })
+        .collect::<Result<Vec<_>, ReloadError>>()?;
+    let unresolved: Vec<_> = backends(&upstreams)
+        .filter(|b| !b.has_address())
+        .cloned()
+        .collect();
+    if !unresolved.is_empty() {
+        // Better a moment later than with backends that cannot be tried.
+        let _ = tokio::time::timeout(FIRST_LOOKUP, resolver.refresh(unresolved)).await;
+    }
+    let generation = old.map_or(1, |old| old.generation + 1);
+    Ok(Snapshot::new(generation, routing.router, upstreams))
+}
+
+/// All backends of these upstreams.
+pub fn backends(upstreams: &[Arc<Upstream>]) -> impl Iterator<Item = &Arc<Backend>> {
+    upstreams
+        .iter()
+        .flat_map(|upstream| upstream.backends.iter())
+}
+
+/// `3 routes, 1 upstream, 3 backends`.
+pub fn summary(routing: &Routing) -> String {
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    [
+        count(routing.routes, "route"),
+        count(routing.upstreams.len(), "upstream"),
+        count(routing.backends(), "backend"),
+    ]
+    .join(", ")
+}
+
+impl Reloader {
+    /// Of the process that started with `settings` from `config_file`.
+    pub fn new(
+        config_file: &Path,
+        settings: Settings,
+        live: Live,
+        resolver: Arc<Resolver>,
+    ) -> Self {
+        Reloader {
+            config_file: config_file.to_owned(),
+            settings,
+            live,
+            resolver,
+        }
+    }
+
+    /// Reads the files again and puts them in force, or says in the log why not.
+    pub async fn reload(&self) -> Outcome {
+        let begun = Instant::now();
+        let now = || jiff::Timestamp::now().strftime("%F %T UTC").to_string();
+        let old = self.live.load_full();
+        let kept = old.generation;
+        match self.replace(&old).await {
+            Ok(summary) => {
+                info!(
+                    "configuration {} is in force: {summary} (reloaded in {} ms)",
+                    kept + 1,
+                    begun.elapsed().as_millis()
+                );
+                Outcome {
+                    status: format!("Serving {summary}; reloaded at {}", now()),
+                }
+            }
+            Err(e) => {
+                let text = e.to_string();
+                error!("reload failed, configuration {kept} stays in force:\n{text}");
+                let first = text.lines().next().unwrap_or_default();
+                Outcome {
+                    status: format!(
+                        "Reload failed at {}, configuration {kept} stays in force: {first}",
+                        now()
+                    ),
+                }
+            }
+        }
+    }
+
+    async fn replace(&self, old: &Arc<Snapshot>) -> Result<String, ReloadError> {
+        let Loaded {
+            settings, routing, ..
+        } = config::load(&self.config_file)?;
+        let changed = self.settings.changed_keys(&settings);
+        if !changed.is_empty() {
+            warn!(
+                "needs a restart: {} (the old values stay in force)",
+                changed.join(", ")
+            );
+        }
+        let summary = summary(&routing);
+        let snapshot = build(routing, Some(old), &self.resolver).await?;
+        old.retire();
+        self.live.store(Arc::new(snapshot));
+        Ok(summary)
+    }
+}

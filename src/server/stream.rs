@@ -1,0 +1,157 @@
+//! A client's connection as Pingora reads and writes it.
+//!
+//! Pingora's own stream type comes with a 64 KiB read buffer for every connection, idle ones included. This one reads
+//! straight into the buffer of whoever asks and gathers small writes, so that a response head and a small body leave in one
+//! packet. Decides nothing.
+
+use async_trait::async_trait;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use std::io;
+use std::net;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Writes up to this size are gathered until the next flush.
+const GATHER: usize = 8 * 1024;
+
+/// A client's TCP connection.
+#[derive(Debug)]
+pub struct ClientStream {
+    tcp: TcpStream,
+    /// Written, not yet sent.
+    pending: Vec<u8>,
+    digest: Arc<SocketDigest>,
+}
+
+impl ClientStream {
+    /// Takes an accepted connection from `peer`.
+    pub fn new(tcp: TcpStream, peer: net::SocketAddr) -> Self {
+        let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
+        // Known from accept(): saves asking the kernel again for each request.
+        let _ = digest.peer_addr.set(Some(SocketAddr::Inet(peer)));
+        ClientStream {
+            tcp,
+            pending: Vec::new(),
+            digest: Arc::new(digest),
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut sent = 0;
+        let result = loop {
+            if sent == self.pending.len() {
+                break Poll::Ready(Ok(()));
+            }
+            match Pin::new(&mut self.tcp).poll_write(cx, &self.pending[sent..]) {
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => sent += n,
+                Poll::Ready(Err(e)) => break Poll::Ready(Err(e)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        self.pending.drain(..sent);
+        result
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        // The beginning of a response that broke off: the client is to see as much of it as there is. What the kernel does
+        // not take at once is lost, as the rest is.
+        let _ = self.tcp.try_write(&self.pending);
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Whoever waits for the client has nothing more to say for now: what was gathered leaves.
+        if !self.pending.is_empty()
+            && let Poll::Ready(Err(e)) = self.poll_send(cx)
+        {
+            return Poll::Ready(Err(e));
+        }
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.pending.len() + data.len() <= GATHER {
+            self.pending.extend_from_slice(data);
+            return Poll::Ready(Ok(data.len()));
+        }
+        if self.pending.is_empty() {
+            return Pin::new(&mut self.tcp).poll_write(cx, data);
+        }
+        if self.pending.len() < GATHER {
+            // The head goes out with the first of a large body.
+            let room = GATHER - self.pending.len();
+            self.pending.extend_from_slice(&data[..room]);
+            return Poll::Ready(Ok(room));
+        }
+        ready!(self.poll_send(cx))?;
+        Pin::new(&mut self.tcp).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for ClientStream {
+    async fn shutdown(&mut self) {
+        // The client may be gone already; there is nobody to tell.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for ClientStream {
+    fn id(&self) -> UniqueIDType {
+        self.tcp.as_raw_fd()
+    }
+}
+
+impl GetTimingDigest for ClientStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for ClientStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for ClientStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(self.digest.clone())
+    }
+}
+
+impl Ssl for ClientStream {}
+impl Peek for ClientStream {}

@@ -1,0 +1,167 @@
+//! A worker: one thread, one single-threaded runtime, one Pingora proxy with its own pool of upstream connections.
+//!
+//! One per core, so that no connection is ever polled from another thread. The workers share the listening sockets, each
+//! through its own descriptor; the kernel hands a connection to whichever asks first.
+
+use super::connection::Connection;
+use super::listener::Listener;
+use crate::observe::access_log::AccessLog;
+use crate::proxy::{Live, Proxy};
+use futures::FutureExt;
+use log::{error, info};
+use pingora::apps::HttpServerApp;
+use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
+use pingora_proxy::{HttpProxy, http_proxy};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+/// Pingora's own bound on tries, for the whole process; each route's `tries`, which is at most 100, counts before it.
+const MAX_TRIES: usize = 128;
+/// Idle connections to backends that a worker keeps at most.
+const UPSTREAM_POOL: usize = 4096;
+/// When a drain begins, how long idle connections may still bring a request that was already on its way.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The configuration in force.
+    pub live: Live,
+    /// Where requests are logged.
+    pub log: AccessLog,
+    /// Set when the drain begins, before `shutdown` says so.
+    pub draining: Arc<AtomicBool>,
+    /// Turns true when the drain begins.
+    pub shutdown: watch::Receiver<bool>,
+    /// Client connections open, over all workers.
+    pub connections: Arc<AtomicUsize>,
+}
+
+/// Starts worker number `index` on its own descriptors of the listening sockets.
+///
+/// # Errors
+/// When the sockets cannot be shared, or the system gives no further thread.
+pub fn start(index: usize, listeners: &[Listener], shared: Shared) -> io::Result<JoinHandle<()>> {
+    let sockets = listeners
+        .iter()
+        .map(|listener| Ok((listener.socket.try_clone()?, listener.http2)))
+        .collect::<io::Result<Vec<_>>>()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || runtime.block_on(run(sockets, shared)))
+}
+
+async fn run(sockets: Vec<(std::net::TcpListener, bool)>, shared: Shared) {
+    let conf = ServerConf {
+        threads: 1,
+        max_retries: MAX_TRIES,
+        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        ..ServerConf::default()
+    };
+    let proxy = Proxy::new(
+        shared.live.clone(),
+        shared.log.clone(),
+        shared.draining.clone(),
+    );
+    let proxy = Arc::new(http_proxy(&Arc::new(conf), proxy));
+
+    // Every connection holds a clone of `open`; when the last is gone, `all_closed` ends.
+    let (open, mut all_closed) = mpsc::channel::<()>(1);
+    let mut acceptors = Vec::new();
+    for (socket, http2) in sockets {
+        match TcpListener::from_std(socket) {
+            Ok(listener) => acceptors.push(tokio::spawn(accept(
+                listener,
+                http2,
+                proxy.clone(),
+                shared.clone(),
+                open.clone(),
+            ))),
+            Err(e) => error!("a listening socket cannot be used: {e}"),
+        }
+    }
+    drop(open);
+    for acceptor in acceptors {
+        let _ = acceptor.await;
+    }
+
+    // Drain. Requests under way end with `Connection: close`; a connection that is idle may have one in flight that was
+    // sent before the client could know.
+    let _ = tokio::time::timeout(LINGER, all_closed.recv()).await;
+    proxy.http_cleanup().await;
+    all_closed.recv().await;
+}
+
+async fn accept(
+    listener: TcpListener,
+    http2: bool,
+    proxy: Arc<HttpProxy<Proxy>>,
+    shared: Shared,
+    open: mpsc::Sender<()>,
+) {
+    let mut shutdown = shared.shutdown.clone();
+    let serve = |tcp: TcpStream, peer: SocketAddr| {
+        let proxy = proxy.clone();
+        let shutdown: ShutdownWatch = shared.shutdown.clone();
+        let counted = Counted::new(&shared.connections);
+        let open = open.clone();
+        tokio::spawn(async move {
+            Connection::serve(proxy, tcp, peer, http2, shutdown).await;
+            drop(counted);
+            drop(open);
+        });
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = shutdown.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((tcp, peer)) => serve(tcp, peer),
+            Err(e) => refuse(&e).await,
+        }
+    }
+    // What the kernel already accepted for us would be reset when the socket closes.
+    while let Some(Ok((tcp, peer))) = listener.accept().now_or_never() {
+        serve(tcp, peer);
+    }
+    info!("no longer accepting connections");
+}
+
+/// After a failed accept: most failures concern one connection that is gone again, but without descriptors or memory the
+/// next attempt would fail just as fast.
+async fn refuse(e: &io::Error) {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    const ENOBUFS: i32 = 105;
+    const ENOMEM: i32 = 12;
+    if matches!(e.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)) {
+        error!("connections cannot be accepted (raise LimitNOFILE if descriptors ran out): {e}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Counted(counter.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

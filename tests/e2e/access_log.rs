@@ -1,0 +1,244 @@
+//! One JSON line per request, whatever became of it.
+
+use crate::client::{Client, get, request};
+use crate::client2::Client2;
+use crate::harness::{Proxy, free_port, one_route, parse_line, until};
+use crate::origin::Origin;
+use crate::reply::Reply;
+use nix::sys::signal::Signal;
+use std::path::Path;
+
+#[test]
+fn a_line_says_who_asked_what_happened_and_how_long_it_took() {
+    let broken = Origin::always(Reply::status(500));
+    let proxy = Proxy::start(&one_route(
+        &[broken.port],
+        "retry: { tries: 2, wait: 30ms }",
+    ));
+    broken.set(|r| {
+        if r.number == 0 {
+            Reply::status(500)
+        } else {
+            Reply::ok("1234567890")
+        }
+    });
+    let answer = request(
+        proxy.port,
+        "GET",
+        "/patients/1?x=y",
+        &[("Host", "api.example.com:80")],
+        b"",
+    );
+    assert_eq!(answer.status, 200);
+    let line = proxy.logged("/patients/1?x=y");
+    let backend = format!("127.0.0.1:{}", broken.port);
+    for (key, value) in [
+        ("client", "127.0.0.1".into()),
+        ("method", "GET".into()),
+        ("protocol", "HTTP/1.1".into()),
+        ("route", "all".into()),
+        ("upstream", "pool".into()),
+        ("backend", backend.as_str().into()),
+        ("retry", "answered".into()),
+        ("status", 200.into()),
+        ("bytes", serde_json::Value::from(10)),
+    ] {
+        assert_eq!(line[key], value, "{key}");
+    }
+    assert!(
+        line["host"]
+            .as_str()
+            .is_some_and(|h| h.starts_with("api.example.com"))
+    );
+    assert_eq!(
+        line["request_id"].as_str(),
+        broken.last().header("x-request-id")
+    );
+    let time = line["time"].as_str().unwrap();
+    assert!(
+        time.len() == 24 && time.ends_with('Z') && &time[10..11] == "T",
+        "{time}"
+    );
+    let tries = line["tries"].as_array().unwrap();
+    assert_eq!(tries.len(), 2);
+    for (one, outcome) in tries.iter().zip(["status 500", "ok"]) {
+        assert_eq!(
+            (&one["backend"], &one["outcome"]),
+            (&backend.as_str().into(), &outcome.into())
+        );
+        assert!(
+            one["ms"]
+                .as_f64()
+                .is_some_and(|ms| (0.0..5_000.0).contains(&ms))
+        );
+    }
+    assert!(
+        tries[1]["waited_ms"].as_f64().is_some_and(|ms| ms >= 30.0),
+        "{line}"
+    );
+    assert!(
+        line["duration_ms"].as_f64().is_some_and(|ms| ms >= 30.0),
+        "{line}"
+    );
+}
+
+#[test]
+fn every_request_has_exactly_one_line() {
+    let origin = Origin::always(Reply::ok("fine"));
+    let yaml = format!(
+        "upstreams: {{ pool: {{ backends: [127.0.0.1:{}] }}, dead: {{ backends: [127.0.0.1:{}] }} }}
+routes:
+  - {{ match: {{ path: /pool, methods: [GET] }}, upstream: pool }}
+  - {{ match: {{ path: /dead }}, upstream: dead, retry: {{ tries: 2, wait: 1ms }} }}
+  - {{ match: {{ path: /fixed }}, respond: {{ status: 200 }} }}
+  - {{ match: {{ path: /moved }}, redirect: {{ to: / }} }}
+",
+        origin.port,
+        free_port()
+    );
+    let proxy = Proxy::with().http2().start(&yaml);
+    let mut client = Client::to(proxy.port);
+    let mut expected = Vec::new();
+    for (method, path, status) in [
+        ("GET", "/pool", 200),
+        ("POST", "/pool/post", 405),
+        ("GET", "/dead", 502),
+        ("GET", "/fixed", 200),
+        ("GET", "/moved", 301),
+        ("GET", "/nowhere", 404),
+        ("GET", "/%zz", 400),
+    ] {
+        assert_eq!(
+            client.request(method, path, &[], b"").status,
+            status,
+            "{path}"
+        );
+        expected.push((path.to_string(), u64::from(status)));
+    }
+    client.send("GET /fixed/1 HTTP/1.1\r\nHost: a\r\n\r\nGET /fixed/2 HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.answer();
+    client.answer();
+    expected.extend([("/fixed/1".into(), 200), ("/fixed/2".into(), 200)]);
+    Client2::to(proxy.port).get("/pool/2");
+    expected.push(("/pool/2".into(), 200));
+    assert!(
+        proxy.logged("/pool/2")["protocol"]
+            .as_str()
+            .unwrap()
+            .starts_with("HTTP/2")
+    );
+    until("all lines", || proxy.log_lines().len() >= expected.len());
+    let mut lines: Vec<(String, u64)> = proxy
+        .log_lines()
+        .iter()
+        .map(|l| {
+            (
+                l["path"].as_str().unwrap().into(),
+                l["status"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    lines.sort();
+    expected.sort();
+    assert_eq!(lines, expected);
+    let ids: std::collections::HashSet<String> = proxy
+        .log_lines()
+        .iter()
+        .map(|l| l["request_id"].to_string())
+        .collect();
+    assert_eq!(ids.len(), expected.len());
+}
+
+#[test]
+fn odd_bytes_do_not_break_a_line() {
+    let origin = Origin::always(Reply::ok("fine"));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    for target in [
+        "/quote\"quote",
+        "/back\\slash",
+        "/umlaut-k\u{e4}se",
+        "/tab\tbed",
+        "/del\u{7f}",
+        "/{brace}<angle>|`^",
+    ] {
+        let mut client = Client::to(proxy.port);
+        client.send(format!(
+            "GET {target} HTTP/1.1\r\nHost: a\"b\\c\r\nX-A: \u{1}\r\n\r\n"
+        ));
+        // Refused or served, that is not the question here.
+        let _ = client.try_answer_to("GET");
+    }
+    for bytes in [
+        &b"GET /latin\xe4\xff HTTP/1.1\r\nHost: \xff\r\n\r\n"[..],
+        b"\xff\x00\r\n\r\n",
+    ] {
+        let mut client = Client::to(proxy.port);
+        client.send(bytes);
+        let _ = client.try_answer_to("GET");
+    }
+    // Waiting for this one parses all before it.
+    get(proxy.port, "/escaped%0a%22%5c");
+    let line = proxy.logged("/escaped%0a%22%5c");
+    assert_eq!(line["status"], 200);
+}
+
+fn lines(path: &Path) -> Vec<serde_json::Value> {
+    std::fs::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .map(parse_line)
+        .collect()
+}
+
+#[test]
+fn usr1_opens_the_file_anew() {
+    let proxy = Proxy::with()
+        .key("access_log", "{ path: access.log }")
+        .start("routes:\n  - { match: { path: / }, respond: { status: 200 } }\n");
+    let (log, old) = (
+        proxy.dir().join("access.log"),
+        proxy.dir().join("access.log.1"),
+    );
+    let mut client = Client::to(proxy.port);
+    client.get("/before");
+    until("the first line", || lines(&log).len() == 1);
+    std::fs::rename(&log, &old).unwrap();
+    client.get("/between");
+    until("the old file takes it", || lines(&old).len() == 2);
+    proxy.signal(Signal::SIGUSR1);
+    until("the new file", || log.exists());
+    client.get("/after");
+    until("the new file's line", || {
+        lines(&log).iter().any(|l| l["path"] == "/after")
+    });
+    let paths: Vec<_> = lines(&old).iter().map(|l| l["path"].to_string()).collect();
+    assert_eq!(paths, ["\"/before\"", "\"/between\""]);
+}
+
+#[test]
+fn the_file_is_appended_to() {
+    let setup = Proxy::with().key("access_log", "{ path: access.log }");
+    let yaml = "routes:\n  - { match: { path: / }, respond: { status: 200 } }\n";
+    let proxy = setup.start(yaml);
+    get(proxy.port, "/first");
+    until("a line", || {
+        lines(&proxy.dir().join("access.log")).len() == 1
+    });
+    proxy.signal(Signal::SIGUSR1);
+    get(proxy.port, "/second");
+    until("another line", || {
+        lines(&proxy.dir().join("access.log")).len() == 2
+    });
+}
+
+#[test]
+fn off_means_off() {
+    let proxy = Proxy::with()
+        .key("access_log", "{ path: \"off\" }")
+        .start("routes:\n  - { match: { path: / }, respond: { status: 200 } }\n");
+    for _ in 0..5 {
+        assert_eq!(get(proxy.port, "/").status, 200);
+    }
+    assert!(proxy.log_lines().is_empty());
+    assert!(!proxy.dir().join("off").exists());
+}

@@ -1,0 +1,174 @@
+//! An HTTP/2 client with prior knowledge, small enough to leave at any moment.
+//!
+//! The frames are the `h2` crate's; each [`Client2`] drives one connection on a thread of its own.
+
+use crate::client::Answer;
+use crate::harness::PATIENCE;
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Reason, SendStream};
+use std::future::Future;
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+/// One HTTP/2 connection.
+pub(crate) struct Client2 {
+    runtime: Runtime,
+    requests: SendRequest<Bytes>,
+    connection: JoinHandle<()>,
+}
+
+/// One request under way.
+pub(crate) struct Stream2 {
+    response: ResponseFuture,
+    body: SendStream<Bytes>,
+}
+
+impl Client2 {
+    /// Connects and shakes hands.
+    pub(crate) fn to(port: u16) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (requests, connection) = within(&runtime, async {
+            let stream = TcpStream::connect(("127.0.0.1", port))
+                .await
+                .expect("a connection");
+            let (requests, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+            let connection = tokio::spawn(async {
+                // Its end shows in the requests.
+                let _ = connection.await;
+            });
+            (requests, connection)
+        });
+        Client2 {
+            runtime,
+            requests,
+            connection,
+        }
+    }
+
+    /// Sends a head; `end` says that no body follows.
+    pub(crate) fn begin(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        end: bool,
+    ) -> Stream2 {
+        let mut request = http::Request::builder()
+            .method(method)
+            .version(http::Version::HTTP_2)
+            .uri(format!("http://example.com{target}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).expect("a request");
+        let requests = self.requests.clone();
+        let (response, body) = within(&self.runtime, async {
+            let mut ready = requests.ready().await.expect("the connection takes it");
+            ready
+                .send_request(request, end)
+                .expect("the connection takes it")
+        });
+        Stream2 { response, body }
+    }
+
+    /// Sends a piece of body, as the peer's window allows.
+    pub(crate) fn send(&self, stream: &mut Stream2, piece: &[u8], end: bool) {
+        within(&self.runtime, async {
+            let mut left = Bytes::copy_from_slice(piece);
+            while !left.is_empty() {
+                stream.body.reserve_capacity(left.len());
+                let capacity = std::future::poll_fn(|cx| stream.body.poll_capacity(cx)).await;
+                let capacity = capacity.expect("an open stream").expect("a window");
+                let now = left.split_to(capacity.min(left.len()));
+                stream
+                    .body
+                    .send_data(now, false)
+                    .expect("the connection takes it");
+            }
+            if end {
+                stream
+                    .body
+                    .send_data(Bytes::new(), true)
+                    .expect("the connection takes it");
+            }
+        });
+    }
+
+    /// The response.
+    pub(crate) fn answer(&self, stream: Stream2) -> Answer {
+        within(&self.runtime, async {
+            let response = stream.response.await.expect("an answer");
+            let (head, mut body) = response.into_parts();
+            let value = |v: &http::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
+            let mut answer = Answer {
+                status: head.status.as_u16(),
+                first_line: "HTTP/2".into(),
+                headers: head
+                    .headers
+                    .iter()
+                    .map(|(n, v)| (n.to_string(), value(v)))
+                    .collect(),
+                body: Vec::new(),
+                complete: true,
+                informational: Vec::new(),
+            };
+            while let Some(piece) = body.data().await {
+                let Ok(piece) = piece else {
+                    answer.complete = false;
+                    break;
+                };
+                let _ = body.flow_control().release_capacity(piece.len());
+                answer.body.extend(&piece);
+            }
+            answer
+        })
+    }
+
+    /// Whether the answer is an error or there is none.
+    pub(crate) fn ends_in_failure(&self, stream: Stream2) -> bool {
+        let response = within(&self.runtime, stream.response);
+        response.map_or(true, |r| r.status().as_u16() >= 400)
+    }
+
+    /// A whole exchange; a body is sent without `Content-Length` unless `headers` has it.
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let mut stream = self.begin(method, target, headers, body.is_empty());
+        if !body.is_empty() {
+            self.send(&mut stream, body, true);
+        }
+        self.answer(stream)
+    }
+
+    /// GET.
+    pub(crate) fn get(&mut self, target: &str) -> Answer {
+        self.request("GET", target, &[], b"")
+    }
+
+    /// Cancels one request; the connection stays.
+    pub(crate) fn cancel(&self, mut stream: Stream2) {
+        let _entered = self.runtime.enter();
+        stream.body.send_reset(Reason::CANCEL);
+    }
+
+    /// Closes the connection without a word.
+    pub(crate) fn leave(self) {
+        self.connection.abort();
+        drop(self.runtime);
+    }
+}
+
+fn within<T>(runtime: &Runtime, work: impl Future<Output = T>) -> T {
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("in time") })
+}

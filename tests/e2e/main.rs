@@ -1,0 +1,28 @@
+//! The end-to-end tests: the real process, scripted backends, raw clients. One binary, so that it is linked once.
+// A test says what it expects by failing where it does not come.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod client; // HTTP/1, byte for byte
+mod client2; // HTTP/2 with prior knowledge
+mod command; // the program run to its end
+mod harness; // the process under test
+mod origin; // backends that fail on purpose
+mod reply; // what such a backend sees and does
+
+mod access_log; // one JSON line per request
+mod architecture; // the rules of the source tree
+mod balancing; // which backend a request goes to
+mod client_left; // clients that do not wait
+mod config_cli; // the command line and configuration errors
+mod dns; // backends with names
+mod flaky; // what it is all for: unreliable backends look reliable
+mod headers; // what is added, edited and removed on the way
+mod http; // the protocol itself
+mod reload; // a new configuration in a running process
+mod replay; // request bodies sent again
+mod respond; // answers without an upstream
+mod retry; // further tries, and why there is none
+mod retry_methods; // which methods are sent again
+mod routing; // which route a request takes
+mod shutdown; // drain and exit
+mod timeouts; // every wait ends
