@@ -32,7 +32,8 @@ pub(crate) fn line(
     let mut occurrence = occurrence;
     loop {
         if let Some(line) = search(text, document, steps, occurrence) {
-            return Some(line);
+            // A document of nothing lies behind the last line.
+            return Some(line.clamp(1, text.lines().count().max(1)));
         }
         // A path that is not in the text: a key that is missing, or that came with a merge key.
         steps = steps.split_last()?.1;

@@ -7,7 +7,6 @@ use super::connection::Connection;
 use super::listener::Listener;
 use crate::observe::access_log::AccessLog;
 use crate::proxy::{Live, Proxy};
-use futures::FutureExt;
 use log::{error, info};
 use pingora::apps::HttpServerApp;
 use pingora::server::ShutdownWatch;
@@ -131,9 +130,16 @@ async fn accept(
             Err(e) => refuse(&e).await,
         }
     }
-    // What the kernel already accepted for us would be reset when the socket closes.
-    while let Some(Ok((tcp, peer))) = listener.accept().now_or_never() {
-        serve(tcp, peer);
+    // What the kernel already accepted for us would be reset when the socket closes. Asked of the kernel itself: the
+    // runtime may not have heard of the newest yet.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((tcp, peer)) = listener.accept() {
+            if tcp.set_nonblocking(true).is_ok()
+                && let Ok(tcp) = TcpStream::from_std(tcp)
+            {
+                serve(tcp, peer);
+            }
+        }
     }
     info!("no longer accepting connections");
 }
