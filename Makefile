@@ -6,7 +6,7 @@ CARGO ?= cargo
 # What the program is built from: `install` builds it when it is missing or older than these.
 SOURCES = Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
-.PHONY: demo test lint install uninstall deps
+.PHONY: demo test lint bench install uninstall deps
 
 # The development profile: it builds soonest, and `make test` uses the same build.
 demo: deps
@@ -18,6 +18,9 @@ test: deps
 lint: deps
 	$(CARGO) fmt --check && $(CARGO) clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked
+
+bench: deps
+	$(CARGO) bench --locked --bench routing
 
 install: target/release/backstop
 	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" systemd/install

@@ -97,7 +97,8 @@ pub fn send(
     }
 }
 
-/// Whether that process is one of ours: a stale file may name a pid that another program has by now.
+/// Whether that process is one of ours, by name: a stale file may name a pid that another program has by now.
 fn is_backstop(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "backstop")
+    let name = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    name(&pid.to_string()).is_some_and(|it| it.starts_with("backstop") || Some(it) == name("self"))
 }
