@@ -1,10 +1,11 @@
-//! Reading a request body ahead of its first try, so that it can be sent again.
+//! The request body: reading it ahead of its first try, so that it can be sent again, and whether it still can be.
 //!
 //! Pingora keeps up to 64 KiB of a body for replay by itself. What is larger, or of unknown size, is read here first, up
 //! to the route's `max_body`, and handed to the wrapped session.
 
+use super::ctx::Ctx;
 use super::downstream::Held;
-use crate::policy::retry::RetryPolicy;
+use crate::policy::retry::{Body, RetryPolicy};
 use bytes::BytesMut;
 use http::{Version, header};
 use pingora::Result;
@@ -18,15 +19,33 @@ pub(super) fn wanted(session: &mut Session, policy: &RetryPolicy) -> bool {
     if session.downstream_session.is_body_empty() {
         return false;
     }
-    let length = session
-        .req_header()
-        .headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.parse::<usize>().ok());
-    match length {
+    match length(session) {
         Some(length) => length > PINGORA_KEEPS && length <= policy.max_body,
         None => policy.max_body > 0,
+    }
+}
+
+/// The body's length, where the head says it.
+fn length(session: &Session) -> Option<usize> {
+    let value = session.req_header().headers.get(header::CONTENT_LENGTH)?;
+    value.to_str().ok()?.parse().ok()
+}
+
+/// Whether the request's body can be sent once more.
+pub(super) fn state(session: &mut Session, ctx: &Ctx) -> Body {
+    let max_body = ctx.proxy().map_or(0, |proxy| proxy.retry.max_body);
+    let length = length(session);
+    let downstream = &mut session.downstream_session;
+    let read = downstream.body_bytes_read();
+    if ctx.body_held || !ctx.sent || downstream.is_body_empty() || read == 0 {
+        Body::Replayable
+    } else if ctx.body_partly_taken || downstream.retry_buffer_truncated() || read > max_body {
+        Body::TooLarge
+    } else if downstream.is_body_done() || length == Some(read) {
+        // With HTTP/2 the end may be announced in a frame of its own, after the last byte.
+        Body::Replayable
+    } else {
+        Body::Unfinished
     }
 }
 

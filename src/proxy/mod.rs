@@ -19,7 +19,7 @@ pub use ctx::{Ctx, Try};
 pub use snapshot::{Live, Snapshot};
 
 use crate::observe::access_log::AccessLog;
-use crate::policy::retry::{self, Attempt, Body, Failure, Reason, Verdict};
+use crate::policy::retry::{self, Attempt, Failure, Reason, Verdict};
 use crate::policy::route::Action;
 use crate::policy::router::Found;
 use crate::policy::target;
@@ -74,7 +74,7 @@ impl Proxy {
 
     /// The facts of the try that just failed.
     fn attempt<'a>(session: &'a mut Session, ctx: &Ctx, failure: Failure) -> Attempt<'a> {
-        let body = body_state(session, ctx);
+        let body = body::state(session, ctx);
         let response_started = session
             .response_written()
             .is_some_and(|head| !head.status.is_informational());
@@ -134,25 +134,6 @@ impl Proxy {
         ctx.reason = Some(reason);
         ctx.end = Some(end);
         Error::explain(NO_TRY, reason.word())
-    }
-}
-
-/// Whether the request's body can be sent once more.
-fn body_state(session: &mut Session, ctx: &Ctx) -> Body {
-    let downstream = &mut session.downstream_session;
-    let max_body = ctx.proxy().map_or(0, |p| p.retry.max_body);
-    if ctx.body_held || !ctx.sent || downstream.is_body_empty() || downstream.body_bytes_read() == 0
-    {
-        Body::Replayable
-    } else if ctx.body_partly_taken
-        || downstream.retry_buffer_truncated()
-        || downstream.body_bytes_read() > max_body
-    {
-        Body::TooLarge
-    } else if !downstream.is_body_done() {
-        Body::Unfinished
-    } else {
-        Body::Replayable
     }
 }
 

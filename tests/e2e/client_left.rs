@@ -68,7 +68,7 @@ fn an_http2_client_cancels_during_the_wait() {
         .start(&one_route(&[origin.port], LONG));
     let mut client = Client2::to(proxy.port);
     let stream = client.begin("GET", "/patients", &[], true);
-    origin.request(0);
+    origin.until_released();
     client.cancel(stream);
     left(&proxy, &origin, "/patients", Instant::now(), "status 500");
     // The others on its connection are not touched.
@@ -84,7 +84,7 @@ fn an_http2_client_closes_its_connection_during_the_wait() {
         .start(&one_route(&[origin.port], LONG));
     let mut client = Client2::to(proxy.port);
     let _stream = client.begin("GET", "/patients", &[], true);
-    origin.request(0);
+    origin.until_released();
     client.leave();
     left(&proxy, &origin, "/patients", Instant::now(), "status 500");
 }

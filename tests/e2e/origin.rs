@@ -3,7 +3,7 @@
 //! A script is a function from the request to a [`Reply`]. Every request is recorded whole, from its
 //! head on, so that a test can assert on what the upstream saw even when the proxy broke off.
 
-use crate::harness::{PATIENCE, eventually, free_port};
+use crate::harness::{PATIENCE, eventually, free_port, until};
 use crate::reply::{Reply, Request, Step};
 use nix::sys::socket::{setsockopt, sockopt::Linger};
 use std::collections::HashMap;
@@ -117,6 +117,14 @@ impl Origin {
     /// The latest request.
     pub(crate) fn last(&self) -> Request {
         self.requests().pop().expect("a request at the backend")
+    }
+
+    /// Waits until the proxy has closed every connection: it does so with one whose answer it does not pass on, before
+    /// the wait for the next try begins.
+    pub(crate) fn until_released(&self) {
+        until("the proxy lets the backend go", || {
+            self.count() > 0 && self.shared.open.lock().expect("open").is_empty()
+        });
     }
 
     /// Stops as a killed process does: the port closed, every connection gone.
