@@ -91,6 +91,8 @@ pub(super) struct End {
     pub(super) status: StatusCode,
     /// The `error` of `Proxy-Status` (RFC 9209 §2.3).
     pub(super) proxy_error: &'static str,
+    /// Its `details`: for a timeout, the configuration's word for the limit that passed.
+    pub(super) details: Option<&'static str>,
 }
 
 impl Ctx {

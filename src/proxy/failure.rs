@@ -3,6 +3,7 @@
 use super::ctx::End;
 use super::downstream::DEADLINE;
 use crate::policy::retry::Failure;
+use crate::policy::timeouts::Limit;
 use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType};
 
@@ -61,42 +62,45 @@ pub(super) fn while_proxying(error: &Error) -> Cause {
     }
 }
 
-/// What the client gets when this failure stands.
-pub(super) fn end(failure: Failure, proxy_error: &'static str) -> End {
-    let status = match failure {
-        Failure::Status(status) => status,
-        Failure::ConnectFailure | Failure::Reset => StatusCode::BAD_GATEWAY,
-        Failure::ConnectTimeout | Failure::Timeout => StatusCode::GATEWAY_TIMEOUT,
+/// What the client gets when this failure stands; `limit` is the one that was armed.
+pub(super) fn end(failure: Failure, proxy_error: &'static str, limit: Limit) -> End {
+    let (status, details) = match failure {
+        Failure::Status(status) => (status, None),
+        Failure::ConnectFailure | Failure::Reset => (StatusCode::BAD_GATEWAY, None),
+        Failure::ConnectTimeout | Failure::Timeout => {
+            (StatusCode::GATEWAY_TIMEOUT, Some(limit.word()))
+        }
     };
     End {
         status,
         proxy_error,
+        details,
+    }
+}
+
+const fn plain(status: StatusCode, proxy_error: &'static str) -> End {
+    End {
+        status,
+        proxy_error,
+        details: None,
     }
 }
 
 /// No backend can be tried.
-pub(super) const NO_BACKEND: End = End {
-    status: StatusCode::SERVICE_UNAVAILABLE,
-    proxy_error: "destination_unavailable",
-};
+pub(super) const NO_BACKEND: End =
+    plain(StatusCode::SERVICE_UNAVAILABLE, "destination_unavailable");
 
 /// `total` ran out between two tries.
 pub(super) const TOTAL_TIMEOUT: End = End {
-    status: StatusCode::GATEWAY_TIMEOUT,
-    proxy_error: "http_response_timeout",
+    details: Some("total"),
+    ..plain(StatusCode::GATEWAY_TIMEOUT, "http_response_timeout")
 };
 
 /// The request is not HTTP as it should be.
-pub(super) const BAD_REQUEST: End = End {
-    status: StatusCode::BAD_REQUEST,
-    proxy_error: "http_request_error",
-};
+pub(super) const BAD_REQUEST: End = plain(StatusCode::BAD_REQUEST, "http_request_error");
 
 /// A fault of this program.
-pub(super) const INTERNAL: End = End {
-    status: StatusCode::INTERNAL_SERVER_ERROR,
-    proxy_error: "proxy_internal_error",
-};
+pub(super) const INTERNAL: End = plain(StatusCode::INTERNAL_SERVER_ERROR, "proxy_internal_error");
 
 /// Nginx's status for a client that left before its answer; only the log sees it.
 pub(super) const CLIENT_LEFT: u16 = 499;

@@ -9,17 +9,19 @@ mod downstream;
 mod facts;
 mod failure;
 mod forward;
+mod keep;
 mod peer;
 mod record;
 mod respond;
 pub mod snapshot;
+mod tries;
 mod wait;
 
 pub use ctx::{Ctx, Try};
 pub use snapshot::{Live, Snapshot};
 
 use crate::observe::access_log::AccessLog;
-use crate::policy::retry::{self, Attempt, Failure, Reason, Verdict};
+use crate::policy::retry::{self, Failure, Reason, Verdict};
 use crate::policy::route::Action;
 use crate::policy::router::Found;
 use crate::policy::target;
@@ -32,11 +34,9 @@ use downstream::Watch;
 use failure::Cause;
 use http::{StatusCode, Version, header};
 use log::warn;
-use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
-use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -44,7 +44,8 @@ use respond::Answer;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
+use tries::{arm, judge, judge_response, no_try};
 
 /// How long a client may go on sending a request that was already answered.
 const LINGER: Duration = Duration::from_secs(5);
@@ -52,8 +53,6 @@ const LINGER: Duration = Duration::from_secs(5);
 const TRY_AGAIN: ErrorType = ErrorType::Custom("try again");
 /// The error of a client that left during a wait.
 const CLIENT_LEFT: ErrorType = ErrorType::Custom("client left");
-/// The error of a request no further try can be made for.
-const NO_TRY: ErrorType = ErrorType::Custom("no try possible");
 
 /// One worker's share of the proxy.
 pub struct Proxy {
@@ -71,80 +70,6 @@ impl Proxy {
             draining,
         }
     }
-
-    /// The facts of the try that just failed.
-    fn attempt<'a>(session: &'a mut Session, ctx: &Ctx, failure: Failure) -> Attempt<'a> {
-        let body = body::state(session, ctx);
-        let response_started = session
-            .response_written()
-            .is_some_and(|head| !head.status.is_informational());
-        Attempt {
-            number: ctx.tries_made(),
-            failure,
-            idempotency_key: ctx.idempotency_key,
-            body,
-            response_started,
-            client_left: ctx.client_left,
-            retry_after: None,
-            time_left: ctx
-                .proxy()
-                .map_or(Duration::ZERO, |p| p.timeouts.left(ctx.watch.elapsed())),
-            chance: fastrand::f64(),
-            method: &session.req_header().method,
-        }
-    }
-
-    /// Ends the failed try and does what the policy says: says whether there is to be another.
-    fn judge(
-        session: &mut Session,
-        ctx: &mut Ctx,
-        failure: Failure,
-        proxy_error: &'static str,
-    ) -> bool {
-        let attempt = Self::attempt(session, ctx, failure);
-        let verdict = match ctx.proxy() {
-            Some(proxy) => retry::decide(&proxy.retry, &attempt),
-            None => Verdict::GiveUp(Reason::NotListed),
-        };
-        match verdict {
-            Verdict::Retry(wait) => {
-                ctx.end_try_before_retry(failure, wait);
-                true
-            }
-            Verdict::GiveUp(reason) => {
-                ctx.end_try(outcome(failure));
-                ctx.reason = Some(reason);
-                ctx.end = Some(failure::end(failure, proxy_error));
-                false
-            }
-        }
-    }
-
-    /// Arms the deadline of a phase that begins now.
-    fn arm(ctx: &mut Ctx, phase: Phase) {
-        let Some(proxy) = ctx.proxy() else { return };
-        let (deadline, limit) = proxy.timeouts.deadline(phase, ctx.watch.elapsed());
-        ctx.watch.arm(Some(deadline));
-        ctx.limit = limit;
-    }
-
-    /// No further try: disarms, notes why, and makes the error that ends Pingora's loop.
-    fn no_try(ctx: &mut Ctx, reason: Reason, end: ctx::End) -> Box<Error> {
-        ctx.watch.arm(None);
-        ctx.reason = Some(reason);
-        ctx.end = Some(end);
-        Error::explain(NO_TRY, reason.word())
-    }
-}
-
-/// Reads an upstream's `Retry-After`.
-fn retry_after(response: &ResponseHeader) -> Option<Duration> {
-    let value = response.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-    retry::retry_after(value, now, |date| {
-        let then = httpdate::parse_http_date(date).ok()?;
-        Some(then.duration_since(UNIX_EPOCH).ok()?.as_secs())
-    })
 }
 
 #[async_trait]
@@ -251,21 +176,19 @@ impl ProxyHttp for Proxy {
         };
         let elapsed = ctx.watch.elapsed();
         if proxy.timeouts.left(elapsed).is_zero() {
-            return Err(Self::no_try(
-                ctx,
-                Reason::TotalTimeout,
-                failure::TOTAL_TIMEOUT,
-            ));
+            return Err(no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT));
         }
+        let (_, limit) = proxy.timeouts.deadline(Phase::Connecting, elapsed);
         let turn = ctx.turn.unwrap_or_else(|| upstream.take_turn());
         let key = facts::hash_key(upstream.balance(), session.req_header(), ctx.client);
         let picked = upstream
             .pick(&ctx.tried, turn, key.as_deref())
             .and_then(|(index, backend)| Some((index, backend.begin(), backend.socket_address()?)));
         let Some((index, active, address)) = picked else {
-            return Err(Self::no_try(ctx, Reason::NoBackend, failure::NO_BACKEND));
+            return Err(no_try(ctx, Reason::NoBackend, failure::NO_BACKEND));
         };
         let peer = peer::dial(address, upstream, &proxy.timeouts, elapsed, ctx.tunnel);
+        ctx.limit = limit;
         ctx.turn = Some(turn);
         ctx.current = Some(Current {
             index,
@@ -285,7 +208,7 @@ impl ProxyHttp for Proxy {
         mut e: Box<Error>,
     ) -> Box<Error> {
         if let Cause::Backend(failure, word) = failure::while_connecting(&e) {
-            let again = Self::judge(session, ctx, failure, word);
+            let again = judge(session, ctx, failure, word);
             e.set_retry(again);
         }
         e
@@ -300,7 +223,7 @@ impl ProxyHttp for Proxy {
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        Self::arm(ctx, Phase::AwaitingHead);
+        arm(ctx, Phase::AwaitingHead);
         Ok(())
     }
 
@@ -330,7 +253,7 @@ impl ProxyHttp for Proxy {
             *body = None;
         }
         if !ctx.tunnel && ctx.current.as_ref().is_some_and(|c| c.answered.is_none()) {
-            Self::arm(ctx, Phase::AwaitingHead);
+            arm(ctx, Phase::AwaitingHead);
         }
         Ok(())
     }
@@ -351,29 +274,23 @@ impl ProxyHttp for Proxy {
         let listed = ctx
             .proxy()
             .is_some_and(|p| p.retry.on.lists_status(status.as_u16()));
-        if !listed {
-            ctx.reason = Some(if status.is_server_error() {
-                Reason::NotListed
-            } else {
-                Reason::Answered
-            });
-        } else if let Some(proxy) = ctx.proxy() {
-            let attempt = Attempt {
-                retry_after: retry_after(response),
-                ..Self::attempt(session, ctx, Failure::Status(status))
-            };
-            match retry::decide(&proxy.retry, &attempt) {
+        ctx.reason = Some(if listed {
+            match judge_response(session, ctx, response) {
                 verdict @ Verdict::Retry(_) => {
                     ctx.verdict = Some(verdict);
                     return Err(Error::new_up(TRY_AGAIN));
                 }
                 // The answer goes through as it is.
-                Verdict::GiveUp(reason) => ctx.reason = Some(reason),
+                Verdict::GiveUp(reason) => reason,
             }
-        }
+        } else if status.is_server_error() {
+            Reason::NotListed
+        } else {
+            Reason::Answered
+        });
         forward::strip_hop_by_hop(response);
         if !ctx.tunnel {
-            Self::arm(ctx, Phase::AwaitingBody);
+            arm(ctx, Phase::AwaitingBody);
         }
         Ok(())
     }
@@ -393,7 +310,7 @@ impl ProxyHttp for Proxy {
             ctx.watch.arm(Some(ctx.watch.elapsed() + LINGER));
             return Ok(None);
         }
-        Self::arm(ctx, Phase::AwaitingBody);
+        arm(ctx, Phase::AwaitingBody);
         // A response that trickles keeps the wait from ever reaching its deadline; the total still ends it.
         let over = ctx
             .proxy()
@@ -445,7 +362,7 @@ impl ProxyHttp for Proxy {
             return e;
         }
         let again = match failure::while_proxying(&e) {
-            Cause::Backend(failure, word) => Self::judge(session, ctx, failure, word),
+            Cause::Backend(failure, word) => judge(session, ctx, failure, word),
             Cause::Client => {
                 ctx.client_left = true;
                 ctx.reason = Some(Reason::ClientLeft);
@@ -483,7 +400,9 @@ impl ProxyHttp for Proxy {
             match failure::while_proxying(e) {
                 Cause::Client => ctx.client_left = true,
                 Cause::BadRequest => ctx.end = Some(failure::BAD_REQUEST),
-                Cause::Backend(failure, word) => ctx.end = Some(failure::end(failure, word)),
+                Cause::Backend(failure, word) => {
+                    ctx.end = Some(failure::end(failure, word, ctx.limit))
+                }
                 Cause::Internal => ctx.end = Some(failure::INTERNAL),
             }
         }
@@ -534,7 +453,7 @@ impl ProxyHttp for Proxy {
             self.log.write(&record::line(session, ctx));
         }
         if ctx.keep_connection {
-            keep_connection(session, ctx).await;
+            keep::keep_connection(session, ctx).await;
         }
     }
 
@@ -551,24 +470,5 @@ impl ProxyHttp for Proxy {
         _context: ProxyWarnLogContext,
     ) -> bool {
         true
-    }
-}
-
-/// Saves an HTTP/1 connection whose request failed but was answered properly: Pingora closes it after any error, so it is
-/// taken out of the session and handed back to the connection's own loop.
-async fn keep_connection(session: &mut Session, ctx: &Ctx) {
-    let Some(connection) = ctx.connection.clone() else {
-        return;
-    };
-    if session.downstream_session.as_http1().is_none() || ctx.watch.draining() {
-        return;
-    }
-    let settings = HttpPersistentSettings::for_session(session);
-    let http1 = std::mem::replace(
-        &mut *session.downstream_session,
-        ServerSession::Custom(Box::new(())),
-    );
-    if let Ok(Some(stream)) = http1.finish().await {
-        connection.keep(ReusedHttpStream::from_reusable_stream(stream, settings));
     }
 }

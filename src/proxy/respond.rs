@@ -97,7 +97,10 @@ impl Answer {
     /// What is left to say when the upstream failed; `Proxy-Status` as in RFC 9209.
     pub(super) fn failed(end: End, ctx: &Ctx) -> Result<Self> {
         let mut answer = Answer::short(end.status, ctx)?;
-        let proxy_status = format!("backstop; error={}", end.proxy_error);
+        let mut proxy_status = format!("backstop; error={}", end.proxy_error);
+        if let Some(details) = end.details {
+            proxy_status.push_str(&format!("; details=\"{details}\""));
+        }
         answer.head.insert_header("Proxy-Status", proxy_status)?;
         if end.status == StatusCode::SERVICE_UNAVAILABLE {
             answer.head.insert_header(header::RETRY_AFTER, "1")?;

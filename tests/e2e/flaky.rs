@@ -26,7 +26,8 @@ fn chance(request: u64, attempt: u64) -> u64 {
 fn failure(request: u64, attempt: u64) -> Option<Reply> {
     let dice = chance(request, attempt);
     let kinds = [Reply::status(500), Reply::status(502), Reply::reset()];
-    dice.is_multiple_of(10).then(|| kinds[(dice / 10 % 3) as usize].clone())
+    dice.is_multiple_of(10)
+        .then(|| kinds[(dice / 10 % 3) as usize].clone())
 }
 
 /// How often each request was seen, by all three backends together.

@@ -1,0 +1,106 @@
+//! Between two tries: the facts of the one that failed, the question to `policy::retry`, and what follows from its answer.
+//!
+//! The callbacks in [`super`] that learn of a failure all come here.
+
+use super::ctx::{Ctx, End, outcome};
+use super::{body, failure};
+use crate::policy::retry::{self, Attempt, Failure, Reason, Verdict};
+use crate::policy::timeouts::Phase;
+use http::header;
+use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorType};
+use pingora_proxy::Session;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The error of a request no further try can be made for.
+const NO_TRY: ErrorType = ErrorType::Custom("no try possible");
+
+/// The facts of the try that just failed.
+fn attempt<'a>(session: &'a mut Session, ctx: &Ctx, failure: Failure) -> Attempt<'a> {
+    let body = body::state(session, ctx);
+    let response_started = session
+        .response_written()
+        .is_some_and(|head| !head.status.is_informational());
+    Attempt {
+        number: ctx.tries_made(),
+        failure,
+        idempotency_key: ctx.idempotency_key,
+        body,
+        response_started,
+        client_left: ctx.client_left,
+        retry_after: None,
+        time_left: ctx
+            .proxy()
+            .map_or(Duration::ZERO, |p| p.timeouts.left(ctx.watch.elapsed())),
+        chance: fastrand::f64(),
+        method: &session.req_header().method,
+    }
+}
+
+/// Ends the failed try and does what the policy says: says whether there is to be another.
+pub(super) fn judge(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    failure: Failure,
+    proxy_error: &'static str,
+) -> bool {
+    let attempt = attempt(session, ctx, failure);
+    let verdict = match ctx.proxy() {
+        Some(proxy) => retry::decide(&proxy.retry, &attempt),
+        None => Verdict::GiveUp(Reason::NotListed),
+    };
+    match verdict {
+        Verdict::Retry(wait) => {
+            ctx.end_try_before_retry(failure, wait);
+            true
+        }
+        Verdict::GiveUp(reason) => {
+            ctx.end_try(outcome(failure));
+            ctx.reason = Some(reason);
+            ctx.end = Some(failure::end(failure, proxy_error, ctx.limit));
+            false
+        }
+    }
+}
+
+/// The verdict on a response whose status is listed; nobody has seen the response yet.
+pub(super) fn judge_response(
+    session: &mut Session,
+    ctx: &Ctx,
+    response: &ResponseHeader,
+) -> Verdict {
+    let Some(proxy) = ctx.proxy() else {
+        return Verdict::GiveUp(Reason::NotListed);
+    };
+    let attempt = Attempt {
+        retry_after: retry_after(response),
+        ..attempt(session, ctx, Failure::Status(response.status))
+    };
+    retry::decide(&proxy.retry, &attempt)
+}
+
+/// Arms the deadline of a phase that begins now.
+pub(super) fn arm(ctx: &mut Ctx, phase: Phase) {
+    let Some(proxy) = ctx.proxy() else { return };
+    let (deadline, limit) = proxy.timeouts.deadline(phase, ctx.watch.elapsed());
+    ctx.watch.arm(Some(deadline));
+    ctx.limit = limit;
+}
+
+/// No further try: disarms, notes why, and makes the error that ends Pingora's loop.
+pub(super) fn no_try(ctx: &mut Ctx, reason: Reason, end: End) -> Box<Error> {
+    ctx.watch.arm(None);
+    ctx.reason = Some(reason);
+    ctx.end = Some(end);
+    Error::explain(NO_TRY, reason.word())
+}
+
+/// Reads an upstream's `Retry-After`.
+fn retry_after(response: &ResponseHeader) -> Option<Duration> {
+    let value = response.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    retry::retry_after(value, now, |date| {
+        let then = httpdate::parse_http_date(date).ok()?;
+        Some(then.duration_since(UNIX_EPOCH).ok()?.as_secs())
+    })
+}
