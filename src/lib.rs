@@ -10,7 +10,7 @@
 //! | [`proxy`] | the mechanism of one request: Pingora's phases in order, each asks a policy and obeys |
 //! | [`upstream`] | running pools: backends, what is known of them, what outlives a reload |
 //! | [`server`] | the mechanism of the process: listeners, workers, signals, reload, drain, systemd |
-//! | [`observe`] | the access log |
+//! | [`observe`] | the access log and the process log, neither of which a request waits for |
 //! | [`demo`] | the built-in flaky backends of `backstop demo` |
 //!
 //! Dependencies point one way: `policy` knows none of the others; `config` compiles into it; `proxy` asks it; `server` and

@@ -1,3 +1,4 @@
 //! What is told about requests to those who were not there.
 
 pub mod access_log;
+pub mod process_log;

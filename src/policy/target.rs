@@ -6,6 +6,25 @@
 use std::borrow::Cow;
 use std::fmt;
 
+/// Whether `raw` can stand in `Host`: a name or address, and perhaps a port (RFC 9110 §7.2), of the characters that host
+/// names in use are made of. Anything else could be read as one host here and as another by the backend.
+pub fn is_host(raw: &str) -> bool {
+    let (host, port) = match raw.strip_prefix('[') {
+        Some(literal) => match literal.split_once(']') {
+            Some((address, rest)) if rest.is_empty() || rest.starts_with(':') => {
+                (address, rest.trim_start_matches(':'))
+            }
+            _ => return false,
+        },
+        None => raw.split_once(':').unwrap_or((raw, "")),
+    };
+    let fits = |b: u8| match raw.starts_with('[') {
+        true => b.is_ascii_hexdigit() || b":.".contains(&b),
+        false => b.is_ascii_alphanumeric() || b"-._~".contains(&b),
+    };
+    !host.is_empty() && host.bytes().all(fits) && port.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// A host for matching: lower-case, without port and without one trailing dot; an IPv6 literal keeps its brackets.
 ///
 /// What is no host at all is cut in the same way, never refused: it then fits no route that names a host.

@@ -12,9 +12,12 @@ use crate::server::connection::Connection;
 use crate::upstream::{Active, Backend, Upstream};
 use http::StatusCode;
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How long a client may take for the next piece of a request that was already answered.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// The state of one request.
 pub struct Ctx {
@@ -47,13 +50,13 @@ pub struct Ctx {
     pub(super) body_partly_taken: bool,
     /// Whether the head of the request went to a backend, in this or an earlier try.
     pub(super) sent: bool,
-    /// Whether the request asks for an upgrade: no deadlines of ours, no retry after the switch.
+    /// Whether the backend switched protocols: no deadlines of ours from then on, and nothing to answer or repeat.
     pub(super) tunnel: bool,
     /// Whether the last byte of the response was handed on.
     pub(super) response_whole: bool,
     pub(super) client_left: bool,
     /// Whether an answer of ours was written whole, so that the connection can serve on.
-    pub(super) keep_connection: bool,
+    pub(super) answered_here: bool,
     /// Why there was no further try; the log's `retry`.
     pub(super) reason: Option<Reason>,
     /// How the request ended, when no upstream's answer went through.
@@ -64,6 +67,7 @@ pub struct Ctx {
 pub(super) struct Current {
     /// The backend's position in its upstream.
     pub(super) index: usize,
+    pub(super) address: SocketAddr,
     pub(super) active: Active,
     pub(super) started: Instant,
     pub(super) waited: Duration,
@@ -118,7 +122,7 @@ impl Ctx {
             tunnel: false,
             response_whole: false,
             client_left: false,
-            keep_connection: false,
+            answered_here: false,
             reason: None,
             end: None,
         }
@@ -141,6 +145,18 @@ impl Ctx {
     pub(super) fn tries_made(&self) -> u32 {
         let ended = u32::try_from(self.tries.len()).unwrap_or(u32::MAX);
         ended.saturating_add(u32::from(self.current.is_some()))
+    }
+
+    /// Tells the backend whether a connection could be made.
+    pub(super) fn connected(&self, made: bool) {
+        if let Some(current) = &self.current {
+            current.active.backend().connected(current.address, made);
+        }
+    }
+
+    /// The response is whole: for a while the client may go on sending its request.
+    pub(super) fn linger(&self) {
+        self.watch.arm(Some(self.watch.elapsed() + LINGER), None);
     }
 
     /// Ends the try under way, which is to be followed by another, on another backend if there is one.

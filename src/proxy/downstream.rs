@@ -25,13 +25,21 @@ use tokio::time::Sleep;
 
 /// The error of a wait that reached its deadline.
 pub(super) const DEADLINE: ErrorType = ErrorType::Custom("deadline");
+/// The error of a client that had not taken its response when `total` was over.
+pub(super) const SLOW_CLIENT: ErrorType = ErrorType::Custom("slow client");
+/// "None" among the times of a [`Watch`].
+const NEVER: u64 = u64::MAX;
 
 /// What a request and its wrapped session share.
 pub(super) struct Watch {
     /// When the request began.
     pub(super) started: Instant,
-    /// Nanoseconds after `started`; `u64::MAX` for none.
+    /// What is waited for has to come by then. Nanoseconds after `started`, or [`NEVER`], as are the next two.
     deadline: AtomicU64,
+    /// The span that `deadline` is moved to after each write to the client: its slowness is not the backend's.
+    idle: AtomicU64,
+    /// When `total` is over.
+    total: AtomicU64,
     /// Set when the process drains: responses then close their connection.
     draining: Arc<AtomicBool>,
     /// Where the wrapper leaves the session when it is dropped.
@@ -42,7 +50,9 @@ impl Watch {
     pub(super) fn new(draining: Arc<AtomicBool>) -> Self {
         Watch {
             started: Instant::now(),
-            deadline: AtomicU64::new(u64::MAX),
+            deadline: AtomicU64::new(NEVER),
+            idle: AtomicU64::new(NEVER),
+            total: AtomicU64::new(NEVER),
             draining,
             returned: Mutex::new(None),
         }
@@ -58,20 +68,42 @@ impl Watch {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Arms the deadline, counted from the request's start, or with `None` disarms it.
-    pub(super) fn arm(&self, deadline: Option<Duration>) {
-        let nanos = deadline.map_or(u64::MAX, |d| {
-            u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
-        });
-        self.deadline.store(nanos, Ordering::Relaxed);
+    /// Arms the deadline, counted from the request's start, or with `None` disarms it. `idle`: whether the wait is for more
+    /// of the response, and how long it may last each time.
+    pub(super) fn arm(&self, deadline: Option<Duration>, idle: Option<Duration>) {
+        self.deadline.store(nanos(deadline), Ordering::Relaxed);
+        self.idle.store(nanos(idle), Ordering::Relaxed);
+    }
+
+    /// Sets when `total` is over, counted from the request's start; a tunnel has no such time.
+    pub(super) fn set_total(&self, total: Option<Duration>) {
+        self.total.store(nanos(total), Ordering::Relaxed);
+    }
+
+    /// The client took what was written: the wait for more begins now.
+    fn written(&self) {
+        let idle = self.idle.load(Ordering::Relaxed);
+        if idle != NEVER {
+            let next = nanos(Some(self.elapsed())).saturating_add(idle);
+            let total = self.total.load(Ordering::Relaxed);
+            self.deadline.store(next.min(total), Ordering::Relaxed);
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        match self.deadline.load(Ordering::Relaxed) {
-            u64::MAX => None,
+        self.at(&self.deadline)
+    }
+
+    fn at(&self, time: &AtomicU64) -> Option<Instant> {
+        match time.load(Ordering::Relaxed) {
+            NEVER => None,
             nanos => Some(self.started + Duration::from_nanos(nanos)),
         }
     }
+}
+
+fn nanos(time: Option<Duration>) -> u64 {
+    time.map_or(NEVER, |t| u64::try_from(t.as_nanos()).unwrap_or(NEVER))
 }
 
 /// A request body read ahead, to be sent as often as needed.
@@ -176,6 +208,19 @@ async fn deadline_passed(watch: &Watch, timer: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
+/// Lets a write to the client run until `total` is over: Pingora does not look at the session's deadline meanwhile.
+async fn write<T>(watch: &Watch, write: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    let written = match watch.at(&watch.total) {
+        None => write.await,
+        Some(total) => match tokio::time::timeout_at(total.into(), write).await {
+            Ok(written) => written,
+            Err(_) => Error::e_explain(SLOW_CLIENT, "total is over"),
+        },
+    };
+    watch.written();
+    written
+}
+
 #[async_trait]
 impl CustomSession for Downstream {
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
@@ -251,7 +296,10 @@ impl CustomSession for Downstream {
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.inner_mut().write_response_body(data, end).await
+        let Some(inner) = &mut self.inner else {
+            unreachable!("the session is given back only in drop")
+        };
+        write(&self.watch, inner.write_response_body(data, end)).await
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
@@ -264,11 +312,17 @@ impl CustomSession for Downstream {
                 self.settle_connection(head);
             }
         }
-        self.inner_mut().response_duplex_vec(tasks).await
+        let Some(inner) = &mut self.inner else {
+            unreachable!("the session is given back only in drop")
+        };
+        write(&self.watch, inner.response_duplex_vec(tasks)).await
     }
 
     async fn finish(&mut self) -> Result<()> {
-        self.inner_mut().finish_body().await
+        let Some(inner) = &mut self.inner else {
+            unreachable!("the session is given back only in drop")
+        };
+        write(&self.watch, inner.finish_body()).await
     }
 
     async fn shutdown(&mut self, _code: u32, _ctx: &str) {

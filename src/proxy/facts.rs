@@ -23,6 +23,12 @@ pub(super) fn authority(request: &RequestHeader) -> &str {
     }
 }
 
+/// Whether `Host` is there but no text, or more than once: whatever it means, it is not what [`authority`] makes of it.
+pub(super) fn has_odd_host(request: &RequestHeader) -> bool {
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    hosts.next().is_some_and(|host| host.to_str().is_err()) || hosts.next().is_some()
+}
+
 /// Path and query, as written.
 pub(super) fn target(request: &RequestHeader) -> &str {
     request

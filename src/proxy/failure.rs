@@ -1,7 +1,7 @@
 //! What an error of Pingora means: whose fault it was, and what the client is told if it stands.
 
 use super::ctx::End;
-use super::downstream::DEADLINE;
+use super::downstream::{DEADLINE, SLOW_CLIENT};
 use crate::policy::retry::Failure;
 use crate::policy::timeouts::Limit;
 use http::StatusCode;
@@ -45,6 +45,9 @@ pub(super) fn while_proxying(error: &Error) -> Cause {
     // The deadline surfaces through the client's session, but it is the backend that did not keep it.
     if *error.etype() == DEADLINE {
         return Cause::Backend(Failure::Timeout, "http_response_timeout");
+    }
+    if *error.etype() == SLOW_CLIENT {
+        return Cause::Client;
     }
     match error.esource() {
         ErrorSource::Downstream => match error.etype() {
@@ -98,6 +101,12 @@ pub(super) const TOTAL_TIMEOUT: End = End {
 
 /// The request is not HTTP as it should be.
 pub(super) const BAD_REQUEST: End = plain(StatusCode::BAD_REQUEST, "http_request_error");
+
+/// The client stopped sending its body.
+pub(super) const CLIENT_STALLED: End = End {
+    details: Some("the request body stopped coming"),
+    ..plain(StatusCode::REQUEST_TIMEOUT, "http_request_error")
+};
 
 /// A fault of this program.
 pub(super) const INTERNAL: End = plain(StatusCode::INTERNAL_SERVER_ERROR, "proxy_internal_error");

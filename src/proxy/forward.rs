@@ -5,7 +5,7 @@ use super::facts::{Values, authority, target};
 use crate::policy::headers::{Edit, HeaderRules};
 use crate::policy::route::Proxy;
 use crate::policy::template::Vars;
-use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
 
@@ -28,6 +28,12 @@ pub(super) fn prepare(
         client_request.version != Version::HTTP_2 && client_request.uri.authority().is_some();
     if rewritten != written || absolute {
         request.set_raw_path(rewritten.as_bytes())?;
+    }
+    if authority(client_request).is_empty()
+        && let Some(current) = &ctx.current
+    {
+        // HTTP/1.0 may come without a host; HTTP/1.1, as which it goes on, may not.
+        request.insert_header("Host", current.active.backend().label.as_str())?;
     }
     if absolute {
         // What stood in the target is the host that counts (RFC 9112 §3.2.2).
@@ -149,11 +155,27 @@ pub(super) fn has_idempotency_key(request: &RequestHeader) -> bool {
     request.headers.contains_key("idempotency-key")
 }
 
-/// Whether the request opens a tunnel, or a stream in both directions at once, whose body cannot be read ahead.
+/// Whether the request opens a WebSocket (RFC 6455 §4.1); Pingora lets no other upgrade through.
+pub(super) fn is_websocket(request: &RequestHeader) -> bool {
+    let upgrade = request.headers.get(header::UPGRADE);
+    request.version == Version::HTTP_11
+        && upgrade.is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Whether the request opens a stream in both directions at once, whose body cannot be read ahead.
 pub(super) fn is_duplex(request: &RequestHeader) -> bool {
-    request.headers.contains_key(header::UPGRADE)
-        || request
-            .headers
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"))
+    let content_type = request.headers.get(header::CONTENT_TYPE);
+    is_websocket(request)
+        || content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Whether this response ends with its head (RFC 9112 §6.3).
+pub(super) fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
+    let length = response.headers.get(header::CONTENT_LENGTH);
+    *method == Method::HEAD
+        || matches!(
+            response.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        )
+        || length.is_some_and(|l| l.as_bytes() == b"0")
 }

@@ -1,12 +1,35 @@
-//! Keeping an HTTP/1 connection whose request failed but was answered properly.
+//! The end of an HTTP/1 request that was answered here: letting the client see the answer, and keeping its connection.
 //!
-//! Pingora closes it after any error. So its session is taken out before that, finished here, and the connection handed
-//! back to its own loop, [`crate::server::connection`].
+//! Pingora closes a connection after any error. So its session is taken out before that, finished here, and the connection
+//! handed back to its own loop, [`crate::server::connection`].
 
-use super::ctx::Ctx;
+use super::ctx::{Ctx, LINGER};
+use http::header;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
+
+/// How much of such a body is taken at most.
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
+
+/// Takes what the client still sends of a body nobody wants: closing at once would reset the connection, and with it the
+/// answer, before the client has read it.
+pub(super) async fn linger(session: &mut Session) {
+    let waits_for_100 = session.req_header().headers.contains_key(header::EXPECT);
+    if session.downstream_session.as_http1().is_none() || waits_for_100 {
+        return;
+    }
+    let rest = async {
+        let mut left = LINGER_BYTES;
+        while let Ok(Some(piece)) = session.downstream_session.read_request_body().await {
+            left = left.saturating_sub(piece.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, rest).await;
+}
 
 /// To be called last: the session is an empty shell afterwards.
 pub(super) async fn keep_connection(session: &mut Session, ctx: &Ctx) {

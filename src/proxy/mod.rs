@@ -47,8 +47,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tries::{arm, judge, judge_response, no_try};
 
-/// How long a client may go on sending a request that was already answered.
-const LINGER: Duration = Duration::from_secs(5);
+/// Seconds for which a client's idle connection is kept, as nginx does.
+const KEEPALIVE: u64 = 75;
 /// The error by which a response is turned into another try.
 const TRY_AGAIN: ErrorType = ErrorType::Custom("try again");
 /// The error of a client that left during a wait.
@@ -94,11 +94,19 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         ctx.client = facts::client(session);
+        if session.get_keepalive().is_some() {
+            // Pingora would keep an idle connection for ever once it served a request.
+            session.set_keepalive(Some(KEEPALIVE));
+        }
         let request = session.req_header();
         ctx.request_id = facts::request_id(request);
         let answer = {
-            let host = target::normalise_host(facts::authority(request));
+            let host = facts::authority(request);
+            let needs_host = request.version >= Version::HTTP_11;
+            let bad_host = !target::is_host(host) && (needs_host || !host.is_empty());
+            let host = target::normalise_host(host);
             match target::normalise_path(facts::target(request)) {
+                _ if bad_host || facts::has_odd_host(request) => Some(Answer::bad_request(ctx)?),
                 Err(_) => Some(Answer::bad_request(ctx)?),
                 Ok(path) => match ctx.snapshot.router.find(&host, &path, &request.method) {
                     Found::Route(route) => {
@@ -122,6 +130,7 @@ impl ProxyHttp for Proxy {
         match answer {
             Some(answer) => {
                 answer.write(session, ctx).await?;
+                ctx.answered_here = true;
                 Ok(true)
             }
             None => Ok(false),
@@ -139,17 +148,14 @@ impl ProxyHttp for Proxy {
         let max_body = proxy.retry.max_body;
         let time = proxy.timeouts.left(ctx.watch.elapsed());
         let read_ahead = repeatable && !duplex && body::wanted(session, &proxy.retry);
+        ctx.watch.set_total(Some(proxy.timeouts.total));
         ctx.idempotency_key = key;
-        if session.is_upgrade_req() {
-            // A tunnel has no end to wait for: it goes on without deadlines of ours.
-            ctx.tunnel = true;
-            return Ok(true);
-        }
         let mut held = None;
         if read_ahead {
             let Ok(read) = tokio::time::timeout(time, body::read_ahead(session, max_body)).await
             else {
                 Answer::request_timeout(ctx)?.write(session, ctx).await?;
+                ctx.reason = Some(Reason::BodyUnfinished);
                 return Ok(false);
             };
             let read = read.map_err(|e| e.into_down())?;
@@ -164,7 +170,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        ctx.watch.arm(None);
+        ctx.watch.arm(None, None);
         let waited = std::mem::take(&mut ctx.wait);
         if wait::pause(session, waited).await.is_err() {
             ctx.client_left = true;
@@ -187,11 +193,18 @@ impl ProxyHttp for Proxy {
         let Some((index, active, address)) = picked else {
             return Err(no_try(ctx, Reason::NoBackend, failure::NO_BACKEND));
         };
-        let peer = peer::dial(address, upstream, &proxy.timeouts, elapsed, ctx.tunnel);
+        let peer = peer::dial(
+            address,
+            upstream,
+            &proxy.timeouts,
+            elapsed,
+            forward::is_websocket(session.req_header()),
+        );
         ctx.limit = limit;
         ctx.turn = Some(turn);
         ctx.current = Some(Current {
             index,
+            address,
             active,
             started: Instant::now(),
             waited,
@@ -207,6 +220,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
         mut e: Box<Error>,
     ) -> Box<Error> {
+        ctx.connected(false);
         if let Cause::Backend(failure, word) = failure::while_connecting(&e) {
             let again = judge(session, ctx, failure, word);
             e.set_retry(again);
@@ -223,6 +237,7 @@ impl ProxyHttp for Proxy {
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        ctx.connected(true);
         arm(ctx, Phase::AwaitingHead);
         Ok(())
     }
@@ -252,7 +267,9 @@ impl ProxyHttp for Proxy {
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
-        if !ctx.tunnel && ctx.current.as_ref().is_some_and(|c| c.answered.is_none()) {
+        if ctx.response_whole {
+            ctx.linger();
+        } else if ctx.current.as_ref().is_some_and(|c| c.answered.is_none()) {
             arm(ctx, Phase::AwaitingHead);
         }
         Ok(())
@@ -288,8 +305,18 @@ impl ProxyHttp for Proxy {
         } else {
             Reason::Answered
         });
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            // A tunnel has no end to wait for: it goes on without deadlines of ours.
+            ctx.tunnel = true;
+            ctx.watch.arm(None, None);
+            ctx.watch.set_total(None);
+            return Ok(());
+        }
         forward::strip_hop_by_hop(response);
-        if !ctx.tunnel {
+        if forward::has_no_body(&session.req_header().method, response) {
+            ctx.response_whole = true;
+            ctx.linger();
+        } else {
             arm(ctx, Phase::AwaitingBody);
         }
         Ok(())
@@ -307,7 +334,7 @@ impl ProxyHttp for Proxy {
         }
         if end_of_stream {
             ctx.response_whole = true;
-            ctx.watch.arm(Some(ctx.watch.elapsed() + LINGER));
+            ctx.linger();
             return Ok(None);
         }
         arm(ctx, Phase::AwaitingBody);
@@ -328,6 +355,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<()> {
         if session.req_header().version <= Version::HTTP_10 {
+            // HTTP/1.0 knows no chunks.
             response.remove_header(&header::TRANSFER_ENCODING);
         }
         if let Some(route) = &ctx.route
@@ -346,7 +374,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
         _client_reused: bool,
     ) -> Box<Error> {
-        ctx.watch.arm(None);
+        ctx.watch.arm(None, None);
         if ctx.response_whole
             && !matches!(e.etype(), ErrorType::WriteError | ErrorType::WriteTimedout)
         {
@@ -361,7 +389,24 @@ impl ProxyHttp for Proxy {
             e.set_retry(true);
             return e;
         }
+        if ctx.tunnel {
+            let ended_by_client = failure::while_proxying(&e) == Cause::Client;
+            ctx.end_try(if ended_by_client { "ok" } else { "reset" });
+            e.set_retry(false);
+            return e;
+        }
+        let stalled = *e.etype() == downstream::DEADLINE
+            && !tries::response_started(session)
+            && !ctx.body_held
+            && !session.downstream_session.is_body_done();
         let again = match failure::while_proxying(&e) {
+            Cause::Backend(..) if stalled => {
+                // The backend could not answer a request it did not have.
+                ctx.end_try("client_timeout");
+                ctx.reason = Some(Reason::BodyUnfinished);
+                ctx.end = Some(failure::CLIENT_STALLED);
+                false
+            }
             Cause::Backend(failure, word) => judge(session, ctx, failure, word),
             Cause::Client => {
                 ctx.client_left = true;
@@ -387,12 +432,11 @@ impl ProxyHttp for Proxy {
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
         downstream::unwrap(session, &ctx.watch);
-        let lingered = ctx.response_whole;
         let failed = |code: u16| FailToProxy {
             error_code: code,
             can_reuse_downstream: false,
         };
-        if let (true, Some(head)) = (lingered, session.response_written()) {
+        if let (true, Some(head)) = (ctx.response_whole || ctx.tunnel, session.response_written()) {
             return failed(head.status.as_u16());
         }
         if ctx.end.is_none() && !ctx.client_left {
@@ -421,15 +465,12 @@ impl ProxyHttp for Proxy {
             ctx.tries.len(),
             ctx.request_id,
         );
-        let started = session
-            .response_written()
-            .is_some_and(|h| !h.status.is_informational());
-        if !started {
+        if !tries::response_started(session) {
             let written = match Answer::failed(end, ctx) {
                 Ok(answer) => answer.write(session, ctx).await,
                 Err(error) => Err(error),
             };
-            ctx.keep_connection = written.is_ok();
+            ctx.answered_here = written.is_ok();
         }
         failed(end.status.as_u16())
     }
@@ -452,7 +493,10 @@ impl ProxyHttp for Proxy {
         if self.log.enabled() {
             self.log.write(&record::line(session, ctx));
         }
-        if ctx.keep_connection {
+        if ctx.answered_here {
+            keep::linger(session).await;
+        }
+        if e.is_some() && ctx.answered_here {
             keep::keep_connection(session, ctx).await;
         }
     }

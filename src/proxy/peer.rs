@@ -6,13 +6,16 @@ use pingora::upstreams::peer::HttpPeer;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// How long the backend's side of a WebSocket may be silent.
+const TUNNEL_SILENCE: Duration = Duration::from_secs(3600);
+
 /// What Pingora needs to open, or find, a connection for a try that begins `elapsed` after its request.
 pub(super) fn dial(
     address: SocketAddr,
     upstream: &Upstream,
     timeouts: &Timeouts,
     elapsed: Duration,
-    upgrade: bool,
+    websocket: bool,
 ) -> Box<HttpPeer> {
     // The address is an address, never a name: `HttpPeer::new` would look a name up, blocking.
     let mut peer = HttpPeer::new(address, false, String::new());
@@ -20,10 +23,15 @@ pub(super) fn dial(
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect.min(left));
     options.total_connection_timeout = options.connection_timeout;
-    options.write_timeout = Some(timeouts.idle.min(left));
     options.idle_timeout = Some(upstream.keepalive_idle);
-    // The deadlines of the wrapped session are the ones that count. Pingora's own is the net below them, for the moments
-    // in which it does not poll that session; in a tunnel there is no wrapper, and it alone ends a silent one.
-    options.read_timeout = Some(if upgrade { timeouts.idle } else { left });
+    // The deadlines of the wrapped session are the ones that count. Pingora's own are the net below them, for the moments
+    // in which it does not poll that session: while a backend does not take the request body.
+    let patience = timeouts.first_byte.min(timeouts.idle).min(left);
+    options.write_timeout = Some(patience);
+    options.read_timeout = Some(if websocket {
+        TUNNEL_SILENCE
+    } else {
+        timeouts.first_byte.max(timeouts.idle).min(left)
+    });
     Box::new(peer)
 }

@@ -4,7 +4,7 @@ use super::ctx::Ctx;
 use super::facts::{authority, target};
 use super::failure;
 use crate::observe::access_log::{Line, TryLine, millis};
-use http::Version;
+use http::{StatusCode, Version};
 use jiff::Timestamp;
 use pingora_proxy::Session;
 
@@ -13,7 +13,11 @@ pub(super) fn line<'a>(session: &'a Session, ctx: &'a Ctx) -> Line<'a> {
     let request = session.req_header();
     let lasted = ctx.watch.elapsed();
     let began = Timestamp::now() - jiff::SignedDuration::try_from(lasted).unwrap_or_default();
-    let written = session.response_written().map(|head| head.status.as_u16());
+    let written = session
+        .response_written()
+        .map(|head| head.status)
+        .filter(|s| !s.is_informational() || *s == StatusCode::SWITCHING_PROTOCOLS)
+        .map(|status| status.as_u16());
     Line {
         time: format!("{began:.3}"),
         client: ctx.client.map(|ip| ip.to_string()),

@@ -6,7 +6,7 @@ use super::ctx::{Ctx, End, outcome};
 use super::{body, failure};
 use crate::policy::retry::{self, Attempt, Failure, Reason, Verdict};
 use crate::policy::timeouts::Phase;
-use http::header;
+use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
@@ -18,9 +18,7 @@ const NO_TRY: ErrorType = ErrorType::Custom("no try possible");
 /// The facts of the try that just failed.
 fn attempt<'a>(session: &'a mut Session, ctx: &Ctx, failure: Failure) -> Attempt<'a> {
     let body = body::state(session, ctx);
-    let response_started = session
-        .response_written()
-        .is_some_and(|head| !head.status.is_informational());
+    let response_started = response_started(session);
     Attempt {
         number: ctx.tries_made(),
         failure,
@@ -83,16 +81,24 @@ pub(super) fn judge_response(
 pub(super) fn arm(ctx: &mut Ctx, phase: Phase) {
     let Some(proxy) = ctx.proxy() else { return };
     let (deadline, limit) = proxy.timeouts.deadline(phase, ctx.watch.elapsed());
-    ctx.watch.arm(Some(deadline));
+    let idle = (phase == Phase::AwaitingBody).then_some(proxy.timeouts.idle);
+    ctx.watch.arm(Some(deadline), idle);
     ctx.limit = limit;
 }
 
 /// No further try: disarms, notes why, and makes the error that ends Pingora's loop.
 pub(super) fn no_try(ctx: &mut Ctx, reason: Reason, end: End) -> Box<Error> {
-    ctx.watch.arm(None);
+    ctx.watch.arm(None, None);
     ctx.reason = Some(reason);
     ctx.end = Some(end);
     Error::explain(NO_TRY, reason.word())
+}
+
+/// Whether the head of a final response went to the client; after 101 there is no other (RFC 9110 §15.2.2).
+pub(super) fn response_started(session: &Session) -> bool {
+    session.response_written().is_some_and(|head| {
+        !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
+    })
 }
 
 /// Reads an upstream's `Retry-After`.

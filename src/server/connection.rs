@@ -20,6 +20,9 @@ const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long the first bytes may be an unfinished preface.
 const PREFACE_TIME: Duration = Duration::from_secs(10);
 
+/// How long an HTTP/2 connection without a stream is kept.
+const HTTP2_IDLE: Duration = Duration::from_secs(75);
+
 /// One client connection.
 pub struct Connection {
     proxy: Arc<HttpProxy<Proxy>>,
@@ -39,6 +42,7 @@ impl Connection {
         // Small packets at once; a failure here only costs speed.
         let _ = tcp.set_nodelay(true);
         let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(HTTP2_IDLE);
         options.h2c = http2 && begins_with_preface(&tcp, &shutdown).await;
         let connection = Arc::new(Connection {
             proxy,
@@ -84,6 +88,7 @@ impl HttpServerApp for Connection {
 async fn begins_with_preface(tcp: &TcpStream, shutdown: &ShutdownWatch) -> bool {
     let look = async {
         let mut seen = [0; HTTP2_PREFACE.len()];
+        let mut pause = Duration::from_millis(1);
         loop {
             match tcp.peek(&mut seen).await {
                 Ok(n) if n > 0 && seen[..n] == HTTP2_PREFACE[..n] => {
@@ -91,7 +96,8 @@ async fn begins_with_preface(tcp: &TcpStream, shutdown: &ShutdownWatch) -> bool 
                         return true;
                     }
                     // The rest is on its way; the socket stays readable meanwhile, so readiness tells nothing.
-                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_millis(200));
                 }
                 _ => return false,
             }

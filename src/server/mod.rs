@@ -13,10 +13,11 @@ pub mod worker;
 
 use crate::config::{self, Loaded, Settings};
 use crate::observe::access_log::Writer;
+use crate::observe::process_log::{self, ProcessLog};
 use crate::proxy::Live;
 use crate::upstream::resolver::Resolver;
 use arc_swap::ArcSwap;
-use log::{LevelFilter, info, warn};
+use log::{info, warn};
 use pid_file::PidFile;
 use reload::Reloader;
 use std::io;
@@ -28,6 +29,9 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use worker::Shared;
+
+/// How soon a name that did not resolve is looked up again.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// Why the server could not start. Its text is what the operator sees.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +118,8 @@ struct Server {
     workers: Vec<JoinHandle<()>>,
     access_log: Writer,
     _pid_file: Option<PidFile>,
+    /// Dropped last: what is logged at the end is written, too.
+    _process_log: ProcessLog,
 }
 
 impl Server {
@@ -121,7 +127,7 @@ impl Server {
         let Loaded {
             settings, routing, ..
         } = config::load(config_file).map_err(reload::ReloadError::from)?;
-        start_logging(settings.log_level);
+        let process_log = process_log::start(settings.log_level)?;
         let summary = reload::summary(&routing);
         let listeners = listener::open(&settings.listeners).map_err(StartError::Listen)?;
         let access_log =
@@ -172,6 +178,7 @@ impl Server {
             workers,
             access_log,
             _pid_file: pid_file,
+            _process_log: process_log,
         })
     }
 
@@ -241,35 +248,28 @@ impl Server {
     }
 }
 
-/// Looks up all names in force, round after round; sooner again while one has never been resolved.
+/// Looks up the names in force, round after round; those that were never resolved sooner, but less and less often.
 async fn follow_names(live: Live, resolver: Arc<Resolver>) {
+    let mut round = Instant::now();
+    let mut eager = FIRST_RETRY;
     loop {
-        let unresolved = reload::backends(&live.load().upstreams).any(|b| !b.has_address());
-        let pause = resolver.interval();
-        let pause = if unresolved {
-            pause.min(Duration::from_secs(1))
-        } else {
-            pause
-        };
-        tokio::time::sleep(pause).await;
+        let due = round + resolver.interval();
+        let left = due.saturating_duration_since(Instant::now());
+        tokio::time::sleep(left.min(eager)).await;
+        let all = Instant::now() >= due;
         // Only the backends are held meanwhile, not the configuration they belong to.
         let named: Vec<_> = reload::backends(&live.load().upstreams)
-            .filter(|backend| backend.name().is_some())
+            .filter(|backend| backend.name().is_some() && (all || !backend.has_address()))
             .cloned()
             .collect();
-        if !named.is_empty() {
-            resolver.refresh(named).await;
+        eager = if named.iter().any(|b| !b.has_address()) {
+            eager * 2
+        } else {
+            FIRST_RETRY
+        };
+        resolver.refresh(named).await;
+        if all {
+            round = Instant::now();
         }
     }
-}
-
-/// The process log: our own lines from `level` up, those of libraries only where `RUST_LOG` asks for them.
-fn start_logging(level: LevelFilter) {
-    let mut builder = env_logger::Builder::new();
-    builder
-        .filter_level(LevelFilter::Off)
-        .filter_module("backstop", level);
-    builder.parse_default_env();
-    // A second start in one process, as in tests, keeps the first logger.
-    let _ = builder.try_init();
 }

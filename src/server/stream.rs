@@ -17,11 +17,16 @@ use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 /// Writes up to this size are gathered until the next flush.
 const GATHER: usize = 8 * 1024;
+
+/// How long a client may take nothing of what is sent to it, as nginx's `send_timeout`.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client's TCP connection.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub struct ClientStream {
     tcp: TcpStream,
     /// Written, not yet sent.
     pending: Vec<u8>,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
     digest: Arc<SocketDigest>,
 }
 
@@ -41,25 +48,49 @@ impl ClientStream {
         ClientStream {
             tcp,
             pending: Vec::new(),
+            stalled: None,
             digest: Arc::new(digest),
         }
     }
 
+    /// Writes to the socket, or fails when the client has taken nothing for too long.
+    fn poll_tcp(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = Pin::new(&mut self.tcp).poll_write(cx, data) {
+            self.stalled = None;
+            return Poll::Ready(written);
+        }
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(SEND_TIMEOUT)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut sent = 0;
-        let result = loop {
-            if sent == self.pending.len() {
-                break Poll::Ready(Ok(()));
-            }
-            match Pin::new(&mut self.tcp).poll_write(cx, &self.pending[sent..]) {
-                Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(n)) => sent += n,
-                Poll::Ready(Err(e)) => break Poll::Ready(Err(e)),
-                Poll::Pending => break Poll::Pending,
-            }
-        };
+        let pending = std::mem::take(&mut self.pending);
+        let (sent, result) = self.poll_send_all(cx, &pending);
+        self.pending = pending;
         self.pending.drain(..sent);
         result
+    }
+
+    fn poll_send_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        pending: &[u8],
+    ) -> (usize, Poll<io::Result<()>>) {
+        let mut sent = 0;
+        while sent < pending.len() {
+            match self.poll_tcp(cx, &pending[sent..]) {
+                Poll::Ready(Ok(0)) => {
+                    return (sent, Poll::Ready(Err(io::ErrorKind::WriteZero.into())));
+                }
+                Poll::Ready(Ok(n)) => sent += n,
+                Poll::Ready(Err(e)) => return (sent, Poll::Ready(Err(e))),
+                Poll::Pending => return (sent, Poll::Pending),
+            }
+        }
+        (sent, Poll::Ready(Ok(())))
     }
 }
 
@@ -98,7 +129,7 @@ impl AsyncWrite for ClientStream {
             return Poll::Ready(Ok(data.len()));
         }
         if self.pending.is_empty() {
-            return Pin::new(&mut self.tcp).poll_write(cx, data);
+            return self.poll_tcp(cx, data);
         }
         if self.pending.len() < GATHER {
             // The head goes out with the first of a large body.
@@ -107,7 +138,7 @@ impl AsyncWrite for ClientStream {
             return Poll::Ready(Ok(room));
         }
         ready!(self.poll_send(cx))?;
-        Pin::new(&mut self.tcp).poll_write(cx, data)
+        self.poll_tcp(cx, data)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -7,7 +7,7 @@ use crate::config::{BackendAddress, Host};
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// One address in an upstream.
 #[derive(Debug)]
@@ -25,9 +25,20 @@ enum Target {
     Fixed(SocketAddr),
     Name {
         /// The last good answer; empty until there is one.
-        answers: ArcSwap<Vec<SocketAddr>>,
+        answers: ArcSwap<Vec<Answer>>,
         next: AtomicUsize,
+        /// Whether the last lookup found nothing.
+        unresolvable: AtomicBool,
     },
+}
+
+/// One address of a name.
+#[derive(Debug)]
+struct Answer {
+    address: SocketAddr,
+    /// Whether the last connection to it failed: it is then passed over while the name has others, until a lookup brings
+    /// different addresses or all of them have failed.
+    failed: AtomicBool,
 }
 
 impl Backend {
@@ -38,6 +49,7 @@ impl Backend {
             Host::Name(_) => Target::Name {
                 answers: ArcSwap::default(),
                 next: AtomicUsize::new(0),
+                unresolvable: AtomicBool::new(false),
             },
         };
         Backend {
@@ -53,13 +65,29 @@ impl Backend {
     pub fn socket_address(&self) -> Option<SocketAddr> {
         match &self.target {
             Target::Fixed(address) => Some(*address),
-            Target::Name { answers, next } => {
+            Target::Name { answers, next, .. } => {
                 let answers = answers.load();
                 if answers.is_empty() {
                     return None;
                 }
                 let turn = next.fetch_add(1, Ordering::Relaxed);
-                answers.get(turn % answers.len()).copied()
+                let in_turn = || (0..answers.len()).map(|n| &answers[(turn + n) % answers.len()]);
+                let sound = in_turn().find(|answer| !answer.failed.load(Ordering::Relaxed));
+                sound
+                    .or_else(|| in_turn().next())
+                    .map(|answer| answer.address)
+            }
+        }
+    }
+
+    /// Takes note of whether a connection to `address`, one of its own, could be made.
+    pub fn connected(&self, address: SocketAddr, made: bool) {
+        if let Target::Name { answers, .. } = &self.target {
+            let answers = answers.load();
+            if let Some(answer) = answers.iter().find(|a| a.address == address)
+                && answer.failed.load(Ordering::Relaxed) == made
+            {
+                answer.failed.store(!made, Ordering::Relaxed);
             }
         }
     }
@@ -88,11 +116,27 @@ impl Backend {
         };
         addresses.sort_unstable();
         addresses.dedup();
-        if addresses.is_empty() || **answers.load() == addresses {
+        let known = answers.load();
+        if addresses.is_empty() || known.iter().map(|a| &a.address).eq(&addresses) {
             return false;
         }
-        answers.store(Arc::new(addresses));
+        let fresh = addresses.into_iter().map(|address| Answer {
+            address,
+            failed: AtomicBool::new(false),
+        });
+        answers.store(Arc::new(fresh.collect()));
         true
+    }
+
+    /// Takes note of whether a lookup found nothing; says whether that is new.
+    pub fn set_unresolvable(&self, nothing: bool) -> bool {
+        match &self.target {
+            Target::Fixed(_) => false,
+            Target::Name { unresolvable, .. } => {
+                let before = unresolvable.swap(nothing, Ordering::Relaxed);
+                nothing && !before
+            }
+        }
     }
 
     /// Tries under way.
@@ -155,6 +199,21 @@ mod tests {
             seen,
             at(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"])
         );
+    }
+
+    #[test]
+    fn an_address_that_refuses_is_passed_over_while_there_are_others() {
+        let backend = named();
+        let (one, two) = (at(&["10.0.0.1:80"])[0], at(&["10.0.0.2:80"])[0]);
+        backend.resolved(vec![one, two]);
+        let seen =
+            |n: usize| -> Vec<_> { (0..n).filter_map(|_| backend.socket_address()).collect() };
+        backend.connected(one, false);
+        assert_eq!(seen(3), [two, two, two]);
+        backend.connected(two, false);
+        assert!(seen(4).contains(&one), "none is sound: all are tried");
+        backend.connected(one, true);
+        assert_eq!(seen(3), [one, one, one]);
     }
 
     #[test]

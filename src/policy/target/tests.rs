@@ -221,3 +221,26 @@ proptest! {
         prop_assert!(split_target(&other).0.bytes().all(|b| b.is_ascii_graphic()));
     }
 }
+
+#[test]
+fn what_can_stand_in_host() {
+    for good in [
+        "a",
+        "api.example.com",
+        "a:80",
+        "a:",
+        "127.0.0.1:8080",
+        "[::1]",
+        "[::1]:80",
+        "a_b.c",
+        "a.b.",
+    ] {
+        assert!(is_host(good), "{good}");
+    }
+    for bad in [
+        "", ":80", "a b", "a,b", "a/x", "a@b", "a:b", "a:80:80", "[::1", "[::1]x", "[]", "[g]",
+        "a\u{e9}", "::1",
+    ] {
+        assert!(!is_host(bad), "{bad}");
+    }
+}
