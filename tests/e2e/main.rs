@@ -17,6 +17,7 @@ mod config_cli; // the command line and configuration errors
 mod dns; // backends with names
 mod flaky; // what it is all for: unreliable backends look reliable
 mod headers; // what is added, edited and removed on the way
+mod hold_up; // what clients could hold up, break or get past
 mod http; // the protocol itself
 mod reload; // a new configuration in a running process
 mod replay; // request bodies sent again

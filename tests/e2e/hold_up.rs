@@ -1,0 +1,234 @@
+//! What clients could hold up, break or get past: slow ones, silent ones, tunnels, odd hosts, a log nobody reads.
+
+use crate::client::{Client, get};
+use crate::harness::{BACKSTOP, PATIENCE, Proxy, eventually, free_port, one_route, outcomes};
+use crate::origin::Origin;
+use crate::reply::Reply;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const MS: Duration = Duration::from_millis(1);
+/// More than the sockets between a backend and a client that does not read can hold.
+const LARGE: usize = 40 * 1024 * 1024;
+
+#[test]
+fn a_websocket_that_breaks_is_neither_repeated_nor_answered() {
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello";
+    let origin = Origin::always(Reply::raw(switch).after(50 * MS).then(Reply::reset()));
+    let proxy = Proxy::start(&one_route(&[origin.port], "retry: { tries: 3, wait: 1ms }"));
+    let mut client = Client::to(proxy.port);
+    let headers = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Sec-WebSocket-Version", "13"),
+    ];
+    client.begin("GET", "/socket", &headers, b"");
+    assert_eq!(client.answer().status, 101);
+    assert_eq!(client.read(5), b"hello");
+    client.expect_close();
+    assert_eq!(origin.count(), 1);
+    let line = proxy.logged("/socket");
+    assert_eq!(
+        (&line["status"], outcomes(&line)),
+        (&101.into(), vec!["reset".to_string()])
+    );
+}
+
+#[test]
+fn a_client_that_pauses_gets_all_of_its_answer() {
+    let origin = Origin::always(Reply::ok(vec![b'x'; LARGE]));
+    let proxy = Proxy::start(&one_route(&[origin.port], "timeouts: { idle: 200ms }"));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &[], b"");
+    client.head().expect("a head");
+    let mut left = LARGE;
+    for _ in 0..3 {
+        left -= client.read(1_000_000).len();
+        // The pause is what is tested: three times what a backend may take.
+        thread::sleep(600 * MS);
+    }
+    assert_eq!(client.read(left).len(), left);
+    assert_eq!(proxy.logged("/")["retry"], "answered");
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_let_go_when_total_is_over() {
+    let origin = Origin::always(Reply::ok(vec![b'x'; LARGE]));
+    let proxy = Proxy::start(&one_route(&[origin.port], "timeouts: { total: 400ms }"));
+    let mut client = Client::to(proxy.port);
+    let start = Instant::now();
+    client.begin("GET", "/", &[], b"");
+    let line = proxy.logged("/");
+    assert!(start.elapsed() < PATIENCE / 3, "{:?}", start.elapsed());
+    assert_eq!(
+        (&line["status"], &line["retry"]),
+        (&200.into(), &"client_left".into())
+    );
+}
+
+#[test]
+fn an_upgrade_that_is_no_websocket_keeps_the_deadlines() {
+    let origin = Origin::always(Reply::hang());
+    let rules = "retry: { tries: 1 }\ntimeouts: { first_byte: 200ms }";
+    let proxy = Proxy::start(&one_route(&[origin.port], rules));
+    let headers = [
+        ("Connection", "Upgrade, HTTP2-Settings"),
+        ("Upgrade", "h2c"),
+        ("HTTP2-Settings", "AAMAAABkAAQCAAAAAAIAAAAA"),
+    ];
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &headers, b"");
+    assert_eq!(client.answer().status, 504);
+}
+
+#[test]
+fn a_websocket_that_never_opens_keeps_them_too() {
+    let origin = Origin::always(Reply::hang());
+    let rules = "retry: { tries: 1 }\ntimeouts: { first_byte: 200ms }";
+    let proxy = Proxy::start(&one_route(&[origin.port], rules));
+    let mut client = Client::to(proxy.port);
+    let headers = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+    client.begin("GET", "/", &headers, b"");
+    assert_eq!(client.answer().status, 504);
+}
+
+#[test]
+fn a_client_that_stops_sending_its_body_is_not_blamed_on_a_backend() {
+    let origin = Origin::always(Reply::ok("fine"));
+    let rules = "retry: { tries: 3, wait: 1ms }\ntimeouts: { first_byte: 200ms }";
+    let proxy = Proxy::start(&one_route(&[origin.port], rules));
+    let mut client = Client::to(proxy.port);
+    client.send("PUT /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nfirst");
+    assert_eq!(client.answer_to("PUT").status, 408);
+    let line = proxy.logged("/upload");
+    assert_eq!(line["retry"], "body_unfinished");
+    assert_eq!(outcomes(&line), ["client_timeout"]);
+}
+
+#[test]
+fn an_early_answer_without_a_body_is_an_answer() {
+    let origin = Origin::on_head(|_| Reply::answer(204, &[], b"").having_read(5));
+    let proxy = Proxy::start(&one_route(&[origin.port], "timeouts: { idle: 10s }"));
+    let mut client = Client::to(proxy.port);
+    client.send("PUT /early HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nfirst");
+    assert_eq!(client.answer_to("PUT").status, 204);
+    let line = proxy.logged("/early");
+    assert_eq!(
+        (&line["status"], &line["retry"]),
+        (&204.into(), &"answered".into())
+    );
+    assert_eq!(outcomes(&line), ["ok"]);
+}
+
+#[test]
+fn an_answer_to_an_unwanted_body_reaches_the_client() {
+    let rules = "retry: { tries: 1 }";
+    let proxy = Proxy::start(&one_route(&[free_port()], rules));
+    let body = vec![b'x'; 3_000_000];
+    for _ in 0..10 {
+        let mut client = Client::to(proxy.port);
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        ));
+        for piece in body.chunks(100_000) {
+            client
+                .try_send(piece)
+                .expect("the proxy reads on until the client is done");
+        }
+        assert_eq!(client.answer_to("POST").status, 502);
+    }
+}
+
+#[test]
+fn a_client_that_leaves_after_100_continue_left() {
+    let origin = Origin::always(Reply::ok("fine"));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    let head =
+        "PUT /c HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\nExpect: 100-continue\r\n\r\n";
+    client.send(head);
+    assert_eq!(client.head().expect("a head").status, 100);
+    client.leave();
+    assert_eq!(proxy.logged("/c")["status"], 499);
+}
+
+#[test]
+fn a_host_that_is_none_is_refused() {
+    let origin = Origin::always(Reply::ok("fine"));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    for host in [
+        "secret.test\u{ff}",
+        "secret.test, a",
+        "secret.test/x",
+        "a b",
+        ":80",
+        "a:b",
+        "u@a",
+    ] {
+        let mut client = Client::to(proxy.port);
+        client.send(format!(
+            "GET /{} HTTP/1.1\r\nHost: {host}\r\n\r\n",
+            host.len()
+        ));
+        assert_eq!(client.answer().status, 400, "{host:?}");
+    }
+    let mut client = Client::to(proxy.port);
+    client.send("GET /none HTTP/1.1\r\n\r\n");
+    assert_eq!(client.answer().status, 400);
+    assert_eq!(origin.count(), 0);
+    for host in ["a", "a.b:80", "[::1]:80", "127.0.0.1"] {
+        let mut client = Client::to(proxy.port);
+        client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(client.answer().status, 200, "{host:?}");
+    }
+}
+
+#[test]
+fn http_1_0_without_a_host_gets_one_on_its_way() {
+    let origin = Origin::always(Reply::ok("fine"));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(client.answer().status, 200);
+    let backend = format!("127.0.0.1:{}", origin.port);
+    assert_eq!(origin.last().header("host"), Some(backend.as_str()));
+}
+
+#[test]
+fn requests_go_on_when_nobody_reads_the_process_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let port = free_port();
+    let yaml = format!(
+        "listeners: [{{ address: 127.0.0.1:{port} }}]\nworkers: 1\naccess_log: {{ path: off }}\n---\n{}",
+        one_route(&[free_port()], "retry: { tries: 1 }")
+    );
+    std::fs::write(dir.path().join("backstop.yaml"), yaml).expect("a file");
+    let mut child = Command::new(BACKSTOP)
+        .args(["-c", "backstop.yaml"])
+        .current_dir(dir.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program");
+    let mut client = eventually("a listener", || Client::try_to(port).ok());
+    // Each leaves a line of some 200 bytes; a pipe holds 64 KiB.
+    let path = format!("/{}", "x".repeat(100));
+    let answered = (0..1_500)
+        .filter(|_| client.get(&path).status == 502)
+        .count();
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    assert_eq!(answered, 1_500);
+}
+
+#[test]
+fn a_connection_survives_what_it_is_refused() {
+    let origin = Origin::always(Reply::ok("fine"));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    assert_eq!(get(proxy.port, "/").status, 200);
+    let mut client = Client::to(proxy.port);
+    assert_eq!(client.get("/%zz").status, 400);
+    assert_eq!(client.get("/").text(), "fine");
+}
