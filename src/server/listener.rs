@@ -1,8 +1,10 @@
 //! Listening sockets: opened once, before anything is said to be ready.
 
 use crate::config;
+use socket2::{SockFilter, SockRef};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use tokio::net::TcpSocket;
 
 /// Connections the kernel may hold that no worker took yet; it lowers this to its own maximum.
@@ -63,6 +65,26 @@ pub fn open(settings: &[config::Listener]) -> Result<Vec<Listener>, Vec<ListenEr
     } else {
         Err(failed)
     }
+}
+
+/// Lets no further connection begin on a socket that is about to close; those under way are completed and can be accepted.
+///
+/// A connection that the kernel completes between the last accept and the close would be reset. So SYN packets are dropped
+/// from here on: a client's kernel sends its own again after a second, and finds the next process, or none.
+///
+/// # Errors
+/// When the kernel takes no filter; the socket can be closed all the same.
+pub fn hang_up(socket: &impl AsFd) -> io::Result<()> {
+    // All codes are 16 bits wide in the kernel's interface.
+    let step = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
+    SockRef::from(socket).attach_filter(&[
+        // The flags of the TCP header (RFC 9293 §3.1): drop what has SYN and not ACK.
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 13),
+        step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, 0x12),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, 0x02),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+    ])
 }
 
 fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {

@@ -4,7 +4,7 @@
 //! through its own descriptor; the kernel hands a connection to whichever asks first.
 
 use super::connection::Connection;
-use super::listener::Listener;
+use super::listener::{self, Listener};
 use crate::observe::access_log::AccessLog;
 use crate::proxy::{Live, Proxy};
 use log::{error, info};
@@ -27,6 +27,9 @@ const MAX_TRIES: usize = 128;
 const UPSTREAM_POOL: usize = 4096;
 /// When a drain begins, how long idle connections may still bring a request that was already on its way.
 const LINGER: Duration = Duration::from_millis(250);
+
+/// How long a handshake that had begun may take to complete.
+const HANDSHAKE: Duration = Duration::from_millis(20);
 
 /// What all workers share.
 #[derive(Clone)]
@@ -129,6 +132,9 @@ async fn accept(
             Ok((tcp, peer)) => serve(tcp, peer),
             Err(e) => refuse(&e).await,
         }
+    }
+    if listener::hang_up(&listener).is_ok() {
+        tokio::time::sleep(HANDSHAKE).await;
     }
     // What the kernel already accepted for us would be reset when the socket closes. Asked of the kernel itself: the
     // runtime may not have heard of the newest yet.
