@@ -149,6 +149,10 @@ fn read(path: &Path) -> Result<String, Unreadable> {
     if bytes.len() as u64 > LARGEST {
         return Err("the file is larger than 8 MiB".into());
     }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        // Some editors begin every file with one.
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         Unreadable {
@@ -157,6 +161,9 @@ fn read(path: &Path) -> Result<String, Unreadable> {
         }
     })
 }
+
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The YAML reader's message without the places it names, and the line of the first.
 fn yaml_message(error: &serde_yaml::Error, text: &str) -> (String, Option<usize>) {
@@ -178,6 +185,12 @@ fn yaml_message(error: &serde_yaml::Error, text: &str) -> (String, Option<usize>
         message.push_str(word);
     }
     let lines = text.lines().count().max(1);
+    let line = error
+        .location()
+        .and_then(|l| text.lines().nth(l.line().saturating_sub(1)));
+    if line.is_some_and(|line| line.contains('\t')) {
+        message.push_str(" (this line has a tab; YAML is indented with spaces)");
+    }
     (
         format!("cannot be read as YAML: {message}"),
         error

@@ -65,6 +65,16 @@ pub enum AccessLog {
     File(PathBuf),
 }
 
+impl std::fmt::Display for AccessLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AccessLog::Stdout => f.write_str("stdout"),
+            AccessLog::Off => f.write_str("off"),
+            AccessLog::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
 impl Settings {
     /// The top-level keys of the static file whose values differ in `other`, in the order of the documentation.
     pub fn changed_keys(&self, other: &Settings) -> Vec<&'static str> {
@@ -117,7 +127,10 @@ struct ResolverSpec {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a mapping such as { path: stdout }")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping such as { path: stdout } or { path: off }"
+)]
 struct AccessLogSpec {
     path: Option<FileText>,
 }

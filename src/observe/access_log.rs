@@ -224,6 +224,7 @@ fn write_lines(target: Target, lines: &Receiver<Message>, dropped: &AtomicU64) {
         target,
         batch: Vec::new(),
         failing: false,
+        lost: 0,
     };
     let mut told = 0;
     while let Ok(first) = lines.recv() {
@@ -262,6 +263,8 @@ struct Output {
     target: Target,
     batch: Vec<u8>,
     failing: bool,
+    /// Lines since it fails.
+    lost: u64,
 }
 
 impl Output {
@@ -273,15 +276,32 @@ impl Output {
     }
 
     fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        if self.failing {
+            // Part of a line may have been written: the next one begins on its own.
+            self.batch.insert(0, b'\n');
+        }
         let result = self.target.write_all(&self.batch);
+        let lines = self.batch.iter().filter(|b| **b == b'\n').count() as u64;
         self.batch.clear();
         match result {
-            Ok(()) => self.failing = false,
-            Err(e) if !self.failing => {
-                self.failing = true;
-                error!("the access log cannot be written, lines are lost until it can: {e}");
+            Ok(()) => {
+                if std::mem::take(&mut self.failing) {
+                    warn!(
+                        "the access log can be written again, some {} lines are lost",
+                        self.lost
+                    );
+                    self.lost = 0;
+                }
             }
-            Err(_) => {}
+            Err(e) => {
+                self.lost += lines;
+                if !std::mem::replace(&mut self.failing, true) {
+                    error!("the access log cannot be written, lines are lost until it can: {e}");
+                }
+            }
         }
     }
 }

@@ -74,6 +74,7 @@ mod tests {
         Vars {
             client_ip: "192.0.2.7",
             host: "api.example.com",
+            http_host: "api.example.com",
             request_id: "r-1",
             uri,
             method: "GET",

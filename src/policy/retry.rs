@@ -222,6 +222,8 @@ pub enum Reason {
     TriesUsedUp,
     /// The method may not be repeated once a backend may have seen the request.
     MethodNotIdempotent,
+    /// The same, because the route lists methods and this is none of them.
+    MethodNotListed,
     /// The body exceeds `max_body`.
     BodyTooLarge,
     /// The client is still sending the body.
@@ -244,6 +246,7 @@ impl Reason {
             Reason::NotListed => "not_listed",
             Reason::TriesUsedUp => "tries_used_up",
             Reason::MethodNotIdempotent => "method_not_idempotent",
+            Reason::MethodNotListed => "method_not_listed",
             Reason::BodyTooLarge => "body_too_large",
             Reason::BodyUnfinished => "body_unfinished",
             Reason::ResponseStarted => "response_started",
@@ -271,7 +274,10 @@ pub fn decide(policy: &RetryPolicy, attempt: &Attempt<'_>) -> Verdict {
         || attempt.idempotency_key
         || policy.methods.allow(attempt.method);
     if !repeatable {
-        return GiveUp(Reason::MethodNotIdempotent);
+        return GiveUp(match policy.methods {
+            Methods::Only(_) => Reason::MethodNotListed,
+            Methods::Idempotent | Methods::Any => Reason::MethodNotIdempotent,
+        });
     }
     match attempt.body {
         Body::Replayable => {}

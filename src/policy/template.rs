@@ -11,8 +11,10 @@ use std::fmt::{self, Write};
 pub struct Vars<'a> {
     /// `{client_ip}`: the client's address without its port.
     pub client_ip: &'a str,
-    /// `{host}`: the host asked for.
+    /// `{host}`: the host asked for, without its port, as nginx's `$host`.
     pub host: &'a str,
+    /// `{http_host}`: the same as the client wrote it, with the port if there was one.
+    pub http_host: &'a str,
     /// `{request_id}`: what this request is called in headers and logs.
     pub request_id: &'a str,
     /// `{uri}`: path and query as the client sent them. `{path}` is what stands before the first `?`, `{query}` what
@@ -29,6 +31,7 @@ pub struct Vars<'a> {
 enum Variable {
     ClientIp,
     Host,
+    HttpHost,
     RequestId,
     Uri,
     Path,
@@ -38,9 +41,10 @@ enum Variable {
 }
 
 /// Every variable under the name that operators write.
-const VARIABLES: [(&str, Variable); 8] = [
+const VARIABLES: [(&str, Variable); 9] = [
     ("client_ip", Variable::ClientIp),
     ("host", Variable::Host),
+    ("http_host", Variable::HttpHost),
     ("request_id", Variable::RequestId),
     ("uri", Variable::Uri),
     ("path", Variable::Path),
@@ -55,6 +59,7 @@ impl Variable {
         match self {
             Variable::ClientIp => vars.client_ip,
             Variable::Host => vars.host,
+            Variable::HttpHost => vars.http_host,
             Variable::RequestId => vars.request_id,
             Variable::Uri => vars.uri,
             Variable::Path => path,
@@ -239,6 +244,7 @@ mod tests {
     const VARS: Vars<'static> = Vars {
         client_ip: "192.0.2.7",
         host: "api.example.com",
+        http_host: "api.example.com:8443",
         request_id: "r-1",
         uri: "/a/b?c=d?e",
         method: "GET",
@@ -293,7 +299,7 @@ mod tests {
         for (text, message) in [
             (
                 "a {hots} b",
-                "there is no variable {hots} (known: {client_ip} {host} {request_id} {uri} {path} {query} {method} \
+                "there is no variable {hots} (known: {client_ip} {host} {http_host} {request_id} {uri} {path} {query} {method} \
                  {scheme}; write {{ and }} for literal braces)",
             ),
             ("{}", "there is no variable {} (known: "),

@@ -1,6 +1,7 @@
 //! What a request says of itself: host, target, id, client. Read once by the first callback, used by all later ones.
 
 use crate::policy::balancer::{Balance, HashOn};
+use crate::policy::target::normalise_host;
 use crate::policy::template::Vars;
 use http::header;
 use pingora::http::RequestHeader;
@@ -23,10 +24,20 @@ pub(super) fn authority(request: &RequestHeader) -> &str {
     }
 }
 
-/// Whether `Host` is there but no text, or more than once: whatever it means, it is not what [`authority`] makes of it.
-pub(super) fn has_odd_host(request: &RequestHeader) -> bool {
+/// Whether the request is not what [`authority`] and [`target`] make of it: a `Host` that is no text or there more than
+/// once, or a target that is neither a path, nor `*`, nor begins with a scheme (RFC 9112 §3.2).
+pub(super) fn is_odd(request: &RequestHeader) -> bool {
     let mut hosts = request.headers.get_all(header::HOST).iter();
-    hosts.next().is_some_and(|host| host.to_str().is_err()) || hosts.next().is_some()
+    let odd_host =
+        hosts.next().is_some_and(|host| host.to_str().is_err()) || hosts.next().is_some();
+    let path = request.raw_path();
+    let absolute = |scheme: &[u8]| {
+        path.get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    let is_target =
+        path.starts_with(b"/") || path == b"*" || absolute(b"http://") || absolute(b"https://");
+    odd_host || !is_target
 }
 
 /// Path and query, as written.
@@ -64,6 +75,7 @@ pub(super) fn client(session: &Session) -> Option<IpAddr> {
 pub(super) struct Values {
     client_ip: String,
     host: String,
+    http_host: String,
     uri: String,
     method: String,
 }
@@ -72,7 +84,8 @@ impl Values {
     pub(super) fn of(request: &RequestHeader, client: Option<IpAddr>) -> Self {
         Values {
             client_ip: client.map(|ip| ip.to_string()).unwrap_or_default(),
-            host: authority(request).to_owned(),
+            host: normalise_host(authority(request)).into_owned(),
+            http_host: authority(request).to_owned(),
             uri: target(request).to_owned(),
             method: request.method.to_string(),
         }
@@ -82,6 +95,7 @@ impl Values {
         Vars {
             client_ip: &self.client_ip,
             host: &self.host,
+            http_host: &self.http_host,
             request_id,
             uri: &self.uri,
             method: &self.method,

@@ -19,14 +19,15 @@ pub(super) fn prepare(
     proxy: &Proxy,
     ctx: &Ctx,
 ) -> Result<()> {
-    let written = target(client_request);
+    let asked = target(client_request);
     let rewritten = proxy
         .rewrite
-        .apply(written)
+        .apply(asked)
         .or_err(ErrorType::InvalidHTTPHeader, "the path cannot be rewritten")?;
-    let absolute =
-        client_request.version != Version::HTTP_2 && client_request.uri.authority().is_some();
-    if rewritten != written || absolute {
+    // An absolute target (RFC 9112 §3.2.2) goes on as a path: Pingora has seen to it that its host is the one in `Host`.
+    let raw = client_request.raw_path();
+    let absolute = !raw.starts_with(b"/") && raw != b"*";
+    if rewritten != asked || absolute {
         request.set_raw_path(rewritten.as_bytes())?;
     }
     if authority(client_request).is_empty()
@@ -34,10 +35,6 @@ pub(super) fn prepare(
     {
         // HTTP/1.0 may come without a host; HTTP/1.1, as which it goes on, may not.
         request.insert_header("Host", current.active.backend().label.as_str())?;
-    }
-    if absolute {
-        // What stood in the target is the host that counts (RFC 9112 §3.2.2).
-        request.insert_header("Host", authority(client_request))?;
     }
 
     let via = match client_request.version {
@@ -52,8 +49,10 @@ pub(super) fn prepare(
         }
         None => request.insert_header("Via", HeaderValue::from_static(via))?,
     }
+    // Whatever the client claims of where it comes from, it is not believed.
+    request.remove_header(&header::FORWARDED);
+    request.remove_header("x-real-ip");
     match ctx.client {
-        // Whatever the client claims here, it is not believed.
         Some(ip) => request.insert_header("X-Forwarded-For", ip.to_string())?,
         None => {
             request.remove_header("X-Forwarded-For");
@@ -84,13 +83,23 @@ fn edit_request(request: &mut RequestHeader, rules: &HeaderRules, vars: &Vars<'_
             Edit::Remove(name) => {
                 request.remove_header(name);
             }
-            Edit::Set(name, value) => request.insert_header(name.clone(), value)?,
+            Edit::Set(name, value) => request.insert_header(written(name), value)?,
             Edit::Add(name, value) => {
-                request.append_header(name.clone(), value)?;
+                request.append_header(written(name), value)?;
             }
         }
     }
     Ok(())
+}
+
+/// A name as people write it, `X-Real-Ip`: HTTP does not care, but there are old servers that do.
+fn written(name: &HeaderName) -> String {
+    let mut capital = true;
+    let letter = |c: char| match std::mem::replace(&mut capital, c == '-') {
+        true => c.to_ascii_uppercase(),
+        false => c,
+    };
+    name.as_str().chars().map(letter).collect()
 }
 
 /// Edits a response as its route says, whoever made it.
@@ -109,9 +118,9 @@ pub(super) fn edit_response(
             Edit::Remove(name) => {
                 response.remove_header(name);
             }
-            Edit::Set(name, value) => response.insert_header(name.clone(), value)?,
+            Edit::Set(name, value) => response.insert_header(written(name), value)?,
             Edit::Add(name, value) => {
-                response.append_header(name.clone(), value)?;
+                response.append_header(written(name), value)?;
             }
         }
     }

@@ -22,7 +22,7 @@ pub use snapshot::{Live, Snapshot};
 
 use crate::observe::access_log::AccessLog;
 use crate::policy::retry::{self, Failure, Reason, Verdict};
-use crate::policy::route::Action;
+use crate::policy::route::{Action, Proxy as ProxyTo};
 use crate::policy::router::Found;
 use crate::policy::target;
 use crate::policy::timeouts::Phase;
@@ -106,7 +106,7 @@ impl ProxyHttp for Proxy {
             let bad_host = !target::is_host(host) && (needs_host || !host.is_empty());
             let host = target::normalise_host(host);
             match target::normalise_path(facts::target(request)) {
-                _ if bad_host || facts::has_odd_host(request) => Some(Answer::bad_request(ctx)?),
+                _ if bad_host || facts::is_odd(request) => Some(Answer::bad_request(ctx)?),
                 Err(_) => Some(Answer::bad_request(ctx)?),
                 Ok(path) => match ctx.snapshot.router.find(&host, &path, &request.method) {
                     Found::Route(route) => {
@@ -479,13 +479,13 @@ impl ProxyHttp for Proxy {
         downstream::unwrap(session, &ctx.watch);
         if ctx.current.is_some() {
             let answered = ctx.current.as_ref().and_then(|c| c.answered);
-            let listed = |status: StatusCode| {
-                ctx.proxy()
-                    .is_some_and(|p| p.retry.on.lists_status(status.as_u16()))
+            let failed = |status: StatusCode| {
+                let listed = |p: &ProxyTo| p.retry.on.lists_status(status.as_u16());
+                status.is_server_error() || ctx.proxy().is_some_and(listed)
             };
             let last = match answered {
                 _ if e.is_some() && !ctx.response_whole => "reset".into(),
-                Some(status) if listed(status) => outcome(Failure::Status(status)),
+                Some(status) if failed(status) => outcome(Failure::Status(status)),
                 _ => "ok".into(),
             };
             ctx.end_try(last);

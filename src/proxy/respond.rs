@@ -5,7 +5,7 @@ use super::facts::Values;
 use super::forward::edit_response;
 use crate::policy::route::{Redirect, Respond};
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
@@ -23,9 +23,9 @@ impl Answer {
         let mut head = ResponseHeader::build(status, Some(6))?;
         if !bodiless(status) {
             if !body.is_empty() {
-                head.insert_header(header::CONTENT_TYPE, content_type)?;
+                head.insert_header("Content-Type", content_type)?;
             }
-            head.insert_header(header::CONTENT_LENGTH, body.len())?;
+            head.insert_header("Content-Length", body.len())?;
         }
         Ok(Answer { head, body })
     }
@@ -38,15 +38,8 @@ impl Answer {
             status.as_u16(),
             ctx.request_id
         );
-        let mut answer = Answer::new(
-            status,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-            body,
-        )?;
-        answer
-            .head
-            .insert_header("X-Request-ID", ctx.request_id.as_str())?;
-        Ok(answer)
+        let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
+        Answer::new(status, content_type, body)
     }
 
     /// No route fits.
@@ -68,7 +61,7 @@ impl Answer {
     pub(super) fn method_not_allowed(allowed: &[Method], ctx: &Ctx) -> Result<Self> {
         let mut answer = Answer::short(StatusCode::METHOD_NOT_ALLOWED, ctx)?;
         let allow: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-        answer.head.insert_header(header::ALLOW, allow.join(", "))?;
+        answer.head.insert_header("Allow", allow.join(", "))?;
         Ok(answer)
     }
 
@@ -90,7 +83,7 @@ impl Answer {
             HeaderValue::from_static("text/plain"),
             Bytes::new(),
         )?;
-        answer.head.insert_header(header::LOCATION, to)?;
+        answer.head.insert_header("Location", to)?;
         Ok(answer)
     }
 
@@ -103,13 +96,15 @@ impl Answer {
         }
         answer.head.insert_header("Proxy-Status", proxy_status)?;
         if end.status == StatusCode::SERVICE_UNAVAILABLE {
-            answer.head.insert_header(header::RETRY_AFTER, "1")?;
+            answer.head.insert_header("Retry-After", "1")?;
         }
         Ok(answer)
     }
 
     /// Writes it, edited as the route says, and keeps the connection where HTTP allows.
     pub(super) async fn write(mut self, session: &mut Session, ctx: &Ctx) -> Result<()> {
+        self.head
+            .insert_header("X-Request-ID", ctx.request_id.as_str())?;
         if let Some(route) = &ctx.route {
             edit_response(
                 &mut self.head,

@@ -11,7 +11,7 @@ mod stream;
 mod systemd;
 pub mod worker;
 
-use crate::config::{self, Loaded, Settings};
+use crate::config::{self, AccessLog, Loaded, Settings};
 use crate::observe::access_log::Writer;
 use crate::observe::process_log::{self, ProcessLog};
 use crate::proxy::Live;
@@ -70,6 +70,30 @@ pub fn run(config_file: &Path) -> Result<(), StartError> {
         server.control(&mut signals).await;
         Ok(())
     })
+}
+
+/// Whether the files that a start would write can be there, as far as that shows without writing them. Directories that
+/// are missing may be made by then: the unit makes its own.
+///
+/// # Errors
+/// A sentence for each that cannot.
+pub fn preflight(settings: &Settings) -> Result<(), Vec<String>> {
+    let log = match &settings.access_log {
+        AccessLog::File(path) => Some(("access_log.path", path.as_path())),
+        AccessLog::Stdout | AccessLog::Off => None,
+    };
+    let pid = settings.pid_file.as_deref().map(|path| ("pid_file", path));
+    let problems: Vec<String> = log
+        .into_iter()
+        .chain(pid)
+        .filter(|(_, path)| path.is_dir())
+        .map(|(key, path)| format!("{key}: {} is a directory, not a file", path.display()))
+        .collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
 }
 
 struct Signals {
@@ -132,16 +156,18 @@ impl Server {
         let listeners = listener::open(&settings.listeners).map_err(StartError::Listen)?;
         let access_log =
             Writer::start(&settings.access_log).map_err(|source| StartError::File {
-                what: "the access log cannot be opened (`access_log.path`)".into(),
+                what: format!(
+                    "the access log cannot be opened ({:?})",
+                    settings.access_log
+                ),
                 source,
             })?;
-        let pid_file =
-            PidFile::write(settings.pid_file.as_deref(), config_file).map_err(|source| {
-                StartError::File {
-                    what: "the pid file cannot be written (`pid_file`)".into(),
-                    source,
-                }
-            })?;
+        let pid_file = PidFile::write(settings.pid_file.as_deref(), config_file).map_err(
+            |(place, source)| StartError::File {
+                what: format!("the pid file {} cannot be written", place.display()),
+                source,
+            },
+        )?;
         let resolver = Arc::new(Resolver::new(&settings.resolver));
         let snapshot = reload::build(routing, None, &resolver).await?;
         let live: Live = Arc::new(ArcSwap::from_pointee(snapshot));

@@ -5,20 +5,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where the unit's `RuntimeDirectory` is.
+/// Where the unit's `RuntimeDirectory` is, and the configuration that is the system's.
 const SYSTEM: &str = "/run/backstop/backstop.pid";
+const SYSTEM_CONFIG: &str = "/etc/backstop";
 
-/// The places a pid file may be: the one the file names, or else the system's and one beside the configuration.
-fn places(configured: Option<&Path>, config_file: &Path) -> Vec<PathBuf> {
+/// Where the pid file is: where the configuration says, or else at the system's place for the system's configuration and
+/// beside it, under its name, for any other. So two configurations never share one.
+fn place(configured: Option<&Path>, config_file: &Path) -> PathBuf {
     match configured {
-        Some(path) => vec![path.to_owned()],
-        None => {
-            let beside = config_file
-                .parent()
-                .unwrap_or(Path::new(""))
-                .join("backstop.pid");
-            vec![SYSTEM.into(), beside]
-        }
+        Some(path) => path.to_owned(),
+        None if config_file.starts_with(SYSTEM_CONFIG) => SYSTEM.into(),
+        None => config_file.with_extension("pid"),
     }
 }
 
@@ -27,19 +24,20 @@ fn places(configured: Option<&Path>, config_file: &Path) -> Vec<PathBuf> {
 pub struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes it to the first place that takes it.
+    /// Writes it.
     ///
     /// # Errors
     /// When a configured path cannot be written. Without one, having no pid file is no error: systemd does not need it.
-    pub fn write(configured: Option<&Path>, config_file: &Path) -> io::Result<Option<Self>> {
-        for place in places(configured, config_file) {
-            match fs::write(&place, format!("{}\n", std::process::id())) {
-                Ok(()) => return Ok(Some(PidFile(place))),
-                Err(e) if configured.is_some() => return Err(e),
-                Err(_) => {}
-            }
+    pub fn write(
+        configured: Option<&Path>,
+        config_file: &Path,
+    ) -> Result<Option<Self>, (PathBuf, io::Error)> {
+        let place = place(configured, config_file);
+        match fs::write(&place, format!("{}\n", std::process::id())) {
+            Ok(()) => Ok(Some(PidFile(place))),
+            Err(e) if configured.is_some() => Err((place, e)),
+            Err(_) => Ok(None),
         }
-        Ok(None)
     }
 }
 
@@ -78,14 +76,9 @@ pub fn send(
     configured: Option<&Path>,
     config_file: &Path,
 ) -> Result<u32, SignalError> {
-    let places = places(configured, config_file);
-    let running = places
-        .iter()
-        .filter_map(|place| read(place))
-        .find(|pid| is_backstop(*pid));
-    let Some(pid) = running else {
-        let looked: Vec<_> = places.iter().map(|p| p.display().to_string()).collect();
-        return Err(SignalError::NotRunning(looked.join(", ")));
+    let place = place(configured, config_file);
+    let Some(pid) = read(&place).filter(|pid| is_backstop(*pid)) else {
+        return Err(SignalError::NotRunning(place.display().to_string()));
     };
     let target = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let Some(target) = target else {

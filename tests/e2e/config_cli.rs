@@ -412,3 +412,39 @@ fn s_without_a_pid_file_says_what_is_missing() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("pid_file"), "{}", stderr(&output));
 }
+
+#[test]
+fn t_finds_what_a_start_could_not_write() {
+    let dir = good();
+    let path = dir.path().join("backstop.yaml");
+    let text = std::fs::read_to_string(&path).expect("the file");
+    let (fixed, dynamic) = text.split_once("---").unwrap_or((&text, ""));
+    std::fs::create_dir(dir.path().join("logs")).expect("a directory");
+    let more = "access_log: { path: logs }\npid_file: logs\n";
+    let separator = if dynamic.is_empty() { "" } else { "---" };
+    std::fs::write(&path, format!("{fixed}{more}{separator}{dynamic}")).expect("a file");
+    let output = run(&["-t", "-c", "backstop.yaml"], dir.path());
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert_eq!(
+        said.matches("is a directory, not a file").count(),
+        2,
+        "{said}"
+    );
+}
+
+#[test]
+fn a_byte_order_mark_is_no_mistake_and_a_tab_is_named() {
+    let dir = good();
+    let path = dir.path().join("backstop.yaml");
+    let text = std::fs::read_to_string(&path).expect("the file");
+    std::fs::write(&path, format!("\u{feff}{text}")).expect("a file");
+    assert!(
+        run(&["-t", "-c", "backstop.yaml"], dir.path())
+            .status
+            .success()
+    );
+    std::fs::write(&path, "listeners:\n\t- address: 127.0.0.1:1\n").expect("a file");
+    let said = stderr(&run(&["-t", "-c", "backstop.yaml"], dir.path()));
+    assert!(said.contains("has a tab"), "{said}");
+}

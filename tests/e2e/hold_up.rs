@@ -175,6 +175,11 @@ fn a_host_that_is_none_is_refused() {
         ));
         assert_eq!(client.answer().status, 400, "{host:?}");
     }
+    for target in ["nopath", "no/path", "?query"] {
+        let mut client = Client::to(proxy.port);
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(client.answer().status, 400, "{target}");
+    }
     let mut client = Client::to(proxy.port);
     client.send("GET /none HTTP/1.1\r\n\r\n");
     assert_eq!(client.answer().status, 400);

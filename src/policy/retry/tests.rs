@@ -191,7 +191,7 @@ fn methods_any_repeats_a_post() {
     );
     assert_eq!(
         decide(&only, &attempt(status(500), &Method::GET)),
-        Verdict::GiveUp(Reason::MethodNotIdempotent)
+        Verdict::GiveUp(Reason::MethodNotListed)
     );
 }
 
