@@ -4,6 +4,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`cache`] | the store behind Pingora's cache phases |
 //! | [`cli`] | the command line |
 //! | [`config`] | what the operator wrote: two YAML files, read, checked, compiled. serde, no Pingora |
 //! | [`policy`] | decisions, pure: which route, which backend, try again or not. No sockets, no clock, no dice |
@@ -23,7 +24,8 @@
 //!
 //! 1. `request_filter`: [`policy::target`] normalises host and path, [`policy::router`] finds the route. Fixed answers and
 //!    redirects end here.
-//! 2. `proxy_upstream_filter`: a body that may have to be sent again is read ahead; the client's session is wrapped, so that
+//! 2. The cache phases, where the route has a cache: [`policy::cache`] says whether it may be asked, under which key, and what
+//!    is kept; [`cache`] keeps it. A hit ends here. `proxy_upstream_filter`: a body that may have to be sent again is read ahead; the client's session is wrapped, so that
 //!    deadlines reach into Pingora's waiting.
 //! 3. `upstream_peer`, once for each try: the wait that [`policy::retry`] asked for, which ends when the client leaves; then
 //!    [`policy::balancer`] picks a backend.
@@ -45,6 +47,7 @@
 //! action · *try* one attempt, the first included; *retry* a further one · *drain* finish, then close · *spec* as written;
 //! *plan* as compiled; *snapshot* as running · *reload* HUP, same process · *phase* a callback of Pingora's `ProxyHttp`.
 
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -3,6 +3,7 @@
 //! Called by `config::load`. Single values are checked where they are read; here is what concerns several at once: names that
 //! must be defined or unique, keys that exclude each other, routes that no request can tell apart.
 
+use super::cache::{CacheSpec, ttl_left_out};
 use super::decode::{Decoded, decode};
 use super::fault::quoted;
 use super::keypath::KeyPath;
@@ -44,6 +45,10 @@ struct Checks<'a> {
     upstreams: HashMap<&'a str, usize>,
     /// Whether an upstream that is not there has certainly not been written.
     upstreams_known: bool,
+    /// Whether the defaults say how long answers are stored, in a way that cannot be read.
+    default_ttl_left_out: bool,
+    /// The first route that takes a cache from the defaults for which they have no `ttl`.
+    wants_default_ttl: Option<usize>,
 }
 
 /// Compiles a document. Nothing comes back when anything was reported.
@@ -86,6 +91,8 @@ pub(crate) fn compile(
             root.get("upstreams"),
             None | Some(Node::Null | Node::Map(_))
         ),
+        default_ttl_left_out: false,
+        wants_default_ttl: None,
     };
 
     let (base, default_upstream) = checks.defaults(root);
@@ -103,7 +110,9 @@ pub(crate) fn compile(
                 .retry
                 .as_ref()
                 .is_some_and(|retry| retry.wait.is_some());
+            let own_cache = spec.cache.clone();
             let spec = spec.over(&base);
+            checks.cache(own_cache.as_ref(), &spec, node, i);
             let wait = spec
                 .retry
                 .as_ref()
@@ -115,6 +124,7 @@ pub(crate) fn compile(
             routes.push((i, whole, spec));
         }
     }
+    checks.default_ttl();
     checks.names(&mut routes);
 
     let Checks {
@@ -200,6 +210,7 @@ impl Checks<'_> {
         if let Some(contradiction) = wait.and_then(|wait| wait.contradiction()) {
             self.add(path.key("retry").key("wait"), contradiction);
         }
+        self.default_ttl_left_out = ttl_left_out(Some(node), spec.cache.as_ref());
         let upstream = spec.upstream.is_some() || !decoded.whole;
         (Base::new(spec), upstream)
     }
@@ -253,6 +264,7 @@ impl Checks<'_> {
                 (spec.set_path.is_some(), "set_path"),
                 (spec.retry.is_some(), "retry"),
                 (spec.timeouts.is_some(), "timeouts"),
+                (spec.cache.is_some(), "cache"),
             ] {
                 if given {
                     self.add(
@@ -277,6 +289,35 @@ impl Checks<'_> {
                 self.add(path.key("respond").key("body"), message);
             }
         }
+    }
+
+    /// Reports what is wrong with the cache of route number `i` once it is `merged`; `own` is what the route itself says of it.
+    fn cache(&mut self, own: Option<&CacheSpec>, merged: &RouteSpec, node: &Node, i: usize) {
+        let Some(cache) = &merged.cache else {
+            return;
+        };
+        let path = KeyPath::item("routes", i).key("cache");
+        if cache.lacks_ttl() && !self.default_ttl_left_out && !ttl_left_out(Some(node), own) {
+            match own {
+                Some(_) => self.add(path.key("ttl"), "required, but missing"),
+                None => {
+                    self.wants_default_ttl.get_or_insert(i);
+                }
+            }
+        }
+    }
+
+    /// Reports a cache of the defaults that lacks a `ttl`, if any route takes it as it is.
+    fn default_ttl(&mut self) {
+        let Some(route) = self.wants_default_ttl else {
+            return;
+        };
+        let path = KeyPath::default().key("defaults").key("cache").key("ttl");
+        let problem = self
+            .report
+            .add(self.document, path, "missing, but needed by");
+        problem.see = Some(KeyPath::item("routes", route));
+        problem.help = Some("give it here or in the route, or write cache: off there".to_string());
     }
 
     fn matches(&mut self, matches: &MatchSpec, path: &KeyPath, whole: bool) {

@@ -7,6 +7,7 @@
 //! `compile` (the types of `policy`). Errors go to `report`, which finds their lines with `locate`.
 
 mod address;
+mod cache;
 mod compile;
 mod decode;
 mod duration;

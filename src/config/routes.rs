@@ -2,6 +2,7 @@
 //!
 //! [`RouteSpec::over`] merges a route with the defaults; `config::compile` checks and compiles what comes of it.
 
+use super::cache::CacheSpec;
 use super::fault::mismatch;
 use super::headers::{EditsSpec, HeadersSpec, ValueText};
 use super::number::Bounded;
@@ -25,12 +26,13 @@ use std::fmt;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a mapping with upstream, retry, timeouts and headers"
+    expecting = "a mapping with upstream, retry, timeouts, cache and headers"
 )]
 pub(crate) struct DefaultsSpec {
     pub(crate) upstream: Option<UpstreamName>,
     pub(crate) retry: Option<RetrySpec>,
     pub(crate) timeouts: Option<TimeoutsSpec>,
+    pub(crate) cache: Option<CacheSpec>,
     pub(crate) headers: Option<HeadersSpec>,
 }
 
@@ -59,6 +61,8 @@ pub(crate) struct RouteSpec {
     pub(crate) retry: Option<RetrySpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timeouts: Option<TimeoutsSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache: Option<CacheSpec>,
 }
 
 /// `match`.
@@ -263,6 +267,7 @@ pub(crate) struct Base {
     upstream: Option<UpstreamName>,
     retry: RetrySpec,
     timeouts: TimeoutsSpec,
+    cache: CacheSpec,
     headers: HeadersSpec,
 }
 
@@ -272,6 +277,7 @@ impl Base {
             upstream: defaults.upstream,
             retry: defaults.retry.unwrap_or_default(),
             timeouts: defaults.timeouts.unwrap_or_default().filled(),
+            cache: defaults.cache.unwrap_or(CacheSpec::Off),
             headers: defaults.headers.unwrap_or_default(),
         }
     }
@@ -292,6 +298,10 @@ impl RouteSpec {
         }
         let retry = self.retry.unwrap_or_default().over(&base.retry).filled();
         let timeouts = self.timeouts.unwrap_or_default().over(&base.timeouts);
+        let cache = match &self.cache {
+            Some(own) => own.over(&base.cache).filled(),
+            None => base.cache.filled(),
+        };
         let respond = self.respond.map(|respond| RespondSpec {
             body: Some(respond.body.unwrap_or_default()),
             content_type: Some(respond.content_type.unwrap_or_else(MediaType::plain)),
@@ -318,6 +328,7 @@ impl RouteSpec {
             headers: headers.unless_empty(),
             retry: proxied.then_some(retry),
             timeouts: proxied.then_some(timeouts),
+            cache: proxied.then_some(cache),
         }
     }
 }
@@ -390,6 +401,7 @@ impl RouteSpec {
                     request_headers: rules(headers.and_then(|h| h.request.as_ref())),
                     retry: self.retry.clone().unwrap_or_default().compile(),
                     timeouts: self.timeouts.clone().unwrap_or_default().compile(),
+                    cache: self.cache.as_ref().and_then(CacheSpec::compile),
                 })
             }
         };

@@ -3,6 +3,7 @@
 //! Read by `config::load`; `server` builds the process from [`Settings`] and asks [`Settings::changed_keys`] at a reload.
 
 use super::address::{ListenAddress, ServerAddress};
+use super::cache::StoreSpec;
 use super::duration::{PositiveSpan, Span};
 use super::keypath::KeyPath;
 use super::number::Bounded;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// How names of backends are looked up.
     pub resolver: Resolver,
+    /// How many bytes of answers are kept in memory; at least 1 MiB.
+    pub cache_memory: u64,
     /// Where the access log goes.
     pub access_log: AccessLog,
     /// What the process's own log shows.
@@ -83,6 +86,7 @@ impl Settings {
             ("workers", self.workers != other.workers),
             ("drain_timeout", self.drain_timeout != other.drain_timeout),
             ("resolver", self.resolver != other.resolver),
+            ("cache", self.cache_memory != other.cache_memory),
             ("access_log", self.access_log != other.access_log),
             ("log", self.log_level != other.log_level),
             ("pid_file", self.pid_file != other.pid_file),
@@ -103,6 +107,7 @@ pub(crate) struct SettingsSpec {
     workers: Option<Workers>,
     drain_timeout: Option<Span>,
     resolver: Option<ResolverSpec>,
+    cache: Option<StoreSpec>,
     access_log: Option<AccessLogSpec>,
     log: Option<LogSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -280,6 +285,7 @@ impl SettingsSpec {
                     .interval
                     .map_or(Duration::from_secs(10), |span| span.0),
             },
+            cache_memory: self.cache.unwrap_or_default().memory(),
             access_log: match self.access_log.unwrap_or_default().path {
                 None => AccessLog::Stdout,
                 Some(word) if word.0 == "stdout" => AccessLog::Stdout,
@@ -317,6 +323,7 @@ impl SettingsSpec {
                 ),
                 interval: Some(PositiveSpan(settings.resolver.interval)),
             }),
+            cache: Some(StoreSpec::of(settings.cache_memory)),
             access_log: Some(AccessLogSpec {
                 path: Some(match &settings.access_log {
                     AccessLog::Stdout => FileText("stdout".to_string()),
@@ -359,6 +366,7 @@ mod tests {
                     servers: Vec::new(),
                     interval: Duration::from_secs(10)
                 },
+                cache_memory: 64 * 1024 * 1024,
                 access_log: AccessLog::Stdout,
                 log_level: log::LevelFilter::Info,
                 pid_file: None,
@@ -372,7 +380,7 @@ mod tests {
         assert!(old.changed_keys(&settings(SMALLEST)).is_empty());
         let new = settings(
             "listeners: [{ address: 127.0.0.1:8080, http2: true }]\nworkers: 1000\ndrain_timeout: 1s\n\
-             resolver: { servers: [10.0.0.2:53] }\naccess_log: { path: access.log }\nlog: { level: debug }\npid_file: b.pid\n",
+             resolver: { servers: [10.0.0.2:53] }\ncache: { memory: 1MiB }\naccess_log: { path: access.log }\nlog: { level: debug }\npid_file: b.pid\n",
         );
         assert_eq!(
             old.changed_keys(&new),
@@ -381,6 +389,7 @@ mod tests {
                 "workers",
                 "drain_timeout",
                 "resolver",
+                "cache",
                 "access_log",
                 "log",
                 "pid_file"

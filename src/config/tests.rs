@@ -141,7 +141,7 @@ fn two_files_are_read_and_their_errors_come_together() {
     assert_eq!(
         directory.errors("conf/a.yaml"),
         "conf/a.yaml:3: worker: unknown key\n  \
-           help: did you mean \"workers\"? (known here: listeners, upstreams_file, workers, drain_timeout, resolver, access_log, log, pid_file)\n\
+           help: did you mean \"workers\"? (known here: listeners, upstreams_file, workers, drain_timeout, resolver, cache, access_log, log, pid_file)\n\
          u.yaml:2: routes[0].respond.status: expected a whole number from 200 to 599, found the number 99\n\
          u.yaml:3: routes[1].redirect.to: required, but missing"
     );
@@ -218,6 +218,7 @@ fn more_errors_than_are_shown() {
 
 #[test]
 fn what_is_compiled() {
+    use crate::policy::cache::Per;
     use crate::policy::retry::{Methods, Wait};
     use crate::policy::route::Action;
     use crate::policy::router::Found;
@@ -228,13 +229,15 @@ defaults:
   upstream: b
   retry: { tries: 7, wait: { initial: 1s }, on: [503] }
   timeouts: { total: 5s }
+  cache: { ttl: 2m, per: [{ cookie: session }] }
   headers: { request: { set: { X-A: a } }, response: { set: { X-R: r } } }
 upstreams:
   a: { balance: { hash: { on: { header: X-User } } }, backends: [127.0.0.1:1, { address: b.test:2, weight: 3, backup: true }] }
   b: { backends: [127.0.0.1:3], keepalive: { idle: 1s } }
 routes:
 - retry: { wait: { max: 9s }, methods: [POST] }
-- { match: { exact_path: /x, host: H.test, methods: [GET] }, upstream: a, set_path: /y }
+- { match: { exact_path: /x, host: H.test, methods: [GET] }, upstream: a, set_path: /y, cache: { max_object: 1KiB } }
+- { match: { path: /live }, cache: off }
 - { match: { path: /gone }, respond: { status: 404, body: no } }
 ";
     let loaded = loaded(text);
@@ -276,6 +279,15 @@ routes:
     );
     assert_eq!(gone.response_headers.set.len(), 1);
     assert_eq!(find("h.test", "/x").name, "h.test/x");
+    let cache = |host, path| match &find(host, path).action {
+        Action::Proxy(proxy) => proxy.cache.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cache("any", "/any").unwrap().max_object, 1 << 20);
+    let own = cache("h.test", "/x").unwrap();
+    assert_eq!((own.ttl, own.max_object), (Duration::from_secs(120), 1024));
+    assert_eq!(own.per, [Per::Cookie("session".to_string())]);
+    assert_eq!(cache("any", "/live"), None);
     let upstream = &routing.upstreams[0];
     assert_eq!(upstream.backends[1].address.to_string(), "b.test:2");
     assert_eq!(
@@ -283,7 +295,8 @@ routes:
         (3, true)
     );
     assert_eq!(upstream.keepalive_idle, Duration::from_secs(55));
-    assert_eq!((routing.routes, routing.backends()), (3, 3));
+    assert_eq!((routing.routes, routing.backends()), (4, 3));
+    assert_eq!(loaded.settings.cache_memory, 64 << 20);
 }
 
 /// Text that is nearly a configuration: a valid one with some of its characters changed.

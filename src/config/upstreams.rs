@@ -67,7 +67,7 @@ enum HashOnSpec {
 
 /// The name of a cookie (RFC 6265 §4.1.1: a token).
 #[derive(Debug, Clone)]
-struct CookieName(String);
+pub(crate) struct CookieName(pub(crate) String);
 
 impl Written for CookieName {
     const EXPECTED: &'static str = "the name of a cookie such as session";

@@ -47,6 +47,9 @@ pub struct Line<'a> {
     pub backend: Option<&'a str>,
     /// Every try in order.
     pub tries: Vec<TryLine<'a>>,
+    /// `hit`, `miss`, `stale` or `bypass`, where the route has a cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<&'static str>,
     /// Why there was no further try.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<&'static str>,

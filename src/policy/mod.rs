@@ -5,6 +5,8 @@
 //! `proxy` asks them. A test (`tests/e2e/architecture.rs`) holds the rule.
 
 pub mod balancer;
+pub mod cache;
+pub mod cache_control;
 mod cycle;
 pub mod headers;
 pub mod retry;

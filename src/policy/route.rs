@@ -2,6 +2,7 @@
 //!
 //! Compiled by `config` at load, shared by all requests, never changed. Decides nothing itself.
 
+use super::cache::CachePolicy;
 use super::headers::HeaderRules;
 use super::retry::RetryPolicy;
 use super::target::Rewrite;
@@ -46,6 +47,8 @@ pub struct Proxy {
     pub retry: RetryPolicy,
     /// How long to wait.
     pub timeouts: Timeouts,
+    /// What is kept of the answers, if anything.
+    pub cache: Option<CachePolicy>,
 }
 
 /// A fixed answer.

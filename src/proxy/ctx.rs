@@ -2,6 +2,7 @@
 //!
 //! Filled in by the callbacks in `proxy`, read by the access log. Decides nothing.
 
+use super::caching::Outcome;
 use super::downstream::Watch;
 use super::snapshot::Snapshot;
 use crate::policy::balancer::Tried;
@@ -54,6 +55,8 @@ pub struct Ctx {
     pub(super) tunnel: bool,
     /// Whether the last byte of the response was handed on.
     pub(super) response_whole: bool,
+    /// What became of the request at its route's cache, where it has one.
+    pub(super) cache: Option<Outcome>,
     pub(super) client_left: bool,
     /// Whether an answer of ours was written whole, so that the connection can serve on.
     pub(super) answered_here: bool,
@@ -121,6 +124,7 @@ impl Ctx {
             sent: false,
             tunnel: false,
             response_whole: false,
+            cache: None,
             client_left: false,
             answered_here: false,
             reason: None,
@@ -145,6 +149,13 @@ impl Ctx {
     pub(super) fn tries_made(&self) -> u32 {
         let ended = u32::try_from(self.tries.len()).unwrap_or(u32::MAX);
         ended.saturating_add(u32::from(self.current.is_some()))
+    }
+
+    /// The try under way got a response head.
+    pub(super) fn note_answer(&mut self, status: StatusCode) {
+        if let Some(current) = &mut self.current {
+            current.answered = Some(status);
+        }
     }
 
     /// Tells the backend whether a connection could be made.

@@ -4,6 +4,7 @@
 //! choosing a backend `policy::balancer`'s, trying again `policy::retry`'s, deadlines `policy::timeouts`'s.
 
 mod body;
+mod caching;
 mod ctx;
 mod downstream;
 mod facts;
@@ -20,6 +21,7 @@ mod wait;
 pub use ctx::{Ctx, Try};
 pub use snapshot::{Live, Snapshot};
 
+use crate::cache::Cache;
 use crate::observe::access_log::AccessLog;
 use crate::policy::retry::{self, Failure, Reason, Verdict};
 use crate::policy::route::{Action, Proxy as ProxyTo};
@@ -39,7 +41,9 @@ use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
-use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora_cache::key::HashBinary;
+use pingora_cache::{CacheKey, CacheMeta, RespCacheable};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 use respond::Answer;
 use std::any::Any;
 use std::sync::Arc;
@@ -58,15 +62,17 @@ const CLIENT_LEFT: ErrorType = ErrorType::Custom("client left");
 pub struct Proxy {
     live: Live,
     log: AccessLog,
+    cache: Cache,
     draining: Arc<AtomicBool>,
 }
 
 impl Proxy {
     /// `draining` is set once, when the process begins to drain.
-    pub fn new(live: Live, log: AccessLog, draining: Arc<AtomicBool>) -> Self {
+    pub fn new(live: Live, log: AccessLog, cache: Cache, draining: Arc<AtomicBool>) -> Self {
         Proxy {
             live,
             log,
+            cache,
             draining,
         }
     }
@@ -135,6 +141,51 @@ impl ProxyHttp for Proxy {
             }
             None => Ok(false),
         }
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        caching::begin(&self.cache, session, ctx);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
+        caching::key(&self.cache, session, ctx)
+    }
+
+    fn cache_vary_filter(
+        &self,
+        meta: &CacheMeta,
+        _ctx: &mut Ctx,
+        request: &RequestHeader,
+    ) -> Option<HashBinary> {
+        caching::variance(&self.cache, meta, request)
+    }
+
+    fn response_cache_filter(
+        &self,
+        _session: &Session,
+        response: &ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<RespCacheable> {
+        Ok(caching::admit(response, ctx))
+    }
+
+    fn should_serve_stale(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        error: Option<&Error>,
+    ) -> bool {
+        caching::may_serve_stale(session, ctx, error)
+    }
+
+    fn range_header_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut Ctx,
+    ) -> RangeType {
+        caching::ranges(session, response)
     }
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
@@ -285,9 +336,7 @@ impl ProxyHttp for Proxy {
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
-        if let Some(current) = &mut ctx.current {
-            current.answered = Some(status);
-        }
+        ctx.note_answer(status);
         let listed = ctx
             .proxy()
             .is_some_and(|p| p.retry.on.lists_status(status.as_u16()));
@@ -357,6 +406,9 @@ impl ProxyHttp for Proxy {
         if session.req_header().version <= Version::HTTP_10 {
             // HTTP/1.0 knows no chunks.
             response.remove_header(&header::TRANSFER_ENCODING);
+        }
+        if !response.status.is_informational() {
+            caching::mark(session, response, ctx)?;
         }
         if let Some(route) = &ctx.route
             && !response.status.is_informational()

@@ -1,5 +1,6 @@
 //! Answers made here: fixed ones, redirects, and what a client gets when no backend's answer could be had.
 
+use super::caching;
 use super::ctx::{Ctx, End};
 use super::facts::Values;
 use super::forward::edit_response;
@@ -105,6 +106,7 @@ impl Answer {
     pub(super) async fn write(mut self, session: &mut Session, ctx: &Ctx) -> Result<()> {
         self.head
             .insert_header("X-Request-ID", ctx.request_id.as_str())?;
+        caching::mark(session, &mut self.head, ctx)?;
         if let Some(route) = &ctx.route {
             edit_response(
                 &mut self.head,

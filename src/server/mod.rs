@@ -11,6 +11,7 @@ mod stream;
 mod systemd;
 pub mod worker;
 
+use crate::cache::Cache;
 use crate::config::{self, AccessLog, Loaded, Settings};
 use crate::observe::access_log::Writer;
 use crate::observe::process_log::{self, ProcessLog};
@@ -175,6 +176,8 @@ impl Server {
         let shared = Shared {
             live: live.clone(),
             log: access_log.log(),
+            cache: Cache::new(usize::try_from(settings.cache_memory).unwrap_or(usize::MAX))
+                .map_err(io::Error::other)?,
             draining: Arc::new(AtomicBool::new(false)),
             shutdown: stopping,
             connections: Arc::new(AtomicUsize::new(0)),

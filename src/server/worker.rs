@@ -5,6 +5,7 @@
 
 use super::connection::Connection;
 use super::listener::{self, Listener};
+use crate::cache::Cache;
 use crate::observe::access_log::AccessLog;
 use crate::proxy::{Live, Proxy};
 use log::{error, info};
@@ -38,6 +39,8 @@ pub struct Shared {
     pub live: Live,
     /// Where requests are logged.
     pub log: AccessLog,
+    /// What answers are kept in.
+    pub cache: Cache,
     /// Set when the drain begins, before `shutdown` says so.
     pub draining: Arc<AtomicBool>,
     /// Turns true when the drain begins.
@@ -73,6 +76,7 @@ async fn run(sockets: Vec<(std::net::TcpListener, bool)>, shared: Shared) {
     let proxy = Proxy::new(
         shared.live.clone(),
         shared.log.clone(),
+        shared.cache,
         shared.draining.clone(),
     );
     let proxy = Arc::new(http_proxy(&Arc::new(conf), proxy));

@@ -12,6 +12,10 @@ mod reply; // what such a backend sees and does
 mod access_log; // one JSON line per request
 mod architecture; // the rules of the source tree
 mod balancing; // which backend a request goes to
+mod cache; // a route with a cache: when it is asked, how long it keeps an answer
+mod cache_fill; // one fill for many, stale answers
+mod cache_people; // nobody gets another's answer
+mod cache_stored; // which answers are stored, sizes, memory
 mod client_left; // clients that do not wait
 mod config_cli; // the command line and configuration errors
 mod dns; // backends with names

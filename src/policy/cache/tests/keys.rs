@@ -1,0 +1,354 @@
+//! Who shares a key: tables, and properties of any request.
+
+use super::*;
+use proptest::prelude::*;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Stands in for a keyed hash: no two inputs of a test are likely to share it.
+fn hash(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    for (salt, chunk) in out.chunks_mut(8).enumerate() {
+        let mut hasher = DefaultHasher::new();
+        (salt, bytes).hash(&mut hasher);
+        chunk.copy_from_slice(&hasher.finish().to_be_bytes());
+    }
+    out
+}
+
+fn key_of(policy: &CachePolicy, lines: &[(&str, &str)]) -> Vec<u8> {
+    key(policy, "https", "a.example", "/x?y", &fields(lines), hash)
+}
+
+#[test]
+fn who_shares_a_key() {
+    let session = || Per::Cookie("session".to_owned());
+    let tenant = || Per::Header(HeaderName::from_static("x-tenant"));
+    let (own, shared) = (policy(false, &[]), policy(true, &[]));
+    let by_session = policy(true, &[session()]);
+    let by_tenant = policy(true, &[tenant()]);
+    for (why, policy, one, other, same) in [
+        ("unrelated fields", &own, &[("x-a", "1")][..], &[][..], true),
+        (
+            "credentials",
+            &own,
+            &[("authorization", "Basic YQ==")],
+            &[("authorization", "Basic Yg==")],
+            false,
+        ),
+        (
+            "the same credentials",
+            &own,
+            &[("cookie", "a=1")],
+            &[("cookie", "a=1"), ("accept", "*/*")],
+            true,
+        ),
+        ("none", &own, &[("cookie", "a=1")], &[], false),
+        ("empty ones", &own, &[("cookie", "")], &[], false),
+        (
+            "another field",
+            &own,
+            &[("authorization", "x")],
+            &[("proxy-authorization", "x")],
+            false,
+        ),
+        (
+            "order",
+            &own,
+            &[("cookie", "a"), ("cookie", "b")],
+            &[("cookie", "b"), ("cookie", "a")],
+            false,
+        ),
+        (
+            "joined",
+            &own,
+            &[("cookie", "a"), ("cookie", "b")],
+            &[("cookie", "ab")],
+            false,
+        ),
+        (
+            "moved",
+            &own,
+            &[("authorization", "ab"), ("cookie", "c")],
+            &[("authorization", "a"), ("cookie", "bc")],
+            false,
+        ),
+        (
+            "shared",
+            &shared,
+            &[("authorization", "x"), ("cookie", "a=1")],
+            &[("cookie", "b")],
+            true,
+        ),
+        (
+            "per header",
+            &by_tenant,
+            &[("x-tenant", "1")],
+            &[("X-Tenant", "2")],
+            false,
+        ),
+        (
+            "per header, absent",
+            &by_tenant,
+            &[("x-tenant", "")],
+            &[],
+            false,
+        ),
+        (
+            "per header, twice",
+            &by_tenant,
+            &[("x-tenant", "1"), ("x-tenant", "2")],
+            &[("x-tenant", "1")],
+            false,
+        ),
+        (
+            "per header, the rest shared",
+            &by_tenant,
+            &[("x-tenant", "1"), ("cookie", "b")],
+            &[("x-tenant", "1")],
+            true,
+        ),
+        (
+            "per cookie",
+            &by_session,
+            &[("cookie", "session=1")],
+            &[("cookie", "session=2")],
+            false,
+        ),
+        (
+            "per cookie, others",
+            &by_session,
+            &[("cookie", "a=1; session=1")],
+            &[("cookie", "session=1;b=2")],
+            true,
+        ),
+        (
+            "per cookie, absent",
+            &by_session,
+            &[("cookie", "session=")],
+            &[("cookie", "xsession=1; sessions=2")],
+            false,
+        ),
+        (
+            "per cookie, no value",
+            &by_session,
+            &[("cookie", "session")],
+            &[("cookie", "session=")],
+            false,
+        ),
+        (
+            "per cookie, lines",
+            &by_session,
+            &[("cookie", "a=1"), ("cookie", "session=1")],
+            &[("cookie", "session=1")],
+            true,
+        ),
+        (
+            "per cookie, a later one",
+            &by_session,
+            &[("cookie", "session=1; session=2")],
+            &[("cookie", "session=1")],
+            false,
+        ),
+        (
+            "per cookie, behind a comma",
+            &by_session,
+            &[("cookie", "a=1,session=2")],
+            &[("cookie", "a=1")],
+            false,
+        ),
+        (
+            "per cookie, behind a blank",
+            &by_session,
+            &[("cookie", "a=1 session=2")],
+            &[("cookie", "a=1")],
+            false,
+        ),
+        (
+            "per cookie, a comma in it",
+            &by_session,
+            &[("cookie", "session=1,2")],
+            &[("cookie", "session=1,3")],
+            false,
+        ),
+        (
+            "per cookie, quoted",
+            &by_session,
+            &[("cookie", "session=\"1;2\"")],
+            &[("cookie", "session=\"1;3\"")],
+            false,
+        ),
+        (
+            "per cookie, case",
+            &by_session,
+            &[("cookie", "Session=1")],
+            &[],
+            false,
+        ),
+        (
+            "per cookie, blanks",
+            &by_session,
+            &[("cookie", "session =1")],
+            &[("cookie", "session =2")],
+            false,
+        ),
+    ] {
+        let equal = key_of(policy, one) == key_of(policy, other);
+        assert_eq!(equal, same, "{why}: {one:?} {other:?}");
+    }
+}
+
+#[test]
+fn a_changed_rule_changes_the_key() {
+    let lines = [("x-a", "1"), ("x-b", "1"), ("cookie", "x-a=1")];
+    let header = |name| Per::Header(HeaderName::from_static(name));
+    let pers = [
+        vec![],
+        vec![header("x-a")],
+        vec![header("x-b")],
+        vec![header("x-a"), header("x-b")],
+        vec![Per::Cookie("x-a".to_owned())],
+    ];
+    let mut keys = BTreeSet::new();
+    for per in &pers {
+        keys.insert(key_of(&policy(false, per), &lines));
+        keys.insert(key_of(&policy(true, per), &lines));
+    }
+    assert_eq!(keys.len(), 2 * pers.len());
+    // Who sends no credentials finds nothing of the time when all shared.
+    assert_ne!(
+        key_of(&policy(true, &[]), &[]),
+        key_of(&policy(false, &[]), &[])
+    );
+}
+
+#[test]
+fn whose_key_is_their_own() {
+    for name in ["authorization", "proxy-authorization", "cookie"] {
+        assert!(personal(&policy(false, &[]), &fields(&[(name, "")])));
+        assert!(!personal(&policy(true, &[]), &fields(&[(name, "x")])));
+    }
+    let per = [Per::Header(HeaderName::from_static("x-tenant"))];
+    assert!(!personal(
+        &policy(false, &per),
+        &fields(&[("x-tenant", "1")])
+    ));
+}
+
+#[test]
+fn no_hash_is_made_without_secrets() {
+    let none = |_: &[u8]| -> [u8; 32] { panic!("nothing is secret here") };
+    let _ = key(
+        &policy(false, &[]),
+        "http",
+        "a",
+        "/",
+        &fields(&[("accept", "x")]),
+        none,
+    );
+    let _ = key(
+        &policy(true, &[]),
+        "http",
+        "a",
+        "/",
+        &fields(&[("cookie", "x")]),
+        none,
+    );
+}
+
+#[test]
+fn many_cookies_of_one_name_are_read_once() {
+    let cookie = "session=,".repeat(7000);
+    let headers = fields(&[("cookie", &cookie), ("cookie", "session=1;session=2")]);
+    let pairs = cookie_pairs(&headers, "session");
+    assert_eq!(pairs, [cookie.as_bytes(), b"session=1", b"session=2"]);
+}
+
+/// Components short and alike enough to run into each other if nothing kept them apart.
+fn piece() -> impl Strategy<Value = String> {
+    "[ab:/;= ,1]{0,4}"
+}
+
+fn request() -> impl Strategy<Value = ([String; 3], Vec<(usize, String)>)> {
+    let lines = prop::collection::vec((0usize..4, piece()), 0..4);
+    ([piece(), piece(), piece()], lines)
+}
+
+const NAMES: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-tenant"];
+
+fn of_request((url, lines): &([String; 3], Vec<(usize, String)>), policy: &CachePolicy) -> Vec<u8> {
+    let lines: Vec<_> = lines
+        .iter()
+        .map(|(name, value)| (NAMES[*name], &value[..]))
+        .collect();
+    key(policy, &url[0], &url[1], &url[2], &fields(&lines), hash)
+}
+
+/// What a request's key is to tell apart: the URL, and each field's values in order.
+fn parts((url, lines): &([String; 3], Vec<(usize, String)>)) -> (Vec<String>, Vec<Vec<String>>) {
+    let values = |field| {
+        lines
+            .iter()
+            .filter(move |(name, _)| *name == field)
+            .map(|(_, v)| v.clone())
+    };
+    (
+        url.to_vec(),
+        (0..NAMES.len())
+            .map(|field| values(field).collect())
+            .collect(),
+    )
+}
+
+proptest! {
+    #[test]
+    fn keys_are_equal_exactly_when_requests_are(one in request(), other in request(), which in 0usize..4, with in piece()) {
+        let policy = policy(false, &[Per::Header(HeaderName::from_static("x-tenant"))]);
+        // Unrelated ones, and neighbours: one component changed, one moved on by a byte, one value more.
+        let mut changed = one.clone();
+        match changed.0.get_mut(which) {
+            Some(part) => part.clone_from(&with),
+            None => changed.1.push((which, with.clone())),
+        }
+        let mut moved = one.clone();
+        let joined = one.0.concat();
+        let cut = which.min(joined.len());
+        moved.0 = [joined[..cut].to_owned(), joined[cut..].to_owned(), String::new()];
+        let mut swapped = one.clone();
+        swapped.1.reverse();
+        for candidate in [&one, &other, &changed, &moved, &swapped] {
+            let equal = of_request(&one, &policy) == of_request(candidate, &policy);
+            prop_assert_eq!(equal, parts(&one) == parts(candidate), "{:?} {:?}", one, candidate);
+        }
+    }
+
+    #[test]
+    fn no_secret_is_in_a_key(secrets in prop::collection::vec("[A-Z0-9._~+=-]{8,40}", 4), shared: bool, url in "/[a-z/?]{0,20}") {
+        let lines = fields(&[
+            ("authorization", &format!("Bearer {}", secrets[0])),
+            ("proxy-authorization", &secrets[1]),
+            ("cookie", &format!("a={}; session={}", secrets[2], secrets[0])),
+            ("x-tenant", &secrets[3]),
+        ]);
+        let per = [Per::Cookie("session".to_owned()), Per::Header(HeaderName::from_static("x-tenant"))];
+        let key = key(&policy(shared, &per), "https", "a.example", &url, &lines, hash);
+        for secret in &secrets {
+            // Not even a part of one.
+            for part in secret.as_bytes().windows(6) {
+                prop_assert!(!key.windows(6).any(|w| w == part), "{}", key.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn any_request_has_a_key(value in prop::collection::vec(prop_oneof![0x20..0x7fu8, 0x80..=0xffu8], 0..40), name in "[a-c]{0,2}") {
+        let mut headers = HeaderMap::new();
+        for field in ["cookie", "vary", "accept-encoding", "cache-control", "a"] {
+            headers.append(field, HeaderValue::from_bytes(&value).unwrap());
+        }
+        let policy = policy(true, &[Per::Cookie(name)]);
+        let once = key(&policy, "", "", "", &headers, hash);
+        prop_assert_eq!(once, key(&policy, "", "", "", &headers, hash));
+        prop_assert_eq!(vary_key(&headers, &headers), vary_key(&headers, &headers));
+        let _ = (lookup(&Method::GET, &headers), storable(true, StatusCode::OK, &headers));
+    }
+}
