@@ -24,8 +24,9 @@
 //!
 //! 1. `request_filter`: [`policy::target`] normalises host and path, [`policy::router`] finds the route. Fixed answers and
 //!    redirects end here.
-//! 2. The cache phases, where the route has a cache: [`policy::cache`] says whether it may be asked, under which key, and what
-//!    is kept; [`cache`] keeps it. A hit ends here. `proxy_upstream_filter`: a body that may have to be sent again is read ahead; the client's session is wrapped, so that
+//!    Where the route has a cache, [`policy::cache`] says whether it may be asked, under which key, and what is kept; [`cache`]
+//!    keeps it. A hit goes on at 6.
+//! 2. `proxy_upstream_filter`: a body that may have to be sent again is read ahead; the client's session is wrapped, so that
 //!    deadlines reach into Pingora's waiting.
 //! 3. `upstream_peer`, once for each try: the wait that [`policy::retry`] asked for, which ends when the client leaves; then
 //!    [`policy::balancer`] picks a backend.
