@@ -22,7 +22,6 @@ pub(super) struct InForce {
     pub(super) listeners: Vec<Listener>,
     #[serde(default)]
     pub(super) access_log: AccessLog,
-    pub(super) pid_file: Option<PathBuf>,
     /// Both documents as printed.
     #[serde(skip)]
     pub(super) text: String,

@@ -175,15 +175,12 @@ pub(super) fn tour(
         "  Change {}, then have it read without losing a request:",
         upstreams.display()
     );
-    let _ = match in_force.pid_file {
-        Some(_) => writeln!(
-            text,
-            "    {} -c {} -s reload",
-            program.display(),
-            config.display()
-        ),
-        None => writeln!(text, "    kill -HUP {id}"),
-    };
+    let _ = writeln!(
+        text,
+        "    {} -c {} -s reload",
+        program.display(),
+        config.display()
+    );
     let unused: Vec<_> = addresses(demo)
         .filter(|address| !in_force.text.contains(address.as_str()))
         .collect();
@@ -277,7 +274,7 @@ mod tests {
         for expected in [
             "http://127.0.0.1:8080/",
             "http://127.0.0.1:9001/",
-            "kill -HUP 4711",
+            "-s reload",
             "`tries`",
             "does not name 127.0.0.1:9002.",
         ] {
@@ -286,10 +283,8 @@ mod tests {
     }
 
     #[test]
-    fn the_tour_uses_the_pid_file_and_keeps_quiet_about_logs_elsewhere() {
-        let text = toured(
-            "listeners: [{ address: '[::]:80' }]\npid_file: a.pid\naccess_log: { path: a.log }\n",
-        );
+    fn the_tour_keeps_quiet_about_logs_elsewhere() {
+        let text = toured("listeners: [{ address: '[::]:80' }]\naccess_log: { path: a.log }\n");
         assert!(
             text.contains("bin/backstop -c no/conf.yaml -s reload"),
             "{text}"

@@ -5,7 +5,7 @@ use crate::client2::Client2;
 use crate::harness::{Proxy, free_port, one_route, parse_line, until};
 use crate::origin::Origin;
 use crate::reply::Reply;
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use std::path::Path;
 
 #[test]
@@ -205,7 +205,7 @@ fn usr1_opens_the_file_anew() {
     std::fs::rename(&log, &old).unwrap();
     client.get("/between");
     until("the old file takes it", || lines(&old).len() == 2);
-    proxy.signal(Signal::SIGUSR1);
+    proxy.signal(Signal::USR1);
     until("the new file", || log.exists());
     client.get("/after");
     until("the new file's line", || {
@@ -224,7 +224,7 @@ fn the_file_is_appended_to() {
     until("a line", || {
         lines(&proxy.dir().join("access.log")).len() == 1
     });
-    proxy.signal(Signal::SIGUSR1);
+    proxy.signal(Signal::USR1);
     get(proxy.port, "/second");
     until("another line", || {
         lines(&proxy.dir().join("access.log")).len() == 2

@@ -3,8 +3,7 @@
 //! Every test owns its process, its directory and its ports, so that all of them can run at once. Nothing here judges
 //! an answer. No fixed sleeps: [`eventually`] polls with a deadline.
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -233,7 +232,7 @@ impl Proxy {
     pub(crate) fn reload_with(&self, upstreams: &str) {
         let before = self.count_said("is in force");
         self.rewrite(upstreams);
-        self.signal(Signal::SIGHUP);
+        self.signal(Signal::HUP);
         until("the new configuration is in force", || {
             self.count_said("is in force") > before
         });
@@ -243,7 +242,7 @@ impl Proxy {
     pub(crate) fn reload_refused(&self, upstreams: &str) {
         let before = self.count_said("stays in force");
         self.rewrite(upstreams);
-        self.signal(Signal::SIGHUP);
+        self.signal(Signal::HUP);
         until("the reload is refused", || {
             self.count_said("stays in force") > before
         });
@@ -251,7 +250,7 @@ impl Proxy {
 
     /// Sends a signal to this process.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).expect("a process");
+        kill_process(Pid::from_child(&self.child), signal).expect("a process");
     }
 
     /// Its process id.

@@ -5,7 +5,7 @@
 
 use crate::harness::{PATIENCE, eventually, free_port, until};
 use crate::reply::{Reply, Request, Step};
-use nix::sys::socket::{setsockopt, sockopt::Linger};
+use socket2::SockRef;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -223,11 +223,7 @@ impl Connection {
                     Step::Read(n) => self.read_exactly(&mut reader, index, n)?,
                     Step::Echo => return self.echo(&mut reader),
                     Step::Reset => {
-                        let at_once = nix::libc::linger {
-                            l_onoff: 1,
-                            l_linger: 0,
-                        };
-                        setsockopt(&self.stream, Linger, &at_once)?;
+                        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
                         return Ok(());
                     }
                     Step::Close => return Ok(()),

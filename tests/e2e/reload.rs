@@ -4,7 +4,7 @@ use crate::client::{Client, get};
 use crate::harness::{Proxy, one_route, until};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -64,14 +64,14 @@ fn s16_a_wrong_file_changes_nothing_and_is_logged_in_full() {
         .enumerate()
     {
         std::fs::write(proxy.config(), bytes).unwrap();
-        proxy.signal(Signal::SIGHUP);
+        proxy.signal(Signal::HUP);
         until("it is refused", || {
             proxy.count_said("stays in force") == number + 2
         });
         assert_eq!(get(proxy.port, "/").text(), "one");
     }
     std::fs::remove_file(proxy.config()).unwrap();
-    proxy.signal(Signal::SIGHUP);
+    proxy.signal(Signal::HUP);
     until("it is refused", || proxy.count_said("stays in force") == 6);
     assert!(proxy.is_alive());
     proxy.reload_with(&says("two"));
@@ -164,7 +164,7 @@ fn a_hundred_signals_at_once_are_safe() {
     let mut proxy = Proxy::start(&says("one"));
     proxy.rewrite(&says("two"));
     for _ in 0..100 {
-        proxy.signal(Signal::SIGHUP);
+        proxy.signal(Signal::HUP);
     }
     until("the new answer", || get(proxy.port, "/").text() == "two");
     proxy.reload_with(&says("three"));
@@ -177,7 +177,7 @@ fn a_hundred_signals_at_once_are_safe() {
 fn a_signal_right_after_ready_does_no_harm() {
     for _ in 0..5 {
         let mut proxy = Proxy::start(&says("one"));
-        proxy.signal(Signal::SIGHUP);
+        proxy.signal(Signal::HUP);
         proxy.said("configuration 2 is in force");
         assert!(proxy.is_alive());
         assert_eq!(get(proxy.port, "/").text(), "one");
@@ -251,7 +251,7 @@ fn the_service_manager_is_told_each_step() {
         notices[notices.rfind("READY=1").unwrap()..].contains("STATUS="),
         "{notices}"
     );
-    proxy.signal(Signal::SIGTERM);
+    proxy.signal(Signal::TERM);
     proxy.wait_exit(Duration::from_secs(5));
     until("stopping", || {
         proxy

@@ -5,7 +5,7 @@ use crate::client2::Client2;
 use crate::harness::{Proxy, free_port, one_route, until};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,7 +35,7 @@ fn refuses_connections(proxy: &Proxy) {
 
 #[test]
 fn requests_under_way_finish_and_then_it_exits_at_once() {
-    for signal in [Signal::SIGTERM, Signal::SIGQUIT] {
+    for signal in [Signal::TERM, Signal::QUIT] {
         let (gate, origin, mut proxy) = held("20s");
         let mut client = Client::to(proxy.port);
         client.begin("GET", "/", &[], b"");
@@ -66,7 +66,7 @@ fn an_idle_process_exits_at_once_whatever_connections_are_open() {
     let _unused = Client::to(proxy.port);
     let mut half = Client::to(proxy.port);
     half.send("GET / HT");
-    proxy.signal(Signal::SIGTERM);
+    proxy.signal(Signal::TERM);
     let (status, _) = proxy.wait_exit(SOON);
     assert!(status.success(), "{status}");
 }
@@ -77,7 +77,7 @@ fn drain_timeout_ends_what_does_not_end() {
     let mut client = Client::to(proxy.port);
     client.begin("GET", "/", &[], b"");
     origin.request(0);
-    proxy.signal(Signal::SIGTERM);
+    proxy.signal(Signal::TERM);
     let (status, took) = proxy.wait_exit(SOON);
     assert!(took >= Duration::from_millis(500), "{took:?}");
     assert!(status.success(), "{status}");
@@ -86,11 +86,11 @@ fn drain_timeout_ends_what_does_not_end() {
 #[test]
 fn a_second_signal_or_int_ends_it_now() {
     for (first, second) in [
-        (Signal::SIGTERM, Some(Signal::SIGTERM)),
-        (Signal::SIGQUIT, Some(Signal::SIGQUIT)),
-        (Signal::SIGTERM, Some(Signal::SIGQUIT)),
-        (Signal::SIGTERM, Some(Signal::SIGINT)),
-        (Signal::SIGINT, None),
+        (Signal::TERM, Some(Signal::TERM)),
+        (Signal::QUIT, Some(Signal::QUIT)),
+        (Signal::TERM, Some(Signal::QUIT)),
+        (Signal::TERM, Some(Signal::INT)),
+        (Signal::INT, None),
     ] {
         let (_gate, origin, mut proxy) = held("20s");
         let mut client = Client::to(proxy.port);
@@ -105,7 +105,7 @@ fn a_second_signal_or_int_ends_it_now() {
         let (_, took) = proxy.wait_exit(SOON);
         assert!(
             took < Duration::from_secs(1),
-            "{first} {second:?}: {took:?}"
+            "{first:?} {second:?}: {took:?}"
         );
     }
 }
@@ -120,7 +120,7 @@ fn a_request_that_waits_for_its_retry_is_finished_too() {
     let mut client = Client::to(proxy.port);
     client.begin("GET", "/", &[], b"");
     origin.request(0);
-    proxy.signal(Signal::SIGTERM);
+    proxy.signal(Signal::TERM);
     assert_eq!(client.answer().text(), "finished");
     assert!(proxy.wait_exit(SOON).0.success());
 }
@@ -135,7 +135,7 @@ fn a_long_response_is_sent_to_its_end() {
     let mut client = Client::to(proxy.port);
     client.begin("GET", "/", &[], b"");
     origin.request(0);
-    proxy.signal(Signal::SIGTERM);
+    proxy.signal(Signal::TERM);
     refuses_connections(&proxy);
     gate.open();
     let answer = client.answer();
@@ -153,7 +153,7 @@ fn the_access_log_is_whole_when_it_exits() {
     for n in 0..50 {
         client.get(&format!("/{n}"));
     }
-    proxy.signal(Signal::SIGTERM);
+    proxy.signal(Signal::TERM);
     proxy.wait_exit(SOON);
     let log = std::fs::read_to_string(proxy.dir().join("access.log")).unwrap();
     assert_eq!(log.lines().count(), 50);
@@ -211,7 +211,7 @@ fn s16_every_accepted_request_is_answered_through_start_drain_stop_cycles() {
             until("some load", || number.load(Ordering::SeqCst) > start + 150);
             // From here on an idle connection may be closed; what a backend saw must be answered.
             *stopped.lock().unwrap() = Some(Instant::now());
-            proxy.signal(Signal::SIGTERM);
+            proxy.signal(Signal::TERM);
             let (status, took) = proxy.wait_exit(SOON);
             assert!(status.success() && took < SOON, "{status} after {took:?}");
         });
@@ -238,7 +238,7 @@ fn the_next_process_takes_the_port_at_once() {
         let mut client = Client::to(port);
         client.get("/");
         assert_eq!(get(port, "/").text(), "fine");
-        proxy.signal(Signal::SIGTERM);
+        proxy.signal(Signal::TERM);
         proxy.wait_exit(SOON);
         client.expect_close();
     }

@@ -5,7 +5,7 @@ use crate::client2::Client2;
 use crate::harness::{Proxy, free_port, one_route, outcomes};
 use crate::origin::Origin;
 use crate::reply::Reply;
-use nix::sys::socket::{Backlog, listen};
+use socket2::SockRef;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ impl BlackHole {
     fn new() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
         // The second call shortens the queue of the first.
-        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        SockRef::from(&listener).listen(0).unwrap();
         let address = listener.local_addr().unwrap();
         let mut queue = Vec::new();
         for _ in 0..10 {
