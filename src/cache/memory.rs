@@ -230,7 +230,8 @@ impl HandleMiss for Fill {
 
     async fn finish(self: Box<Self>) -> Result<MissFinishType> {
         let mut object = self.object;
-        object.body = self.body.freeze();
+        // Exactly as large as it counts: the buffer it grew in may be twice that.
+        object.body = Bytes::copy_from_slice(&self.body);
         // Whole now: its length is known, however the backend framed it.
         object.head.remove_header(&header::TRANSFER_ENCODING);
         if object.head.status != http::StatusCode::NO_CONTENT {

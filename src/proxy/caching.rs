@@ -3,19 +3,18 @@
 //! Called by the callbacks in [`super`]. What became of it is noted in the context, for `Cache-Status` and the log.
 
 use super::ctx::Ctx;
+use super::downstream;
 use super::facts::{authority, target};
-use super::tries;
 use crate::cache::Cache;
 use crate::policy::cache::{self, Bypass, CachePolicy, NotStored};
-use crate::policy::retry::{Reason, Verdict};
-use http::header;
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, CachePhase, NoCacheReason};
 use pingora_proxy::{RangeType, Session, range_header_filter};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Ranges that one request may ask for; more are answered with the whole.
 const MAX_RANGES: usize = 10;
@@ -50,10 +49,15 @@ pub(super) fn begin(cache: &Cache, session: &mut Session, ctx: &mut Ctx) {
         Ok(()) if has_content => Err(Bypass::Method),
         asked => asked,
     };
-    let (max_object, patience) = (policy.max_object, proxy.timeouts.left(ctx.watch.elapsed()));
+    // Half of the time: whoever waited for a fill in vain still has to be able to ask the backend.
+    let patience = proxy.timeouts.left(ctx.watch.elapsed()) / 2;
+    let (max_object, total) = (policy.max_object, proxy.timeouts.total);
     ctx.cache = Some(match asked {
         Ok(()) => {
             cache.enable(&mut session.cache, max_object, patience);
+            // A hit, too, ends when `total` is over.
+            ctx.watch.set_total(Some(total));
+            downstream::wrap(session, &ctx.watch, None);
             Outcome::Asked {
                 personal,
                 not_stored: None,
@@ -61,6 +65,30 @@ pub(super) fn begin(cache: &Cache, session: &mut Session, ctx: &mut Ctx) {
         }
         Err(why) => Outcome::Bypass(why),
     });
+}
+
+/// Lets go of the cache where this request's answer would end before the stored one's: the fill would break off with it.
+pub(super) fn leave_unless_filling(session: &mut Session) {
+    let request = session.downstream_session.req_header();
+    let partial = [
+        header::RANGE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+    ];
+    let ends_early = request.method == Method::HEAD
+        || partial
+            .iter()
+            .any(|name| request.headers.contains_key(name));
+    if ends_early && session.cache.phase() == CachePhase::Miss {
+        session.cache.disable(NoCacheReason::Deferred);
+    }
+}
+
+/// The end of the request: a fill that did not come to its end lets the next one begin.
+pub(super) fn end(session: &mut Session) {
+    session.cache.release_write_lock(NoCacheReason::Deferred);
 }
 
 /// The key under which the answer to this request is kept.
@@ -106,14 +134,15 @@ pub(super) fn admit(response: &ResponseHeader, ctx: &mut Ctx) -> RespCacheable {
     match cache::storable(personal, response.status, &response.headers) {
         Ok(()) => {
             let now = SystemTime::now();
-            let stale = u32::try_from(policy.stale_if_error.as_secs()).unwrap_or(u32::MAX);
-            Cacheable(CacheMeta::new(
-                now + policy.ttl,
-                now,
-                0,
-                stale,
-                response.clone(),
-            ))
+            // Pingora counts in seconds: a part of one counts as a whole.
+            let stale = policy.stale_if_error.as_millis().div_ceil(1000);
+            let stale = u32::try_from(stale).unwrap_or(u32::MAX);
+            let mut head = response.clone();
+            for name in [header::TRAILER, header::UPGRADE, header::AGE] {
+                head.remove_header(&name);
+            }
+            let created = now.checked_sub(age(response)).unwrap_or(now);
+            Cacheable(CacheMeta::new(now + policy.ttl, created, 0, stale, head))
         }
         Err(why) => {
             ctx.cache = Some(Outcome::Asked {
@@ -126,49 +155,46 @@ pub(super) fn admit(response: &ResponseHeader, ctx: &mut Ctx) -> RespCacheable {
 }
 
 /// Whether a stale answer may stand in for a failure (RFC 5861 §4): only once no further try is made. Retries come first.
-pub(super) fn may_serve_stale(session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
-    let Some(error) = error.filter(|_| !ctx.client_left) else {
-        return false;
-    };
-    let may = match error.etype() {
-        // A response with such a status comes here before anybody has judged it.
-        ErrorType::HTTPStatus(code) => gives_up_on(session, ctx, *code),
-        // All other failures were judged before the tries ended.
-        _ => ctx.end.is_some_and(|end| end.status.is_server_error()),
-    };
+pub(super) fn may_serve_stale(ctx: &Ctx, error: Option<&Error>) -> bool {
+    // A response with a failing status comes here before anybody has judged it; it will come again as an error.
+    let judged = error.is_some_and(|e| !matches!(e.etype(), ErrorType::HTTPStatus(_)));
+    let failed = ctx.end.is_some_and(|end| end.status.is_server_error());
+    let may = judged && failed && !ctx.client_left;
     if may {
         ctx.watch.arm(None, None);
+        // `total` may be what has passed; the stale answer gets as much again.
+        let again = ctx.proxy().map(|p| ctx.watch.elapsed() + p.timeouts.total);
+        ctx.watch.set_total(again);
     }
     may
 }
 
-fn gives_up_on(session: &mut Session, ctx: &mut Ctx, code: u16) -> bool {
-    let Ok(response) = ResponseHeader::build(code, None) else {
-        return false;
-    };
-    if !matches!(code, 500 | 502 | 503 | 504) {
-        return false;
-    }
-    let listed = ctx.proxy().is_some_and(|p| p.retry.on.lists_status(code));
-    let reason = match listed {
-        true => match tries::judge_response(session, ctx, &response) {
-            Verdict::Retry(_) => return false,
-            Verdict::GiveUp(reason) => reason,
-        },
-        false => Reason::NotListed,
-    };
-    ctx.reason = Some(reason);
-    ctx.note_answer(response.status);
-    true
+/// Whether a response with this status, which no further try follows, is to give way to a stale answer.
+pub(super) fn prefers_stale(session: &Session, status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+        && session.cache.enabled()
+        && session.cache.can_serve_stale_error()
+}
+
+/// How old an answer was when it came (RFC 9111 §5.1).
+fn age(response: &ResponseHeader) -> Duration {
+    let age = response.headers.get(header::AGE);
+    let seconds = age.and_then(|a| a.to_str().ok()?.trim().parse::<u32>().ok());
+    Duration::from_secs(seconds.unwrap_or(0).into())
 }
 
 /// Ranges of a stored answer; an empty one has none (and Pingora would count below zero).
 pub(super) fn ranges(session: &Session, response: &mut ResponseHeader) -> RangeType {
-    let length = response.headers.get(header::CONTENT_LENGTH);
-    let range = session.req_header().headers.get(header::RANGE);
-    let empty = length.is_some_and(|l| l.as_bytes() == b"0");
-    let nothing = range.is_some_and(|r| r.as_bytes().windows(2).any(|w| w == b"-0"));
-    if empty || nothing {
+    let text =
+        |value: Option<&HeaderValue>| value.and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+    let length = text(response.headers.get(header::CONTENT_LENGTH));
+    let range = text(session.req_header().headers.get(header::RANGE));
+    let is_nothing = |spec: &str| {
+        let last = spec.trim().strip_prefix('-');
+        last.is_some_and(|n| n.trim().bytes().all(|b| b == b'0'))
+    };
+    let (_, specs) = range.split_once('=').unwrap_or(("", &range));
+    if length.parse() == Ok(0_u64) || specs.split(',').any(is_nothing) {
         return RangeType::None;
     }
     range_header_filter(session.req_header(), response, Some(MAX_RANGES))
@@ -212,5 +238,6 @@ pub(super) fn mark(session: &Session, response: &mut ResponseHeader, ctx: &Ctx) 
         (_, CachePhase::Miss | CachePhase::Expired) => "backstop; fwd=uri-miss; stored".to_owned(),
         _ => "backstop; fwd=uri-miss".to_owned(),
     };
-    response.insert_header("Cache-Status", status)
+    response.append_header("Cache-Status", status)?;
+    Ok(())
 }

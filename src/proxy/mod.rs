@@ -172,11 +172,11 @@ impl ProxyHttp for Proxy {
 
     fn should_serve_stale(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         ctx: &mut Ctx,
         error: Option<&Error>,
     ) -> bool {
-        caching::may_serve_stale(session, ctx, error)
+        caching::may_serve_stale(ctx, error)
     }
 
     fn range_header_filter(
@@ -189,6 +189,10 @@ impl ProxyHttp for Proxy {
     }
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        downstream::unwrap(session, &ctx.watch);
+        if session.cache.enabled() {
+            caching::leave_unless_filling(session);
+        }
         let Some(proxy) = ctx.proxy() else {
             return Ok(false);
         };
@@ -346,7 +350,6 @@ impl ProxyHttp for Proxy {
                     ctx.verdict = Some(verdict);
                     return Err(Error::new_up(TRY_AGAIN));
                 }
-                // The answer goes through as it is.
                 Verdict::GiveUp(reason) => reason,
             }
         } else if status.is_server_error() {
@@ -354,6 +357,11 @@ impl ProxyHttp for Proxy {
         } else {
             Reason::Answered
         });
+        if caching::prefers_stale(session, status) {
+            ctx.verdict = ctx.reason.map(Verdict::GiveUp);
+            return Err(Error::new_up(TRY_AGAIN));
+        }
+        // The answer goes through as it is.
         if status == StatusCode::SWITCHING_PROTOCOLS {
             // A tunnel has no end to wait for: it goes on without deadlines of ours.
             ctx.tunnel = true;
@@ -434,11 +442,18 @@ impl ProxyHttp for Proxy {
             e.set_retry(false);
             return e;
         }
-        if let Some(Verdict::Retry(wait)) = ctx.verdict.take() {
+        if let Some(verdict) = ctx.verdict.take() {
             let status = ctx.current.as_ref().and_then(|c| c.answered);
             let failure = Failure::Status(status.unwrap_or(StatusCode::BAD_GATEWAY));
-            ctx.end_try_before_retry(failure, wait);
-            e.set_retry(true);
+            match verdict {
+                Verdict::Retry(wait) => ctx.end_try_before_retry(failure, wait),
+                // A stale answer is there to be given instead.
+                Verdict::GiveUp(_) => {
+                    ctx.end_try(outcome(failure));
+                    ctx.end = Some(failure::end(failure, "http_response_incomplete", ctx.limit));
+                }
+            }
+            e.set_retry(matches!(verdict, Verdict::Retry(_)));
             return e;
         }
         if ctx.tunnel {
@@ -529,6 +544,7 @@ impl ProxyHttp for Proxy {
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
         downstream::unwrap(session, &ctx.watch);
+        caching::end(session);
         if ctx.current.is_some() {
             let answered = ctx.current.as_ref().and_then(|c| c.answered);
             let failed = |status: StatusCode| {

@@ -1,6 +1,6 @@
 //! A route with a cache: when it is asked, how long it keeps an answer, and what it says of it.
 
-use crate::client::{Answer, Client, get};
+use crate::client::{Answer, Client, get, request};
 use crate::client2::Client2;
 use crate::harness::{Proxy, eventually, one_route, outcomes};
 use crate::origin::Origin;
@@ -309,4 +309,24 @@ fn http2_clients_and_http1_clients_share_what_is_stored() {
     let miss = logged_as(&proxy, "/from-2", "miss");
     assert!(miss["protocol"].as_str().unwrap().starts_with("HTTP/2"));
     assert_eq!(origin.count(), 2);
+}
+
+#[test]
+fn odd_lengths_and_ranges_are_answered() {
+    let origin = Origin::new(|r| match r.target.as_str() {
+        "/empty" => Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 00\r\n\r\n"),
+        _ => Reply::ok("0123456789"),
+    });
+    let proxy = Proxy::start(&rules(&origin, "ttl: 1m"));
+    for path in ["/empty", "/ten"] {
+        stored(&get(proxy.port, path));
+    }
+    let ranged = |path, range| {
+        let answer = request(proxy.port, "GET", path, &[("Range", range)], b"");
+        (answer.status, answer.text())
+    };
+    assert_eq!(ranged("/ten", "bytes=0-0"), (206, "0".to_string()));
+    assert_eq!(ranged("/ten", "bytes=-5"), (206, "56789".to_string()));
+    assert_eq!(ranged("/ten", "bytes=-0"), (200, "0123456789".to_string()));
+    assert_eq!(ranged("/empty", "bytes=-5"), (200, String::new()));
 }

@@ -2,7 +2,8 @@
 
 use crate::cache::{caching, hit, is_hit, logged_as, not_stored, rules, stored, told};
 use crate::client::{Answer, Client, get, request};
-use crate::harness::{Proxy, eventually, one_route, outcomes, until};
+use crate::client2::Client2;
+use crate::harness::{PATIENCE, Proxy, eventually, one_route, outcomes, until};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
 use std::collections::HashSet;
@@ -355,4 +356,74 @@ fn s5_without_stale_if_error_nothing_stale_is_served() {
     let answer = once_expired(&proxy, "/");
     assert!((502..=504).contains(&answer.status), "{}", answer.status);
     not_stored(&answer);
+}
+
+#[test]
+fn a_request_that_ends_before_its_fill_leaves_no_lock() {
+    // The body comes in a packet of its own, when the answer to such a request is long over.
+    let head = "HTTP/1.1 200 OK\r\nETag: \"a\"\r\nContent-Length: 10\r\n\r\n";
+    let origin = Origin::always(
+        Reply::raw(head)
+            .after(150 * MS)
+            .then(Reply::raw("0123456789")),
+    );
+    let proxy = Proxy::start(&rules(&origin, "ttl: 1m"));
+    for (n, (method, header)) in [
+        ("HEAD", ("X-A", "b")),
+        ("GET", ("If-None-Match", "\"a\"")),
+        ("GET", ("Range", "bytes=0-1")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = format!("/{n}");
+        request(proxy.port, method, &path, &[header], b"");
+        let start = Instant::now();
+        assert_eq!(get(proxy.port, &path).text(), "0123456789");
+        assert!(
+            start.elapsed() < PATIENCE / 5,
+            "{method}: {:?}",
+            start.elapsed()
+        );
+        hit(&get(proxy.port, &path));
+    }
+}
+
+#[test]
+fn s5_a_maintenance_page_with_retry_after_gives_way_to_a_stale_answer() {
+    let origin = Origin::always(Reply::ok("kept"));
+    let yaml = rules(&origin, "ttl: 200ms, stale_if_error: 1h");
+    let proxy = Proxy::start(&yaml);
+    stored(&get(proxy.port, "/"));
+    origin.set(|_| Reply::answer(503, &[("Retry-After", "3600")], b"maintenance"));
+    let answer = eventually("a stale answer", || {
+        let answer = get(proxy.port, "/");
+        assert_eq!(answer.text(), "kept");
+        told(&answer).contains("stale-if-error").then_some(answer)
+    });
+    stale(&answer);
+}
+
+#[test]
+fn s5_a_stale_answer_is_whole_also_when_total_is_what_passed() {
+    let body = vec![b'x'; 900_000];
+    let kept = body.clone();
+    let origin = Origin::new(move |_| Reply::ok(&kept));
+    let yaml = one_route(
+        &[origin.port],
+        "cache: { ttl: 100ms, stale_if_error: 1h }\nretry: { tries: 1 }\ntimeouts: { total: 500ms }",
+    );
+    let proxy = Proxy::with().http2().start(&yaml);
+    let mut client = Client2::to(proxy.port);
+    assert_eq!(client.get("/").body, body);
+    origin.set(|_| Reply::hang());
+    eventually("a stale answer", || {
+        let answer = client.get("/");
+        assert!(
+            answer.status == 200 && answer.body == body,
+            "{}",
+            answer.status
+        );
+        told(&answer).contains("stale-if-error").then_some(())
+    });
 }
