@@ -37,6 +37,18 @@ struct Object {
 }
 
 impl Object {
+    fn new(meta: &CacheMeta, body: Bytes) -> Self {
+        Object {
+            created: meta.created(),
+            fresh_until: meta.fresh_until(),
+            stale_while_revalidate: meta.stale_while_revalidate_sec(),
+            stale_if_error: meta.stale_if_error_sec(),
+            variance: meta.variance(),
+            head: meta.response_header_copy(),
+            body,
+        }
+    }
+
     fn meta(&self) -> CacheMeta {
         let mut meta = CacheMeta::new(
             self.fresh_until,
@@ -110,15 +122,7 @@ impl Storage for Memory {
         Ok(Box::new(Fill {
             memory: self,
             key: key.combined_bin(),
-            object: Object {
-                created: meta.created(),
-                fresh_until: meta.fresh_until(),
-                stale_while_revalidate: meta.stale_while_revalidate_sec(),
-                stale_if_error: meta.stale_if_error_sec(),
-                variance: meta.variance(),
-                head: meta.response_header_copy(),
-                body: Bytes::new(),
-            },
+            object: Object::new(meta, Bytes::new()),
             body: BytesMut::new(),
         }))
     }
@@ -147,15 +151,7 @@ impl Storage for Memory {
         let Some(old) = shard.get(&key) else {
             return Ok(false);
         };
-        let object = Object {
-            created: meta.created(),
-            fresh_until: meta.fresh_until(),
-            stale_while_revalidate: meta.stale_while_revalidate_sec(),
-            stale_if_error: meta.stale_if_error_sec(),
-            variance: meta.variance(),
-            head: meta.response_header_copy(),
-            body: old.body.clone(),
-        };
+        let object = Object::new(meta, old.body.clone());
         shard.insert(key, Arc::new(object));
         Ok(true)
     }
