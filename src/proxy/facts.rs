@@ -1,9 +1,9 @@
 //! What a request says of itself: host, target, id, client. Read once by the first callback, used by all later ones.
 
 use crate::policy::balancer::{Balance, HashOn};
-use crate::policy::target::normalise_host;
+use crate::policy::target::{is_host, normalise_host};
 use crate::policy::template::Vars;
-use http::header;
+use http::{Version, header};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::borrow::Cow;
@@ -24,12 +24,16 @@ pub(super) fn authority(request: &RequestHeader) -> &str {
     }
 }
 
-/// Whether the request is not what [`authority`] and [`target`] make of it: a `Host` that is no text or there more than
-/// once, or a target that is neither a path, nor `*`, nor begins with a scheme (RFC 9112 §3.2).
+/// Whether the request is not what [`authority`] and [`target`] make of it: a `Host` that is no host, missing (but for
+/// HTTP/1.0) or there more than once, or a target that is neither a path, nor `*`, nor begins with a scheme (RFC 9112 §3.2).
 pub(super) fn is_odd(request: &RequestHeader) -> bool {
     let mut hosts = request.headers.get_all(header::HOST).iter();
-    let odd_host =
-        hosts.next().is_some_and(|host| host.to_str().is_err()) || hosts.next().is_some();
+    let unreadable = hosts.next().is_some_and(|host| host.to_str().is_err());
+    let host = authority(request);
+    let may_lack_host = request.version <= Version::HTTP_10;
+    let odd_host = unreadable
+        || hosts.next().is_some()
+        || !(is_host(host) || may_lack_host && host.is_empty());
     let path = request.raw_path();
     let absolute = |scheme: &[u8]| {
         path.get(..scheme.len())

@@ -107,12 +107,9 @@ impl ProxyHttp for Proxy {
         let request = session.req_header();
         ctx.request_id = facts::request_id(request);
         let answer = {
-            let host = facts::authority(request);
-            let needs_host = request.version >= Version::HTTP_11;
-            let bad_host = !target::is_host(host) && (needs_host || !host.is_empty());
-            let host = target::normalise_host(host);
+            let host = target::normalise_host(facts::authority(request));
             match target::normalise_path(facts::target(request)) {
-                _ if bad_host || facts::is_odd(request) => Some(Answer::bad_request(ctx)?),
+                _ if facts::is_odd(request) => Some(Answer::bad_request(ctx)?),
                 Err(_) => Some(Answer::bad_request(ctx)?),
                 Ok(path) => match ctx.snapshot.router.find(&host, &path, &request.method) {
                     Found::Route(route) => {
@@ -435,65 +432,8 @@ impl ProxyHttp for Proxy {
         _client_reused: bool,
     ) -> Box<Error> {
         ctx.watch.arm(None, None);
-        if ctx.response_whole
-            && !matches!(e.etype(), ErrorType::WriteError | ErrorType::WriteTimedout)
-        {
-            // The client has its answer and was still sending: the connection ends, the request did not fail.
-            e.set_retry(false);
-            return e;
-        }
-        if let Some(verdict) = ctx.verdict.take() {
-            let status = ctx.current.as_ref().and_then(|c| c.answered);
-            let failure = Failure::Status(status.unwrap_or(StatusCode::BAD_GATEWAY));
-            match verdict {
-                Verdict::Retry(wait) => ctx.end_try_before_retry(failure, wait),
-                // A stale answer is there to be given instead.
-                Verdict::GiveUp(_) => {
-                    ctx.end_try(outcome(failure));
-                    ctx.end = Some(failure::end(failure, "http_response_incomplete", ctx.limit));
-                }
-            }
-            e.set_retry(matches!(verdict, Verdict::Retry(_)));
-            return e;
-        }
-        if ctx.tunnel {
-            let ended_by_client = failure::while_proxying(&e) == Cause::Client;
-            ctx.end_try(if ended_by_client { "ok" } else { "reset" });
-            e.set_retry(false);
-            return e;
-        }
-        let stalled = *e.etype() == downstream::DEADLINE
-            && !tries::response_started(session)
-            && !ctx.body_held
-            && !session.downstream_session.is_body_done();
-        let again = match failure::while_proxying(&e) {
-            Cause::Backend(..) if stalled => {
-                // The backend could not answer a request it did not have.
-                ctx.end_try("client_timeout");
-                ctx.reason = Some(Reason::BodyUnfinished);
-                ctx.end = Some(failure::CLIENT_STALLED);
-                false
-            }
-            Cause::Backend(failure, word) => judge(session, ctx, failure, word),
-            Cause::Client => {
-                ctx.client_left = true;
-                ctx.reason = Some(Reason::ClientLeft);
-                ctx.end_try("client_left");
-                false
-            }
-            Cause::BadRequest => {
-                ctx.end_try("bad_request");
-                ctx.end = Some(failure::BAD_REQUEST);
-                false
-            }
-            Cause::Internal => {
-                ctx.end_try("internal");
-                ctx.end = Some(failure::INTERNAL);
-                false
-            }
-        };
         // Always decided here: Pingora panics on a question left open.
-        e.set_retry(again);
+        e.set_retry(tries::after_error(session, ctx, &e));
         e
     }
 

@@ -3,6 +3,8 @@
 //! The callbacks in [`super`] that learn of a failure all come here.
 
 use super::ctx::{Ctx, End, outcome};
+use super::downstream::DEADLINE;
+use super::failure::Cause;
 use super::{body, failure};
 use crate::policy::retry::{self, Attempt, Failure, Reason, Verdict};
 use crate::policy::timeouts::Phase;
@@ -75,6 +77,72 @@ pub(super) fn judge_response(
         ..attempt(session, ctx, Failure::Status(response.status))
     };
     retry::decide(&proxy.retry, &attempt)
+}
+
+/// Ends the try that an error broke off once there was a connection: says whether there is to be another.
+pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bool {
+    let is_write = matches!(e.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
+    if ctx.response_whole && !is_write {
+        // The client has its answer and was still sending: the connection ends, the request did not fail.
+        return false;
+    }
+    if let Some(verdict) = ctx.verdict.take() {
+        return obey(ctx, verdict);
+    }
+    let cause = failure::while_proxying(e);
+    if ctx.tunnel {
+        ctx.end_try(if cause == Cause::Client {
+            "ok"
+        } else {
+            "reset"
+        });
+        return false;
+    }
+    let stalled = *e.etype() == DEADLINE
+        && !response_started(session)
+        && !ctx.body_held
+        && !session.downstream_session.is_body_done();
+    match cause {
+        Cause::Backend(..) if stalled => {
+            // The backend could not answer a request it did not have.
+            ctx.end_try("client_timeout");
+            ctx.reason = Some(Reason::BodyUnfinished);
+            ctx.end = Some(failure::CLIENT_STALLED);
+        }
+        Cause::Backend(failure, word) => return judge(session, ctx, failure, word),
+        Cause::Client => {
+            ctx.client_left = true;
+            ctx.reason = Some(Reason::ClientLeft);
+            ctx.end_try("client_left");
+        }
+        Cause::BadRequest => {
+            ctx.end_try("bad_request");
+            ctx.end = Some(failure::BAD_REQUEST);
+        }
+        Cause::Internal => {
+            ctx.end_try("internal");
+            ctx.end = Some(failure::INTERNAL);
+        }
+    }
+    false
+}
+
+/// Does what was decided on a response: says whether there is to be another try.
+fn obey(ctx: &mut Ctx, verdict: Verdict) -> bool {
+    let status = ctx.current.as_ref().and_then(|c| c.answered);
+    let failure = Failure::Status(status.unwrap_or(StatusCode::BAD_GATEWAY));
+    match verdict {
+        Verdict::Retry(wait) => {
+            ctx.end_try_before_retry(failure, wait);
+            true
+        }
+        // A stale answer is there to be given instead.
+        Verdict::GiveUp(_) => {
+            ctx.end_try(outcome(failure));
+            ctx.end = Some(failure::end(failure, "http_response_incomplete", ctx.limit));
+            false
+        }
+    }
 }
 
 /// Arms the deadline of a phase that begins now.
