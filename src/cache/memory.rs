@@ -1,244 +1,228 @@
-//! The memory tier: whole objects in a sharded map.
+//! The memory tier: whole objects in sharded maps, and which of them has to go when they take too much.
 //!
-//! Pingora's phases call it; eviction decides what has to go and purges it here. An object is either there whole or not at
-//! all: a fill that breaks off leaves nothing.
+//! The least recently used goes first, exactly: each object knows when it was last given out, and a queue ordered by that
+//! time is put right only when something has to go. A hit writes one number and takes no lock of the queue.
 
-use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use http::header;
-use pingora::Result;
-use pingora::http::ResponseHeader;
-use pingora_cache::key::{CacheHashKey, HashBinary};
-use pingora_cache::storage::{
-    HandleHit, HandleMiss, HitHandler, MissFinishType, MissHandler, PurgeOutcome, PurgeTarget,
-    PurgeType, Storage,
-};
-use pingora_cache::trace::SpanHandle;
-use pingora_cache::{CacheKey, CacheMeta};
-use std::any::Any;
-use std::collections::HashMap;
+use super::key::Key;
+use super::object::{Body, Object};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::Instant;
 
 /// Maps, so that workers rarely wait for one another.
 const SHARDS: usize = 64;
-/// What an object takes beside its header's and body's bytes: map entry, list entry, allocations.
-const OVERHEAD: usize = 512;
+/// Variants of one key that are kept; the oldest goes.
+const VARIANTS: usize = 64;
 
-/// One stored answer.
-struct Object {
-    created: SystemTime,
-    fresh_until: SystemTime,
-    stale_while_revalidate: u32,
-    stale_if_error: u32,
-    variance: Option<HashBinary>,
-    head: ResponseHeader,
-    body: Bytes,
+type Map = BTreeMap<Key, Vec<Arc<Object>>>;
+
+/// The tier.
+pub struct Memory {
+    shards: [Mutex<Map>; SHARDS],
+    /// When each object was last known to be used, the longest ago first.
+    queue: Mutex<BinaryHeap<Reverse<(u64, Key, u64)>>>,
+    /// Bytes taken, those of bodies on their way included.
+    bytes: AtomicUsize,
+    objects: AtomicUsize,
+    evicted: AtomicU64,
+    limit: usize,
+    began: Instant,
 }
-
-impl Object {
-    fn new(meta: &CacheMeta, body: Bytes) -> Self {
-        Object {
-            created: meta.created(),
-            fresh_until: meta.fresh_until(),
-            stale_while_revalidate: meta.stale_while_revalidate_sec(),
-            stale_if_error: meta.stale_if_error_sec(),
-            variance: meta.variance(),
-            head: meta.response_header_copy(),
-            body,
-        }
-    }
-
-    fn meta(&self) -> CacheMeta {
-        let mut meta = CacheMeta::new(
-            self.fresh_until,
-            self.created,
-            self.stale_while_revalidate,
-            self.stale_if_error,
-            self.head.clone(),
-        );
-        if let Some(variance) = self.variance {
-            meta.set_variance(variance);
-        }
-        meta
-    }
-
-    fn size(&self) -> usize {
-        let fields = self.head.headers.iter();
-        let head: usize = fields
-            .map(|(name, value)| 2 * name.as_str().len() + value.len() + 64)
-            .sum();
-        OVERHEAD + head + self.body.len()
-    }
-}
-
-/// The map.
-pub(super) struct Memory {
-    shards: [Shard; SHARDS],
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Memory {
-            shards: std::array::from_fn(|_| Shard::default()),
-        }
-    }
-}
-
-type Shard = Mutex<HashMap<HashBinary, Arc<Object>>>;
 
 impl Memory {
-    fn shard(&self, key: &HashBinary) -> MutexGuard<'_, HashMap<HashBinary, Arc<Object>>> {
-        let shard = &self.shards[usize::from(key[0]) % SHARDS];
+    /// A tier of at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Memory {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            queue: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            objects: AtomicUsize::new(0),
+            evicted: AtomicU64::new(0),
+            limit,
+            began: Instant::now(),
+        }
+    }
+
+    fn shard(&self, url: &[u8; 16]) -> MutexGuard<'_, Map> {
+        let shard = &self.shards[usize::from(url[0]) % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-#[async_trait]
-impl Storage for Memory {
-    async fn lookup(
-        &'static self,
-        key: &CacheKey,
-        _trace: &SpanHandle,
-    ) -> Result<Option<(CacheMeta, HitHandler)>> {
-        let key = key.combined_bin();
-        let object = self.shard(&key).get(&key).cloned();
-        Ok(object.map(|object| {
-            let hit: HitHandler = Box::new(Hit {
-                end: object.body.len(),
-                next: 0,
-                object: object.clone(),
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Everything under a key, the newest last.
+    pub fn get(&self, key: &Key) -> Vec<Arc<Object>> {
+        self.shard(&key.url).get(key).cloned().unwrap_or_default()
+    }
+
+    /// Notes that an object was given out.
+    pub fn used(&self, object: &Object) {
+        object.used.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Puts an object in, in place of the one it is a newer version of, and makes room.
+    pub fn insert(&self, object: &Arc<Object>) {
+        let now = self.now();
+        object.used.store(now, Ordering::Relaxed);
+        let mut gone = Vec::new();
+        {
+            let mut shard = self.shard(&object.key.url);
+            let variants = shard.entry(object.key).or_default();
+            variants.retain(|old| {
+                let stays = old.variant != object.variant || old.number == object.number;
+                if !stays {
+                    gone.push(old.clone());
+                }
+                stays
             });
-            (object.meta(), hit)
-        }))
-    }
-
-    async fn get_miss_handler(
-        &'static self,
-        key: &CacheKey,
-        meta: &CacheMeta,
-        _trace: &SpanHandle,
-    ) -> Result<MissHandler> {
-        Ok(Box::new(Fill {
-            memory: self,
-            key: key.combined_bin(),
-            object: Object::new(meta, Bytes::new()),
-            body: BytesMut::new(),
-        }))
-    }
-
-    async fn purge(
-        &'static self,
-        target: PurgeTarget<'_>,
-        _purge_type: PurgeType,
-        _trace: &SpanHandle,
-    ) -> Result<PurgeOutcome> {
-        let key = target.key().combined_bin();
-        Ok(match self.shard(&key).remove(&key) {
-            Some(_) => PurgeOutcome::Purged(None),
-            None => PurgeOutcome::NotFound,
-        })
-    }
-
-    async fn update_meta(
-        &'static self,
-        key: &CacheKey,
-        meta: &CacheMeta,
-        _trace: &SpanHandle,
-    ) -> Result<bool> {
-        let key = key.combined_bin();
-        let mut shard = self.shard(&key);
-        let Some(old) = shard.get(&key) else {
-            return Ok(false);
-        };
-        let object = Object::new(meta, old.body.clone());
-        shard.insert(key, Arc::new(object));
-        Ok(true)
-    }
-
-    fn as_any(&self) -> &(dyn Any + Send + Sync + 'static) {
-        self
-    }
-}
-
-/// A stored answer being read.
-struct Hit {
-    object: Arc<Object>,
-    next: usize,
-    end: usize,
-}
-
-#[async_trait]
-impl HandleHit for Hit {
-    async fn read_body(&mut self) -> Result<Option<Bytes>> {
-        let (from, to) = (self.next, self.end.min(self.object.body.len()));
-        self.next = to;
-        Ok((from < to).then(|| self.object.body.slice(from..to)))
-    }
-
-    async fn finish(
-        self: Box<Self>,
-        _storage: &'static (dyn Storage + Sync),
-        _key: &CacheKey,
-        _trace: &SpanHandle,
-    ) -> Result<()> {
-        Ok(())
-    }
-
-    fn can_seek(&self) -> bool {
-        true
-    }
-
-    fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
-        let length = self.object.body.len();
-        self.next = start.min(length);
-        self.end = end.unwrap_or(length).min(length);
-        Ok(())
-    }
-
-    fn get_eviction_weight(&self) -> usize {
-        self.object.size()
-    }
-
-    fn as_any(&self) -> &(dyn Any + Send + Sync) {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut (dyn Any + Send + Sync) {
-        self
-    }
-}
-
-/// An answer on its way in. Dropped before [`HandleMiss::finish`], it was never there.
-struct Fill {
-    memory: &'static Memory,
-    key: HashBinary,
-    object: Object,
-    body: BytesMut,
-}
-
-#[async_trait]
-impl HandleMiss for Fill {
-    async fn write_body(&mut self, data: Bytes, _eof: bool) -> Result<()> {
-        self.body.extend_from_slice(&data);
-        Ok(())
-    }
-
-    async fn finish(self: Box<Self>) -> Result<MissFinishType> {
-        let mut object = self.object;
-        // Exactly as large as it counts: the buffer it grew in may be twice that.
-        object.body = Bytes::copy_from_slice(&self.body);
-        // Whole now: its length is known, however the backend framed it.
-        object.head.remove_header(&header::TRANSFER_ENCODING);
-        if object.head.status != http::StatusCode::NO_CONTENT {
-            object
-                .head
-                .insert_header("Content-Length", object.body.len())?;
+            if variants.len() >= VARIANTS {
+                gone.push(variants.remove(0));
+            }
+            if variants.iter().all(|old| old.number != object.number) {
+                variants.push(object.clone());
+                self.bytes.fetch_add(object.size(), Ordering::Relaxed);
+                self.objects.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        let size = object.size();
-        self.memory
-            .shard(&self.key)
-            .insert(self.key, Arc::new(object));
-        Ok(MissFinishType::Created(size))
+        for old in gone {
+            self.forget(&old);
+        }
+        {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.push(Reverse((now, object.key, object.number)));
+            // What was replaced or purged is still in it.
+            if queue.len() > 2 * self.objects.load(Ordering::Relaxed) + 1024 {
+                let old = std::mem::take(&mut *queue);
+                *queue = old
+                    .into_iter()
+                    .filter(|Reverse((_, key, number))| self.find(key, *number).is_some())
+                    .collect();
+            }
+        }
+        self.make_room();
+    }
+
+    /// Whether exactly this object is in.
+    pub fn contains(&self, object: &Object) -> bool {
+        self.find(&object.key, object.number).is_some()
+    }
+
+    fn find(&self, key: &Key, number: u64) -> Option<Arc<Object>> {
+        let shard = self.shard(&key.url);
+        let found = shard.get(key)?.iter().find(|o| o.number == number);
+        found.cloned()
+    }
+
+    /// Takes exactly this object out. Says whether it was in.
+    pub fn remove(&self, object: &Object) -> bool {
+        let mut shard = self.shard(&object.key.url);
+        let Some(variants) = shard.get_mut(&object.key) else {
+            return false;
+        };
+        let before = variants.len();
+        variants.retain(|o| o.number != object.number);
+        let removed = variants.len() < before;
+        if variants.is_empty() {
+            shard.remove(&object.key);
+        }
+        drop(shard);
+        if removed {
+            self.forget(object);
+        }
+        removed
+    }
+
+    /// Takes everything out that is kept for a URL.
+    pub fn remove_url(&self, url: [u8; 16]) -> usize {
+        let keys: Vec<Key> = {
+            let shard = self.shard(&url);
+            shard.range(Key::of_url(url)).map(|(k, _)| *k).collect()
+        };
+        let mut removed = 0;
+        for key in keys {
+            let objects = self.shard(&url).remove(&key).unwrap_or_default();
+            removed += objects.len();
+            objects.iter().for_each(|o| self.forget(o));
+        }
+        removed
+    }
+
+    /// Takes everything out that fits.
+    pub fn remove_if(&self, fits: impl Fn(&Object) -> bool) -> usize {
+        let mut gone = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|_, variants| {
+                variants.retain(|object| {
+                    let goes = fits(object);
+                    if goes {
+                        gone.push(object.clone());
+                    }
+                    !goes
+                });
+                !variants.is_empty()
+            });
+        }
+        gone.iter().for_each(|o| self.forget(o));
+        gone.len()
+    }
+
+    fn forget(&self, object: &Object) {
+        self.bytes.fetch_sub(object.size(), Ordering::Relaxed);
+        self.objects.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of a body on its way.
+    pub fn reserve(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.make_room();
+    }
+
+    /// They are free again.
+    pub fn release(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether bodies on their way alone take everything.
+    pub fn is_exhausted(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > self.limit
+    }
+
+    /// The least recently used go until the rest fits.
+    fn make_room(&self) {
+        while self.bytes.load(Ordering::Relaxed) > self.limit {
+            let oldest = {
+                let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+                queue.pop()
+            };
+            let Some(Reverse((stamp, key, number))) = oldest else {
+                return;
+            };
+            let Some(object) = self.find(&key, number) else {
+                continue;
+            };
+            let used = object.used.load(Ordering::Relaxed);
+            let growing = matches!(object.body, Body::Growing(_));
+            if used > stamp {
+                let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+                queue.push(Reverse((used, key, number)));
+            } else if !growing && self.remove(&object) {
+                self.evicted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Objects, bytes, the limit, and how many had to go.
+    pub fn figures(&self) -> (usize, usize, usize, u64) {
+        (
+            self.objects.load(Ordering::Relaxed),
+            self.bytes.load(Ordering::Relaxed),
+            self.limit,
+            self.evicted.load(Ordering::Relaxed),
+        )
     }
 }

@@ -1,76 +1,488 @@
-//! The store behind Pingora's cache phases, and what those phases share: eviction, the fill lock, the memory of what cannot be
-//! stored.
+//! The store: a memory tier in front of files, the fills under way, and what is known not to be worth a wait.
 //!
-//! Made once per process; Pingora wants all of it to live as long as the process does. What may be stored, for how long and
-//! for whom is decided in `policy::cache`.
+//! Made once per process; Pingora wants it to live as long as the process does. It finds and keeps; what may be stored, for
+//! how long, for whom, and whether a stored answer fits a request is decided in `policy::cache`.
 
+mod codec;
+pub mod disk;
+pub mod fills;
+pub mod growing;
+pub mod key;
 mod memory;
+pub mod object;
+mod passing;
+pub mod purges;
+mod reader;
+pub mod storage;
+mod writer;
 
+use crate::policy::cache::key::{KeyParts, url, vary_key};
+use bytes::{Bytes, BytesMut};
+use disk::{Disk, DiskSettings, DiskStatus, Id, OpenError, Stored};
+use fills::Fills;
+use http::HeaderMap;
+use key::{Key, Variant};
+use log::warn;
 use memory::Memory;
-use pingora_cache::eviction::lru::Manager;
-use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
-use pingora_cache::predictor::Predictor;
-use pingora_cache::{CacheOptionOverrides, HttpCache};
-use std::time::Duration;
+use object::{Body, Object};
+use passing::Passing;
+use purges::{Purge, Purges};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use thiserror::Error;
 
-/// Shards of the eviction list and of the predictor: more than there will be workers at the same spot.
-const SHARDS: usize = 16;
-/// Keys that are remembered as not worth queuing for, for each shard.
-const UNCACHEABLE_KEYS: usize = 1024;
-/// Objects for which a shard of the eviction list has room before it grows.
-const OBJECTS: usize = 1024;
-/// How long a fill may hold its lock. Longer than any request: whoever fills is bounded by its route's `total`.
-const FILL: Duration = Duration::from_secs(24 * 3600);
+/// Bodies up to this many bytes are kept in memory besides a file.
+const SMALL: usize = 512 * 1024;
+/// How often the disk tier hears that an object in memory is in use, in microseconds.
+const TELL: u64 = 60_000_000;
 
-/// Everything the cache phases need.
+/// Why there is no cache.
+#[derive(Debug, Error)]
+pub enum CacheError {
+    /// The system gives no random bytes.
+    #[error("no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Disk(#[from] OpenError),
+}
+
+/// The tiers, and what belongs to them.
+pub struct Store {
+    pub(crate) memory: Memory,
+    disk: Option<Arc<Disk>>,
+    fills: Fills,
+    passing: Passing,
+    secret: [u8; 32],
+    rules: Purges,
+    /// Counts purges: what was read from a file before one may not be put into memory after it.
+    purges: AtomicU64,
+}
+
+/// The process's store.
 #[derive(Clone, Copy)]
-pub struct Cache {
-    storage: &'static Memory,
-    eviction: &'static Manager<SHARDS>,
-    predictor: &'static Predictor<SHARDS>,
-    lock: &'static CacheKeyLockImpl,
-    /// Hashes credentials; new in each process, like what it guards.
-    secret: &'static [u8; 32],
+pub struct Cache(&'static Store);
+
+/// Figures of the store.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The memory tier.
+    pub memory: Tier,
+    /// The files, where there are any.
+    pub disk: Option<DiskStatus>,
+    /// Fills under way whose answer has not begun to come.
+    pub fills: u64,
+}
+
+/// Figures of the memory tier.
+#[derive(Debug, Clone, Copy)]
+pub struct Tier {
+    /// Answers.
+    pub objects: u64,
+    /// What they take, with what is on its way.
+    pub bytes: u64,
+    /// What they may take.
+    pub limit: u64,
+    /// Answers that had to go to make room.
+    pub evicted: u64,
+}
+
+/// What was found for a request.
+pub struct Found {
+    /// The answer that fits, the newest of several.
+    pub object: Option<Arc<Object>>,
+    /// Whether there are others under this key, which do not fit.
+    pub others: bool,
+    /// Which variant this request asks for, as far as the newest answer under the key tells.
+    pub variant: Option<Variant>,
 }
 
 impl Cache {
-    /// A cache of at most `memory` bytes.
+    /// A cache of at most `memory` bytes, and files if there is a place for them.
     ///
     /// # Errors
-    /// When the system gives no random bytes.
-    pub fn new(memory: usize) -> Result<Self, getrandom::Error> {
+    /// When the place cannot be used, or the system gives no random bytes.
+    pub fn new(memory: usize, disk: Option<DiskSettings>) -> Result<Self, CacheError> {
+        let rules = match &disk {
+            Some(settings) => Purges::in_directory(&settings.path),
+            None => Purges::default(),
+        };
+        let disk = disk.map(Disk::open).transpose()?;
         let mut secret = [0; 32];
-        getrandom::fill(&mut secret)?;
-        Ok(Cache {
-            storage: Box::leak(Box::default()),
-            eviction: Box::leak(Box::new(Manager::with_capacity(memory, OBJECTS))),
-            predictor: Box::leak(Box::new(Predictor::new(UNCACHEABLE_KEYS, Some(is_passing)))),
-            lock: Box::leak(CacheLock::new_boxed(FILL)),
-            secret: Box::leak(Box::new(secret)),
-        })
+        match &disk {
+            // The names of files are made with it, so it has to last as long as they do.
+            Some(disk) => secret = *disk.secret(),
+            None => getrandom::fill(&mut secret)?,
+        }
+        Ok(Cache(Box::leak(Box::new(Store {
+            memory: Memory::new(memory),
+            disk,
+            fills: Fills::default(),
+            passing: Passing::default(),
+            secret,
+            rules,
+            purges: AtomicU64::new(0),
+        }))))
     }
 
-    /// Switches the cache on for a request, which waits for another's fill at most for `patience`.
-    pub fn enable(&self, cache: &mut HttpCache, max_object: usize, patience: Duration) {
-        let mut options = CacheOptionOverrides::default();
-        options.wait_timeout = Some(patience);
-        cache.enable(
-            self.storage,
-            Some(self.eviction),
-            Some(self.predictor),
-            Some(self.lock),
-            Some(options),
-        );
-        cache.set_max_file_size_bytes(max_object);
+    /// Begins to look through the files of an earlier process; answers are found meanwhile.
+    pub fn start(self) {
+        if let Some(disk) = &self.0.disk {
+            disk.start_indexing();
+            if !self.0.rules.is_empty() {
+                self.0.sweep();
+            }
+        }
+    }
+
+    /// What Pingora calls.
+    pub fn storage(self) -> &'static Store {
+        self.0
     }
 
     /// The hash that stands for credentials in a key.
-    pub fn secret_hash(&self, credentials: &[u8]) -> [u8; 32] {
-        *blake3::keyed_hash(self.secret, credentials).as_bytes()
+    pub fn secret_hash(self, credentials: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.0.secret, credentials).as_bytes()
+    }
+
+    /// The key for these parts.
+    pub fn key(self, parts: &KeyParts) -> Key {
+        Key::new(&self.0.secret, parts)
+    }
+
+    /// Which variant a request asks for, of an answer with these fields.
+    pub fn variant(self, answer: &HeaderMap, request: &HeaderMap) -> Option<Variant> {
+        let key = vary_key(answer, request)?;
+        Some(key::half(&self.0.secret, &key))
+    }
+
+    /// The fills under way.
+    pub fn fills(self) -> &'static Fills {
+        &self.0.fills
+    }
+
+    /// Keys whose answers are not stored.
+    pub fn passing(self) -> &'static Passing {
+        &self.0.passing
+    }
+
+    /// Looks for the answer to a request. `usable`: whether an object that has only parts of a body has the right ones.
+    pub async fn find(
+        self,
+        key: &Key,
+        request: &HeaderMap,
+        usable: impl Fn(&Object) -> bool,
+    ) -> Found {
+        let found = self.choose(self.0.memory.get(key), request, &usable);
+        if let Some(object) = &found.object {
+            self.0.used(object);
+            return found;
+        }
+        let Some(disk) = &self.0.disk else {
+            return found;
+        };
+        let before = self.0.purges.load(Ordering::Acquire);
+        let rules = &self.0.rules;
+        let mut objects = match load_at_once(disk, rules, key) {
+            Some(objects) => objects,
+            None => {
+                let (disk, key) = (disk.clone(), *key);
+                let read = tokio::task::spawn_blocking(move || load_all(&disk, rules, &key));
+                read.await.unwrap_or_default()
+            }
+        };
+        if objects.is_empty() || self.0.purges.load(Ordering::Acquire) != before {
+            return found;
+        }
+        // The newest last, as in memory.
+        objects.sort_by_key(|object| object.freshness.received);
+        let from_disk = self.choose(objects, request, &usable);
+        if let Some(object) = &from_disk.object {
+            if matches!(object.body, Body::Memory(_)) {
+                self.0.memory.insert(object);
+            }
+            self.0.used(object);
+        }
+        Found {
+            others: from_disk.others || found.others,
+            variant: from_disk.variant.or(found.variant),
+            object: from_disk.object,
+        }
+    }
+
+    fn choose(
+        self,
+        objects: Vec<Arc<Object>>,
+        request: &HeaderMap,
+        usable: &impl Fn(&Object) -> bool,
+    ) -> Found {
+        let mut found = Found {
+            object: None,
+            others: false,
+            variant: None,
+        };
+        for object in objects.iter().rev() {
+            let variant = match object.variant {
+                None => None,
+                Some(_) => self.variant(&object.head.headers, request),
+            };
+            if found.variant.is_none() {
+                found.variant = variant;
+            }
+            if variant == object.variant && usable(object) {
+                found.object = Some(object.clone());
+                return found;
+            }
+            found.others = true;
+        }
+        found
+    }
+
+    /// Puts an answer in whose body is in memory.
+    pub async fn insert(self, mut object: Object) {
+        if self.0.disk.is_some() && matches!(object.body, Body::Memory(_)) {
+            object.file = Some(object.id());
+        }
+        let object = Arc::new(object);
+        self.0.memory.insert(&object);
+        self.0.write_small(&object).await;
+    }
+
+    /// Puts a validated answer in place of what it was.
+    pub async fn replace(self, old: &Object, new: &Arc<Object>) {
+        if !matches!(new.body, Body::File(_)) {
+            self.0.memory.insert(new);
+        }
+        let (Some(disk), Some(id)) = (&self.0.disk, old.file) else {
+            return;
+        };
+        let (disk, head) = (disk.clone(), codec::encode(new));
+        let new = new.clone();
+        let _ = tokio::task::spawn_blocking(move || {
+            if let Some((stored, _)) = disk.open_object(id) {
+                disk.update_head(id, &stored, &head);
+            } else if let Body::Memory(bytes) = &new.body {
+                write(&disk, id, &head, bytes);
+            }
+        })
+        .await;
+    }
+
+    /// Forgets one answer.
+    pub async fn remove(self, object: &Object) {
+        self.0.memory.remove(object);
+        self.0.remove_file(object).await;
+    }
+
+    /// Purges. No request that begins after this returns gets what was purged, nor what was asked of the origin before.
+    ///
+    /// # Errors
+    /// When a purge by prefix or tag cannot be written down: it holds, but a crash before all files were gone through would
+    /// undo it for those that were not.
+    pub async fn purge(self, what: Purge) -> io::Result<usize> {
+        if let Purge::Url {
+            scheme,
+            host,
+            target,
+        } = &what
+        {
+            let url = key::half(&self.0.secret, &url(scheme, host, target));
+            self.0.fills.purge_url(url);
+            return Ok(self.0.remove_url(url).await);
+        }
+        let at = now();
+        self.0.purges.fetch_add(1, Ordering::AcqRel);
+        let saved = match (&self.0.disk, &what) {
+            (Some(_), Purge::Prefix(_) | Purge::Tag(_)) => self.0.rules.add(what.clone(), at),
+            _ => Ok(()),
+        };
+        // What a fill will bring is not known before it does.
+        self.0.fills.purge(|_| true);
+        let removed = self.0.memory.remove_if(|object| what.fits(object));
+        if let Some(disk) = &self.0.disk {
+            match what {
+                Purge::All => {
+                    let disk = disk.clone();
+                    let _ = tokio::task::spawn_blocking(move || {
+                        disk.remove_everything_before(at);
+                    })
+                    .await;
+                }
+                _ => self.0.sweep(),
+            }
+        }
+        saved.map(|()| removed)
+    }
+
+    /// What is in it.
+    pub fn status(self) -> Status {
+        let (objects, bytes, limit, evicted) = self.0.memory.figures();
+        Status {
+            memory: Tier {
+                objects: objects as u64,
+                bytes: bytes as u64,
+                limit: limit as u64,
+                evicted,
+            },
+            disk: self.0.disk.as_ref().map(|disk| disk.status()),
+            fills: self.0.fills.count() as u64,
+        }
+    }
+
+    /// Forgets all answers for a URL, also those on their way. The parts' `who` does not matter.
+    pub async fn forget_url(self, parts: &KeyParts) -> usize {
+        let key = self.key(parts);
+        self.0.fills.purge_url(key.url);
+        self.0.remove_url(key.url).await
     }
 }
 
-/// Why an answer was not stored, where that may be different the next time.
-fn is_passing(reason: &'static str) -> bool {
-    reason == "status"
+impl Store {
+    fn used(&self, object: &Object) {
+        self.memory.used(object);
+        let (Some(disk), Some(id)) = (&self.disk, object.file) else {
+            return;
+        };
+        let now = object.used.load(Ordering::Relaxed);
+        let told = object.told.load(Ordering::Relaxed);
+        if told == 0 || now.saturating_sub(told) > TELL {
+            object.told.store(now.max(1), Ordering::Relaxed);
+            disk.used(id);
+        }
+    }
+
+    /// Writes an object's file, if it is to have one.
+    async fn write_small(&self, object: &Arc<Object>) {
+        let (Some(disk), Some(id), Body::Memory(bytes)) = (&self.disk, object.file, &object.body)
+        else {
+            return;
+        };
+        let before = self.purges.load(Ordering::Acquire);
+        let (disk, head, bytes) = (disk.clone(), codec::encode(object), bytes.clone());
+        let _ = tokio::task::spawn_blocking(move || write(&disk, id, &head, &bytes)).await;
+        // A purge may have come meanwhile, and not have found the file.
+        if self.purges.load(Ordering::Acquire) != before && !self.memory.contains(object) {
+            self.remove_file(object).await;
+        }
+    }
+
+    /// Removes an object's file.
+    async fn remove_file(&self, object: &Object) {
+        if let (Some(disk), Some(id)) = (&self.disk, object.file) {
+            let disk = disk.clone();
+            let _ = tokio::task::spawn_blocking(move || disk.remove(id)).await;
+        }
+    }
+
+    /// Holds every file against the rules, on a thread of its own.
+    fn sweep(&'static self) {
+        let Some(disk) = self.disk.clone() else {
+            return;
+        };
+        let swept = std::thread::Builder::new().name("purge".to_owned());
+        let swept = swept.spawn(move || {
+            let at = now();
+            disk.each_head(&mut |id, head| {
+                let nothing = Body::Memory(Bytes::new());
+                let object = codec::decode(head, id, nothing);
+                object.is_none_or(|o| self.rules.hit(&o))
+            });
+            if let Err(e) = self.rules.done(at) {
+                warn!("the list of purges cannot be written: {e}");
+            }
+        });
+        if let Err(e) = swept {
+            warn!("no thread to remove purged files; they are not served, but take space: {e}");
+        }
+    }
+
+    async fn remove_url(&self, url: [u8; 16]) -> usize {
+        self.purges.fetch_add(1, Ordering::AcqRel);
+        let mut removed = self.memory.remove_url(url);
+        if let Some(disk) = &self.disk {
+            let disk = disk.clone();
+            let gone = tokio::task::spawn_blocking(move || disk.remove_url(object::first(&url)));
+            removed = removed.max(gone.await.unwrap_or(0));
+        }
+        removed
+    }
+}
+
+fn now() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
+}
+
+/// Writes a file whole. Where that does not work, the answer is in memory only.
+fn write(disk: &Arc<Disk>, id: Id, head: &[u8], body: &[u8]) {
+    if let Ok(mut file) = disk.create(id, head.len())
+        && file.append(body).is_ok()
+    {
+        let _ = file.finish(head);
+    }
+}
+
+/// Reads everything under a key, waiting for the disk where that is needed.
+fn load_all(disk: &Disk, rules: &Purges, key: &Key) -> Vec<Arc<Object>> {
+    let ids = disk.candidates(object::first(&key.url), object::first(&key.who));
+    let objects = ids.into_iter().filter_map(|id| {
+        let (stored, head) = disk.open_object(id)?;
+        let body = body(stored, |stored, at, most| stored.read_at(at, most).ok())?;
+        codec::decode(&head, id, body).filter(|o| !rules.hit(o))
+    });
+    objects.filter(|o| o.key == *key).map(Arc::new).collect()
+}
+
+/// The same, as far as it can be done without waiting; `None` if it cannot.
+fn load_at_once(disk: &Disk, rules: &Purges, key: &Key) -> Option<Vec<Arc<Object>>> {
+    let ids = disk.try_candidates(object::first(&key.url), object::first(&key.who))?;
+    let mut objects = Vec::with_capacity(ids.len());
+    for id in ids {
+        let Some((stored, head)) = disk.try_open_object(id)? else {
+            continue;
+        };
+        let body = body(stored, |stored, at, most| {
+            stored.try_read_at(at, most)?.ok()
+        })?;
+        let object = codec::decode(&head, id, body).filter(|o| !rules.hit(o));
+        objects.extend(object.filter(|o| o.key == *key).map(Arc::new));
+    }
+    Some(objects)
+}
+
+/// A stored body: read, if it is small.
+fn body(
+    stored: Arc<Stored>,
+    read_at: impl Fn(&Stored, u64, usize) -> Option<Bytes>,
+) -> Option<Body> {
+    let length = usize::try_from(stored.body_len()).unwrap_or(usize::MAX);
+    if length > SMALL {
+        return Some(Body::File(stored));
+    }
+    let mut whole = BytesMut::with_capacity(length);
+    while whole.len() < length {
+        let piece = read_at(&stored, whole.len() as u64, length - whole.len())?;
+        if piece.is_empty() {
+            return None;
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Some(Body::Memory(whole.freeze()))
+}
+
+impl Cache {
+    /// The object in memory that this one is a part of, or the other way round: same key, same variant, same strong validator
+    /// (RFC 9111 §3.4).
+    pub fn same_answer(self, object: &Object) -> Option<Arc<Object>> {
+        let etag = |o: &Object| o.head.headers.get(http::header::ETAG).cloned();
+        let objects = self.0.memory.get(&object.key);
+        objects.into_iter().rev().find(|other| {
+            other.variant == object.variant
+                && other.length() == object.length()
+                && etag(other).is_some()
+                && etag(other) == etag(object)
+        })
+    }
 }

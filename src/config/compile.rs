@@ -3,7 +3,8 @@
 //! Called by `config::load`. Single values are checked where they are read; here is what concerns several at once: names that
 //! must be defined or unique, keys that exclude each other, routes that no request can tell apart.
 
-use super::cache::{CacheSpec, ttl_left_out};
+use super::cache::{CacheSpec, lifetime_left_out};
+use super::compress::CompressSpec;
 use super::decode::{Decoded, decode};
 use super::fault::quoted;
 use super::keypath::KeyPath;
@@ -46,9 +47,9 @@ struct Checks<'a> {
     /// Whether an upstream that is not there has certainly not been written.
     upstreams_known: bool,
     /// Whether the defaults say how long answers are stored, in a way that cannot be read.
-    default_ttl_left_out: bool,
-    /// The first route that takes a cache from the defaults for which they have no `ttl`.
-    wants_default_ttl: Option<usize>,
+    default_lifetime_left_out: bool,
+    /// The first route that takes a cache from the defaults for which they do not say this.
+    wants_default_lifetime: Option<usize>,
 }
 
 /// Compiles a document. Nothing comes back when anything was reported.
@@ -91,8 +92,8 @@ pub(crate) fn compile(
             root.get("upstreams"),
             None | Some(Node::Null | Node::Map(_))
         ),
-        default_ttl_left_out: false,
-        wants_default_ttl: None,
+        default_lifetime_left_out: false,
+        wants_default_lifetime: None,
     };
 
     let (base, default_upstream) = checks.defaults(root);
@@ -124,7 +125,7 @@ pub(crate) fn compile(
             routes.push((i, whole, spec));
         }
     }
-    checks.default_ttl();
+    checks.default_lifetime();
     checks.names(&mut routes);
 
     let Checks {
@@ -210,7 +211,13 @@ impl Checks<'_> {
         if let Some(contradiction) = wait.and_then(|wait| wait.contradiction()) {
             self.add(path.key("retry").key("wait"), contradiction);
         }
-        self.default_ttl_left_out = ttl_left_out(Some(node), spec.cache.as_ref());
+        self.default_lifetime_left_out = lifetime_left_out(Some(node), spec.cache.as_ref());
+        if let Some(cache) = &spec.cache {
+            self.lifetime(cache, cache, &path.key("cache"));
+        }
+        if let Some(compress) = &spec.compress {
+            self.compress(compress, &path.key("compress"), decoded.whole);
+        }
         let upstream = spec.upstream.is_some() || !decoded.whole;
         (Base::new(spec), upstream)
     }
@@ -265,6 +272,7 @@ impl Checks<'_> {
                 (spec.retry.is_some(), "retry"),
                 (spec.timeouts.is_some(), "timeouts"),
                 (spec.cache.is_some(), "cache"),
+                (spec.compress.is_some(), "compress"),
             ] {
                 if given {
                     self.add(
@@ -282,6 +290,9 @@ impl Checks<'_> {
             self.matches(matches, &path.key("match"), whole);
         }
         self.rewrite(spec, path, whole);
+        if let Some(compress) = &spec.compress {
+            self.compress(compress, &path.key("compress"), whole);
+        }
         if let Some(respond) = &spec.respond {
             let bodiless = matches!(respond.status.0, 204 | 205 | 304);
             if bodiless && respond.body.as_ref().is_some_and(|body| !body.is_empty()) {
@@ -297,19 +308,67 @@ impl Checks<'_> {
             return;
         };
         let path = KeyPath::item("routes", i).key("cache");
-        if cache.lacks_ttl() && !self.default_ttl_left_out && !ttl_left_out(Some(node), own) {
+        if lifetime_left_out(Some(node), own) {
+            return;
+        }
+        if let Some(own) = own {
+            self.lifetime(own, cache, &path);
+        }
+        if cache.lacks_lifetime() && !self.default_lifetime_left_out {
             match own {
-                Some(_) => self.add(path.key("ttl"), "required, but missing"),
+                Some(_) => self.add_help(
+                    path.key("ttl"),
+                    "required, but missing",
+                    "or write respect_origin: true, to store answers as long as the upstream says",
+                ),
                 None => {
-                    self.wants_default_ttl.get_or_insert(i);
+                    self.wants_default_lifetime.get_or_insert(i);
                 }
             }
         }
     }
 
-    /// Reports a cache of the defaults that lacks a `ttl`, if any route takes it as it is.
-    fn default_ttl(&mut self) {
-        let Some(route) = self.wants_default_ttl else {
+    /// Reports what a `cache` says that excludes each other, by itself or once it is `merged`.
+    fn lifetime(&mut self, own: &CacheSpec, merged: &CacheSpec, path: &KeyPath) {
+        if own.contradicts_itself() {
+            self.add_help(
+                path.clone(),
+                "only one of ttl and respect_origin can be given",
+                "ttl holds whatever the upstream says of its answers, respect_origin goes by what it says",
+            );
+        } else if own.shares_for_the_origin(merged) {
+            self.add_help(
+                path.key("shared"),
+                "the origin says who shares: with respect_origin this has no effect",
+                "leave it out, or give a ttl instead of respect_origin",
+            );
+        }
+    }
+
+    /// Reports lists in which nothing stands, or something twice.
+    fn compress(&mut self, compress: &CompressSpec, path: &KeyPath, whole: bool) {
+        if !whole {
+            return;
+        }
+        for key in compress.empty_lists() {
+            self.add_help(
+                path.key(key),
+                "nothing is listed",
+                "write compress: off to compress nothing",
+            );
+        }
+        for (key, first, second, what) in compress.repeated() {
+            let message = format!("{what} is listed twice: also");
+            let problem = self
+                .report
+                .add(self.document, path.key(key).index(second), message);
+            problem.see = Some(path.key(key).index(first));
+        }
+    }
+
+    /// Reports a cache of the defaults that does not say how long answers are stored, if any route takes it as it is.
+    fn default_lifetime(&mut self) {
+        let Some(route) = self.wants_default_lifetime else {
             return;
         };
         let path = KeyPath::default().key("defaults").key("cache").key("ttl");
@@ -317,7 +376,10 @@ impl Checks<'_> {
             .report
             .add(self.document, path, "missing, but needed by");
         problem.see = Some(KeyPath::item("routes", route));
-        problem.help = Some("give it here or in the route, or write cache: off there".to_string());
+        problem.help = Some(
+            "give it or respect_origin: true here or in the route, or write cache: off there"
+                .to_string(),
+        );
     }
 
     fn matches(&mut self, matches: &MatchSpec, path: &KeyPath, whole: bool) {

@@ -7,8 +7,10 @@
 //! `compile` (the types of `policy`). Errors go to `report`, which finds their lines with `locate`.
 
 mod address;
+mod admin;
 mod cache;
 mod compile;
+mod compress;
 mod decode;
 mod duration;
 mod error;
@@ -28,6 +30,7 @@ mod retry;
 mod routes;
 mod settings;
 mod size;
+mod store;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -41,6 +44,7 @@ pub use error::{ConfigError, Errors};
 pub use plan::{BackendPlan, Routing, UpstreamPlan};
 pub use print::print;
 pub use settings::{AccessLog, Listener, Resolver, Settings};
+pub use store::{CacheSettings, DiskSettings};
 
 use compile::Resolved;
 use decode::{Decoded, decode};

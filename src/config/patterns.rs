@@ -225,6 +225,21 @@ impl Written for FileText {
     }
 }
 
+/// The path of a directory, relative to that of the file it is written in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DirectoryText(pub(crate) String);
+
+impl Written for DirectoryText {
+    const EXPECTED: &'static str = "the path of a directory";
+
+    fn parse(word: &str) -> Result<Self, Complaint> {
+        if word.is_empty() || word.contains('\0') {
+            return Err(Complaint::unfit());
+        }
+        Ok(DirectoryText(word.to_string()))
+    }
+}
+
 shown_as_written!(
     HostText,
     PathText,
@@ -232,7 +247,8 @@ shown_as_written!(
     TargetText,
     UpstreamName,
     RouteName,
-    FileText
+    FileText,
+    DirectoryText
 );
 written!(
     HostText,
@@ -242,7 +258,8 @@ written!(
     MethodText,
     UpstreamName,
     RouteName,
-    FileText
+    FileText,
+    DirectoryText
 );
 
 #[cfg(test)]
@@ -334,5 +351,7 @@ mod tests {
         assert!(UpstreamName::parse("a b").is_err() && UpstreamName::parse("").is_err());
         assert!(RouteName::parse("any text").is_ok() && RouteName::parse(" ").is_err());
         assert!(FileText::parse("logs/").is_err() && FileText::parse("").is_err());
+        assert!(DirectoryText::parse("cache/").is_ok());
+        assert!(DirectoryText::parse("").is_err() && DirectoryText::parse("a\0b").is_err());
     }
 }

@@ -3,6 +3,7 @@
 //! [`RouteSpec::over`] merges a route with the defaults; `config::compile` checks and compiles what comes of it.
 
 use super::cache::CacheSpec;
+use super::compress::CompressSpec;
 use super::fault::mismatch;
 use super::headers::{EditsSpec, HeadersSpec, ValueText};
 use super::number::Bounded;
@@ -26,13 +27,14 @@ use std::fmt;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a mapping with upstream, retry, timeouts, cache and headers"
+    expecting = "a mapping with upstream, retry, timeouts, cache, compress and headers"
 )]
 pub(crate) struct DefaultsSpec {
     pub(crate) upstream: Option<UpstreamName>,
     pub(crate) retry: Option<RetrySpec>,
     pub(crate) timeouts: Option<TimeoutsSpec>,
     pub(crate) cache: Option<CacheSpec>,
+    pub(crate) compress: Option<CompressSpec>,
     pub(crate) headers: Option<HeadersSpec>,
 }
 
@@ -63,6 +65,8 @@ pub(crate) struct RouteSpec {
     pub(crate) timeouts: Option<TimeoutsSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cache: Option<CacheSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compress: Option<CompressSpec>,
 }
 
 /// `match`.
@@ -268,6 +272,7 @@ pub(crate) struct Base {
     retry: RetrySpec,
     timeouts: TimeoutsSpec,
     cache: CacheSpec,
+    compress: CompressSpec,
     headers: HeadersSpec,
 }
 
@@ -278,6 +283,7 @@ impl Base {
             retry: defaults.retry.unwrap_or_default(),
             timeouts: defaults.timeouts.unwrap_or_default().filled(),
             cache: defaults.cache.unwrap_or(CacheSpec::Off),
+            compress: defaults.compress.unwrap_or(CompressSpec::Off),
             headers: defaults.headers.unwrap_or_default(),
         }
     }
@@ -301,6 +307,10 @@ impl RouteSpec {
         let cache = match &self.cache {
             Some(own) => own.over(&base.cache).filled(),
             None => base.cache.filled(),
+        };
+        let compress = match &self.compress {
+            Some(own) => own.over(&base.compress).filled(),
+            None => base.compress.filled(),
         };
         let respond = self.respond.map(|respond| RespondSpec {
             body: Some(respond.body.unwrap_or_default()),
@@ -329,6 +339,7 @@ impl RouteSpec {
             retry: proxied.then_some(retry),
             timeouts: proxied.then_some(timeouts),
             cache: proxied.then_some(cache),
+            compress: proxied.then_some(compress),
         }
     }
 }
@@ -402,6 +413,7 @@ impl RouteSpec {
                     retry: self.retry.clone().unwrap_or_default().compile(),
                     timeouts: self.timeouts.clone().unwrap_or_default().compile(),
                     cache: self.cache.as_ref().and_then(CacheSpec::compile),
+                    compress: self.compress.as_ref().and_then(CompressSpec::compile),
                 })
             }
         };

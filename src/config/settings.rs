@@ -3,12 +3,13 @@
 //! Read by `config::load`; `server` builds the process from [`Settings`] and asks [`Settings::changed_keys`] at a reload.
 
 use super::address::{ListenAddress, ServerAddress};
-use super::cache::StoreSpec;
+use super::admin::AdminSpec;
 use super::duration::{PositiveSpan, Span};
 use super::keypath::KeyPath;
 use super::number::Bounded;
 use super::patterns::FileText;
 use super::report::{Document, Report};
+use super::store::{CacheSettings, StoreSpec};
 use super::written::{Complaint, Written, meant, written};
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -29,8 +30,10 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// How names of backends are looked up.
     pub resolver: Resolver,
-    /// How many bytes of answers are kept in memory; at least 1 MiB.
-    pub cache_memory: u64,
+    /// Where answers are kept.
+    pub cache: CacheSettings,
+    /// Where the operator asks how things are, if anywhere; no listener has this address.
+    pub admin: Option<SocketAddr>,
     /// Where the access log goes.
     pub access_log: AccessLog,
     /// What the process's own log shows.
@@ -86,7 +89,8 @@ impl Settings {
             ("workers", self.workers != other.workers),
             ("drain_timeout", self.drain_timeout != other.drain_timeout),
             ("resolver", self.resolver != other.resolver),
-            ("cache", self.cache_memory != other.cache_memory),
+            ("cache", self.cache != other.cache),
+            ("admin", self.admin != other.admin),
             ("access_log", self.access_log != other.access_log),
             ("log", self.log_level != other.log_level),
             ("pid_file", self.pid_file != other.pid_file),
@@ -108,6 +112,8 @@ pub(crate) struct SettingsSpec {
     drain_timeout: Option<Span>,
     resolver: Option<ResolverSpec>,
     cache: Option<StoreSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin: Option<AdminSpec>,
     access_log: Option<AccessLogSpec>,
     log: Option<LogSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -231,11 +237,12 @@ impl Visitor<'_> for WorkersVisitor {
 impl SettingsSpec {
     /// Reports what is wrong with the file as a whole.
     pub(crate) fn check(&self, document: Document, report: &mut Report) {
-        let listeners = KeyPath::default().key("listeners");
+        let top = KeyPath::default();
+        let listeners = top.key("listeners");
         if self.listeners.is_empty() {
-            let problem = report.add(document, listeners, "at least one listener is needed");
+            let path = listeners.clone();
+            let problem = report.add(document, path, "at least one listener is needed");
             problem.help = Some("such as { address: 127.0.0.1:8080 }".to_string());
-            return;
         }
         let mut seen = HashMap::new();
         for (i, listener) in self.listeners.iter().enumerate() {
@@ -245,13 +252,26 @@ impl SettingsSpec {
                 problem.see = Some(listeners.index(first));
             }
         }
+        if let Some(cache) = &self.cache {
+            cache.check(document, &top.key("cache"), report);
+        }
+        if let Some(admin) = &self.admin {
+            let path = top.key("admin");
+            admin.check(document, &path, report);
+            if let Some(listener) = seen.get(&admin.address()) {
+                let message = format!("{} is taken by", admin.address());
+                let problem = report.add(document, path.key("address"), message);
+                problem.see = Some(listeners.index(*listener));
+                problem.help = Some("give it a port of its own".to_string());
+            }
+        }
     }
 
     /// The settings with every default filled in. Relative paths are those of the file's directory.
     pub(crate) fn compile(self, directory: &Path) -> Settings {
         let resolver = self.resolver.unwrap_or_default();
-        let absolute = |file: FileText| {
-            let path = directory.join(file.0);
+        let absolute = |written: &str| {
+            let path = directory.join(written);
             // Fails only where there is no working directory any more; then the path is the best there is.
             std::path::absolute(&path).unwrap_or(path)
         };
@@ -285,15 +305,16 @@ impl SettingsSpec {
                     .interval
                     .map_or(Duration::from_secs(10), |span| span.0),
             },
-            cache_memory: self.cache.unwrap_or_default().memory(),
+            cache: self.cache.unwrap_or_default().compile(absolute),
+            admin: self.admin.map(|admin| admin.address()),
             access_log: match self.access_log.unwrap_or_default().path {
                 None => AccessLog::Stdout,
                 Some(word) if word.0 == "stdout" => AccessLog::Stdout,
                 Some(word) if word.0 == "off" => AccessLog::Off,
-                Some(file) => AccessLog::File(absolute(file)),
+                Some(file) => AccessLog::File(absolute(&file.0)),
             },
             log_level: level.map_or(log::LevelFilter::Info, |level| level.0),
-            pid_file: self.pid_file.map(absolute),
+            pid_file: self.pid_file.map(|file| absolute(&file.0)),
         }
     }
 
@@ -323,7 +344,8 @@ impl SettingsSpec {
                 ),
                 interval: Some(PositiveSpan(settings.resolver.interval)),
             }),
-            cache: Some(StoreSpec::of(settings.cache_memory)),
+            cache: Some(StoreSpec::of(&settings.cache)),
+            admin: settings.admin.map(AdminSpec::of),
             access_log: Some(AccessLogSpec {
                 path: Some(match &settings.access_log {
                     AccessLog::Stdout => FileText("stdout".to_string()),
@@ -366,7 +388,11 @@ mod tests {
                     servers: Vec::new(),
                     interval: Duration::from_secs(10)
                 },
-                cache_memory: 64 * 1024 * 1024,
+                cache: CacheSettings {
+                    memory: 64 * 1024 * 1024,
+                    disk: None
+                },
+                admin: None,
                 access_log: AccessLog::Stdout,
                 log_level: log::LevelFilter::Info,
                 pid_file: None,
@@ -380,7 +406,7 @@ mod tests {
         assert!(old.changed_keys(&settings(SMALLEST)).is_empty());
         let new = settings(
             "listeners: [{ address: 127.0.0.1:8080, http2: true }]\nworkers: 1000\ndrain_timeout: 1s\n\
-             resolver: { servers: [10.0.0.2:53] }\ncache: { memory: 1MiB }\naccess_log: { path: access.log }\nlog: { level: debug }\npid_file: b.pid\n",
+             resolver: { servers: [10.0.0.2:53] }\ncache: { memory: 1MiB }\nadmin: { address: 127.0.0.1:9090 }\naccess_log: { path: access.log }\nlog: { level: debug }\npid_file: b.pid\n",
         );
         assert_eq!(
             old.changed_keys(&new),
@@ -390,6 +416,7 @@ mod tests {
                 "drain_timeout",
                 "resolver",
                 "cache",
+                "admin",
                 "access_log",
                 "log",
                 "pid_file"
@@ -400,5 +427,18 @@ mod tests {
             AccessLog::File("/etc/backstop/conf/access.log".into())
         );
         assert_eq!(new.pid_file, Some("/etc/backstop/conf/b.pid".into()));
+        let disk = |text: &str| settings(&format!("{SMALLEST}cache: {{ {text} }}\n"));
+        let old = disk("path: ../answers");
+        for text in [
+            "memory: 1MiB, path: ../answers",
+            "path: answers",
+            "path: ../answers, max_size: 2GiB",
+            "path: ../answers, min_free: 0B",
+            "",
+        ] {
+            assert_eq!(old.changed_keys(&disk(text)), ["cache"], "{text}");
+        }
+        let same = disk("path: /etc/backstop/conf/../answers/, max_size: 1024MiB");
+        assert!(old.changed_keys(&same).is_empty());
     }
 }

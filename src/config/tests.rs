@@ -116,6 +116,40 @@ fn the_shipped_files_load() {
     assert!(shipped.files[1].ends_with("upstreams.yaml"));
 }
 
+/// What the shipped files propose in comments can be had by taking away the "#".
+#[test]
+fn the_comments_of_the_shipped_files_load() {
+    let root = Path::new(
+        &std::env::var("BACKSTOP_CONFIG_TESTS")
+            .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config").to_string()),
+    )
+    .join("../..");
+    let shipped = load(&root.join("conf/backstop.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    let directory = Directory::new("comments");
+    for name in ["conf/backstop.yaml", "upstreams.yaml"] {
+        let text = fs::read_to_string(root.join(name)).unwrap();
+        let lines = text.lines().map(|line| {
+            let example = line.trim_start().strip_prefix("# ").filter(|comment| {
+                let key = comment.split(": ").next().unwrap_or_default();
+                key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            });
+            let indent = &line[..line.len() - line.trim_start().len()];
+            example.map_or(line.to_string(), |example| format!("{indent}{example}"))
+        });
+        directory.write(name, lines.collect::<Vec<_>>().join("\n"));
+    }
+    let all = load(&directory.0.join("conf/backstop.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    let print = print(&all);
+    for key in ["ttl: 2m", "codings:", "path: /var/cache/backstop"] {
+        assert!(print.contains(key), "{key} in {print}");
+    }
+    // All else is what holds anyway.
+    assert_eq!(
+        shipped.settings.changed_keys(&all.settings),
+        ["cache", "admin"]
+    );
+}
+
 #[test]
 fn two_files_are_read_and_their_errors_come_together() {
     let directory = Directory::new("two");
@@ -141,7 +175,7 @@ fn two_files_are_read_and_their_errors_come_together() {
     assert_eq!(
         directory.errors("conf/a.yaml"),
         "conf/a.yaml:3: worker: unknown key\n  \
-           help: did you mean \"workers\"? (known here: listeners, upstreams_file, workers, drain_timeout, resolver, cache, access_log, log, pid_file)\n\
+           help: did you mean \"workers\"? (known here: listeners, upstreams_file, workers, drain_timeout, resolver, cache, admin, access_log, log, pid_file)\n\
          u.yaml:2: routes[0].respond.status: expected a whole number from 200 to 599, found the number 99\n\
          u.yaml:3: routes[1].redirect.to: required, but missing"
     );
@@ -218,7 +252,8 @@ fn more_errors_than_are_shown() {
 
 #[test]
 fn what_is_compiled() {
-    use crate::policy::cache::Per;
+    use crate::policy::cache::{Lifetime, Per};
+    use crate::policy::encoding::Coding;
     use crate::policy::retry::{Methods, Wait};
     use crate::policy::route::Action;
     use crate::policy::router::Found;
@@ -230,14 +265,16 @@ defaults:
   retry: { tries: 7, wait: { initial: 1s }, on: [503] }
   timeouts: { total: 5s }
   cache: { ttl: 2m, per: [{ cookie: session }] }
+  compress: { codings: [gzip], min_size: 2KiB }
   headers: { request: { set: { X-A: a } }, response: { set: { X-R: r } } }
 upstreams:
   a: { balance: { hash: { on: { header: X-User } } }, backends: [127.0.0.1:1, { address: b.test:2, weight: 3, backup: true }] }
   b: { backends: [127.0.0.1:3], keepalive: { idle: 1s } }
 routes:
 - retry: { wait: { max: 9s }, methods: [POST] }
-- { match: { exact_path: /x, host: H.test, methods: [GET] }, upstream: a, set_path: /y, cache: { max_object: 1KiB } }
-- { match: { path: /live }, cache: off }
+- { match: { exact_path: /x, host: H.test, methods: [GET] }, upstream: a, set_path: /y, cache: { max_object: 1KiB }, compress: { codings: [br, zstd] } }
+- { match: { path: /live }, cache: off, compress: off }
+- { match: { path: /said }, cache: { respect_origin: true } }
 - { match: { path: /gone }, respond: { status: 404, body: no } }
 ";
     let loaded = loaded(text);
@@ -285,7 +322,8 @@ routes:
     };
     assert_eq!(cache("any", "/any").unwrap().max_object, 1 << 20);
     let own = cache("h.test", "/x").unwrap();
-    assert_eq!((own.ttl, own.max_object), (Duration::from_secs(120), 1024));
+    let ttl = Lifetime::Ttl(Duration::from_secs(120));
+    assert_eq!((own.lifetime, own.max_object), (ttl, 1024));
     assert_eq!(own.per, [Per::Cookie("session".to_string())]);
     assert_eq!(cache("any", "/live"), None);
     let upstream = &routing.upstreams[0];
@@ -295,8 +333,17 @@ routes:
         (3, true)
     );
     assert_eq!(upstream.keepalive_idle, Duration::from_secs(55));
-    assert_eq!((routing.routes, routing.backends()), (4, 3));
-    assert_eq!(loaded.settings.cache_memory, 64 << 20);
+    assert_eq!((routing.routes, routing.backends()), (5, 3));
+    let codings = |host, path| match &find(host, path).action {
+        Action::Proxy(proxy) => proxy.compress.clone().map(|compress| compress.codings),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(codings("any", "/any"), Some(vec![Coding::Gzip]));
+    let own = Some(vec![Coding::Brotli, Coding::Zstd]);
+    assert_eq!(codings("h.test", "/x"), own);
+    assert_eq!(codings("any", "/live"), None);
+    assert_eq!(cache("any", "/said").unwrap().lifetime, Lifetime::Origin);
+    assert_eq!(loaded.settings.cache.memory, 64 << 20);
 }
 
 /// Text that is nearly a configuration: a valid one with some of its characters changed.

@@ -1,15 +1,18 @@
-//! The directives of `Cache-Control` (RFC 9111 §5.2), as the sender wrote them or could have meant them.
+//! The directives of `Cache-Control` (RFC 9111 §5.2) and of fields like it, as the sender wrote them or could have meant them.
 //!
 //! `policy::cache` asks it, of requests and of answers. It decides nothing: what a directive leads to is said there. What is
 //! malformed is read so that the least is stored and served: a directive that forbids something is found in every odd form,
 //! a number is believed only in the right one (RFC 9111 §4.2.1: invalid freshness counts as stale).
 
-use http::{HeaderMap, header};
+mod dictionary;
+
+use http::{HeaderMap, HeaderName, header};
+use std::time::Duration;
 
 /// RFC 9111 §1.2.2: what a number of seconds too large to hold is taken for.
-const MOST_SECONDS: u64 = 1 << 31;
+pub(super) const MOST_SECONDS: u64 = 1 << 31;
 
-/// The directives of all `Cache-Control` fields of one message, in order.
+/// The directives of all fields of one name in one message, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CacheControl {
     directives: Vec<Directive>,
@@ -27,11 +30,27 @@ impl CacheControl {
     /// Each field line is read by itself, although RFC 9110 §5.3 lets lines be joined: a quote that one line leaves open
     /// then hides nothing in the next.
     pub fn parse(headers: &HeaderMap) -> Self {
+        Self::parse_field(headers, &header::CACHE_CONTROL)
+    }
+
+    /// Reads another field in the same way; `Pragma` is one that is written alike (RFC 9111 §5.4).
+    pub fn parse_field(headers: &HeaderMap, name: &HeaderName) -> Self {
         let mut directives = Vec::new();
-        for value in headers.get_all(header::CACHE_CONTROL) {
+        for value in headers.get_all(name) {
             read_line(value.as_bytes(), &mut directives);
         }
         CacheControl { directives }
+    }
+
+    /// Reads a field that is addressed to some caches only (RFC 9213 §2.1), such as `CDN-Cache-Control`. Its syntax is
+    /// strict: `None` where the field is absent, empty or not as it should be, and then it must be ignored.
+    ///
+    /// A number is believed only where it is an integer, not a string; what else stands in its place is an argument
+    /// that cannot be read.
+    pub fn parse_targeted(headers: &HeaderMap, name: &HeaderName) -> Option<Self> {
+        let lines: Vec<_> = headers.get_all(name).iter().map(|v| v.as_bytes()).collect();
+        let directives = dictionary::parse(&lines.join(&b", "[..]))?;
+        (!directives.is_empty()).then_some(CacheControl { directives })
     }
 
     /// Every directive in order, repeated ones too: the name as written and the argument, unquoted. An argument that cannot
@@ -56,19 +75,44 @@ impl CacheControl {
     /// The argument as a number of seconds (RFC 9111 §1.2.2), at most 2^31. Quoted or not (§5.2), but digits alone: a sign,
     /// a fraction or a unit is `None`, as is a directive that is missing.
     pub fn seconds(&self, name: &str) -> Option<u64> {
-        let argument = self.first(name)?.argument.as_deref()?;
-        if argument.is_empty() || !argument.bytes().all(|b| b.is_ascii_digit()) {
-            return None;
-        }
-        // All digits: the only thing that can go wrong is that they are too many.
-        Some(argument.parse().unwrap_or(u64::MAX).min(MOST_SECONDS))
+        seconds(self.first(name)?.argument.as_deref()?)
+    }
+
+    /// The time that a directive grants, which may be one of an answer's or one of a request's: `None` when it is not there,
+    /// zero when it has no number or several that differ. RFC 9111 §4.2.1 leaves a choice; whoever grants two times
+    /// is taken to grant none.
+    pub fn span(&self, name: &str) -> Option<Duration> {
+        let mut all = self
+            .all(name)
+            .map(|d| d.argument.as_deref().and_then(seconds));
+        let first = all.next()?;
+        let agreed = first.filter(|_| all.all(|other| other == first));
+        Some(Duration::from_secs(agreed.unwrap_or(0)))
+    }
+
+    /// Whether the directive is there and never with an argument.
+    pub fn is_bare(&self, name: &str) -> bool {
+        self.has(name) && self.all(name).all(|d| d.argument.is_none())
     }
 
     fn first(&self, name: &str) -> Option<&Directive> {
+        self.all(name).next()
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &Directive> {
         self.directives
             .iter()
-            .find(|d| d.name.eq_ignore_ascii_case(name))
+            .filter(move |d| d.name.eq_ignore_ascii_case(name))
     }
+}
+
+/// A number of seconds (RFC 9111 §1.2.2), at most 2^31: digits and nothing else.
+pub(super) fn seconds(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    // All digits: the only thing that can go wrong is that they are too many.
+    Some(text.parse().unwrap_or(u64::MAX).min(MOST_SECONDS))
 }
 
 /// Reads one field line. Directives are separated by whatever cannot be part of one: commas, as RFC 9111 §5.2 has it, and
@@ -160,7 +204,8 @@ fn take_token(rest: &mut &[u8]) -> String {
     token.iter().map(|&b| char::from(b)).collect()
 }
 
-/// What a name is made of (RFC 9110 §5.6.2), without the apostrophe: no field or directive has one in its name, but some senders quote with it.
+/// What a name is made of (RFC 9110 §5.6.2), without the apostrophe: no field or directive has one in its name, but some
+/// senders quote with it.
 pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&*+-.^_`|~".contains(&byte)
 }

@@ -7,11 +7,15 @@
 pub mod balancer;
 pub mod cache;
 pub mod cache_control;
+pub mod conditional;
 mod cycle;
+pub mod encoding;
 pub mod headers;
+pub mod range;
 pub mod retry;
 pub mod route;
 pub mod router;
 pub mod target;
 pub mod template;
 pub mod timeouts;
+pub mod validator;

@@ -3,6 +3,7 @@
 //! Compiled by `config` at load, shared by all requests, never changed. Decides nothing itself.
 
 use super::cache::CachePolicy;
+use super::encoding::CompressPolicy;
 use super::headers::HeaderRules;
 use super::retry::RetryPolicy;
 use super::target::Rewrite;
@@ -19,6 +20,16 @@ pub struct Route {
     pub action: Action,
     /// Edits of the response, whoever made it.
     pub response_headers: HeaderRules,
+}
+
+impl Route {
+    /// The rules of its cache, if it has one.
+    pub fn cache(&self) -> Option<&CachePolicy> {
+        match &self.action {
+            Action::Proxy(proxy) => proxy.cache.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// What is done with a request.
@@ -49,6 +60,8 @@ pub struct Proxy {
     pub timeouts: Timeouts,
     /// What is kept of the answers, if anything.
     pub cache: Option<CachePolicy>,
+    /// Which answers are compressed on their way to the client, if any.
+    pub compress: Option<CompressPolicy>,
 }
 
 /// A fixed answer.

@@ -1,243 +1,380 @@
-//! The cache phases of a request: each asks `policy::cache` and tells Pingora's state machine.
+//! A request at its route's cache: what is stored is looked for, a fill waited for, and the answer chosen.
 //!
-//! Called by the callbacks in [`super`]. What became of it is noted in the context, for `Cache-Status` and the log.
+//! Called by [`super`] before an upstream is thought of. Every decision is `policy::cache`'s; what became of the request is
+//! noted in the context, for `Cache-Status` and the log.
 
-use super::ctx::Ctx;
-use super::downstream;
+pub(super) mod fill;
+pub(super) mod hit;
+pub(super) mod mark;
+pub(super) mod passing_by;
+
+use super::ctx::{Ctx, End};
 use super::facts::{authority, target};
+use super::respond::Answer;
+use super::{CLIENT_LEFT, downstream, failure, wait};
 use crate::cache::Cache;
-use crate::policy::cache::{self, Bypass, CachePolicy, NotStored};
-use http::{HeaderValue, Method, StatusCode, header};
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::{Error, ErrorType, Result};
-use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
-use pingora_cache::key::HashBinary;
-use pingora_cache::{CacheKey, CacheMeta, CachePhase, NoCacheReason};
-use pingora_proxy::{RangeType, Session, range_header_filter};
-use std::time::{Duration, SystemTime};
+use crate::cache::fills::{Part, State};
+use crate::cache::object::{Body, Object};
+use crate::policy::cache::key::KeyParts;
+use crate::policy::cache::reuse::{self, Reuse};
+use crate::policy::cache::{self, Bypass, CachePolicy};
+use crate::policy::conditional::{self, Condition};
+use crate::policy::range::{self, Ranges};
+use crate::policy::retry::Reason;
+use fill::Owner;
+use http::{HeaderMap, Method, StatusCode, header};
+use pingora::{Error, Result};
+use pingora_proxy::Session;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 
-/// Ranges that one request may ask for; more are answered with the whole.
-const MAX_RANGES: usize = 10;
+/// How often a request looks again after a fill that was not for it.
+const ROUNDS: usize = 3;
 
 /// What became of a request at a cache.
+pub(super) struct Outcome {
+    /// In words.
+    pub(super) how: How,
+    /// The stored answer it gets.
+    pub(super) served: Option<Arc<Object>>,
+}
+
+/// How a request was answered (RFC 9211).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum How {
     /// The cache was not asked.
     Bypass(Bypass),
-    /// It was asked. What came of it, Pingora's phase knows.
-    Asked {
-        /// Whether the key is one person's own.
-        personal: bool,
-        /// Why the answer was not stored.
-        not_stored: Option<NotStored>,
-    },
+    /// By a stored answer; why it was used, if it was not fresh.
+    Hit(Option<&'static str>),
+    /// The cache could not answer, and was not to ask.
+    OnlyIfCached,
+    /// The upstream was asked.
+    Forwarded(Forwarded),
 }
 
-fn policy(ctx: &Ctx) -> Option<&CachePolicy> {
-    ctx.proxy()?.cache.as_ref()
+/// How the upstream was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Forwarded {
+    /// `fwd`: why.
+    pub(super) why: &'static str,
+    /// `fwd-status`: what it answered.
+    pub(super) status: Option<StatusCode>,
+    /// `stored`: whether the answer is kept.
+    pub(super) stored: bool,
+    /// `collapsed`: whether another request asked on behalf of this one.
+    pub(super) collapsed: bool,
+    /// `detail`: why it is not kept, or what else is to be said.
+    pub(super) detail: Option<&'static str>,
 }
 
-/// Switches the cache on where the route has one and the request may be answered from it.
-pub(super) fn begin(cache: &Cache, session: &mut Session, ctx: &mut Ctx) {
-    let Some(proxy) = ctx.proxy() else { return };
-    let Some(policy) = &proxy.cache else { return };
-    let has_content = !session.downstream_session.is_body_empty();
-    let request = session.downstream_session.req_header();
-    let personal = cache::personal(policy, &request.headers);
-    let asked = match cache::lookup(&request.method, &request.headers) {
-        // What the head does not tell of: HTTP/2 needs no length.
-        Ok(()) if has_content => Err(Bypass::Method),
-        asked => asked,
-    };
-    // Half of the time: whoever waited for a fill in vain still has to be able to ask the backend.
-    let patience = proxy.timeouts.left(ctx.watch.elapsed()) / 2;
-    let (max_object, total) = (policy.max_object, proxy.timeouts.total);
-    ctx.cache = Some(match asked {
-        Ok(()) => {
-            cache.enable(&mut session.cache, max_object, patience);
-            // A hit, too, ends when `total` is over.
-            ctx.watch.set_total(Some(total));
-            downstream::wrap(session, &ctx.watch, None);
-            Outcome::Asked {
-                personal,
-                not_stored: None,
-            }
+impl Forwarded {
+    const fn because(why: &'static str) -> Self {
+        Forwarded {
+            why,
+            status: None,
+            stored: false,
+            collapsed: false,
+            detail: None,
         }
-        Err(why) => Outcome::Bypass(why),
-    });
-}
-
-/// Lets go of the cache where this request's answer would end before the stored one's: the fill would break off with it.
-pub(super) fn leave_unless_filling(session: &mut Session) {
-    let request = session.downstream_session.req_header();
-    let partial = [
-        header::RANGE,
-        header::IF_MATCH,
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_UNMODIFIED_SINCE,
-    ];
-    let ends_early = request.method == Method::HEAD
-        || partial
-            .iter()
-            .any(|name| request.headers.contains_key(name));
-    if ends_early && session.cache.phase() == CachePhase::Miss {
-        session.cache.disable(NoCacheReason::Deferred);
     }
 }
 
-/// The end of the request: a fill that did not come to its end lets the next one begin.
-pub(super) fn end(session: &mut Session) {
-    session.cache.release_write_lock(NoCacheReason::Deferred);
+/// How a request goes on.
+pub(super) enum Next {
+    /// With the stored answer in its context.
+    Serve,
+    /// To the upstream.
+    Forward,
+    /// It does not: it was answered.
+    Answered,
 }
 
-/// The key under which the answer to this request is kept.
-pub(super) fn key(cache: &Cache, session: &Session, ctx: &Ctx) -> Result<CacheKey> {
-    let Some(policy) = policy(ctx) else {
-        return Err(Error::new_in(ErrorType::InternalError));
-    };
+/// The time since the epoch, as policies count it.
+pub(super) fn now() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
+}
+
+/// Reads a date of HTTP (RFC 9110 §5.6.7).
+pub(super) fn date(text: &str) -> Option<Duration> {
+    let date = httpdate::parse_http_date(text).ok()?;
+    date.duration_since(UNIX_EPOCH).ok()
+}
+
+/// The rules of the request's route, where it has a cache.
+pub(super) fn policy(ctx: &Ctx) -> Option<&CachePolicy> {
+    ctx.proxy()?.cache.as_ref()
+}
+
+/// What answers to this request are kept under.
+pub(super) fn key_parts(cache: Cache, policy: &CachePolicy, session: &Session) -> KeyParts {
     let request = session.req_header();
     // With its port, which the backend gets to see and may answer with.
     let host = authority(request).to_ascii_lowercase();
     let secret = |credentials: &[u8]| cache.secret_hash(credentials);
-    let key = cache::key(
-        policy,
-        "http",
-        &host,
-        target(request),
-        &request.headers,
-        secret,
-    );
-    Ok(CacheKey::new(key, ""))
+    let headers = &request.headers;
+    cache::key::key(policy, "http", &host, target(request), headers, secret)
 }
 
-/// Which of several answers under one key this request asks for.
-pub(super) fn variance(
-    cache: &Cache,
-    meta: &CacheMeta,
-    request: &RequestHeader,
-) -> Option<HashBinary> {
-    let key = cache::vary_key(meta.headers(), &request.headers)?;
-    // Credentials may be among what an answer varies on.
-    let hash = cache.secret_hash(&key);
-    let mut half = HashBinary::default();
-    half.copy_from_slice(&hash[..size_of::<HashBinary>()]);
-    Some(half)
-}
-
-/// Whether an answer is kept, and how long.
-pub(super) fn admit(response: &ResponseHeader, ctx: &mut Ctx) -> RespCacheable {
-    let Some(policy) = policy(ctx) else {
-        return Uncacheable(NoCacheReason::Custom("no cache"));
+/// Asks the cache, where the route has one and the request may be answered from it.
+///
+/// # Errors
+/// When the client leaves or cannot be written to.
+pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) -> Result<Next> {
+    let Some(route) = ctx.route.clone() else {
+        return Ok(Next::Forward);
     };
-    let personal = matches!(ctx.cache, Some(Outcome::Asked { personal: true, .. }));
-    match cache::storable(personal, response.status, &response.headers) {
-        Ok(()) => {
-            let now = SystemTime::now();
-            // Pingora counts in seconds: a part of one counts as a whole.
-            let stale = policy.stale_if_error.as_millis().div_ceil(1000);
-            let stale = u32::try_from(stale).unwrap_or(u32::MAX);
-            let mut head = response.clone();
-            for name in [header::TRAILER, header::UPGRADE, header::AGE] {
-                head.remove_header(&name);
-            }
-            let created = now.checked_sub(age(response)).unwrap_or(now);
-            Cacheable(CacheMeta::new(now + policy.ttl, created, 0, stale, head))
-        }
-        Err(why) => {
-            ctx.cache = Some(Outcome::Asked {
-                personal,
-                not_stored: Some(why),
-            });
-            Uncacheable(NoCacheReason::Custom(why.word()))
-        }
+    let Some(proxy) = ctx.proxy() else {
+        return Ok(Next::Forward);
+    };
+    let Some(policy) = route.cache() else {
+        return Ok(Next::Forward);
+    };
+    let total = proxy.timeouts.total;
+    let has_content = !session.downstream_session.is_body_empty();
+    let request = session.req_header();
+    let asked = match cache::lookup(policy, &request.method, &request.headers) {
+        // What the head does not tell of: HTTP/2 needs no length.
+        Ok(()) if has_content => Err(Bypass::Method),
+        asked => asked,
+    };
+    if let Err(why) = asked {
+        ctx.cache = Some(Outcome {
+            how: How::Bypass(why),
+            served: None,
+        });
+        return Ok(Next::Forward);
     }
-}
+    let key = cache.key(&key_parts(cache, policy, session));
+    // A hit, too, ends when `total` is over.
+    ctx.watch.set_total(Some(total));
+    downstream::wrap(session, &ctx.watch, None);
 
-/// Whether a stale answer may stand in for a failure (RFC 5861 §4): only once no further try is made. Retries come first.
-pub(super) fn may_serve_stale(ctx: &Ctx, error: Option<&Error>) -> bool {
-    // A response with a failing status comes here before anybody has judged it; it will come again as an error.
-    let judged = error.is_some_and(|e| !matches!(e.etype(), ErrorType::HTTPStatus(_)));
-    let failed = ctx.end.is_some_and(|end| end.status.is_server_error());
-    let may = judged && failed && !ctx.client_left;
-    if may {
-        ctx.watch.arm(None, None);
-        // `total` may be what has passed; the stale answer gets as much again.
-        let again = ctx.proxy().map(|p| ctx.watch.elapsed() + p.timeouts.total);
-        ctx.watch.set_total(again);
-    }
-    may
-}
-
-/// Whether a response with this status, which no further try follows, is to give way to a stale answer.
-pub(super) fn prefers_stale(session: &Session, status: StatusCode) -> bool {
-    matches!(status.as_u16(), 500 | 502 | 503 | 504)
-        && session.cache.enabled()
-        && session.cache.can_serve_stale_error()
-}
-
-/// How old an answer was when it came (RFC 9111 §5.1).
-fn age(response: &ResponseHeader) -> Duration {
-    let age = response.headers.get(header::AGE);
-    let seconds = age.and_then(|a| a.to_str().ok()?.trim().parse::<u32>().ok());
-    Duration::from_secs(seconds.unwrap_or(0).into())
-}
-
-/// Ranges of a stored answer; an empty one has none (and Pingora would count below zero).
-pub(super) fn ranges(session: &Session, response: &mut ResponseHeader) -> RangeType {
-    let text =
-        |value: Option<&HeaderValue>| value.and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
-    let length = text(response.headers.get(header::CONTENT_LENGTH));
-    let range = text(session.req_header().headers.get(header::RANGE));
-    let is_nothing = |spec: &str| {
-        let last = spec.trim().strip_prefix('-');
-        last.is_some_and(|n| n.trim().bytes().all(|b| b == b'0'))
-    };
-    let (_, specs) = range.split_once('=').unwrap_or(("", &range));
-    if length.parse() == Ok(0_u64) || specs.split(',').any(is_nothing) {
-        return RangeType::None;
-    }
-    range_header_filter(session.req_header(), response, Some(MAX_RANGES))
-}
-
-/// The log's word for what the cache did.
-pub(super) fn word(session: &Session, ctx: &Ctx) -> Option<&'static str> {
-    Some(match (ctx.cache?, session.cache.phase()) {
-        (Outcome::Bypass(_), _) => "bypass",
-        (_, CachePhase::Hit | CachePhase::Revalidated) => "hit",
-        (_, CachePhase::Stale | CachePhase::StaleUpdating) => "stale",
-        _ => "miss",
-    })
-}
-
-/// Says in `Cache-Status` (RFC 9211) what the cache did.
-pub(super) fn mark(session: &Session, response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
-    let Some(outcome) = ctx.cache else {
-        return Ok(());
-    };
-    let ttl = || match session.cache.maybe_cache_meta() {
-        None => 0,
-        Some(meta) => match meta.fresh_until().duration_since(SystemTime::now()) {
-            Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            Err(past) => -i64::try_from(past.duration().as_secs()).unwrap_or(i64::MAX),
-        },
-    };
-    let status = match (outcome, session.cache.phase()) {
-        (Outcome::Bypass(why), _) => format!("backstop; fwd=bypass; detail=\"{}\"", why.word()),
-        (_, CachePhase::Hit | CachePhase::Revalidated) => format!("backstop; hit; ttl={}", ttl()),
-        (_, CachePhase::Stale | CachePhase::StaleUpdating) => {
-            format!("backstop; hit; ttl={}; detail=\"stale-if-error\"", ttl())
-        }
-        (
-            Outcome::Asked {
-                not_stored: Some(why),
-                ..
+    let mut why = "uri-miss";
+    for _ in 0..ROUNDS {
+        let headers = &session.req_header().headers;
+        let method = &session.req_header().method;
+        let usable = |object: &Object| has_what_is_asked(object, method, headers);
+        let found = cache.find(&key, headers, usable).await;
+        why = match &found.object {
+            Some(object) => match reuse::reuse(policy, &object.freshness, headers, now()) {
+                Reuse::Fresh => return serve(session, ctx, object, How::Hit(None)).await,
+                Reuse::MaxStale => {
+                    let how = How::Hit(Some("max-stale"));
+                    return serve(session, ctx, object, how).await;
+                }
+                Reuse::StaleWhileRevalidate => {
+                    if let Part::Begin(filling) = cache.fills().join(key, found.variant) {
+                        // Nobody waits for this one.
+                        fill::start(session, ctx, filling, Some(object), "stale");
+                    }
+                    let how = How::Hit(Some("stale-while-revalidate"));
+                    return serve(session, ctx, object, how).await;
+                }
+                Reuse::Validate if reuse::fresh_for(policy, &object.freshness, now()) > 0 => {
+                    "request"
+                }
+                Reuse::Validate => "stale",
             },
-            _,
-        ) => format!("backstop; fwd=uri-miss; detail=\"{}\"", why.word()),
-        (_, CachePhase::Miss | CachePhase::Expired) => "backstop; fwd=uri-miss; stored".to_owned(),
-        _ => "backstop; fwd=uri-miss".to_owned(),
+            None if found.others => "vary-miss",
+            None => "uri-miss",
+        };
+        if reuse::only_if_cached(policy, headers) {
+            note(ctx, How::OnlyIfCached);
+            Answer::only_if_cached(ctx)?.write(session, ctx).await?;
+            return Ok(Next::Answered);
+        }
+        let stale = found.object;
+        if stale.is_none() && wants_less(method, headers) {
+            // Asking for the whole would be asking for what nobody wants.
+            if cache.fills().find(key, found.variant).is_none() {
+                break;
+            }
+        }
+        if stale.is_none() && cache.passing().contains(&key) {
+            break;
+        }
+        let mut owner = None;
+        let mut steps = match cache.fills().join(key, found.variant) {
+            Part::Begin(filling) => {
+                let steps = filling.fill().follow();
+                let began = fill::start(session, ctx, filling, stale.as_ref(), why);
+                ctx.report = Some(began.report.clone());
+                owner = Some(began);
+                steps
+            }
+            Part::Join(fill) => fill.follow(),
+        };
+        let stand_in = |session: &Session, stale: &Option<Arc<Object>>| {
+            let headers = &session.req_header().headers;
+            let may = |o: &&Arc<Object>| reuse::may_stand_in(policy, &o.freshness, headers, now());
+            stale.as_ref().filter(may).cloned()
+        };
+        let impatient = policy.stale_first && stand_in(session, &stale).is_some();
+        let end = wait_for(session, ctx, &mut steps, owner.as_mut(), total, impatient).await?;
+        let collapsed = owner.is_none();
+        let forwarded = Forwarded {
+            collapsed,
+            ..Forwarded::because(why)
+        };
+        match end {
+            State::Stored(object) | State::Validated(object) => {
+                let headers = &session.req_header().headers;
+                let variant = object
+                    .variant
+                    .and_then(|_| cache.variant(&object.head.headers, headers));
+                let fits = variant == object.variant;
+                let reusable = !matches!(
+                    reuse::reuse(policy, &object.freshness, headers, now()),
+                    Reuse::Validate
+                );
+                if owner.is_some() || fits && reusable {
+                    let how = How::Forwarded(Forwarded {
+                        stored: true,
+                        status: owner.as_ref().and_then(Owner::status),
+                        ..forwarded
+                    });
+                    return serve(session, ctx, &object, how).await;
+                }
+                if fits {
+                    // Everybody has to ask for themselves; one after the other would take too long.
+                    break;
+                }
+            }
+            State::Passing(status) => match owner {
+                Some(owner) => {
+                    note(ctx, How::Forwarded(forwarded));
+                    fill::pipe(session, ctx, owner).await?;
+                    return Ok(Next::Answered);
+                }
+                None if status.is_server_error() => {
+                    let end = End {
+                        status,
+                        proxy_error: "http_response_incomplete",
+                        details: None,
+                    };
+                    note(ctx, How::Forwarded(forwarded));
+                    return fail(session, ctx, end).await;
+                }
+                None => break,
+            },
+            State::Waiting | State::Failing | State::Failed(_) => {
+                if let Some(object) = stand_in(session, &stale) {
+                    let how = How::Hit(Some("stale-if-error"));
+                    return serve(session, ctx, &object, how).await;
+                }
+                note(ctx, How::Forwarded(forwarded));
+                let end = match end {
+                    State::Failed(failed) => End {
+                        status: failed.status,
+                        proxy_error: failed.proxy_error,
+                        details: failed.details,
+                    },
+                    _ => failure::TOTAL_TIMEOUT,
+                };
+                return fail(session, ctx, end).await;
+            }
+        }
+    }
+    note(ctx, How::Forwarded(Forwarded::because(why)));
+    Ok(Next::Forward)
+}
+
+fn note(ctx: &mut Ctx, how: How) {
+    ctx.cache = Some(Outcome { how, served: None });
+}
+
+/// The client gets this stored answer.
+async fn serve(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    object: &Arc<Object>,
+    how: How,
+) -> Result<Next> {
+    let request = session.req_header();
+    let (status, stored) = (object.head.status, &object.head.headers);
+    let condition = conditional::evaluate(&request.method, &request.headers, status, stored, &date);
+    ctx.cache = Some(Outcome {
+        how,
+        served: Some(object.clone()),
+    });
+    if condition == Condition::PreconditionFailed {
+        let answer = Answer::precondition_failed(ctx)?;
+        answer.write(session, ctx).await?;
+        return Ok(Next::Answered);
+    }
+    if let Some(proxy) = ctx.proxy() {
+        // What was waited for a fill is not taken off the time for the body.
+        let total = ctx.watch.elapsed() + proxy.timeouts.total;
+        ctx.watch.set_total(Some(total));
+    }
+    Ok(Next::Serve)
+}
+
+/// There is nothing to give.
+async fn fail(session: &mut Session, ctx: &mut Ctx, end: End) -> Result<Next> {
+    ctx.end = Some(end);
+    let answer = Answer::failed(end, ctx)?;
+    answer.write(session, ctx).await?;
+    Ok(Next::Answered)
+}
+
+/// Waits until a fill ends, or the client's patience or the client itself does. A state that is not final: `total` is over,
+/// or, for the impatient, a try failed.
+async fn wait_for(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    steps: &mut watch::Receiver<State>,
+    mut owner: Option<&mut Owner>,
+    total: Duration,
+    impatient: bool,
+) -> Result<State> {
+    let over = tokio::time::Instant::from_std(ctx.watch.started + total);
+    loop {
+        let state = steps.borrow_and_update().clone();
+        match state {
+            State::Waiting => {}
+            State::Failing if !impatient => {}
+            end => return Ok(end),
+        }
+        let interim = async {
+            match &mut owner {
+                Some(owner) => owner.interim().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            changed = steps.changed() => if changed.is_err() {
+                return Ok(steps.borrow().clone());
+            },
+            head = interim => session.downstream_session.write_response_header(head).await?,
+            () = tokio::time::sleep_until(over) => return Ok(State::Waiting),
+            () = wait::client_leaves(session) => {
+                ctx.client_left = true;
+                ctx.reason = Some(Reason::ClientLeft);
+                return Err(Error::new_down(CLIENT_LEFT));
+            }
+        }
+    }
+}
+
+/// Whether a request wants less than the whole of what it names.
+fn wants_less(method: &Method, headers: &HeaderMap) -> bool {
+    *method == Method::HEAD || headers.contains_key(header::RANGE)
+}
+
+/// Whether a stored answer has what this request asks for: of one that has only parts, the right ones.
+fn has_what_is_asked(object: &Object, method: &Method, headers: &HeaderMap) -> bool {
+    let Body::Parts(parts) = &object.body else {
+        return true;
     };
-    response.append_header("Cache-Status", status)?;
-    Ok(())
+    let stored = &object.head.headers;
+    match range::ranges(method, headers, stored, parts.total, &date) {
+        Ranges::One(range) => parts.get(range).is_some(),
+        Ranges::Many(ranges) => ranges.into_iter().all(|r| parts.get(r).is_some()),
+        Ranges::Whole => *method == Method::HEAD,
+        Ranges::Unsatisfiable => true,
+    }
 }

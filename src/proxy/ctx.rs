@@ -3,6 +3,8 @@
 //! Filled in by the callbacks in `proxy`, read by the access log. Decides nothing.
 
 use super::caching::Outcome;
+use super::caching::fill::{Job, Report};
+use super::caching::passing_by::PartComing;
 use super::downstream::Watch;
 use super::snapshot::Snapshot;
 use crate::policy::balancer::Tried;
@@ -14,7 +16,7 @@ use crate::upstream::{Active, Backend, Upstream};
 use http::StatusCode;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a client may take for the next piece of a request that was already answered.
@@ -57,6 +59,12 @@ pub struct Ctx {
     pub(super) response_whole: bool,
     /// What became of the request at its route's cache, where it has one.
     pub(super) cache: Option<Outcome>,
+    /// What this request fills, if it is a fill and no client's.
+    pub(super) fill: Option<Job>,
+    /// What the fill that this request began did.
+    pub(super) report: Option<Arc<Mutex<Report>>>,
+    /// A part of an answer that is kept as it passes.
+    pub(super) part: Option<PartComing>,
     pub(super) client_left: bool,
     /// Whether an answer of ours was written whole, so that the connection can serve on.
     pub(super) answered_here: bool,
@@ -78,8 +86,20 @@ pub(super) struct Current {
     pub(super) answered: Option<StatusCode>,
 }
 
+impl Current {
+    /// The try as if it ended now, and well.
+    pub(super) fn so_far(&self) -> Try {
+        Try {
+            backend: self.active.backend().clone(),
+            outcome: "ok".into(),
+            took: self.started.elapsed(),
+            waited: self.waited,
+        }
+    }
+}
+
 /// A try that ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Try {
     /// Where it went.
     pub backend: Arc<Backend>,
@@ -125,6 +145,9 @@ impl Ctx {
             tunnel: false,
             response_whole: false,
             cache: None,
+            fill: None,
+            report: None,
+            part: None,
             client_left: false,
             answered_here: false,
             reason: None,

@@ -5,6 +5,7 @@
 //! body larger than Pingora's own 64 KiB replay buffer is handed out again from ours. `proxy` wraps once the route is known
 //! and unwraps before the request ends. Decides nothing: the deadlines come from `policy::timeouts`.
 
+use super::facts::{authority, target};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
@@ -40,6 +41,8 @@ pub(super) struct Watch {
     idle: AtomicU64,
     /// When `total` is over.
     total: AtomicU64,
+    /// Whether this is a fill whose answer goes to the store: then there is nobody to read from or write to.
+    filling: AtomicBool,
     /// Set when the process drains: responses then close their connection.
     draining: Arc<AtomicBool>,
     /// Where the wrapper leaves the session when it is dropped.
@@ -53,9 +56,24 @@ impl Watch {
             deadline: AtomicU64::new(NEVER),
             idle: AtomicU64::new(NEVER),
             total: AtomicU64::new(NEVER),
+            filling: AtomicBool::new(false),
             draining,
             returned: Mutex::new(None),
         }
+    }
+
+    /// The answer goes to the store.
+    pub(super) fn fill(&self) {
+        self.filling.store(true, Ordering::Relaxed);
+    }
+
+    /// The answer goes to the client after all.
+    pub(super) fn pass(&self) {
+        self.filling.store(false, Ordering::Relaxed);
+    }
+
+    fn filling(&self) -> bool {
+        self.filling.load(Ordering::Relaxed)
     }
 
     /// How long the request has lasted.
@@ -178,6 +196,26 @@ impl Downstream {
     }
 }
 
+impl Downstream {
+    /// Takes an answer that goes to the store: only interim answers are anybody's here. Says whether this was its end.
+    async fn swallow(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut end = false;
+        for task in tasks {
+            end |= task.is_end();
+            match task {
+                HttpTask::Failed(e) => return Err(e),
+                HttpTask::Header(head, _) if head.status.is_informational() => {
+                    // Who began the fill may be gone.
+                    let _ = self.inner_mut().write_response_header(head).await;
+                }
+                _ => {}
+            }
+        }
+        self.watch.written();
+        Ok(end)
+    }
+}
+
 impl Drop for Downstream {
     fn drop(&mut self) {
         let mut returned = self
@@ -232,9 +270,10 @@ impl CustomSession for Downstream {
         let Some(inner) = &mut self.inner else {
             unreachable!("the session is given back only in drop")
         };
+        let filling = self.watch.filling();
         tokio::select! {
             biased;
-            read = inner.read_body_or_idle(no_body_expected) => read,
+            read = inner.read_body_or_idle(no_body_expected), if !filling => read,
             () = deadline_passed(&self.watch, &mut self.timer) => Error::e_explain(DEADLINE, "waiting for a backend"),
         }
     }
@@ -286,8 +325,14 @@ impl CustomSession for Downstream {
     }
 
     async fn write_response_header(&mut self, resp: Box<ResponseHeader>, _end: bool) -> Result<()> {
+        if self.watch.filling() && !resp.status.is_informational() {
+            return Ok(());
+        }
         self.settle_connection(&resp);
-        self.inner_mut().write_response_header(resp).await
+        let filling = self.watch.filling();
+        let written = self.inner_mut().write_response_header(resp).await;
+        // Who began a fill may be gone; the fill is not theirs alone.
+        if filling { Ok(()) } else { written }
     }
 
     async fn write_response_header_ref(&mut self, resp: &ResponseHeader, _end: bool) -> Result<()> {
@@ -296,6 +341,9 @@ impl CustomSession for Downstream {
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        if self.watch.filling() {
+            return Ok(());
+        }
         let Some(inner) = &mut self.inner else {
             unreachable!("the session is given back only in drop")
         };
@@ -307,6 +355,9 @@ impl CustomSession for Downstream {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        if self.watch.filling() {
+            return self.swallow(tasks).await;
+        }
         for task in &tasks {
             if let HttpTask::Header(head, _) = task {
                 self.settle_connection(head);
@@ -319,6 +370,9 @@ impl CustomSession for Downstream {
     }
 
     async fn finish(&mut self) -> Result<()> {
+        if self.watch.filling() {
+            return Ok(());
+        }
         let Some(inner) = &mut self.inner else {
             unreachable!("the session is given back only in drop")
         };
@@ -394,7 +448,34 @@ impl CustomSession for Downstream {
     }
 
     fn pseudo_raw_h1_request_header(&self) -> Bytes {
-        self.inner().to_h1_raw()
+        let inner = self.inner();
+        if inner.req_header().version != Version::HTTP_2 {
+            return inner.to_h1_raw();
+        }
+        // A fill reads it as a request of HTTP/1.1.
+        let request = inner.req_header();
+        let mut raw = Vec::with_capacity(512);
+        for part in [
+            request.method.as_str(),
+            " ",
+            target(request),
+            " HTTP/1.1\r\n",
+        ] {
+            raw.extend_from_slice(part.as_bytes());
+        }
+        for (name, value) in &request.headers {
+            raw.extend_from_slice(name.as_str().as_bytes());
+            raw.extend_from_slice(b": ");
+            raw.extend_from_slice(value.as_bytes());
+            raw.extend_from_slice(b"\r\n");
+        }
+        if !request.headers.contains_key(header::HOST) {
+            raw.extend_from_slice(b"host: ");
+            raw.extend_from_slice(authority(request).as_bytes());
+            raw.extend_from_slice(b"\r\n");
+        }
+        raw.extend_from_slice(b"\r\n");
+        raw.into()
     }
 
     fn is_upgrade_req(&self) -> bool {

@@ -22,6 +22,7 @@ pub use ctx::{Ctx, Try};
 pub use snapshot::{Live, Snapshot};
 
 use crate::cache::Cache;
+use crate::cache::fills::Failed;
 use crate::observe::access_log::AccessLog;
 use crate::policy::retry::{self, Failure, Reason, Verdict};
 use crate::policy::route::{Action, Proxy as ProxyTo};
@@ -41,8 +42,8 @@ use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
-use pingora_cache::key::HashBinary;
-use pingora_cache::{CacheKey, CacheMeta, RespCacheable};
+use pingora_cache::storage::HitHandler;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 use respond::Answer;
 use std::any::Any;
@@ -99,6 +100,9 @@ impl ProxyHttp for Proxy {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        if caching::fill::adopt(session, ctx)? {
+            return Ok(false);
+        }
         ctx.client = facts::client(session);
         if session.get_keepalive().is_some() {
             // Pingora would keep an idle connection for ever once it served a request.
@@ -136,44 +140,55 @@ impl ProxyHttp for Proxy {
                 ctx.answered_here = true;
                 Ok(true)
             }
-            None => Ok(false),
+            None => match caching::consult(self.cache, session, ctx).await? {
+                caching::Next::Answered => {
+                    downstream::unwrap(session, &ctx.watch);
+                    ctx.answered_here = true;
+                    Ok(true)
+                }
+                caching::Next::Serve | caching::Next::Forward => Ok(false),
+            },
         }
     }
 
+    /// Fills are requests of their own.
+    fn allow_spawning_subrequest(&self, _session: &Session, _ctx: &Ctx) -> bool {
+        true
+    }
+
+    /// Stored answers are looked for before: here Pingora learns of the one that was chosen, or of the fill that this is.
     fn request_cache_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
-        caching::begin(&self.cache, session, ctx);
+        caching::hit::enable(self.cache, session, ctx);
         Ok(())
     }
 
-    fn cache_key_callback(&self, session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
-        caching::key(&self.cache, session, ctx)
+    fn cache_key_callback(&self, _session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
+        let max_object = caching::policy(ctx).map_or(0, |policy| policy.max_object);
+        match (caching::hit::served(ctx), &ctx.fill) {
+            (Some(object), _) => Ok(caching::hit::key(object)),
+            (None, Some(job)) => Ok(caching::fill::key(job, max_object)),
+            (None, None) => Err(Error::new_in(ErrorType::InternalError)),
+        }
     }
 
-    fn cache_vary_filter(
-        &self,
-        meta: &CacheMeta,
-        _ctx: &mut Ctx,
-        request: &RequestHeader,
-    ) -> Option<HashBinary> {
-        caching::variance(&self.cache, meta, request)
-    }
-
-    fn response_cache_filter(
-        &self,
-        _session: &Session,
-        response: &ResponseHeader,
-        ctx: &mut Ctx,
-    ) -> Result<RespCacheable> {
-        Ok(caching::admit(response, ctx))
-    }
-
-    fn should_serve_stale(
+    async fn cache_hit_filter(
         &self,
         _session: &mut Session,
+        _meta: &CacheMeta,
+        _hit: &mut HitHandler,
+        _is_fresh: bool,
         ctx: &mut Ctx,
-        error: Option<&Error>,
-    ) -> bool {
-        caching::may_serve_stale(ctx, error)
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(caching::hit::freshness(ctx))
+    }
+
+    fn cache_not_modified_filter(
+        &self,
+        session: &Session,
+        response: &ResponseHeader,
+        _ctx: &mut Ctx,
+    ) -> Result<bool> {
+        Ok(caching::hit::not_modified(session, response))
     }
 
     fn range_header_filter(
@@ -182,14 +197,23 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         _ctx: &mut Ctx,
     ) -> RangeType {
-        caching::ranges(session, response)
+        caching::hit::ranges(session, response).unwrap_or(RangeType::None)
+    }
+
+    fn response_cache_filter(
+        &self,
+        _session: &Session,
+        response: &ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<RespCacheable> {
+        Ok(match &ctx.fill {
+            Some(job) => caching::fill::admit(job, response),
+            None => RespCacheable::Uncacheable(NoCacheReason::Custom("no fill")),
+        })
     }
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         downstream::unwrap(session, &ctx.watch);
-        if session.cache.enabled() {
-            caching::leave_unless_filling(session);
-        }
         let Some(proxy) = ctx.proxy() else {
             return Ok(false);
         };
@@ -304,6 +328,9 @@ impl ProxyHttp for Proxy {
             return Ok(());
         };
         forward::prepare(session.req_header(), request, proxy, ctx).map_err(|e| e.into_down())?;
+        if let Some(job) = &ctx.fill {
+            job.condition(request)?;
+        }
         ctx.sent = true;
         Ok(())
     }
@@ -354,7 +381,7 @@ impl ProxyHttp for Proxy {
         } else {
             Reason::Answered
         });
-        if caching::prefers_stale(session, status) {
+        if caching::fill::prefers_stale(session, ctx, status) {
             ctx.verdict = ctx.reason.map(Verdict::GiveUp);
             return Err(Error::new_up(TRY_AGAIN));
         }
@@ -365,6 +392,11 @@ impl ProxyHttp for Proxy {
             ctx.watch.arm(None, None);
             ctx.watch.set_total(None);
             return Ok(());
+        }
+        if ctx.fill.is_some() {
+            caching::fill::judge(self.cache, session, ctx, response).await?;
+        } else {
+            caching::passing_by::head(self.cache, session, ctx, response).await?;
         }
         forward::strip_hop_by_hop(response);
         if forward::has_no_body(&session.req_header().method, response) {
@@ -379,13 +411,14 @@ impl ProxyHttp for Proxy {
     fn upstream_response_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
         if ctx.tunnel {
             return Ok(None);
         }
+        caching::passing_by::body(self.cache, ctx, body.as_ref(), end_of_stream);
         if end_of_stream {
             ctx.response_whole = true;
             ctx.linger();
@@ -413,7 +446,10 @@ impl ProxyHttp for Proxy {
             response.remove_header(&header::TRANSFER_ENCODING);
         }
         if !response.status.is_informational() {
-            caching::mark(session, response, ctx)?;
+            if response.status != StatusCode::SWITCHING_PROTOCOLS {
+                caching::hit::age(response, ctx)?;
+            }
+            caching::mark::mark(response, ctx)?;
         }
         if let Some(route) = &ctx.route
             && !response.status.is_informational()
@@ -472,6 +508,14 @@ impl ProxyHttp for Proxy {
             ctx.tries.len(),
             ctx.request_id,
         );
+        if let Some(job) = &ctx.fill {
+            job.failed(Failed {
+                status: end.status,
+                proxy_error: end.proxy_error,
+                details: end.details,
+            });
+            return failed(end.status.as_u16());
+        }
         if !tries::response_started(session) {
             let written = match Answer::failed(end, ctx) {
                 Ok(answer) => answer.write(session, ctx).await,
@@ -484,7 +528,6 @@ impl ProxyHttp for Proxy {
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
         downstream::unwrap(session, &ctx.watch);
-        caching::end(session);
         if ctx.current.is_some() {
             let answered = ctx.current.as_ref().and_then(|c| c.answered);
             let failed = |status: StatusCode| {
@@ -497,6 +540,15 @@ impl ProxyHttp for Proxy {
                 _ => "ok".into(),
             };
             ctx.end_try(last);
+        }
+        caching::fill::report(ctx, None);
+        if ctx.fill.take().is_some() {
+            return;
+        }
+        if let Some(report) = ctx.report.take() {
+            let mut report = caching::fill::lock(&report);
+            ctx.tries = std::mem::take(&mut report.tries);
+            ctx.reason = report.reason.or(ctx.reason);
         }
         if self.log.enabled() {
             self.log.write(&record::line(session, ctx));

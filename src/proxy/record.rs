@@ -1,6 +1,6 @@
 //! The access log's line for a request, read off its context.
 
-use super::caching;
+use super::caching::mark::word;
 use super::ctx::Ctx;
 use super::facts::{authority, target};
 use super::failure;
@@ -40,7 +40,7 @@ pub(super) fn line<'a>(session: &'a Session, ctx: &'a Ctx) -> Line<'a> {
                 waited_ms: millis(t.waited),
             })
             .collect(),
-        cache: caching::word(session, ctx),
+        cache: word(ctx),
         retry: ctx.reason.map(|reason| reason.word()),
         status: written.unwrap_or(failure::CLIENT_LEFT),
         bytes: session.body_bytes_sent(),

@@ -1,6 +1,6 @@
 //! Answers made here: fixed ones, redirects, and what a client gets when no backend's answer could be had.
 
-use super::caching;
+use super::caching::mark::mark;
 use super::ctx::{Ctx, End};
 use super::facts::Values;
 use super::forward::edit_response;
@@ -46,6 +46,16 @@ impl Answer {
     /// No route fits.
     pub(super) fn not_found(ctx: &Ctx) -> Result<Self> {
         Answer::short(StatusCode::NOT_FOUND, ctx)
+    }
+
+    /// A precondition of the request does not hold (RFC 9110 §15.5.13).
+    pub(super) fn precondition_failed(ctx: &Ctx) -> Result<Self> {
+        Answer::short(StatusCode::PRECONDITION_FAILED, ctx)
+    }
+
+    /// Only a stored answer is wanted, and there is none (RFC 9111 §5.2.1.7).
+    pub(super) fn only_if_cached(ctx: &Ctx) -> Result<Self> {
+        Answer::short(StatusCode::GATEWAY_TIMEOUT, ctx)
     }
 
     /// The path is not one.
@@ -106,7 +116,7 @@ impl Answer {
     pub(super) async fn write(mut self, session: &mut Session, ctx: &Ctx) -> Result<()> {
         self.head
             .insert_header("X-Request-ID", ctx.request_id.as_str())?;
-        caching::mark(session, &mut self.head, ctx)?;
+        mark(&mut self.head, ctx)?;
         if let Some(route) = &ctx.route {
             edit_response(
                 &mut self.head,

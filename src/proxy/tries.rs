@@ -52,6 +52,7 @@ pub(super) fn judge(
     match verdict {
         Verdict::Retry(wait) => {
             ctx.end_try_before_retry(failure, wait);
+            again(ctx);
             true
         }
         Verdict::GiveUp(reason) => {
@@ -134,6 +135,7 @@ fn obey(ctx: &mut Ctx, verdict: Verdict) -> bool {
     match verdict {
         Verdict::Retry(wait) => {
             ctx.end_try_before_retry(failure, wait);
+            again(ctx);
             true
         }
         // A stale answer is there to be given instead.
@@ -142,6 +144,13 @@ fn obey(ctx: &mut Ctx, verdict: Verdict) -> bool {
             ctx.end = Some(failure::end(failure, "http_response_incomplete", ctx.limit));
             false
         }
+    }
+}
+
+/// Tells those who wait for a fill that it takes another try.
+fn again(ctx: &Ctx) {
+    if let Some(fill) = &ctx.fill {
+        fill.failing();
     }
 }
 

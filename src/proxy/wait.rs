@@ -23,7 +23,8 @@ pub(super) async fn pause(session: &mut Session, wait: Duration) -> Result<(), L
     }
 }
 
-async fn client_leaves(session: &mut Session) {
+/// Ends when the client closes its connection or stream.
+pub(super) async fn client_leaves(session: &mut Session) {
     let is_http2 = session.req_header().version == Version::HTTP_2;
     if is_http2 || session.downstream_session.is_body_done() {
         // Ends with an error when the client closes, and stays pending otherwise; bytes of a next, pipelined request are

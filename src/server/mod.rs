@@ -11,14 +11,16 @@ mod stream;
 mod systemd;
 pub mod worker;
 
-use crate::cache::Cache;
+use crate::cache::disk::DiskSettings;
+use crate::cache::{Cache, CacheError};
+use crate::config::CacheSettings;
 use crate::config::{self, AccessLog, Loaded, Settings};
 use crate::observe::access_log::Writer;
 use crate::observe::process_log::{self, ProcessLog};
 use crate::proxy::Live;
 use crate::upstream::resolver::Resolver;
 use arc_swap::ArcSwap;
-use log::{info, warn};
+use log::{error, info, warn};
 use pid_file::PidFile;
 use reload::Reloader;
 use std::io;
@@ -54,6 +56,25 @@ pub enum StartError {
     /// The system refused a thread, a signal handler or the like.
     #[error("the process cannot start: {0}")]
     System(#[from] io::Error),
+}
+
+/// The cache. A directory that cannot be used costs what is stored in it, not the service.
+fn open_cache(settings: &CacheSettings) -> Result<Cache, CacheError> {
+    let memory = usize::try_from(settings.memory).unwrap_or(usize::MAX);
+    let disk = settings.disk.clone().map(|disk| DiskSettings {
+        path: disk.path,
+        max_size: disk.max_size,
+        min_free: disk.min_free,
+    });
+    let cache = match Cache::new(memory, disk) {
+        Err(CacheError::Disk(e)) => {
+            error!("{e}; until the next start, answers are kept in memory only");
+            Cache::new(memory, None)?
+        }
+        opened => opened?,
+    };
+    cache.start();
+    Ok(cache)
 }
 
 /// Serves the configuration in `config_file` until a signal ends it.
@@ -176,8 +197,7 @@ impl Server {
         let shared = Shared {
             live: live.clone(),
             log: access_log.log(),
-            cache: Cache::new(usize::try_from(settings.cache_memory).unwrap_or(usize::MAX))
-                .map_err(io::Error::other)?,
+            cache: open_cache(&settings.cache).map_err(io::Error::other)?,
             draining: Arc::new(AtomicBool::new(false)),
             shutdown: stopping,
             connections: Arc::new(AtomicUsize::new(0)),

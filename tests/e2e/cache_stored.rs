@@ -72,7 +72,7 @@ fn answers_that_must_not_be_stored_are_not() {
                 if name == "Set-Cookie" {
                     assert_eq!(
                         told(&answer),
-                        "backstop; fwd=uri-miss; detail=\"set-cookie\""
+                        "backstop; fwd=uri-miss; fwd-status=200; detail=\"set-cookie\""
                     );
                     assert_eq!(answer.header(name), Some(value));
                 }

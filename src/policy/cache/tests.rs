@@ -1,11 +1,9 @@
-//! Each rule on requests and answers as a row of a table; what keys promise is below this module.
+//! Which requests the cache may answer, as a table; and what the tests of the modules below share.
 
 use super::*;
+use http::HeaderValue;
 
-mod keys;
-mod variants;
-
-fn fields(lines: &[(&str, &str)]) -> HeaderMap {
+pub(super) fn fields(lines: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in lines {
         let name: HeaderName = name.parse().unwrap();
@@ -14,13 +12,33 @@ fn fields(lines: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
-fn policy(shared: bool, per: &[Per]) -> CachePolicy {
+/// The only dates of these tests: `@` and seconds since the epoch.
+pub(super) fn date(text: &str) -> Option<Duration> {
+    text.strip_prefix('@')?.parse().ok().map(secs)
+}
+
+pub(super) fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A route that forces a `ttl` of two minutes.
+pub(super) fn forced(shared: bool, per: &[Per]) -> CachePolicy {
     CachePolicy {
-        ttl: Duration::from_secs(120),
+        lifetime: Lifetime::Ttl(secs(120)),
         shared,
         per: per.to_vec(),
-        stale_if_error: Duration::ZERO,
+        stale_if_error: None,
+        stale_while_revalidate: None,
+        stale_first: false,
         max_object: 1024 * 1024,
+    }
+}
+
+/// A route that respects the origin.
+pub(super) fn respectful(per: &[Per]) -> CachePolicy {
+    CachePolicy {
+        lifetime: Lifetime::Origin,
+        ..forced(false, per)
     }
 }
 
@@ -56,6 +74,11 @@ fn which_requests_may_be_answered() {
         ("GET", &[("pragma", "no-cache")], None),
         (
             "GET",
+            &[("range", "bytes=0-1"), ("if-none-match", "\"a\"")],
+            None,
+        ),
+        (
+            "GET",
             &[("authorization", "Bearer t"), ("cookie", "a=b")],
             None,
         ),
@@ -71,69 +94,9 @@ fn which_requests_may_be_answered() {
         ),
     ] {
         let method = http::Method::from_bytes(method.as_bytes()).unwrap();
-        let found = lookup(&method, &fields(lines));
-        assert_eq!(found.err(), expected, "{method} {lines:?}");
-    }
-}
-
-#[test]
-fn which_answers_are_kept() {
-    use NotStored::*;
-    let private = |shared| if shared { Some(Private) } else { None };
-    for shared in [false, true] {
-        for (status, lines, expected) in [
-            (200, &[][..], None),
-            (203, &[], None),
-            (204, &[], None),
-            (301, &[], None),
-            (308, &[], None),
-            (206, &[], Some(Partial)),
-            (206, &[("cache-control", "no-store")], Some(Partial)),
-            (201, &[], Some(Status)),
-            (300, &[], Some(Status)),
-            (302, &[], Some(Status)),
-            (304, &[], Some(Status)),
-            (404, &[], Some(Status)),
-            (410, &[], Some(Status)),
-            (500, &[], Some(Status)),
-            (503, &[], Some(Status)),
-            (200, &[("cache-control", "no-store")], Some(NoStore)),
-            (
-                200,
-                &[("cache-control", "max-age=9 NO-STORE")],
-                Some(NoStore),
-            ),
-            (200, &[("cache-control", "x=\"no-store\"")], None),
-            (200, &[("cache-control", "private")], private(shared)),
-            (200, &[("cache-control", "private=\"x\"")], private(shared)),
-            (200, &[("cache-control", "Private=\"x")], private(shared)),
-            (
-                200,
-                &[("cache-control", "private, no-store")],
-                Some(NoStore),
-            ),
-            // The route's `ttl` overrules what is said of freshness.
-            (200, &[("cache-control", "no-cache, max-age=0")], None),
-            (200, &[("expires", "0"), ("pragma", "no-cache")], None),
-            (200, &[("set-cookie", "a=b")], Some(SetCookie)),
-            (301, &[("set-cookie", "")], Some(SetCookie)),
-            (200, &[("vary", "Accept")], None),
-            (200, &[("vary", "*")], Some(VaryStar)),
-            (
-                200,
-                &[("vary", "Accept"), ("vary", "Cookie, *")],
-                Some(VaryStar),
-            ),
-            (200, &[("vary", "Accept *")], Some(VaryStar)),
-            (
-                200,
-                &[("vary", "*"), ("set-cookie", "a=b")],
-                Some(SetCookie),
-            ),
-        ] {
-            let code = StatusCode::from_u16(status).unwrap();
-            let found = storable(!shared, code, &fields(lines));
-            assert_eq!(found.err(), expected, "{status} {lines:?} shared={shared}");
+        for policy in [forced(false, &[]), forced(true, &[]), respectful(&[])] {
+            let found = lookup(&policy, &method, &fields(lines));
+            assert_eq!(found.err(), expected, "{method} {lines:?} {policy:?}");
         }
     }
 }
@@ -147,14 +110,26 @@ fn words() {
         ["method", "upgrade", "request-no-store"]
     );
     assert_eq!(
-        [Status, NoStore, Private, SetCookie, VaryStar, Partial].map(NotStored::word),
+        [
+            Status,
+            NoStore,
+            Private,
+            SetCookie,
+            VaryStar,
+            Partial,
+            Authorization,
+            Stale
+        ]
+        .map(NotStored::word),
         [
             "status",
             "no-store",
             "private",
             "set-cookie",
             "vary-star",
-            "partial"
+            "partial",
+            "authorization",
+            "stale"
         ]
     );
 }

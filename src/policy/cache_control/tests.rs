@@ -148,6 +148,84 @@ fn seconds() {
     }
 }
 
+#[test]
+fn spans() {
+    let secs = Duration::from_secs;
+    for (line, expected) in [
+        ("", None),
+        ("s-maxage=60", None),
+        ("max-age=60", Some(60)),
+        ("MAX-AGE=\"60\"", Some(60)),
+        ("max-age=99999999999999999999", Some(1 << 31)),
+        // Unclear is zero: not there would be another thing.
+        ("max-age", Some(0)),
+        ("max-age=", Some(0)),
+        ("max-age=-1", Some(0)),
+        ("max-age=1.5", Some(0)),
+        ("max-age=x", Some(0)),
+        ("max-age=60, max-age=60", Some(60)),
+        ("max-age=60, max-age=060", Some(60)),
+        ("max-age=60, max-age=90", Some(0)),
+        ("max-age=60, max-age", Some(0)),
+        ("max-age=x, max-age=60", Some(0)),
+    ] {
+        assert_eq!(parse(&[line]).span("max-age"), expected.map(secs), "{line}");
+    }
+    let lines = parse(&["max-age=60", "max-age=61"]);
+    assert_eq!(lines.span("max-age"), Some(secs(0)));
+}
+
+#[test]
+fn bare_directives() {
+    for (line, expected) in [
+        ("", false),
+        ("max-stale", true),
+        ("Max-Stale, max-stale", true),
+        ("max-stale=", false),
+        ("max-stale=5", false),
+        ("max-stale, max-stale=5", false),
+    ] {
+        assert_eq!(parse(&[line]).is_bare("max-stale"), expected, "{line}");
+    }
+}
+
+#[test]
+fn other_fields() {
+    let mut headers = HeaderMap::new();
+    headers.append(header::PRAGMA, HeaderValue::from_static("x, No-Cache"));
+    headers.append(header::CACHE_CONTROL, HeaderValue::from_static("a"));
+    let pragma = CacheControl::parse_field(&headers, &header::PRAGMA);
+    assert_eq!(written(&pragma), ["x", "No-Cache"]);
+    assert_eq!(written(&CacheControl::parse(&headers)), ["a"]);
+}
+
+#[test]
+fn targeted_fields() {
+    let read = |lines: &[&'static str]| {
+        let mut headers = HeaderMap::new();
+        headers.append(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for line in lines {
+            headers.append(header::CDN_CACHE_CONTROL, HeaderValue::from_static(line));
+        }
+        let control = CacheControl::parse_targeted(&headers, &header::CDN_CACHE_CONTROL);
+        control.map(|control| written(&control).join(" "))
+    };
+    for (lines, expected) in [
+        (&["max-age=60, public"][..], Some("max-age=60 public")),
+        (&["max-age=60", "no-store"], Some("max-age=60 no-store")),
+        // The last one counts, wherever it is.
+        (&["max-age=60, a", "max-age=1"], Some("max-age=1 a")),
+        // To be ignored: absent, empty, or with one line that is wrong.
+        (&[], None),
+        (&[""], None),
+        (&["max-age=60", ""], None),
+        (&["max-age=60", "no store"], None),
+        (&["no-store=?0"], None),
+    ] {
+        assert_eq!(read(lines).as_deref(), expected, "{lines:?}");
+    }
+}
+
 /// Bytes that a field value can hold (RFC 9110 §5.5), those that matter here more often than others.
 fn field_value() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
@@ -241,5 +319,14 @@ proptest! {
         let digits = !argument.is_empty() && argument.bytes().all(|b| b.is_ascii_digit());
         prop_assert_eq!(seconds.is_some(), digits);
         prop_assert!(seconds.unwrap_or(0) <= 1 << 31);
+    }
+
+    #[test]
+    fn a_span_is_what_all_agree_on(arguments in prop::collection::vec("[0-9]{1,2}|x", 1..4)) {
+        let line = arguments.iter().map(|a| format!("a={a}")).collect::<Vec<_>>().join(", ");
+        let numbers: Vec<Option<u64>> = arguments.iter().map(|a| a.parse().ok()).collect();
+        let agreed = numbers.iter().all(|n| *n == numbers[0]);
+        let expected = numbers[0].filter(|_| agreed).unwrap_or(0);
+        prop_assert_eq!(parse(&[&line]).span("a"), Some(Duration::from_secs(expected)));
     }
 }

@@ -1,8 +1,13 @@
-//! Who shares a key: tables, and properties of any request.
+//! Who shares a key: tables, and properties of any request. Which variants there are under one is below this module.
 
+use super::super::tests::{date, fields, forced, respectful, secs};
 use super::*;
+use crate::policy::cache::{lookup, storable};
+use http::{Method, StatusCode};
 use proptest::prelude::*;
 use std::hash::{DefaultHasher, Hash, Hasher};
+
+mod variants;
 
 /// Stands in for a keyed hash: no two inputs of a test are likely to share it.
 fn hash(bytes: &[u8]) -> [u8; 32] {
@@ -15,7 +20,7 @@ fn hash(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-fn key_of(policy: &CachePolicy, lines: &[(&str, &str)]) -> Vec<u8> {
+fn key_of(policy: &CachePolicy, lines: &[(&str, &str)]) -> KeyParts {
     key(policy, "https", "a.example", "/x?y", &fields(lines), hash)
 }
 
@@ -23,9 +28,9 @@ fn key_of(policy: &CachePolicy, lines: &[(&str, &str)]) -> Vec<u8> {
 fn who_shares_a_key() {
     let session = || Per::Cookie("session".to_owned());
     let tenant = || Per::Header(HeaderName::from_static("x-tenant"));
-    let (own, shared) = (policy(false, &[]), policy(true, &[]));
-    let by_session = policy(true, &[session()]);
-    let by_tenant = policy(true, &[tenant()]);
+    let (own, shared) = (forced(false, &[]), forced(true, &[]));
+    let by_session = forced(true, &[session()]);
+    let by_tenant = forced(true, &[tenant()]);
     for (why, policy, one, other, same) in [
         ("unrelated fields", &own, &[("x-a", "1")][..], &[][..], true),
         (
@@ -85,6 +90,20 @@ fn who_shares_a_key() {
             &[("x-tenant", "1")],
             &[("X-Tenant", "2")],
             false,
+        ),
+        (
+            "per header, the origin respected",
+            &respectful(&[tenant()]),
+            &[("x-tenant", "1"), ("cookie", "a")],
+            &[("x-tenant", "2"), ("cookie", "a")],
+            false,
+        ),
+        (
+            "credentials, the origin respected",
+            &respectful(&[tenant()]),
+            &[("x-tenant", "1"), ("cookie", "a")],
+            &[("x-tenant", "1"), ("authorization", "b")],
+            true,
         ),
         (
             "per header, absent",
@@ -210,26 +229,46 @@ fn a_changed_rule_changes_the_key() {
     ];
     let mut keys = BTreeSet::new();
     for per in &pers {
-        keys.insert(key_of(&policy(false, per), &lines));
-        keys.insert(key_of(&policy(true, per), &lines));
+        keys.insert(key_of(&forced(false, per), &lines));
+        keys.insert(key_of(&forced(true, per), &lines));
+        keys.insert(key_of(&respectful(per), &lines));
     }
-    assert_eq!(keys.len(), 2 * pers.len());
-    // Who sends no credentials finds nothing of the time when all shared.
-    assert_ne!(
-        key_of(&policy(true, &[]), &[]),
-        key_of(&policy(false, &[]), &[])
+    assert_eq!(keys.len(), 3 * pers.len());
+    // Who sends no credentials finds nothing of the time when all shared, or when the origin had its say.
+    let plain = [forced(true, &[]), forced(false, &[]), respectful(&[])];
+    let keys = plain.map(|policy| key_of(&policy, &[]));
+    assert_eq!(BTreeSet::from(keys.clone()).len(), 3);
+    // All of that is one URL's, and a different time to keep is no different rule.
+    assert_eq!(
+        keys.map(|key| key.url),
+        [(); 3].map(|()| url("https", "a.example", "/x?y"))
     );
+    let longer = CachePolicy {
+        lifetime: Lifetime::Ttl(secs(1)),
+        ..forced(true, &[])
+    };
+    assert_eq!(key_of(&longer, &[]), key_of(&forced(true, &[]), &[]));
 }
 
 #[test]
 fn whose_key_is_their_own() {
     for name in ["authorization", "proxy-authorization", "cookie"] {
-        assert!(personal(&policy(false, &[]), &fields(&[(name, "")])));
-        assert!(!personal(&policy(true, &[]), &fields(&[(name, "x")])));
+        assert!(personal(&forced(false, &[]), &fields(&[(name, "")])));
+        assert!(!personal(&forced(true, &[]), &fields(&[(name, "x")])));
+    }
+    // Where the origin is respected, it says itself who may share.
+    let lines = [("authorization", "x"), ("cookie", "a=1")];
+    for shared in [false, true] {
+        let policy = CachePolicy {
+            shared,
+            ..respectful(&[])
+        };
+        assert!(!personal(&policy, &fields(&lines)));
+        assert_eq!(key_of(&policy, &lines), key_of(&respectful(&[]), &[]));
     }
     let per = [Per::Header(HeaderName::from_static("x-tenant"))];
     assert!(!personal(
-        &policy(false, &per),
+        &forced(false, &per),
         &fields(&[("x-tenant", "1")])
     ));
 }
@@ -238,21 +277,17 @@ fn whose_key_is_their_own() {
 fn no_hash_is_made_without_secrets() {
     let none = |_: &[u8]| -> [u8; 32] { panic!("nothing is secret here") };
     let _ = key(
-        &policy(false, &[]),
+        &forced(false, &[]),
         "http",
         "a",
         "/",
         &fields(&[("accept", "x")]),
         none,
     );
-    let _ = key(
-        &policy(true, &[]),
-        "http",
-        "a",
-        "/",
-        &fields(&[("cookie", "x")]),
-        none,
-    );
+    for policy in [forced(true, &[]), respectful(&[])] {
+        let headers = fields(&[("cookie", "x"), ("authorization", "x")]);
+        let _ = key(&policy, "http", "a", "/", &headers, none);
+    }
 }
 
 #[test]
@@ -275,7 +310,10 @@ fn request() -> impl Strategy<Value = ([String; 3], Vec<(usize, String)>)> {
 
 const NAMES: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-tenant"];
 
-fn of_request((url, lines): &([String; 3], Vec<(usize, String)>), policy: &CachePolicy) -> Vec<u8> {
+fn of_request(
+    (url, lines): &([String; 3], Vec<(usize, String)>),
+    policy: &CachePolicy,
+) -> KeyParts {
     let lines: Vec<_> = lines
         .iter()
         .map(|(name, value)| (NAMES[*name], &value[..]))
@@ -302,7 +340,7 @@ fn parts((url, lines): &([String; 3], Vec<(usize, String)>)) -> (Vec<String>, Ve
 proptest! {
     #[test]
     fn keys_are_equal_exactly_when_requests_are(one in request(), other in request(), which in 0usize..4, with in piece()) {
-        let policy = policy(false, &[Per::Header(HeaderName::from_static("x-tenant"))]);
+        let policy = forced(false, &[Per::Header(HeaderName::from_static("x-tenant"))]);
         // Unrelated ones, and neighbours: one component changed, one moved on by a byte, one value more.
         let mut changed = one.clone();
         match changed.0.get_mut(which) {
@@ -316,8 +354,10 @@ proptest! {
         let mut swapped = one.clone();
         swapped.1.reverse();
         for candidate in [&one, &other, &changed, &moved, &swapped] {
-            let equal = of_request(&one, &policy) == of_request(candidate, &policy);
-            prop_assert_eq!(equal, parts(&one) == parts(candidate), "{:?} {:?}", one, candidate);
+            let (left, right) = (of_request(&one, &policy), of_request(candidate, &policy));
+            let ((url, values), (other_url, other_values)) = (parts(&one), parts(candidate));
+            prop_assert_eq!(left.url == right.url, url == other_url, "{:?} {:?}", one, candidate);
+            prop_assert_eq!(left.who == right.who, values == other_values, "{:?} {:?}", one, candidate);
         }
     }
 
@@ -330,10 +370,10 @@ proptest! {
             ("x-tenant", &secrets[3]),
         ]);
         let per = [Per::Cookie("session".to_owned()), Per::Header(HeaderName::from_static("x-tenant"))];
-        let key = key(&policy(shared, &per), "https", "a.example", &url, &lines, hash);
+        let key = key(&forced(shared, &per), "https", "a.example", &url, &lines, hash);
         for secret in &secrets {
             // Not even a part of one.
-            for part in secret.as_bytes().windows(6) {
+            for (part, key) in secret.as_bytes().windows(6).flat_map(|part| [(part, &key.url), (part, &key.who)]) {
                 prop_assert!(!key.windows(6).any(|w| w == part), "{}", key.escape_ascii());
             }
         }
@@ -345,10 +385,13 @@ proptest! {
         for field in ["cookie", "vary", "accept-encoding", "cache-control", "a"] {
             headers.append(field, HeaderValue::from_bytes(&value).unwrap());
         }
-        let policy = policy(true, &[Per::Cookie(name)]);
+        let policy = forced(true, &[Per::Cookie(name)]);
         let once = key(&policy, "", "", "", &headers, hash);
         prop_assert_eq!(once, key(&policy, "", "", "", &headers, hash));
         prop_assert_eq!(vary_key(&headers, &headers), vary_key(&headers, &headers));
-        let _ = (lookup(&Method::GET, &headers), storable(true, StatusCode::OK, &headers));
+        for policy in [policy, respectful(&[])] {
+            let _ = lookup(&policy, &Method::GET, &headers);
+            let _ = storable(&policy, true, &headers, StatusCode::OK, &headers, secs(1), &date);
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! Which requests share one of several answers.
 
 use super::*;
-use proptest::prelude::*;
 
 #[test]
 fn variants() {

@@ -1,0 +1,513 @@
+//! The disk tier: objects as files, found by numbers, least recently used out first.
+//!
+//! A library of its own: it knows neither HTTP nor the runtime, decides nothing about freshness and blocks the thread that
+//! calls it. The cache's store calls it with ids that it has hashed, heads that it has encoded, and bodies. Whatever is
+//! wrong with the disk or with what is on it costs a miss, never a request and never a wrong byte: see `format` for the
+//! checksums, `health` for failures, `room` for the limits, `upkeep` for the thread in the background.
+//!
+//! Several processes may use one directory at the same time, as during an upgrade. Each finds what the other wrote within
+//! ten minutes, and each holds the limit by itself.
+
+mod files;
+mod format;
+mod heads;
+mod health;
+mod index;
+mod place;
+mod room;
+mod stored;
+mod tmp;
+mod upkeep;
+mod writer;
+
+pub use stored::Stored;
+pub use writer::Writer;
+
+use files::{Names, SHARDS, UNIT};
+use format::{MOST_ROOM, Prefix};
+use health::{Health, lock};
+use index::Table;
+use rustix::io::Errno;
+use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+use stored::Trouble;
+use tmp::TmpDir;
+
+/// Under which an object is kept: three hashes of the caller's making.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    /// Of the URL. All objects of one are in one directory.
+    pub url: u64,
+    /// Of what else tells requests apart before an answer is known.
+    pub who: u64,
+    /// Of what tells the answers to such requests apart.
+    pub variant: u64,
+}
+
+/// Where and how much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSettings {
+    /// The directory. Made if it is missing; nothing else may be in it.
+    pub path: PathBuf,
+    /// Most bytes that the files take together, each rounded up to 4 KiB.
+    pub max_size: u64,
+    /// Bytes that others are left on the file system.
+    pub min_free: u64,
+}
+
+/// Why the directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {path:?} for the cache: {why}; {advice}")]
+pub struct OpenError {
+    /// Where.
+    pub path: PathBuf,
+    /// What was tried, as after "cannot".
+    pub doing: &'static str,
+    /// What the system said.
+    #[source]
+    pub why: std::io::Error,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+/// Why an object is not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Off {
+    /// Writing failed, just now or a short while ago. It is tried again later.
+    #[error("writing to the disk failed")]
+    Failed,
+    /// The file system has less free space than is to be left.
+    #[error("the file system has too little free space")]
+    LowSpace,
+    /// It would take more than all the others could make way for; or, until all is indexed, more than is surely left.
+    #[error("there is no room for the object")]
+    NoRoom,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Corrupt {
+    /// It is no object's.
+    #[error("it is not an object of the cache")]
+    Foreign,
+    /// Another version wrote it.
+    #[error("it is of another version")]
+    Version,
+    /// Its first bytes are damaged.
+    #[error("its beginning is damaged")]
+    Prefix,
+    /// It is another object's.
+    #[error("it is another object's")]
+    OtherId,
+    /// It was cut, or something was added.
+    #[error("its length is wrong")]
+    Length,
+    /// No head in it is whole.
+    #[error("its head is damaged")]
+    Head,
+    /// A block of its body is damaged.
+    #[error("its body is damaged")]
+    Block,
+    /// The disk failed to give it.
+    #[error("it cannot be read")]
+    Unreadable,
+}
+
+/// What the tier holds and how it fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskStatus {
+    /// Objects that are known.
+    pub objects: u64,
+    /// Bytes that they take, with those that are being written.
+    pub bytes: u64,
+    /// Most that they may take.
+    pub max_size: u64,
+    /// How much of the directory was looked through since the start, in percent.
+    pub indexed: u8,
+    /// Objects that had to make way since the start.
+    pub evicted: u64,
+    /// Files with wrong contents since the start.
+    pub corrupt: u64,
+    /// Failures of the disk since the start.
+    pub errors: u64,
+    /// Since when (since the epoch) nothing is written, and why.
+    pub off: Option<(Duration, String)>,
+}
+
+/// The tier.
+#[derive(Debug)]
+pub struct Disk {
+    me: Weak<Disk>,
+    names: Names,
+    secret: [u8; 32],
+    max_units: i64,
+    max_size: u64,
+    min_free: u64,
+    shards: Box<[Shard]>,
+    /// When the oldest object of each shard was last used: all in one place, as all of it is read to find the oldest.
+    oldest: Box<[AtomicU64]>,
+    counts: Counts,
+    health: Health,
+    tmp: TmpDir,
+    salt: u64,
+    last_stamp: AtomicU64,
+    /// Objects that were begun up to this moment are gone, in microseconds since the epoch.
+    cleared: AtomicU64,
+    /// Up to which moment their files are gone too.
+    swept: AtomicU64,
+    /// Files whose modification time is to be set.
+    touched: Mutex<Vec<Id>>,
+    upkeep: upkeep::Bell,
+    upkeep_started: AtomicBool,
+    #[cfg(test)]
+    faults: tests::Faults,
+}
+
+/// A directory of objects.
+#[derive(Debug, Default)]
+struct Shard {
+    /// Held while a listing is made and taken in.
+    listing: Mutex<()>,
+    /// Held while names are given and taken away, and heads changed.
+    files: Mutex<()>,
+    /// Held briefly, never during I/O.
+    table: Mutex<Table>,
+}
+
+/// Sums over all shards, and what happened.
+#[derive(Debug, Default)]
+struct Counts {
+    objects: AtomicI64,
+    /// Units of the objects.
+    units: AtomicI64,
+    /// Units of what is being written.
+    writing: AtomicI64,
+    /// Units by which we made the directory grow since the start.
+    growth: AtomicI64,
+    /// Shards that were not looked through yet.
+    unindexed: AtomicUsize,
+    evicted: AtomicU64,
+}
+
+impl Disk {
+    /// Opens the directory and makes what is missing. Starts nothing and looks at no object.
+    ///
+    /// # Errors
+    /// When it cannot be made or written to.
+    pub fn open(settings: DiskSettings) -> Result<Arc<Self>, OpenError> {
+        let opened = upkeep::prepare(&settings)?;
+        let max_units = i64::try_from(settings.max_size / UNIT).unwrap_or(i64::MAX);
+        Ok(Arc::new_cyclic(|me| {
+            let shards: Box<[Shard]> = (0..SHARDS).map(|_| Shard::default()).collect();
+            let mut unindexed = SHARDS;
+            for (shard, there) in shards.iter().zip(&opened.shards) {
+                // Nothing is in a directory that is not there.
+                if !there {
+                    lock(&shard.table).indexed = true;
+                    unindexed -= 1;
+                }
+            }
+            Disk {
+                me: me.clone(),
+                names: opened.names,
+                secret: opened.secret,
+                max_units,
+                max_size: settings.max_size,
+                min_free: settings.min_free,
+                shards,
+                oldest: (0..SHARDS).map(|_| AtomicU64::new(u64::MAX)).collect(),
+                counts: Counts {
+                    unindexed: AtomicUsize::new(unindexed),
+                    ..Counts::default()
+                },
+                health: Health::new(),
+                tmp: opened.tmp,
+                salt: opened.salt,
+                last_stamp: AtomicU64::new(0),
+                cleared: AtomicU64::new(opened.cleared),
+                swept: AtomicU64::new(0),
+                touched: Mutex::default(),
+                upkeep: upkeep::Bell::default(),
+                upkeep_started: AtomicBool::new(false),
+                #[cfg(test)]
+                faults: tests::Faults::default(),
+            }
+        }))
+    }
+
+    /// Random bytes that stay with the directory: ids that are hashed with them mean something in a later process too.
+    pub fn secret(&self) -> &[u8; 32] {
+        &self.secret
+    }
+
+    /// The ids of all objects of a URL and a `who`, the last used first. Lists the directory if that was not done yet.
+    pub fn candidates(&self, url: u64, who: u64) -> Vec<Id> {
+        if let Some(ids) = self.try_candidates(url, who) {
+            return ids;
+        }
+        self.index_shard(files::shard_of(url), false);
+        self.try_candidates(url, who).unwrap_or_default()
+    }
+
+    /// The same without I/O: `None` if the directory was not listed yet.
+    pub fn try_candidates(&self, url: u64, who: u64) -> Option<Vec<Id>> {
+        let table = lock(&self.shard(url).table);
+        if !table.indexed {
+            return None;
+        }
+        let nodes = table.candidates(url, who);
+        drop(table);
+        let cleared = self.cleared.load(Ordering::Relaxed);
+        // Some may be left in which the times in the file system are less exact than ours; opening tells.
+        let stays = nodes
+            .iter()
+            .filter(|node| node.used.saturating_add(upkeep::COARSE) > cleared);
+        Some(stays.map(|node| node.id).collect())
+    }
+
+    /// Opens an object and gives its head, both checked. `None` if it is not there, or is wrong and therefore removed.
+    pub fn open_object(&self, id: Id) -> Option<(Arc<Stored>, Vec<u8>)> {
+        let path = self.names.object(id);
+        let mut opened = self.open_path(&path, id, true);
+        if matches!(opened, Err(Trouble::Corrupt(_))) {
+            let _files = lock(&self.shard(id.url).files);
+            // A head that was changed while we read it is whole now.
+            opened = self.open_path(&path, id, true);
+            if let Err(Trouble::Corrupt(corrupt)) = opened {
+                self.remove_damaged(id, corrupt);
+                return None;
+            }
+        }
+        match opened {
+            Ok(opened) => self.unless_cleared(id, opened),
+            Err(Trouble::Io(Errno::NOENT)) => {
+                self.forget_if_gone(id);
+                None
+            }
+            Err(Trouble::Io(error)) => {
+                self.read_failed(error);
+                None
+            }
+            Err(Trouble::Corrupt(_) | Trouble::WouldBlock) => None,
+        }
+    }
+
+    /// The same without waiting for the disk: the outer `None` says that only [`Disk::open_object`] can tell.
+    pub fn try_open_object(&self, id: Id) -> Option<Option<(Arc<Stored>, Vec<u8>)>> {
+        match self.open_path(&self.names.object(id), id, false) {
+            Ok(opened) => Some(self.unless_cleared(id, opened)),
+            Err(_) => None,
+        }
+    }
+
+    /// Begins to write an object; `head_room` is how long its head is thought to become. It is found once it is finished.
+    ///
+    /// # Errors
+    /// When nothing can be written at this time.
+    pub fn create(self: &Arc<Self>, id: Id, head_room: usize) -> Result<Writer, Off> {
+        if self.health.is_off() {
+            return Err(Off::Failed);
+        }
+        self.check_space()?;
+        let prefix = Prefix {
+            id,
+            stamp: self.stamp(),
+            salt: self.salt,
+            room: head_room.min(MOST_ROOM),
+            body_len: 0,
+        };
+        Writer::begin(self.clone(), prefix)
+    }
+
+    /// Gives an object another head. `object` is what was opened: if there is another version of it by now, nothing is done.
+    /// Says whether it was.
+    pub fn update_head(&self, id: Id, object: &Stored, head: &[u8]) -> bool {
+        if self.health.is_off() || head.len() > MOST_ROOM {
+            return false;
+        }
+        match self.write_head(id, object, head) {
+            Ok(done) => done,
+            Err(Trouble::Corrupt(corrupt)) => {
+                self.damaged(id, object.file(), corrupt);
+                false
+            }
+            Err(Trouble::Io(error)) => {
+                self.write_failed("changing a head", error);
+                false
+            }
+            Err(Trouble::WouldBlock) => false,
+        }
+    }
+
+    /// Notes that an object was used. No I/O: that it was is written to the file later, and not each time.
+    pub fn used(&self, id: Id) {
+        let now = health::micros();
+        let mut table = self.table(id.url);
+        let Some(saved) = table.touch(id, now) else {
+            return;
+        };
+        let seconds = u32::try_from(now / 1_000_000).unwrap_or(u32::MAX);
+        let is_due = seconds.saturating_sub(saved) >= upkeep::SAVE_USE;
+        if is_due {
+            table.set_saved(id, seconds);
+        }
+        drop(table);
+        if is_due {
+            self.note_touched(id);
+        }
+    }
+
+    /// Removes an object. Says whether it was there.
+    pub fn remove(&self, id: Id) -> bool {
+        let _files = lock(&self.shard(id.url).files);
+        self.remove_file(id)
+    }
+
+    /// Removes all objects of a URL, and those of it that are being written when they are finished. Returns how many there
+    /// were.
+    pub fn remove_url(&self, url: u64) -> usize {
+        self.index_shard(files::shard_of(url), false);
+        let stamp = self.stamp();
+        let ids = {
+            // What is finished under this lock later sees the time of the purge.
+            let _files = lock(&self.shard(url).files);
+            let mut table = self.table(url);
+            table.purged = table.purged.max(stamp);
+            table.ids(|node| node.id.url == url)
+        };
+        ids.into_iter().filter(|&id| self.remove(id)).count()
+    }
+
+    /// Removes all objects that were begun up to `now`, since the epoch. They are not found any more when this returns; the
+    /// files go in the background. Says whether a restart before that would know of it.
+    pub fn remove_everything_before(&self, now: Duration) -> bool {
+        let until = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        // No time to come: what is written then would be missing.
+        let until = until.min(self.stamp());
+        let before = self.cleared.fetch_max(until, Ordering::Relaxed);
+        let saved = upkeep::save_cleared(&self.names, &self.tmp, before.max(until));
+        if let Err(error) = saved {
+            self.upkeep_failed("noting that all was removed", error);
+        }
+        self.upkeep.ring();
+        saved.is_ok()
+    }
+
+    /// Shows every object's head to `f`, which says whether the object goes. Leaves out what was begun after this. For the
+    /// background: it reads the whole directory.
+    pub fn each_head(&self, f: &mut dyn FnMut(Id, &[u8]) -> bool) {
+        let began = self.stamp();
+        for number in 0..SHARDS {
+            self.index_shard(number, false);
+            let Some(shard) = self.shards.get(number) else {
+                continue;
+            };
+            let ids = lock(&shard.table).ids(|_| true);
+            for id in ids {
+                self.show_head(id, began, f);
+            }
+        }
+    }
+
+    /// What the tier holds and how it fares.
+    pub fn status(&self) -> DiskStatus {
+        let counts = &self.counts;
+        let unindexed = counts.unindexed.load(Ordering::Relaxed);
+        let indexed = (SHARDS - unindexed) * 100 / SHARDS;
+        let units = counts.units.load(Ordering::Relaxed) + counts.writing.load(Ordering::Relaxed);
+        DiskStatus {
+            objects: u64::try_from(counts.objects.load(Ordering::Relaxed)).unwrap_or(0),
+            bytes: u64::try_from(units).unwrap_or(0).saturating_mul(UNIT),
+            max_size: self.max_size,
+            indexed: u8::try_from(indexed).unwrap_or(100),
+            evicted: counts.evicted.load(Ordering::Relaxed),
+            corrupt: self.health.corrupt.load(Ordering::Relaxed),
+            errors: self.health.errors.load(Ordering::Relaxed),
+            off: self.health.off(),
+        }
+    }
+
+    fn shard(&self, url: u64) -> &Shard {
+        &self.shards[files::shard_of(url)]
+    }
+
+    /// A table under its lock, which tells `oldest` of what was changed.
+    fn table(&self, url: u64) -> TableGuard<'_> {
+        self.table_of(files::shard_of(url))
+    }
+
+    fn table_of(&self, shard: usize) -> TableGuard<'_> {
+        TableGuard {
+            table: lock(&self.shards[shard].table),
+            oldest: &self.oldest[shard],
+        }
+    }
+
+    /// The time, later than any time that this gave before and than the last removal of everything.
+    fn stamp(&self) -> u64 {
+        let floor = self.cleared.load(Ordering::Relaxed);
+        let now = health::micros().max(floor.saturating_add(1));
+        let next = |last: u64| Some(now.max(last.saturating_add(1)));
+        let order = Ordering::Relaxed;
+        let last = self.last_stamp.fetch_update(order, order, next);
+        let last = last.unwrap_or_else(|last| last);
+        now.max(last.saturating_add(1))
+    }
+
+    fn open_path(&self, path: &[u8], id: Id, wait: bool) -> Result<(Stored, Vec<u8>), Trouble> {
+        let file = match wait {
+            true => files::open_read(path)?,
+            false => files::open_cached(path)?,
+        };
+        Stored::open(file, id, self.me.clone(), wait)
+    }
+
+    fn unless_cleared(&self, id: Id, opened: (Stored, Vec<u8>)) -> Option<(Arc<Stored>, Vec<u8>)> {
+        let (stored, head) = opened;
+        if stored.stamp() <= self.cleared.load(Ordering::Relaxed) {
+            self.remove_if_same(id, stored.file());
+            return None;
+        }
+        Some((Arc::new(stored), head))
+    }
+}
+
+/// A shard's table under its lock.
+struct TableGuard<'a> {
+    table: MutexGuard<'a, Table>,
+    oldest: &'a AtomicU64,
+}
+
+impl Deref for TableGuard<'_> {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        &self.table
+    }
+}
+
+impl DerefMut for TableGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+}
+
+impl Drop for TableGuard<'_> {
+    fn drop(&mut self) {
+        let oldest = self.table.oldest_use();
+        self.oldest.store(oldest, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.upkeep.stop();
+        self.save_uses();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! Giving files their names and taking them away, so that names and index agree.
+//!
+//! Both are changed under a shard's `files` lock, which other processes do not know of: where they came in between, the next
+//! listing puts the index right.
+
+use super::files::{self, shard_of};
+use super::format::Prefix;
+use super::health::{self, lock};
+use super::index::Change;
+use super::{Corrupt, Disk, Id, Off};
+use rustix::io::Errno;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
+
+impl Disk {
+    /// A new file among those that are not whole yet.
+    pub(super) fn create_tmp(&self) -> Result<(Vec<u8>, OwnedFd), Errno> {
+        #[cfg(test)]
+        self.faults.check_create()?;
+        self.tmp.create()
+    }
+
+    /// Removes one of these.
+    pub(super) fn remove_tmp(&self, path: &[u8]) {
+        if let Err(error) = unlink(path) {
+            self.upkeep_failed("removing a file that was not finished", error);
+        }
+    }
+
+    /// Writes to a file.
+    pub(super) fn write(
+        &self,
+        file: BorrowedFd<'_>,
+        pieces: &[&[u8]],
+        at: u64,
+    ) -> Result<(), Errno> {
+        #[cfg(test)]
+        self.faults.check_write(file, pieces, at)?;
+        files::write_all(file, pieces, at)
+    }
+
+    /// Gives a file that is whole its name, and counts it as an object. Where it was purged meanwhile, it is removed.
+    pub(super) fn give_name(&self, path: &[u8], prefix: &Prefix, reserved: u64) -> Result<(), Off> {
+        let _files = lock(&self.shard(prefix.id.url).files);
+        self.give_name_locked(path, prefix, reserved)
+    }
+
+    /// The same under the lock.
+    pub(super) fn give_name_locked(
+        &self,
+        path: &[u8],
+        prefix: &Prefix,
+        reserved: u64,
+    ) -> Result<(), Off> {
+        let id = prefix.id;
+        let purged = self.table(id.url).purged;
+        if prefix.stamp <= purged.max(self.cleared.load(Ordering::Relaxed)) {
+            self.remove_tmp(path);
+            self.release(reserved);
+            return Ok(());
+        }
+        if let Err(error) = self.rename(path, id) {
+            self.remove_tmp(path);
+            self.release(reserved);
+            return Err(self.write_failed("naming an object", error));
+        }
+        let len = prefix.file_len().unwrap_or(u64::MAX);
+        let units = u32::try_from(files::units(len)).unwrap_or(u32::MAX);
+        let change = self.table(id.url).insert(id, units, health::micros());
+        self.count(change);
+        self.release(reserved);
+        // `release` took from the growth what stays.
+        self.grew(change.units);
+        self.health.write_worked(self.names.root());
+        Ok(())
+    }
+
+    fn rename(&self, path: &[u8], id: Id) -> Result<(), Errno> {
+        #[cfg(test)]
+        self.faults.check_rename()?;
+        let name = self.names.object(id);
+        match rustix::fs::rename(path, &name) {
+            Err(Errno::NOENT) => {
+                files::make_dir(self.names.objects())?;
+                files::make_dir(self.names.shard(shard_of(id.url)))?;
+                rustix::fs::rename(path, &name)
+            }
+            other => other,
+        }
+    }
+
+    /// Takes an object out of the index and its file off the disk. Says whether it was there. The caller holds the lock.
+    pub(super) fn remove_file(&self, id: Id) -> bool {
+        let change = self.table(id.url).remove(id);
+        let removed = unlink(&self.names.object(id));
+        // Not before: what is freed on paper only must not be written to yet.
+        self.count(change);
+        self.grew(change.units);
+        match removed {
+            Ok(was_there) => was_there,
+            Err(error) => {
+                self.upkeep_failed("removing an object", error);
+                false
+            }
+        }
+    }
+
+    /// Removes an object if its file is still this one.
+    pub(super) fn remove_if_same(&self, id: Id, file: BorrowedFd<'_>) {
+        let _files = lock(&self.shard(id.url).files);
+        if files::is_at(file, &self.names.object(id)) {
+            self.remove_file(id);
+        }
+    }
+
+    /// A file that the index knows was not there: another process removed it.
+    pub(super) fn forget_if_gone(&self, id: Id) {
+        let _files = lock(&self.shard(id.url).files);
+        if matches!(rustix::fs::lstat(self.names.object(id)), Err(Errno::NOENT)) {
+            let change = self.table(id.url).remove(id);
+            self.count(change);
+        }
+    }
+
+    /// What was read from this file is wrong: it goes, unless another has its name by now.
+    pub(super) fn damaged(&self, id: Id, file: BorrowedFd<'_>, corrupt: Corrupt) {
+        let _files = lock(&self.shard(id.url).files);
+        if files::is_at(file, &self.names.object(id)) {
+            self.remove_damaged(id, corrupt);
+        } else {
+            self.note_damaged(id, corrupt);
+        }
+    }
+
+    /// Removes a file with wrong contents. The caller holds the lock.
+    pub(super) fn remove_damaged(&self, id: Id, corrupt: Corrupt) {
+        self.note_damaged(id, corrupt);
+        self.remove_file(id);
+    }
+
+    fn note_damaged(&self, id: Id, corrupt: Corrupt) {
+        self.health.corrupt.fetch_add(1, Ordering::Relaxed);
+        if let Some(missed) = self.health.corrupt_log.now() {
+            let path = self.names.object(id);
+            let path = String::from_utf8_lossy(&path);
+            log::warn!(
+                "cache on disk: {path} is removed: {corrupt}{}",
+                more(missed)
+            );
+        }
+    }
+
+    /// A file could not be read.
+    pub(super) fn read_failed(&self, error: Errno) {
+        self.health.errors.fetch_add(1, Ordering::Relaxed);
+        if let Some(missed) = self.health.read_log.now() {
+            let root = self.names.root().display();
+            let more = more(missed);
+            log::warn!("cache on disk at {root}: reading an object: {error}{more}");
+        }
+    }
+
+    /// Something could not be written: nothing is for a while, unless it is about this one object or moment.
+    pub(super) fn write_failed(&self, doing: &str, error: Errno) -> Off {
+        match error {
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOENT | Errno::FBIG => {
+                self.upkeep_failed(doing, error);
+            }
+            _ => self.health.write_failed(self.names.root(), doing, error),
+        }
+        Off::Failed
+    }
+
+    /// Something failed that nobody waits for.
+    pub(super) fn upkeep_failed(&self, doing: &str, error: Errno) {
+        self.health.errors.fetch_add(1, Ordering::Relaxed);
+        if let Some(missed) = self.health.upkeep_log.now() {
+            let root = self.names.root().display();
+            let more = more(missed);
+            log::warn!("cache on disk at {root}: {doing}: {error}{more}");
+        }
+    }
+
+    /// Takes a change of the index into the sums.
+    pub(super) fn count(&self, change: Change) {
+        self.counts
+            .objects
+            .fetch_add(change.objects, Ordering::Relaxed);
+        self.counts.units.fetch_add(change.units, Ordering::Relaxed);
+    }
+}
+
+/// Removes a file. Says whether it was there.
+fn unlink(path: &[u8]) -> Result<bool, Errno> {
+    match rustix::fs::unlink(path) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn more(missed: u64) -> String {
+    match missed {
+        0 => String::new(),
+        _ => format!(" (and {missed} more like this)"),
+    }
+}

@@ -1,0 +1,119 @@
+//! The limits: how much the files may take, how much is to stay free, and who makes way.
+//!
+//! What is written is counted before it is, and who counts too much removes objects first; what is removed is counted when
+//! it is. So the files never take more than the limit, but for what others wrote meanwhile and what readers still hold open.
+//!
+//! Until all is indexed nobody knows how much there is. It is taken for the limit, and the directory may grow by 4 % of that.
+
+use super::health::lock;
+use super::{Disk, Off};
+use std::sync::atomic::Ordering;
+
+/// By which part of the limit the directory may grow before all is indexed.
+const UNINDEXED_GROWTH: i64 = 25;
+/// Objects that make way for free space at a time, where somebody waits.
+const AT_ONCE: usize = 64;
+
+impl Disk {
+    /// Counts units that are about to be written, and makes room for them.
+    pub(super) fn reserve(&self, units: u64) -> Result<(), Off> {
+        let more = i64::try_from(units).unwrap_or(i64::MAX / 4);
+        self.counts.writing.fetch_add(more, Ordering::Relaxed);
+        self.grew(more);
+        while self.is_over() {
+            // Too much by itself, or nothing left to make way.
+            if more > self.max_units || self.evict().is_none() {
+                self.release(units);
+                return Err(Off::NoRoom);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts units as not being written any more, nor there.
+    pub(super) fn release(&self, units: u64) {
+        let less = i64::try_from(units).unwrap_or(i64::MAX / 4);
+        self.counts.writing.fetch_sub(less, Ordering::Relaxed);
+        self.grew(-less);
+    }
+
+    /// Counts by how many units we made the directory grow.
+    pub(super) fn grew(&self, units: i64) {
+        self.counts.growth.fetch_add(units, Ordering::Relaxed);
+    }
+
+    /// Whether something has to make way.
+    pub(super) fn is_over(&self) -> bool {
+        let counts = &self.counts;
+        let units = counts.units.load(Ordering::Relaxed) + counts.writing.load(Ordering::Relaxed);
+        let unknown = counts.unindexed.load(Ordering::Relaxed) > 0
+            && counts.growth.load(Ordering::Relaxed) > self.max_units / UNINDEXED_GROWTH;
+        unknown || units > self.max_units
+    }
+
+    /// Removes the object that was used the longest ago. Returns its size in units; `None` if there is no object.
+    pub(super) fn evict(&self) -> Option<i64> {
+        loop {
+            let uses = self
+                .oldest
+                .iter()
+                .map(|oldest| oldest.load(Ordering::Relaxed));
+            let (shard, used) = uses.enumerate().min_by_key(|&(_, used)| used)?;
+            if used == u64::MAX {
+                return None;
+            }
+            let _files = lock(&self.shards.get(shard)?.files);
+            let Some(node) = self.table_of(shard).oldest() else {
+                continue;
+            };
+            // Another thread was faster, or somebody used it.
+            if node.used > used {
+                continue;
+            }
+            self.remove_file(node.id);
+            self.counts.evicted.fetch_add(1, Ordering::Relaxed);
+            return Some(i64::from(node.units));
+        }
+    }
+
+    /// Whether there is enough free space on the file system to write anything.
+    pub(super) fn check_space(&self) -> Result<(), Off> {
+        match self.make_space(AT_ONCE) {
+            true => Ok(()),
+            false => Err(Off::LowSpace),
+        }
+    }
+
+    /// Sees to it that enough space is free, by removing `most` objects at a time at most. Says whether it was.
+    pub(super) fn make_space(&self, most: usize) -> bool {
+        let (free, is_new) = self.health.free_space(self.names.root());
+        let missing = self.min_free.saturating_sub(free);
+        if missing == 0 {
+            return true;
+        }
+        if is_new {
+            let mut units = i64::try_from(super::files::units(missing)).unwrap_or(i64::MAX);
+            let mut left = most;
+            while units > 0 && left > 0 {
+                let Some(freed) = self.evict() else {
+                    break;
+                };
+                units -= freed;
+                left -= 1;
+            }
+            if let Some(missed) = self.health.space_log.now() {
+                let root = self.names.root().display();
+                let lines = match missed {
+                    0 => String::new(),
+                    _ => format!(" (and {missed} more like this)"),
+                };
+                log::warn!(
+                    "cache on disk at {root}: {free} bytes are free, {} are to be: nothing is written, \
+                     and objects make way{lines}",
+                    self.min_free
+                );
+            }
+        }
+        false
+    }
+}

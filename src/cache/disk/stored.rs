@@ -1,0 +1,306 @@
+//! An object's open file: its body, every byte of it checked before it is handed out.
+//!
+//! A file is never changed under its readers, save for the slots of its head: a new version is another file under the same
+//! name. So an open object stays readable, whatever is removed or replaced meanwhile.
+
+use super::files::{self, BlocksRead};
+use super::format::{self, BLOCK, Head, Prefix, SUM, to_u64};
+use super::{Corrupt, Disk, Id};
+use bytes::Bytes;
+use rustix::io::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Bytes that are read when a file is opened: all of most objects, and the heads of the others.
+const OPENING: usize = 16 * 1024;
+/// Most bytes that one call reads: enough that the system calls do not count.
+const MOST: usize = 4 * BLOCK;
+
+/// An object whose body can be read.
+#[derive(Debug)]
+pub struct Stored {
+    id: Id,
+    file: OwnedFd,
+    seed: u64,
+    stamp: u64,
+    /// Moves once at most: at the end of a writing, when no byte of the body is in the file yet.
+    body_start: AtomicU64,
+    /// Grows while the file is being written.
+    body_len: AtomicU64,
+    /// The whole body, where it came with the head.
+    whole: Option<Bytes>,
+    disk: Weak<Disk>,
+}
+
+/// Why a file could not be opened as an object.
+#[derive(Debug)]
+pub enum Trouble {
+    /// What is in it is wrong.
+    Corrupt(Corrupt),
+    /// It could not be read.
+    Io(Errno),
+    /// It would have to wait for the disk, and was not to.
+    WouldBlock,
+}
+
+impl From<Errno> for Trouble {
+    fn from(error: Errno) -> Self {
+        match error {
+            Errno::AGAIN | Errno::OPNOTSUPP => Trouble::WouldBlock,
+            // A link has no place there.
+            Errno::LOOP => Trouble::Corrupt(Corrupt::Foreign),
+            // Asked again, the disk is likely to fail again, and slowly.
+            Errno::IO | Errno::UCLEAN | Errno::BADMSG => Trouble::Corrupt(Corrupt::Unreadable),
+            error => Trouble::Io(error),
+        }
+    }
+}
+
+impl From<Corrupt> for Trouble {
+    fn from(corrupt: Corrupt) -> Self {
+        Trouble::Corrupt(corrupt)
+    }
+}
+
+/// What stands before the body, checked.
+#[derive(Debug)]
+pub struct Front {
+    /// The file's first bytes, to the end of the slots or farther.
+    pub bytes: Vec<u8>,
+    /// Whether `bytes` is the whole file.
+    pub is_whole: bool,
+    /// What the file says of itself.
+    pub prefix: Prefix,
+    /// What its checksums are seeded with.
+    pub seed: u64,
+    /// Where the head is.
+    pub head: Head,
+}
+
+impl Front {
+    /// Reads and checks what stands before the body.
+    pub fn read(file: BorrowedFd<'_>, id: Id, wait: bool) -> Result<Self, Trouble> {
+        let mut bytes = Vec::new();
+        files::read_front(file, &mut bytes, OPENING, wait)?;
+        let is_whole = bytes.len() < OPENING;
+        let prefix = Prefix::decode(&bytes)?;
+        if prefix.id != id {
+            return Err(Corrupt::OtherId.into());
+        }
+        let end = usize::try_from(prefix.body_start()).unwrap_or(usize::MAX);
+        if bytes.len() < end {
+            if is_whole {
+                return Err(Corrupt::Length.into());
+            }
+            files::read_front(file, &mut bytes, end, wait)?;
+        }
+        // A file that was cut is not to be found out in the middle of a response.
+        let len = match is_whole {
+            true => to_u64(bytes.len()),
+            false => u64::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0),
+        };
+        if prefix.file_len() != Some(len) {
+            return Err(Corrupt::Length.into());
+        }
+        let seed = prefix.seed();
+        let head = format::find_head(&prefix, seed, &bytes)?;
+        Ok(Front {
+            bytes,
+            is_whole,
+            prefix,
+            seed,
+            head,
+        })
+    }
+
+    /// The head that counts.
+    pub fn head(&self) -> &[u8] {
+        self.bytes.get(self.head.range.clone()).unwrap_or_default()
+    }
+}
+
+impl Stored {
+    /// Opens a finished file and takes its head out.
+    pub(super) fn open(
+        file: OwnedFd,
+        id: Id,
+        disk: Weak<Disk>,
+        wait: bool,
+    ) -> Result<(Self, Vec<u8>), Trouble> {
+        let front = Front::read(file.as_fd(), id, wait)?;
+        let head = front.head().to_vec();
+        let Front { prefix, seed, .. } = front;
+        let whole = match front.is_whole {
+            true => Some(small_body(&front)?),
+            false => None,
+        };
+        let stored = Stored {
+            id,
+            file,
+            seed,
+            stamp: prefix.stamp,
+            body_start: AtomicU64::new(prefix.body_start()),
+            body_len: AtomicU64::new(prefix.body_len),
+            whole,
+            disk,
+        };
+        Ok((stored, head))
+    }
+
+    /// A file that is being written, empty as yet.
+    pub(super) fn growing(file: OwnedFd, prefix: &Prefix, disk: Weak<Disk>) -> Self {
+        Stored {
+            id: prefix.id,
+            file,
+            seed: prefix.seed(),
+            stamp: prefix.stamp,
+            body_start: AtomicU64::new(prefix.body_start()),
+            body_len: AtomicU64::new(prefix.body_len),
+            whole: None,
+            disk,
+        }
+    }
+
+    /// The body begins here and has this many bytes now, all of them in the file.
+    pub(super) fn grown(&self, body_start: u64, body_len: u64) {
+        self.body_start.store(body_start, Ordering::Relaxed);
+        // Who sees this length sees the beginning too.
+        self.body_len.store(body_len, Ordering::Release);
+    }
+
+    /// Whose it is.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// The open file.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// When its writing began, in microseconds since the epoch.
+    pub(super) fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
+    /// When its writing began, since the epoch, by the store's own clock: what is to hold for older objects only is
+    /// compared with this.
+    pub fn begun(&self) -> Duration {
+        Duration::from_micros(self.stamp)
+    }
+
+    /// Bytes of the body; of a file that is being written those that can be read by now.
+    pub fn body_len(&self) -> u64 {
+        self.body_len.load(Ordering::Acquire)
+    }
+
+    /// Up to `most` bytes of the body from `offset` on, at least one unless the body ends there, never more than 256 KiB.
+    /// Waits for the disk.
+    ///
+    /// Blocks of 64 KiB are read and checked as a whole. To read each only once, ask for 64 KiB or more: what is returned
+    /// then ends where a block does.
+    ///
+    /// # Errors
+    /// When what is in the file is wrong. The file is removed then.
+    pub fn read_at(&self, offset: u64, most: usize) -> Result<Bytes, Corrupt> {
+        // With `wait` it never comes to nothing.
+        self.read(offset, most, true).unwrap_or(Ok(Bytes::new()))
+    }
+
+    /// The same without waiting for the disk: `None` when the bytes are not in the system's memory.
+    pub fn try_read_at(&self, offset: u64, most: usize) -> Option<Result<Bytes, Corrupt>> {
+        self.read(offset, most, false)
+    }
+
+    fn read(&self, offset: u64, most: usize, wait: bool) -> Option<Result<Bytes, Corrupt>> {
+        let body_len = self.body_len();
+        if offset >= body_len || most == 0 {
+            return Some(Ok(Bytes::new()));
+        }
+        if let Some(whole) = &self.whole {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            let end = start.saturating_add(most).min(whole.len());
+            return Some(Ok(whole.slice(start.min(end)..end)));
+        }
+        let block = to_u64(BLOCK);
+        let first = offset / block;
+        let mut end = body_len.min(offset.saturating_add(to_u64(most)));
+        end = end.min((first * block).saturating_add(to_u64(MOST)));
+        // To the end of a block rather than into the next one, whose rest would be read again.
+        if end < body_len && end - end % block > offset {
+            end -= end % block;
+        }
+        // The last block that is touched is read as far as it goes.
+        let until = end.next_multiple_of(block).min(body_len);
+        let len = usize::try_from(until - first * block).unwrap_or(0);
+        let body_start = self.body_start.load(Ordering::Relaxed);
+        let at = body_start.saturating_add(format::block_start(first));
+        let result = match files::read_blocks(&self.file, at, len, wait) {
+            Ok(BlocksRead::Whole(blocks)) => self.check(first, blocks),
+            Ok(BlocksRead::WouldBlock) => return None,
+            Ok(BlocksRead::Short) => Err(Corrupt::Length),
+            Err(error) => {
+                self.tell(|disk| disk.read_failed(error));
+                Err(Corrupt::Unreadable)
+            }
+        };
+        let data = match result {
+            Ok(data) => data,
+            Err(corrupt) => {
+                self.tell(|disk| disk.damaged(self.id, self.file(), corrupt));
+                return Some(Err(corrupt));
+            }
+        };
+        let start = usize::try_from(offset - first * block).unwrap_or(0);
+        let end = usize::try_from(end - first * block).unwrap_or(0);
+        Some(Ok(part(data, start, end)))
+    }
+
+    fn check(&self, first: u64, blocks: files::Blocks) -> Result<Vec<u8>, Corrupt> {
+        let sums = blocks.sums.chunks_exact(SUM);
+        for ((number, block), sum) in (first..).zip(blocks.data.chunks(BLOCK)).zip(sums) {
+            if format::block_sum(self.seed, number, block) != format::u64_at(sum, 0) {
+                return Err(Corrupt::Block);
+            }
+        }
+        Ok(blocks.data)
+    }
+
+    fn tell(&self, what: impl FnOnce(&Disk)) {
+        if let Some(disk) = self.disk.upgrade() {
+            what(&disk);
+        }
+    }
+}
+
+/// The body of a file that was read as a whole.
+fn small_body(front: &Front) -> Result<Bytes, Corrupt> {
+    let start = usize::try_from(front.prefix.body_start()).unwrap_or(usize::MAX);
+    let body_len = usize::try_from(front.prefix.body_len).unwrap_or(usize::MAX);
+    if body_len == 0 {
+        return Ok(Bytes::new());
+    }
+    let body = front.bytes.get(start..).ok_or(Corrupt::Length)?;
+    let (block, sum) = body.split_at_checked(body_len).ok_or(Corrupt::Length)?;
+    if format::block_sum(front.seed, 0, block) != format::u64_at(sum, 0) {
+        return Err(Corrupt::Block);
+    }
+    Ok(Bytes::copy_from_slice(block))
+}
+
+/// A part of what was read.
+fn part(data: Vec<u8>, start: usize, end: usize) -> Bytes {
+    let wanted = end - start;
+    // A small part must not keep much memory from being used otherwise.
+    if wanted < data.len() / 4 {
+        return Bytes::copy_from_slice(data.get(start..end).unwrap_or_default());
+    }
+    let len = data.len();
+    let data = Bytes::from(data);
+    match wanted == len {
+        true => data,
+        false => data.slice(start..end),
+    }
+}

@@ -1,0 +1,217 @@
+//! Fills under way: one for each key, which everybody else who asks for it waits for.
+//!
+//! A fill is a request of its own, made on behalf of the client that asked first. So it does not end with that client, and
+//! nobody is slowed down by another's slow connection.
+
+use super::key::{Key, Variant};
+use super::object::Object;
+use http::StatusCode;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+const SHARDS: usize = 64;
+
+/// How far a fill is.
+#[derive(Clone)]
+pub enum State {
+    /// The origin was asked.
+    Waiting,
+    /// A try failed, further ones are made.
+    Failing,
+    /// The answer is stored: it can be read, even if it is still coming.
+    Stored(Arc<Object>),
+    /// The stored answer was validated.
+    Validated(Arc<Object>),
+    /// The answer is not stored. The client that asked first gets it.
+    Passing(StatusCode),
+    /// There is no answer.
+    Failed(Failed),
+}
+
+impl State {
+    fn is_final(&self) -> bool {
+        !matches!(self, State::Waiting | State::Failing)
+    }
+}
+
+/// What a client is told of a fill that failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Failed {
+    /// The status.
+    pub status: StatusCode,
+    /// The `error` of `Proxy-Status` (RFC 9209 §2.3).
+    pub proxy_error: &'static str,
+    /// Its details.
+    pub details: Option<&'static str>,
+}
+
+/// A fill as those see it who wait for it.
+pub struct Fill {
+    state: watch::Sender<State>,
+    /// What it fills was purged meanwhile: its answer may not be kept.
+    purged: AtomicBool,
+}
+
+impl Fill {
+    /// Hears of every step.
+    pub fn follow(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Whether what it fills was purged since it began.
+    pub fn is_purged(&self) -> bool {
+        self.purged.load(Ordering::Acquire)
+    }
+}
+
+/// What fills are told apart by: the key, and the variant where it is known beforehand.
+type Lane = (Key, Option<Variant>);
+
+/// The fills under way.
+pub struct Fills {
+    shards: [Mutex<HashMap<Lane, Arc<Fill>>>; SHARDS],
+}
+
+impl Default for Fills {
+    fn default() -> Self {
+        Fills {
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+}
+
+/// One's part in a fill.
+pub enum Part {
+    /// Nobody fills yet: it is to be done.
+    Begin(Filling),
+    /// Somebody does.
+    Join(Arc<Fill>),
+}
+
+impl Fills {
+    fn shard(&self, url: &[u8; 16]) -> MutexGuard<'_, HashMap<Lane, Arc<Fill>>> {
+        let shard = &self.shards[usize::from(url[0]) % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the fill under way, or begins one.
+    pub fn join(&'static self, key: Key, variant: Option<Variant>) -> Part {
+        let lane = (key, variant);
+        let mut shard = self.shard(&key.url);
+        if let Some(fill) = shard.get(&lane) {
+            return Part::Join(fill.clone());
+        }
+        let fill = Arc::new(Fill {
+            state: watch::Sender::new(State::Waiting),
+            purged: AtomicBool::new(false),
+        });
+        shard.insert(lane, fill.clone());
+        Part::Begin(Filling {
+            fill,
+            lane,
+            fills: self,
+        })
+    }
+
+    /// The fill under way, if there is one.
+    pub fn find(&self, key: Key, variant: Option<Variant>) -> Option<Arc<Fill>> {
+        self.shard(&key.url).get(&(key, variant)).cloned()
+    }
+
+    /// What was purged is not stored by who fills now, and nobody who comes from now on waits for them.
+    pub fn purge(&self, fits: impl Fn(&Key) -> bool) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|(key, _), fill| {
+                let goes = fits(key);
+                if goes {
+                    fill.purged.store(true, Ordering::Release);
+                }
+                !goes
+            });
+        }
+    }
+
+    /// As [`Fills::purge`], for one URL.
+    pub fn purge_url(&self, url: [u8; 16]) {
+        self.shard(&url).retain(|(key, _), fill| {
+            let goes = key.url == url;
+            if goes {
+                fill.purged.store(true, Ordering::Release);
+            }
+            !goes
+        });
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        let lengths = self.shards.iter();
+        lengths
+            .map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).len())
+            .sum()
+    }
+}
+
+/// The right, and the duty, to say how a fill ends. Dropped without a word, it failed.
+pub struct Filling {
+    fill: Arc<Fill>,
+    lane: Lane,
+    fills: &'static Fills,
+}
+
+impl Filling {
+    /// What it fills.
+    pub fn key(&self) -> &Key {
+        &self.lane.0
+    }
+
+    /// The fill, as others see it.
+    pub fn fill(&self) -> &Arc<Fill> {
+        &self.fill
+    }
+
+    /// A try failed, others follow.
+    pub fn failing(&self) {
+        self.say(State::Failing);
+    }
+
+    /// How it ended. What comes after is not heard.
+    pub fn end(&self, state: State) {
+        self.say(state);
+        let mut shard = self.fills.shard(&self.lane.0.url);
+        // After a purge another may have taken its place.
+        if shard
+            .get(&self.lane)
+            .is_some_and(|f| Arc::ptr_eq(f, &self.fill))
+        {
+            shard.remove(&self.lane);
+        }
+    }
+
+    /// Whether anybody can still be told.
+    pub fn is_over(&self) -> bool {
+        self.fill.state.borrow().is_final()
+    }
+
+    fn say(&self, next: State) {
+        self.fill.state.send_if_modified(|state| {
+            let news = !state.is_final();
+            if news {
+                *state = next;
+            }
+            news
+        });
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        self.end(State::Failed(Failed {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            proxy_error: "proxy_internal_error",
+            details: None,
+        }));
+    }
+}

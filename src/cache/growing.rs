@@ -1,0 +1,246 @@
+//! A body that is still coming: one writes, any number read along.
+//!
+//! Written by `writer`, read by `reader`. Readers that come late begin at the start; what was written to a file is read
+//! from there, so that a large body takes little memory. A body that broke off gives its readers an error, never a short end.
+
+use super::disk::Stored;
+use super::memory::Memory;
+use bytes::{Bytes, BytesMut};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How far the writer runs ahead of the slowest reader once the body is not kept any more.
+const WINDOW: u64 = 1 << 20;
+
+/// How long those who were told of a body may take to begin reading it once it is not kept any more.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How far a body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes so far.
+    pub length: u64,
+    /// Whether more is to come.
+    pub end: End,
+}
+
+/// How a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It does not yet.
+    Open,
+    /// It is whole.
+    Whole,
+    /// It broke off.
+    Broken,
+}
+
+/// What there is at a position.
+pub enum Piece {
+    /// These bytes.
+    Here(Bytes),
+    /// Bytes in a file, up to this position.
+    InFile(Arc<Stored>, u64),
+    /// Nothing yet.
+    NotYet,
+    /// Nothing ever: the end.
+    End,
+    /// The body broke off, or what was here is gone.
+    Lost,
+}
+
+/// A body under way.
+pub struct Growing {
+    state: Mutex<State>,
+    progress: watch::Sender<Progress>,
+    memory: &'static Memory,
+}
+
+#[derive(Default)]
+struct State {
+    /// What is in memory, in order, each with its position.
+    pieces: VecDeque<(u64, Bytes)>,
+    held: usize,
+    /// The file with the beginning, and how far it goes.
+    file: Option<(Arc<Stored>, u64)>,
+    /// Where each reader is.
+    readers: HashMap<u64, u64>,
+    next_reader: u64,
+    /// Since when nobody else can come: what all readers have read can go.
+    passing: Option<Instant>,
+}
+
+impl Growing {
+    /// An empty body, whose bytes count as taken of `memory` while they are held.
+    pub fn new(memory: &'static Memory) -> Self {
+        let start = Progress {
+            length: 0,
+            end: End::Open,
+        };
+        Growing {
+            state: Mutex::default(),
+            progress: watch::Sender::new(start),
+            memory,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    /// Hears of every further byte.
+    pub fn follow(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Adds to the end.
+    pub fn push(&self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        let length = bytes.len();
+        self.memory.reserve(length);
+        {
+            let mut state = self.state();
+            let at = self.progress.borrow().length;
+            state.held += length;
+            state.pieces.push_back((at, bytes));
+        }
+        self.progress.send_modify(|p| p.length += length as u64);
+    }
+
+    /// Says how it ended.
+    pub fn end(&self, end: End) {
+        self.progress.send_modify(|p| p.end = end);
+    }
+
+    /// Bytes that are held in memory.
+    pub fn held(&self) -> usize {
+        self.state().held
+    }
+
+    /// Everything that is held in memory and not yet in the file.
+    pub fn unwritten(&self) -> Vec<Bytes> {
+        let state = self.state();
+        let from = state.file.as_ref().map_or(0, |(_, to)| *to);
+        let pieces = state.pieces.iter().filter(|(at, _)| *at >= from);
+        pieces.map(|(_, bytes)| bytes.clone()).collect()
+    }
+
+    /// The body up to `to` can be read from this file from now on.
+    pub fn in_file(&self, file: Arc<Stored>, to: u64) {
+        let mut state = self.state();
+        state.file = Some((file, to));
+        state.forget(to, self.memory);
+    }
+
+    /// All of it as one, if it is in memory.
+    pub fn whole(&self) -> Option<Bytes> {
+        let state = self.state();
+        if state.pieces.front().is_some_and(|(at, _)| *at > 0) {
+            return None;
+        }
+        let mut whole = BytesMut::with_capacity(state.held);
+        for (_, bytes) in &state.pieces {
+            whole.extend_from_slice(bytes);
+        }
+        Some(whole.freeze())
+    }
+
+    /// What there is at this position for this reader.
+    pub fn piece(&self, reader: u64, at: u64) -> Piece {
+        let mut state = self.state();
+        let progress = *self.progress.borrow();
+        state.readers.insert(reader, at);
+        if at >= progress.length {
+            return match progress.end {
+                End::Open => Piece::NotYet,
+                End::Whole => Piece::End,
+                End::Broken => Piece::Lost,
+            };
+        }
+        if let Some((file, to)) = &state.file
+            && at < *to
+        {
+            return Piece::InFile(file.clone(), *to);
+        }
+        let after = state.pieces.partition_point(|(start, _)| *start <= at);
+        match after.checked_sub(1).and_then(|i| state.pieces.get(i)) {
+            Some((start, bytes)) => match usize::try_from(at - start) {
+                Ok(skip) if skip < bytes.len() => Piece::Here(bytes.slice(skip..)),
+                _ => Piece::Lost,
+            },
+            None => Piece::Lost,
+        }
+    }
+
+    /// A number for a reader.
+    pub fn join(&self) -> u64 {
+        let mut state = self.state();
+        state.next_reader += 1;
+        let number = state.next_reader;
+        state.readers.insert(number, 0);
+        number
+    }
+
+    /// The reader is gone.
+    pub fn leave(&self, reader: u64) {
+        self.state().readers.remove(&reader);
+        // For a writer that waits for readers.
+        self.progress.send_modify(|_| ());
+    }
+
+    /// From here on only those who read now will read it: the answer turned out too large to keep.
+    pub fn pass(&self) {
+        self.state().passing = Some(Instant::now());
+    }
+
+    /// Whether the writer may go on; where the body is not kept, it waits for its readers. `None`: nobody reads.
+    pub fn room(&self) -> Option<bool> {
+        let mut state = self.state();
+        let Some(since) = state.passing else {
+            return Some(true);
+        };
+        let slowest = match since.elapsed() < GRACE {
+            true => 0,
+            false => state.readers.values().copied().min()?,
+        };
+        state.forget(slowest, self.memory);
+        Some(self.progress.borrow().length.saturating_sub(slowest) < WINDOW)
+    }
+
+    /// Hears of readers that went on or away.
+    pub async fn readers_moved(&self) {
+        // Readers do not announce each step; a writer that runs ahead looks again soon.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+impl State {
+    /// Lets go of what lies wholly before `to`.
+    fn forget(&mut self, to: u64, memory: &Memory) {
+        while let Some((at, bytes)) = self.pieces.front() {
+            if at + bytes.len() as u64 > to {
+                break;
+            }
+            let length = bytes.len();
+            self.held -= length;
+            memory.release(length);
+            self.pieces.pop_front();
+        }
+    }
+}
+
+impl Drop for Growing {
+    fn drop(&mut self) {
+        let held = self.state().held;
+        self.memory.release(held);
+    }
+}

@@ -1,0 +1,209 @@
+//! One stored answer: its head, what is known of its freshness, and where its body is.
+
+use super::disk::{Id, Stored};
+use super::growing::Growing;
+use super::key::{Key, Variant};
+use crate::policy::cache::freshness::Freshness;
+use bytes::Bytes;
+use pingora::http::ResponseHeader;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What an object takes beside its header's and body's bytes: map entry, list entry, allocations.
+const OVERHEAD: usize = 512;
+
+/// A stored answer.
+pub struct Object {
+    /// Tells this object from every other in this process.
+    pub number: u64,
+    /// What it is kept under.
+    pub key: Key,
+    /// Scheme, host and path, as `http://host/path`: what a purge by prefix goes by. The query may hold secrets.
+    pub place: Box<str>,
+    /// Which of several under one key.
+    pub variant: Option<Variant>,
+    /// Status and fields as they are given out, but for `Age` and what a hop adds.
+    pub head: ResponseHeader,
+    /// How long it is fresh.
+    pub freshness: Freshness,
+    /// What follows the head.
+    pub body: Body,
+    /// The file that it is in as well, or will be.
+    pub(super) file: Option<Id>,
+    /// When it was last given out; the memory tier's clock.
+    pub(super) used: AtomicU64,
+    /// When the disk tier last heard of it; the same clock.
+    pub(super) told: AtomicU64,
+}
+
+/// Where a body is.
+pub enum Body {
+    /// In memory, whole.
+    Memory(Bytes),
+    /// In a file, whole.
+    File(Arc<Stored>),
+    /// On its way.
+    Growing(Arc<Growing>),
+    /// Only parts of it are here (RFC 9111 §3.3).
+    Parts(Parts),
+}
+
+/// Parts of a body: position and bytes, in order, neither overlapping nor touching.
+#[derive(Clone)]
+pub struct Parts {
+    /// How long the whole is.
+    pub total: u64,
+    /// What is here.
+    pub pieces: Vec<(u64, Bytes)>,
+}
+
+impl Parts {
+    /// The parts there are once these bytes are added (RFC 9111 §3.4).
+    pub fn with(&self, at: u64, bytes: &Bytes) -> Parts {
+        let end = at + bytes.len() as u64;
+        let (mut start, mut joined) = (at, bytes.clone());
+        let mut pieces = Vec::new();
+        for (from, piece) in &self.pieces {
+            let to = from + piece.len() as u64;
+            if to < at || *from > end {
+                pieces.push((*from, piece.clone()));
+                continue;
+            }
+            let mut both = Vec::new();
+            let joined_end = start + joined.len() as u64;
+            if *from < start {
+                both.extend_from_slice(&piece[..usize::try_from(start - from).unwrap_or(0)]);
+            }
+            both.extend_from_slice(&joined);
+            if to > joined_end {
+                both.extend_from_slice(&piece[usize::try_from(joined_end - from).unwrap_or(0)..]);
+            }
+            start = start.min(*from);
+            joined = both.into();
+        }
+        pieces.push((start, joined));
+        pieces.sort_by_key(|(at, _)| *at);
+        Parts {
+            total: self.total,
+            pieces,
+        }
+    }
+
+    /// The bytes of this range, if all of them are here.
+    pub fn get(&self, range: std::ops::Range<u64>) -> Option<Bytes> {
+        self.pieces.iter().find_map(|(at, bytes)| {
+            let from = usize::try_from(range.start.checked_sub(*at)?).ok()?;
+            let to = usize::try_from(range.end.checked_sub(*at)?).ok()?;
+            (from <= to && to <= bytes.len()).then(|| bytes.slice(from..to))
+        })
+    }
+
+    /// The whole, if all of it is here.
+    pub fn whole(&self) -> Option<Bytes> {
+        self.get(0..self.total)
+    }
+
+    fn held(&self) -> usize {
+        self.pieces.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+}
+
+impl Object {
+    /// An answer that comes now.
+    pub fn new(
+        key: Key,
+        place: &str,
+        variant: Option<Variant>,
+        head: ResponseHeader,
+        freshness: Freshness,
+        body: Body,
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Object {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            key,
+            place: place.into(),
+            variant,
+            head,
+            freshness,
+            body,
+            file: None,
+            used: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+        }
+    }
+
+    /// The same answer with another head: it was validated.
+    pub fn refreshed(&self, head: ResponseHeader, freshness: Freshness) -> Self {
+        let body = match &self.body {
+            Body::Memory(bytes) => Body::Memory(bytes.clone()),
+            Body::File(stored) => Body::File(stored.clone()),
+            Body::Growing(growing) => Body::Growing(growing.clone()),
+            Body::Parts(parts) => Body::Parts(parts.clone()),
+        };
+        Object {
+            file: self.file,
+            ..Object::new(self.key, &self.place, self.variant, head, freshness, body)
+        }
+    }
+
+    /// The same answer with its body elsewhere.
+    pub fn moved(&self, body: Body) -> Self {
+        Object {
+            file: self.file,
+            ..Object::new(
+                self.key,
+                &self.place,
+                self.variant,
+                self.head.clone(),
+                self.freshness,
+                body,
+            )
+        }
+    }
+
+    /// How long the body is, where that is known.
+    pub fn length(&self) -> Option<u64> {
+        match &self.body {
+            Body::Memory(bytes) => Some(bytes.len() as u64),
+            Body::File(stored) => Some(stored.body_len()),
+            Body::Parts(parts) => Some(parts.total),
+            Body::Growing(_) => {
+                let length = self.head.headers.get(http::header::CONTENT_LENGTH)?;
+                length.to_str().ok()?.parse().ok()
+            }
+        }
+    }
+
+    /// What it takes of memory. A growing body counts for itself.
+    pub fn size(&self) -> usize {
+        let fields = self.head.headers.iter();
+        let head: usize = fields
+            .map(|(name, value)| 2 * name.as_str().len() + value.len() + 64)
+            .sum();
+        let body = match &self.body {
+            Body::Memory(bytes) => bytes.len(),
+            Body::Parts(parts) => parts.held(),
+            Body::File(_) | Body::Growing(_) => 0,
+        };
+        OVERHEAD + self.place.len() + head + body
+    }
+}
+
+impl Object {
+    /// The name of its file.
+    pub fn id(&self) -> Id {
+        Id {
+            url: first(&self.key.url),
+            who: first(&self.key.who),
+            variant: self.variant.as_ref().map_or(0, first),
+        }
+    }
+}
+
+/// The first half of a hash.
+pub(super) fn first(hash: &[u8; 16]) -> u64 {
+    let mut half = [0; 8];
+    half.copy_from_slice(&hash[..8]);
+    u64::from_be_bytes(half)
+}

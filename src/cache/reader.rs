@@ -1,0 +1,169 @@
+//! Reading a stored body, wherever it is; Pingora's `HandleHit`.
+
+use super::disk::Stored;
+use super::growing::{Growing, Piece, Progress};
+use super::object::{Body, Object};
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::{Error, ErrorType, OrErr, Result};
+use pingora_cache::CacheKey;
+use pingora_cache::storage::{HandleHit, Storage};
+use pingora_cache::trace::SpanHandle;
+use std::any::Any;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Bytes that are handed on at once.
+const PIECE: usize = 256 * 1024;
+
+/// One reading of one object.
+pub struct Reader {
+    object: Arc<Object>,
+    next: u64,
+    /// Where to stop, if before the end.
+    end: u64,
+    following: Option<Following>,
+}
+
+/// A reader's place at a body on its way.
+struct Following {
+    growing: Arc<Growing>,
+    number: u64,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.growing.leave(self.number);
+    }
+}
+
+impl Reader {
+    /// Reads from the beginning.
+    pub fn new(object: Arc<Object>) -> Self {
+        let following = match &object.body {
+            Body::Growing(growing) => Some(Following {
+                growing: growing.clone(),
+                number: growing.join(),
+                progress: growing.follow(),
+            }),
+            _ => None,
+        };
+        Reader {
+            object,
+            next: 0,
+            end: u64::MAX,
+            following,
+        }
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>> {
+        if self.next >= self.end {
+            return Ok(None);
+        }
+        let left = self.end - self.next;
+        let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        let bytes = match &self.object.body {
+            Body::Memory(bytes) => slice(bytes, self.next, left),
+            Body::Parts(parts) => {
+                let end = self.end.min(parts.total);
+                if self.next >= end {
+                    return Ok(None);
+                }
+                let Some(bytes) = parts.get(self.next..end) else {
+                    return Error::e_explain(ErrorType::ReadError, "this part is not stored");
+                };
+                bytes
+            }
+            Body::File(stored) => read_file(stored, self.next, most).await?,
+            Body::Growing(_) => match self.follow(most).await? {
+                Some(bytes) => bytes,
+                None => return Ok(None),
+            },
+        };
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let bytes = slice(&bytes, 0, left);
+        self.next += bytes.len() as u64;
+        Ok(Some(bytes))
+    }
+
+    async fn follow(&mut self, most: usize) -> Result<Option<Bytes>> {
+        let Some(following) = &mut self.following else {
+            return Ok(None);
+        };
+        loop {
+            following.progress.mark_unchanged();
+            match following.growing.piece(following.number, self.next) {
+                Piece::Here(bytes) => return Ok(Some(bytes)),
+                Piece::InFile(file, to) => {
+                    let there = usize::try_from(to - self.next).unwrap_or(most);
+                    return read_file(&file, self.next, most.min(there)).await.map(Some);
+                }
+                Piece::End => return Ok(None),
+                Piece::Lost => {
+                    return Error::e_explain(ErrorType::ReadError, "the fill broke off");
+                }
+                Piece::NotYet => {
+                    let heard = following.progress.changed().await;
+                    heard.or_err(ErrorType::ReadError, "the fill is gone")?;
+                }
+            }
+        }
+    }
+}
+
+/// What the page cache holds is read at once; what has to come from the disk, on a thread that may wait.
+async fn read_file(stored: &Arc<Stored>, at: u64, most: usize) -> Result<Bytes> {
+    if let Some(read) = stored.try_read_at(at, most) {
+        return read.or_err(ErrorType::ReadError, "a stored body cannot be read");
+    }
+    let stored = stored.clone();
+    let read = tokio::task::spawn_blocking(move || stored.read_at(at, most));
+    let read = read
+        .await
+        .or_err(ErrorType::InternalError, "reading a file")?;
+    read.or_err(ErrorType::ReadError, "a stored body cannot be read")
+}
+
+fn slice(bytes: &Bytes, from: u64, most: u64) -> Bytes {
+    let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let to = from.saturating_add(most).min(bytes.len());
+    bytes.slice(from..to)
+}
+
+#[async_trait]
+impl HandleHit for Reader {
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        self.read().await
+    }
+
+    async fn finish(
+        self: Box<Self>,
+        _storage: &'static (dyn Storage + Sync),
+        _key: &CacheKey,
+        _trace: &SpanHandle,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn can_seek(&self) -> bool {
+        true
+    }
+
+    fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
+        self.next = start as u64;
+        self.end = end.map_or(u64::MAX, |end| end as u64);
+        Ok(())
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut (dyn Any + Send + Sync) {
+        self
+    }
+}

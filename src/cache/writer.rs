@@ -1,0 +1,202 @@
+//! Writing a body as it comes from the origin; Pingora's `HandleMiss`.
+//!
+//! Small bodies stay in memory until they are whole, large ones go to their file block by block. A body that is larger than
+//! its route lets be kept, which shows only on the way where its length is not known, is handed through to those who read
+//! it already and to nobody else.
+
+use super::growing::{End, Growing};
+use super::object::{Body, Object, Parts};
+use super::{SMALL, Store, codec, disk};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header;
+use pingora::{Error, ErrorType, OrErr, Result};
+use pingora_cache::storage::{HandleMiss, MissFinishType};
+use std::sync::Arc;
+
+use super::fills::Fill;
+
+/// One fill's writing.
+pub struct Writer {
+    store: &'static Store,
+    fill: Arc<Fill>,
+    object: Arc<Object>,
+    growing: Arc<Growing>,
+    max_object: u64,
+    /// Whether it is still to be stored.
+    kept: bool,
+    file: Option<disk::Writer>,
+    whole: bool,
+}
+
+impl Writer {
+    /// Writes the body of `object`, which must be a growing one.
+    pub fn new(
+        store: &'static Store,
+        fill: Arc<Fill>,
+        object: Arc<Object>,
+        growing: Arc<Growing>,
+        max_object: u64,
+    ) -> Self {
+        let kept = !fill.is_purged();
+        Writer {
+            store,
+            fill,
+            object,
+            growing,
+            max_object,
+            kept,
+            file: None,
+            whole: false,
+        }
+    }
+
+    /// It cannot be stored after all: nobody finds it any more.
+    fn give_up(&mut self) {
+        self.kept = false;
+        self.file = None;
+        self.store.memory.remove(&self.object);
+        self.store.passing.remember(self.object.key);
+        self.growing.pass();
+    }
+
+    /// Moves what is in memory to the file.
+    async fn spill(&mut self) -> Result<()> {
+        let (Some(disk), Some(id)) = (&self.store.disk, self.object.file) else {
+            return Ok(());
+        };
+        let pieces = self.growing.unwritten();
+        let (disk, file) = (disk.clone(), self.file.take());
+        let room = codec::encode(&self.object).len();
+        let written = tokio::task::spawn_blocking(move || {
+            let mut file = match file {
+                Some(file) => file,
+                None => disk.create(id, room)?,
+            };
+            for piece in &pieces {
+                file.append(piece)?;
+            }
+            Ok::<_, disk::Off>(file)
+        });
+        match written
+            .await
+            .or_err(ErrorType::InternalError, "writing a file")?
+        {
+            Ok(file) => {
+                self.growing.in_file(file.reader(), file.flushed());
+                self.file = Some(file);
+            }
+            // No disk to be had: what was written before is gone with it, unless it is in memory.
+            Err(_) if self.growing.whole().is_some() => {}
+            Err(_) => self.give_up(),
+        }
+        Ok(())
+    }
+
+    /// What can still be used of a body that broke off (RFC 9111 §3.3).
+    fn keep_part(&self) {
+        let strong = |name: &header::HeaderName| {
+            let value = self.object.head.headers.get(name)?;
+            (!value.as_bytes().starts_with(b"W/")).then_some(())
+        };
+        let (Some(total), Some(())) = (self.object.length(), strong(&header::ETAG)) else {
+            return;
+        };
+        if let Some(beginning) = self.growing.whole().filter(|b| !b.is_empty()) {
+            let pieces = vec![(0, beginning)];
+            let part = self.object.moved(Body::Parts(Parts { total, pieces }));
+            self.store.memory.insert(&Arc::new(part));
+        }
+    }
+}
+
+#[async_trait]
+impl HandleMiss for Writer {
+    async fn write_body(&mut self, data: Bytes, _eof: bool) -> Result<()> {
+        let length = self.growing.progress().length + data.len() as u64;
+        if self.kept && (length > self.max_object || self.fill.is_purged()) {
+            self.give_up();
+        }
+        self.growing.push(data);
+        if self.kept && self.growing.held() > SMALL {
+            self.spill().await?;
+        }
+        if self.kept && self.store.memory.is_exhausted() {
+            self.give_up();
+        }
+        loop {
+            match self.growing.room() {
+                Some(true) => return Ok(()),
+                Some(false) => self.growing.readers_moved().await,
+                None => return Error::e_explain(ErrorType::WriteError, "nobody reads it"),
+            }
+        }
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
+        self.whole = true;
+        let length = self.growing.progress().length;
+        if let Some(said) = self.object.length()
+            && said != length
+        {
+            self.whole = false;
+            return Error::e_explain(
+                ErrorType::ReadError,
+                "the body is not as long as it was to be",
+            );
+        }
+        self.growing.end(End::Whole);
+        // What is not found any more was purged, or a newer answer took its place.
+        if !self.kept || self.fill.is_purged() || !self.store.memory.contains(&self.object) {
+            self.store.memory.remove(&self.object);
+            return Ok(MissFinishType::Created(0));
+        }
+        let mut head = self.object.head.clone();
+        // Whole now: its length is known, however the backend framed it.
+        head.remove_header(&header::TRANSFER_ENCODING);
+        if head.status != http::StatusCode::NO_CONTENT {
+            head.insert_header("Content-Length", length)?;
+        }
+        let whole = self.object.refreshed(head, self.object.freshness);
+        if let Some(file) = self.file.take() {
+            let rest = self.growing.unwritten();
+            let head = codec::encode(&whole);
+            let written = tokio::task::spawn_blocking(move || {
+                let mut file = file;
+                for piece in &rest {
+                    file.append(piece)?;
+                }
+                file.finish(&head)
+            });
+            let written = written
+                .await
+                .or_err(ErrorType::InternalError, "writing a file")?;
+            if let Ok(stored) = written {
+                self.growing.in_file(stored, length);
+            }
+            // A purge may have come while the file was finished.
+            if !self.store.memory.remove(&self.object) {
+                self.store.remove_file(&self.object).await;
+            }
+        } else if let Some(bytes) = self.growing.whole() {
+            let whole = Arc::new(whole.moved(Body::Memory(bytes)));
+            self.store.memory.insert(&whole);
+            self.store.write_small(&whole).await;
+        }
+        Ok(MissFinishType::Created(
+            usize::try_from(length).unwrap_or(usize::MAX),
+        ))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.whole {
+            self.store.memory.remove(&self.object);
+            if self.kept {
+                self.keep_part();
+            }
+            self.growing.end(End::Broken);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `admin` of the static file, as written: where Backstop answers its operator.
+//!
+//! Read by `settings`. Whoever reaches this address can empty the cache, so by default only this machine does.
+
+use super::address::ListenAddress;
+use super::keypath::KeyPath;
+use super::report::{Document, Report};
+use super::written::{Complaint, Written, written};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::SocketAddr;
+
+/// `admin`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping such as { address: 127.0.0.1:9090 }"
+)]
+pub(crate) struct AdminSpec {
+    address: AdminAddress,
+    allow_remote: Option<bool>,
+}
+
+impl AdminSpec {
+    /// Reports an address that other machines can reach, unless that is meant; `path` is that of this mapping.
+    pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
+        if is_local(self.address()) || self.allow_remote == Some(true) {
+            return;
+        }
+        let message = format!(
+            "{} is not a loopback address: other machines could reach it",
+            self.address
+        );
+        let problem = report.add(document, path.key("address"), message);
+        problem.help = Some("if that is meant, write allow_remote: true beside it".to_string());
+    }
+
+    /// Where to listen.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address.0
+    }
+
+    /// How the address is written.
+    pub(crate) fn of(address: SocketAddr) -> AdminSpec {
+        AdminSpec {
+            address: AdminAddress(address),
+            allow_remote: Some(!is_local(address)),
+        }
+    }
+}
+
+/// Whether only this machine reaches an address; also as IPv4 in the clothes of IPv6 (RFC 4291 §2.5.5.2).
+fn is_local(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// As a [`ListenAddress`], but a bare port is meant for this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct AdminAddress(SocketAddr);
+
+impl Written for AdminAddress {
+    const EXPECTED: &'static str = "an IP address and a port such as 127.0.0.1:9090";
+
+    fn parse(word: &str) -> Result<Self, Complaint> {
+        match (ListenAddress::parse(word), word.strip_prefix(':')) {
+            (Ok(address), _) => Ok(AdminAddress(address.0)),
+            (Err(_), Some(port)) => Err(Complaint {
+                message: None,
+                help: Self::meant_by_number(port),
+            }),
+            (Err(complaint), None) => Err(complaint),
+        }
+    }
+
+    fn meant_by_number(number: &str) -> Option<String> {
+        ListenAddress::meant_by_number(number)
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+written!(AdminAddress);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(text: &str) -> usize {
+        let spec: AdminSpec = serde_yaml::from_str(text).unwrap();
+        let mut report = Report::default();
+        spec.check(Document::first(0), &KeyPath::default(), &mut report);
+        report.count()
+    }
+
+    #[test]
+    fn only_this_machine_unless_more_is_meant() {
+        for (address, local) in [
+            ("127.0.0.1:9090", true),
+            ("127.9.9.9:9090", true),
+            ("[::1]:9090", true),
+            ("[::ffff:127.0.0.1]:9090", true),
+            ("0.0.0.0:9090", false),
+            ("[::]:9090", false),
+            ("10.0.0.1:9090", false),
+            ("[::ffff:10.0.0.1]:9090", false),
+        ] {
+            let alone = format!("{{ address: \"{address}\" }}");
+            assert_eq!(errors(&alone), usize::from(!local), "{address}");
+            let refused = format!("{{ address: \"{address}\", allow_remote: false }}");
+            assert_eq!(errors(&refused), usize::from(!local), "{address}");
+            let meant = format!("{{ address: \"{address}\", allow_remote: true }}");
+            assert_eq!(errors(&meant), 0, "{address}");
+            // What is shown passes, too.
+            let shown = serde_yaml::to_string(&AdminSpec::of(address.parse().unwrap())).unwrap();
+            assert_eq!(errors(&shown), 0, "{shown}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        for (text, help) in [
+            ("9090", Some("did you mean 127.0.0.1:9090?")),
+            (":9090", Some("did you mean 127.0.0.1:9090?")),
+            ("localhost:9090", Some("did you mean 127.0.0.1:9090?")),
+            (":many", None),
+            ("127.0.0.1:0", None),
+            ("example.com:80", None),
+        ] {
+            let complaint = AdminAddress::parse(text).unwrap_err();
+            assert_eq!(complaint.help.as_deref(), help, "{text}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Which answers are kept, and what of them (RFC 9111 §3).
+//!
+//! `proxy/` asks [`storable`] of each answer to a request that [`lookup`](super::lookup) let pass, and again of a stored one
+//! with the fields that a validation brought. How long an answer is then fresh is [`freshness`](super::freshness)'s business;
+//! what tells it apart from others is [`key`](super::key)'s.
+
+use super::super::cache_control::CacheControl;
+use super::directives::Directives;
+use super::freshness::{Freshness, Times, heuristically_cacheable, is_explicit, single};
+use super::key::varies_on;
+use super::{CachePolicy, NotStored, validation};
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use std::time::Duration;
+
+/// Whether an answer may be kept: by the rules for a forced `ttl`, or by those of RFC 9111 §3 for a shared cache. `headers`
+/// are the answer's; the request was a GET. `date` reads a date as time since the epoch.
+///
+/// `personal`: whether the key of the request is one person's own, as [`personal`](super::personal) tells; only then is a
+/// `private` answer kept.
+pub fn storable(
+    policy: &CachePolicy,
+    personal: bool,
+    request: &HeaderMap,
+    status: StatusCode,
+    headers: &HeaderMap,
+    now: Duration,
+    date: &dyn Fn(&str) -> Option<Duration>,
+) -> Result<(), NotStored> {
+    // RFC 9111 §3.3: incomplete, and only to be combined by who knows how.
+    if status == StatusCode::PARTIAL_CONTENT {
+        return Err(NotStored::Partial);
+    }
+    if policy.respects_origin() {
+        allowed_by_origin(policy, request, status, headers, now, date)
+    } else {
+        allowed_by_route(personal, status, headers)
+    }
+}
+
+/// Whether a 206 may be kept as a part (RFC 9111 §3.3), to be combined with others (§3.4) and to answer requests that ask for
+/// no more: only where the origin is respected, by the same rules as the whole, and if a strong validator tells what it
+/// is a part of.
+pub fn part_storable(
+    policy: &CachePolicy,
+    request: &HeaderMap,
+    headers: &HeaderMap,
+    now: Duration,
+    date: &dyn Fn(&str) -> Option<Duration>,
+) -> Result<(), NotStored> {
+    if !policy.respects_origin() || !validation::is_strong(headers) {
+        return Err(NotStored::Partial);
+    }
+    allowed_by_origin(
+        policy,
+        request,
+        StatusCode::PARTIAL_CONTENT,
+        headers,
+        now,
+        date,
+    )
+}
+
+/// The rules under a forced `ttl`. Freshness (`max-age`, `Expires`, `no-cache`, `must-revalidate`, …) is not asked: the `ttl`
+/// is there to overrule it.
+fn allowed_by_route(
+    personal: bool,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Result<(), NotStored> {
+    match status {
+        // RFC 9110 §15.1 lets more be kept: errors, which would outlive their cause, and 300 and 410, which are rare.
+        StatusCode::OK
+        | StatusCode::NON_AUTHORITATIVE_INFORMATION
+        | StatusCode::NO_CONTENT
+        | StatusCode::MOVED_PERMANENTLY
+        | StatusCode::PERMANENT_REDIRECT => {}
+        _ => return Err(NotStored::Status),
+    }
+    let control = CacheControl::parse(headers);
+    // RFC 9111 §5.2.2.5.
+    if control.has("no-store") {
+        return Err(NotStored::NoStore);
+    }
+    // RFC 9111 §5.2.2.7. With field names, only those fields are private; it counts for the whole answer all the same, as
+    // that section notes of most caches.
+    if !personal && control.has("private") {
+        return Err(NotStored::Private);
+    }
+    fit_for_many(headers)
+}
+
+/// The rules of RFC 9111 §3, where nothing of the answer's key is one person's own.
+fn allowed_by_origin(
+    policy: &CachePolicy,
+    request: &HeaderMap,
+    status: StatusCode,
+    headers: &HeaderMap,
+    now: Duration,
+    date: &dyn Fn(&str) -> Option<Duration>,
+) -> Result<(), NotStored> {
+    // Not final, or about another answer; or about more of the request than its key holds.
+    if status.is_informational() || status == StatusCode::NOT_MODIFIED || is_about_request(status) {
+        return Err(NotStored::Status);
+    }
+    let said = Directives::of(headers);
+    let control = &said.control;
+    // §5.2.2.3: whoever understands the status ignores the `no-store` that comes with it. No status that has a name and
+    // gets here has caching rules of its own.
+    if control.has("must-understand") {
+        if status.canonical_reason().is_none() {
+            return Err(NotStored::Status);
+        }
+    } else if control.has("no-store") {
+        return Err(NotStored::NoStore);
+    }
+    // §5.2.2.7; with field names too, see above.
+    if control.has("private") {
+        return Err(NotStored::Private);
+    }
+    fit_for_many(headers)?;
+    // §3.5. `Proxy-Authorization` is for the next proxy, which is this one, so what is behind it may go by that.
+    let authorised = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION]
+        .iter()
+        .any(|name| request.contains_key(name));
+    if authorised && !allows_authorised(control) {
+        return Err(NotStored::Authorization);
+    }
+    let by_status = heuristically_cacheable(status) || control.has("public");
+    if !by_status && !is_explicit(headers, &said) {
+        return Err(NotStored::Status);
+    }
+    // What follows is not the origin's will (§3 notes that many caches do so) but saves room for what can be used.
+    let times = Times {
+        requested: now,
+        received: now,
+    };
+    let fresh = Freshness::of(false, status, headers, times, date);
+    let windows = [
+        policy.stale_if_error.unwrap_or_default(),
+        policy.stale_while_revalidate.unwrap_or_default(),
+        fresh.stale_if_error,
+        fresh.stale_while_revalidate,
+    ];
+    let usable_stale = !fresh.never_stale && windows.iter().any(|window| !window.is_zero());
+    let usable_fresh = !fresh.always_validate && !fresh.lifetime.is_zero();
+    if usable_fresh || usable_stale || can_be_validated(headers, date) {
+        Ok(())
+    } else {
+        Err(NotStored::Stale)
+    }
+}
+
+/// What keeps an answer from being given to more than one request, whoever says how long it is fresh.
+fn fit_for_many(headers: &HeaderMap) -> Result<(), NotStored> {
+    // RFC 9111 §7.3 leaves it to the origin to forbid; one that sends no caching headers does not, and a session given out
+    // twice is one person's in another's hands.
+    if headers.contains_key(header::SET_COOKIE) {
+        return Err(NotStored::SetCookie);
+    }
+    // RFC 9111 §4.1: it never matches.
+    if varies_on(headers).contains("*") {
+        return Err(NotStored::VaryStar);
+    }
+    Ok(())
+}
+
+/// Whether answers of this status tell of a request's credentials, conditions, range, size or connection, or how many there
+/// were: things that other requests for the same URL do not share. RFC 6585 forbids storing some of them; the others
+/// would, with a `max-age` that an origin adds to whatever it sends, lock out those with better requests.
+fn is_about_request(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        401 | 407 | 408 | 412 | 416 | 417 | 421 | 425 | 426 | 428 | 429 | 431 | 511
+    )
+}
+
+/// Whether an answer to an authorised request may be given to others (RFC 9111 §3.5). A number that is none allows nothing.
+fn allows_authorised(control: &CacheControl) -> bool {
+    control.has("public") || control.has("must-revalidate") || control.seconds("s-maxage").is_some()
+}
+
+/// Whether a conditional request can tell if the answer is still good (RFC 9111 §4.3.1).
+fn can_be_validated(headers: &HeaderMap, date: &dyn Fn(&str) -> Option<Duration>) -> bool {
+    let modified = single(headers, &header::LAST_MODIFIED).and_then(date);
+    modified.is_some() || validation::entity_tag(headers).is_some()
+}
+
+/// What is kept of an answer's head (RFC 9111 §3.1): all but what belongs to one connection or one proxy, and `Trailer`, as
+/// trailers are not kept. `Age` stays; it has to be replaced before the answer is given out (§4).
+pub fn kept(headers: &HeaderMap) -> HeaderMap {
+    let connection = named_by_connection(headers);
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        if !belongs_to_hop(name, &connection) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+/// Whether a field is for one connection (RFC 9110 §7.6.1) or for one proxy (RFC 9111 §3.1) only.
+pub(super) fn belongs_to_hop(name: &HeaderName, named_by_connection: &[String]) -> bool {
+    const HOP: [&str; 10] = [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    HOP.contains(&name.as_str()) || named_by_connection.iter().any(|n| n == name.as_str())
+}
+
+/// The names in `Connection`, lower-case.
+pub(super) fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|&b| b == b','))
+        .map(|name| String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

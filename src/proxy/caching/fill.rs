@@ -1,0 +1,399 @@
+//! A fill: a request of its own to the upstream, on behalf of the client that asked first.
+//!
+//! Pingora runs it as a subrequest, so it goes through the same phases, tries and timeouts as any other. Its answer goes to
+//! the store, from where all clients read it; only what is not stored is handed to the client that began it.
+
+use super::super::CLIENT_LEFT;
+use super::super::ctx::{Ctx, Try};
+use super::super::facts::{authority, target};
+use super::super::snapshot::Snapshot;
+use super::super::wait::client_leaves;
+use super::{Forwarded, How, Outcome, date, now};
+use crate::cache::Cache;
+use crate::cache::fills::{Failed, Filling, State};
+use crate::cache::key::Key;
+use crate::cache::object::{Body, Object};
+use crate::cache::storage::FillFor;
+use crate::policy::cache::freshness::{Freshness, Times};
+use crate::policy::cache::{NotStored, personal, reuse, storing, validation};
+use crate::policy::retry::{Reason, Verdict};
+use crate::policy::route::Route;
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::HttpTask;
+use pingora::protocols::http::subrequest::server::SubrequestHandle;
+use pingora::{Error, ErrorType, Result};
+use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
+use pingora_cache::{CacheKey, CacheMeta, NoCacheReason};
+use pingora_proxy::{Session, subrequest};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// What the client that began a fill learns of it, for its log line.
+#[derive(Default)]
+pub(in super::super) struct Report {
+    pub(in super::super) tries: Vec<Try>,
+    pub(in super::super) reason: Option<Reason>,
+    status: Option<StatusCode>,
+}
+
+/// The client's end of a fill it began.
+pub(in super::super) struct Owner {
+    handle: Option<SubrequestHandle>,
+    pub(in super::super) report: Arc<Mutex<Report>>,
+}
+
+impl Owner {
+    /// The next interim answer (RFC 9110 §15.2).
+    pub(super) async fn interim(&mut self) -> Box<ResponseHeader> {
+        while let Some(handle) = &mut self.handle {
+            match handle.rx.recv().await {
+                Some(HttpTask::Header(head, _)) if head.status.is_informational() => return head,
+                Some(_) => {}
+                None => break,
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// What the upstream answered.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        lock(&self.report).status
+    }
+}
+
+/// What a fill was told by who began it, and how far it is.
+pub(in super::super) struct Job {
+    snapshot: Arc<Snapshot>,
+    route: Arc<Route>,
+    request_id: String,
+    client: Option<IpAddr>,
+    key: Key,
+    filling: Arc<Filling>,
+    /// The stored answer to be validated.
+    stale: Option<Arc<Object>>,
+    why: &'static str,
+    report: Arc<Mutex<Report>>,
+    /// What is about to be stored.
+    pending: Arc<Mutex<Option<Object>>>,
+}
+
+/// Begins a fill. The answer it may validate is `stale`.
+pub(super) fn start(
+    session: &Session,
+    ctx: &Ctx,
+    filling: Filling,
+    stale: Option<&Arc<Object>>,
+    why: &'static str,
+) -> Owner {
+    let report = Arc::<Mutex<Report>>::default();
+    let mut owner = Owner {
+        handle: None,
+        report: report.clone(),
+    };
+    let (Some(spawner), Some(route)) = (&session.subrequest_spawner, &ctx.route) else {
+        return owner;
+    };
+    let job = Job {
+        snapshot: ctx.snapshot.clone(),
+        route: route.clone(),
+        request_id: ctx.request_id.clone(),
+        client: ctx.client,
+        key: *filling.key(),
+        filling: Arc::new(filling),
+        stale: stale.cloned(),
+        why,
+        report,
+        pending: Arc::default(),
+    };
+    let told = subrequest::Ctx::builder().user_ctx(Box::new(Mutex::new(Some(job))));
+    let (fill, handle) = spawner.create_subrequest(session.as_ref(), told.build());
+    tokio::spawn(fill.run());
+    owner.handle = Some(handle);
+    owner
+}
+
+/// Makes this request a fill, if that is what it is.
+pub(in super::super) fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    let told = session.subrequest_ctx.as_ref();
+    let told = told.and_then(|told| told.user_ctx()?.downcast_ref::<Mutex<Option<Job>>>());
+    let Some(job) = told.and_then(|job| lock(job).take()) else {
+        return Ok(false);
+    };
+    let request = session.downstream_session.req_header_mut();
+    request.set_method(Method::GET);
+    ctx.snapshot = job.snapshot.clone();
+    ctx.route = Some(job.route.clone());
+    ctx.request_id.clone_from(&job.request_id);
+    ctx.client = job.client;
+    ctx.cache = Some(Outcome {
+        how: How::Forwarded(Forwarded::because(job.why)),
+        served: None,
+    });
+    ctx.watch.fill();
+    ctx.fill = Some(job);
+    Ok(true)
+}
+
+/// The key by which the store knows the fill.
+pub(in super::super) fn key(job: &Job, max_object: u64) -> CacheKey {
+    let mut key = CacheKey::new(Vec::new(), "");
+    key.extensions.insert(FillFor {
+        filling: job.filling.clone(),
+        pending: job.pending.clone(),
+        max_object,
+    });
+    key
+}
+
+impl Job {
+    /// Makes the request to the upstream a conditional one, where there is something to validate (RFC 9111 §4.3.1).
+    pub(in super::super) fn condition(&self, request: &mut RequestHeader) -> Result<()> {
+        for name in [
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+            header::IF_MODIFIED_SINCE,
+            header::IF_UNMODIFIED_SINCE,
+            header::IF_RANGE,
+            header::RANGE,
+        ] {
+            request.remove_header(&name);
+        }
+        if let Some(stale) = &self.stale
+            && !matches!(stale.body, Body::Parts(_))
+        {
+            for (name, value) in validation::conditions(&stale.head.headers) {
+                request.insert_header(name, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A try failed, and another follows.
+    pub(in super::super) fn failing(&self) {
+        self.filling.failing();
+    }
+
+    /// There is no answer.
+    pub(in super::super) fn failed(&self, failed: Failed) {
+        self.filling.end(State::Failed(failed));
+    }
+
+    /// Whether a stored answer may take the place of a response with this status, or of none.
+    pub(in super::super) fn has_stand_in(&self, request: &RequestHeader) -> bool {
+        let Some(policy) = self.route.cache() else {
+            return false;
+        };
+        self.stale.as_ref().is_some_and(|stale| {
+            reuse::may_stand_in(policy, &stale.freshness, &request.headers, now())
+        })
+    }
+}
+
+/// Whether a response with this status, which no further try follows, is to give way to a stale answer.
+pub(in super::super) fn prefers_stale(session: &Session, ctx: &Ctx, status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+        && ctx
+            .fill
+            .as_ref()
+            .is_some_and(|job| job.has_stand_in(session.req_header()))
+}
+
+/// What is done with the response to a fill, before anything of it goes anywhere.
+///
+/// # Errors
+/// When the response cannot be used, and another try is to be made.
+pub(in super::super) async fn judge(
+    cache: Cache,
+    session: &Session,
+    ctx: &mut Ctx,
+    response: &ResponseHeader,
+) -> Result<()> {
+    let started = ctx.current.as_ref().map(|c| c.started.elapsed());
+    let received = now();
+    let times = Times {
+        requested: received.saturating_sub(started.unwrap_or_default()),
+        received,
+    };
+    report(ctx, Some(response.status));
+    let Some(job) = &mut ctx.fill else {
+        return Ok(());
+    };
+    let route = job.route.clone();
+    let Some(policy) = route.cache() else {
+        return Ok(());
+    };
+    let ttl = !policy.respects_origin();
+    if response.status == StatusCode::NOT_MODIFIED
+        && let Some(stale) = job.stale.take()
+    {
+        if !validation::selects(&stale.head.headers, &response.headers) {
+            // It is about another answer (RFC 9111 §4.3.4): ask again, without conditions.
+            cache.remove(&stale).await;
+            ctx.verdict = Some(Verdict::Retry(Duration::ZERO));
+            return Err(Error::new_up(super::super::TRY_AGAIN));
+        }
+        let merged = merge(&stale.head, response)?;
+        let freshness = Freshness::of(ttl, stale.head.status, &merged.headers, times, &date);
+        let fresh = Arc::new(stale.refreshed(merged, freshness));
+        if !job.filling.fill().is_purged() {
+            cache.replace(&stale, &fresh).await;
+        }
+        job.filling.end(State::Validated(fresh));
+        return Ok(());
+    }
+    let request = session.req_header();
+    let status = response.status;
+    let whose = personal(policy, &request.headers);
+    let headers = &response.headers;
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|l| l.to_str().ok()?.parse::<u64>().ok());
+    let storable = storing::storable(
+        policy,
+        whose,
+        &request.headers,
+        status,
+        headers,
+        received,
+        &date,
+    );
+    let storable = storable.and(match length {
+        Some(length) if length > policy.max_object => Err(NotStored::TooLarge),
+        _ => Ok(()),
+    });
+    let mut how = Forwarded::because(job.why);
+    how.status = Some(status);
+    match storable {
+        Ok(()) => {
+            let mut head = response.clone();
+            super::super::forward::strip_hop_by_hop(&mut head);
+            for name in [header::TRAILER, header::UPGRADE, header::AGE] {
+                head.remove_header(&name);
+            }
+            if !head.headers.contains_key(header::DATE) {
+                // RFC 9110 §6.6.1: who keeps an answer without one adds it.
+                head.insert_header("Date", httpdate::fmt_http_date(SystemTime::now()))?;
+            }
+            let freshness = Freshness::of(ttl, status, &head.headers, times, &date);
+            let variant = cache.variant(&head.headers, &request.headers);
+            let nothing = Body::Memory(Bytes::new());
+            let place = place(request);
+            let object = Object::new(job.key, &place, variant, head, freshness, nothing);
+            *lock(&job.pending) = Some(object);
+            how.stored = true;
+            cache.passing().forget(&job.key);
+        }
+        Err(why) => {
+            how.detail = Some(why.word());
+            if !status.is_server_error() {
+                cache.passing().remember(job.key);
+                if let Some(stale) = job.stale.take() {
+                    // The origin has something else now.
+                    cache.remove(&stale).await;
+                }
+            }
+            job.filling.end(State::Passing(status));
+            ctx.watch.pass();
+        }
+    }
+    if let Some(outcome) = &mut ctx.cache {
+        outcome.how = How::Forwarded(how);
+    }
+    Ok(())
+}
+
+/// What a purge by prefix goes by: no query, which may hold secrets.
+pub(super) fn place(request: &RequestHeader) -> String {
+    let (path, _) = target(request)
+        .split_once('?')
+        .unwrap_or((target(request), ""));
+    format!("http://{}{path}", authority(request).to_ascii_lowercase())
+}
+
+/// The stored head with what a 304 brings (RFC 9111 §3.2).
+fn merge(stored: &ResponseHeader, update: &ResponseHeader) -> Result<ResponseHeader> {
+    let fields = validation::merge(&stored.headers, &update.headers);
+    let mut merged = ResponseHeader::build(stored.status, Some(fields.len()))?;
+    for (name, value) in &fields {
+        merged.append_header(name.clone(), value.clone())?;
+    }
+    merged.remove_header(&header::AGE);
+    Ok(merged)
+}
+
+/// Tells Pingora what was decided.
+pub(in super::super) fn admit(job: &Job, response: &ResponseHeader) -> RespCacheable {
+    if lock(&job.pending).is_none() {
+        return Uncacheable(NoCacheReason::Custom("not stored"));
+    }
+    // The store has what it needs; Pingora wants a length to compare with its own limit, which is not set.
+    let now = SystemTime::now();
+    let head = response.clone();
+    Cacheable(CacheMeta::new(
+        now + Duration::from_secs(60),
+        now,
+        0,
+        0,
+        head,
+    ))
+}
+
+/// Keeps the report of who began this fill up to date.
+pub(in super::super) fn report(ctx: &Ctx, status: Option<StatusCode>) {
+    let Some(job) = &ctx.fill else { return };
+    let mut report = lock(&job.report);
+    report.tries.clone_from(&ctx.tries);
+    report.reason = ctx.reason;
+    report.status = status.or(report.status);
+    // The try under way counts as well, as far as it got.
+    if let Some(current) = &ctx.current {
+        report.tries.push(current.so_far());
+    }
+}
+
+/// Hands the answer to a fill that is not stored to the client that began it.
+///
+/// # Errors
+/// When the answer breaks off, or the client cannot be written to.
+pub(super) async fn pipe(session: &mut Session, ctx: &mut Ctx, owner: Owner) -> Result<()> {
+    let Some(mut handle) = owner.handle else {
+        return Err(Error::new_in(ErrorType::InternalError));
+    };
+    let is_head = session.req_header().method == Method::HEAD;
+    loop {
+        let task = tokio::select! {
+            biased;
+            task = handle.rx.recv() => task,
+            () = client_leaves(session) => {
+                ctx.client_left = true;
+                return Err(Error::new_down(CLIENT_LEFT));
+            }
+        };
+        let Some(task) = task else {
+            let broken = Error::explain(ErrorType::ReadError, "the answer broke off");
+            return Err(broken.into_up());
+        };
+        let (task, end) = match task {
+            HttpTask::Failed(e) => return Err(e),
+            HttpTask::Header(head, _) if is_head && !head.status.is_informational() => {
+                (HttpTask::Header(head, true), true)
+            }
+            task => {
+                let end = task.is_end();
+                (task, end)
+            }
+        };
+        session.write_response_tasks(vec![task]).await?;
+        if end {
+            break;
+        }
+    }
+    ctx.response_whole = true;
+    Ok(())
+}
+
+pub(in super::super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,235 @@
+//! What the store learns from answers that pass it by: of unsafe methods, of `HEAD`, of ranges, of what was not stored before.
+
+use super::super::ctx::Ctx;
+use super::super::facts::{authority, target};
+use super::{How, date, key_parts, now};
+use crate::cache::Cache;
+use crate::cache::key::Key;
+use crate::cache::object::{Body, Object, Parts};
+use crate::policy::cache::freshness::{Freshness, Times};
+use crate::policy::cache::validation::{self, Freshen};
+use crate::policy::cache::{CachePolicy, invalidation, key, personal, storing};
+use crate::policy::range;
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode, header};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+use std::sync::Arc;
+
+/// A part of an answer on its way to its client, and into the store.
+pub(in super::super) struct PartComing {
+    object: Object,
+    at: u64,
+    bytes: BytesMut,
+    expected: usize,
+}
+
+/// Looks at the head of an answer that the store has no part in.
+pub(in super::super) async fn head(
+    cache: Cache,
+    session: &Session,
+    ctx: &mut Ctx,
+    response: &ResponseHeader,
+) -> Result<()> {
+    let Some(route) = ctx.route.clone() else {
+        return Ok(());
+    };
+    let Some(policy) = route.cache() else {
+        return Ok(());
+    };
+    let request = session.req_header();
+    let status = response.status;
+    if invalidation::invalidates(&request.method, status) {
+        let host = authority(request).to_ascii_lowercase();
+        let targets = invalidation::targets("http", &host, target(request), &response.headers);
+        for target in targets {
+            let secret = |credentials: &[u8]| cache.secret_hash(credentials);
+            let parts = key::key(policy, "http", &host, &target, &request.headers, secret);
+            cache.forget_url(&parts).await;
+        }
+        return Ok(());
+    }
+    let Some(outcome) = &mut ctx.cache else {
+        return Ok(());
+    };
+    let How::Forwarded(forwarded) = &mut outcome.how else {
+        return Ok(());
+    };
+    forwarded.status = Some(status);
+    let key = cache.key(&key_parts(cache, policy, session));
+    if request.method == Method::HEAD {
+        freshen(cache, policy, session, response, key).await;
+        return Ok(());
+    }
+    let received = now();
+    if status == StatusCode::PARTIAL_CONTENT {
+        ctx.part = part(cache, policy, session, response, key);
+        return Ok(());
+    }
+    let whose = personal(policy, &request.headers);
+    let headers = &response.headers;
+    let storable = storing::storable(
+        policy,
+        whose,
+        &request.headers,
+        status,
+        headers,
+        received,
+        &date,
+    );
+    match storable {
+        // The next one is stored.
+        Ok(()) => cache.passing().forget(&key),
+        Err(why) => {
+            forwarded.detail = Some(why.word());
+            if !status.is_server_error() {
+                cache.passing().remember(key);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An answer to `HEAD` says whether the stored answer to `GET` still holds (RFC 9111 §4.3.5).
+async fn freshen(
+    cache: Cache,
+    policy: &CachePolicy,
+    session: &Session,
+    response: &ResponseHeader,
+    key: Key,
+) {
+    if !policy.respects_origin() || response.status != StatusCode::OK {
+        return;
+    }
+    let request = session.req_header();
+    let found = cache.find(&key, &request.headers, |_| true).await;
+    let Some(object) = found.object else { return };
+    let Some(length) = object.length() else {
+        return;
+    };
+    match validation::freshened_by_head(&object.head.headers, length, &response.headers) {
+        Freshen::Update => {
+            let merged = validation::merge(&object.head.headers, &response.headers);
+            let Ok(mut head) = ResponseHeader::build(object.head.status, Some(merged.len())) else {
+                return;
+            };
+            for (name, value) in &merged {
+                if head.append_header(name.clone(), value.clone()).is_err() {
+                    return;
+                }
+            }
+            let received = now();
+            let times = Times {
+                requested: received,
+                received,
+            };
+            let freshness = Freshness::of(false, head.status, &head.headers, times, &date);
+            let fresh = Arc::new(object.refreshed(head, freshness));
+            cache.replace(&object, &fresh).await;
+        }
+        Freshen::Invalidate => cache.remove(&object).await,
+        Freshen::Nothing => {}
+    }
+}
+
+/// Begins to keep a part (RFC 9111 §3.3): one range, of an answer that has a strong validator and may be stored.
+fn part(
+    cache: Cache,
+    policy: &CachePolicy,
+    session: &Session,
+    response: &ResponseHeader,
+    key: Key,
+) -> Option<PartComing> {
+    let request = session.req_header();
+    let range = response.headers.get(header::CONTENT_RANGE)?;
+    let (range, total) = range::content_range(range.to_str().ok()?)?;
+    let total = total.filter(|total| *total <= policy.max_object)?;
+    let etag = response.headers.get(header::ETAG)?;
+    if etag.as_bytes().starts_with(b"W/") {
+        return None;
+    }
+    let mut head = response.clone();
+    head.set_status(StatusCode::OK).ok()?;
+    for name in [
+        header::CONTENT_RANGE,
+        header::TRANSFER_ENCODING,
+        header::TRAILER,
+    ] {
+        head.remove_header(&name);
+    }
+    head.insert_header("Content-Length", total).ok()?;
+    let received = now();
+    let whose = personal(policy, &request.headers);
+    let (fields, asked) = (&head.headers, &request.headers);
+    storing::storable(
+        policy,
+        whose,
+        asked,
+        StatusCode::OK,
+        fields,
+        received,
+        &date,
+    )
+    .ok()?;
+    let times = Times {
+        requested: received,
+        received,
+    };
+    let ttl = !policy.respects_origin();
+    let freshness = Freshness::of(ttl, StatusCode::OK, fields, times, &date);
+    let variant = cache.variant(fields, asked);
+    head.remove_header(&header::AGE);
+    let pieces = Vec::new();
+    let body = Body::Parts(Parts { total, pieces });
+    Some(PartComing {
+        object: Object::new(
+            key,
+            &super::fill::place(request),
+            variant,
+            head,
+            freshness,
+            body,
+        ),
+        at: range.start,
+        bytes: BytesMut::new(),
+        expected: usize::try_from(range.end - range.start).ok()?,
+    })
+}
+
+/// Keeps what comes of a part; puts it away when it is whole.
+pub(in super::super) fn body(cache: Cache, ctx: &mut Ctx, bytes: Option<&Bytes>, end: bool) {
+    let Some(part) = &mut ctx.part else { return };
+    if let Some(bytes) = bytes {
+        part.bytes.extend_from_slice(bytes);
+    }
+    if part.bytes.len() > part.expected {
+        ctx.part = None;
+    } else if part.bytes.len() == part.expected {
+        if let Some(part) = ctx.part.take() {
+            tokio::spawn(put_away(cache, part));
+        }
+    } else if end {
+        ctx.part = None;
+    }
+}
+
+/// Joins a part with what is stored of the same answer (RFC 9111 §3.4).
+async fn put_away(cache: Cache, part: PartComing) {
+    let bytes = part.bytes.freeze();
+    let Body::Parts(empty) = &part.object.body else {
+        return;
+    };
+    let old = cache.same_answer(&part.object);
+    let parts = match old.as_ref().map(|old| &old.body) {
+        // Nothing new.
+        Some(Body::Memory(_) | Body::File(_) | Body::Growing(_)) => return,
+        Some(Body::Parts(parts)) => parts.with(part.at, &bytes),
+        None => empty.with(part.at, &bytes),
+    };
+    let body = match parts.whole() {
+        Some(whole) => Body::Memory(whole),
+        None => Body::Parts(parts),
+    };
+    cache.insert(part.object.moved(body)).await;
+}
