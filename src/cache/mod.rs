@@ -17,6 +17,7 @@ pub mod storage;
 mod writer;
 
 use crate::policy::cache::key::{KeyParts, url, vary_key};
+use crate::policy::cache::validation::combinable;
 use bytes::{Bytes, BytesMut};
 use disk::{Disk, DiskSettings, DiskStatus, Id, OpenError, Stored};
 use fills::Fills;
@@ -223,7 +224,11 @@ impl Cache {
             others: false,
             variant: None,
         };
-        for object in objects.iter().rev() {
+        // Those that vary first: of an origin that forgets `Vary` now and then, the answer without it is not for everybody
+        // (RFC 9111 §4.1).
+        let (varied, plain): (Vec<_>, Vec<_>) =
+            objects.iter().rev().partition(|o| o.variant.is_some());
+        for object in varied.into_iter().chain(plain) {
             let variant = match object.variant {
                 None => None,
                 Some(_) => self.variant(&object.head.headers, request),
@@ -241,17 +246,27 @@ impl Cache {
     }
 
     /// Puts an answer in whose body is in memory.
-    pub async fn insert(self, mut object: Object) {
+    pub fn insert(self, mut object: Object) {
         if self.0.disk.is_some() && matches!(object.body, Body::Memory(_)) {
             object.file = Some(object.id());
         }
         let object = Arc::new(object);
         self.0.memory.insert(&object);
-        self.0.write_small(&object).await;
+        if object.file.is_some() {
+            tokio::spawn(async move { self.0.write_small(&object).await });
+        }
     }
 
     /// Puts a validated answer in place of what it was.
     pub async fn replace(self, old: &Object, new: &Arc<Object>) {
+        if new.variant != old.variant {
+            // It varies on something else now, and has another place.
+            self.remove(old).await;
+            if matches!(new.body, Body::Memory(_)) {
+                self.0.memory.insert(new);
+            }
+            return;
+        }
         if !matches!(new.body, Body::File(_)) {
             self.0.memory.insert(new);
         }
@@ -476,13 +491,11 @@ impl Cache {
     /// The object in memory that this one is a part of, or the other way round: same key, same variant, same strong validator
     /// (RFC 9111 §3.4).
     pub fn same_answer(self, object: &Object) -> Option<Arc<Object>> {
-        let etag = |o: &Object| o.head.headers.get(http::header::ETAG).cloned();
         let objects = self.0.memory.get(&object.key);
         objects.into_iter().rev().find(|other| {
             other.variant == object.variant
                 && other.length() == object.length()
-                && etag(other).is_some()
-                && etag(other) == etag(object)
+                && combinable(&other.head.headers, &object.head.headers)
         })
     }
 }

@@ -13,7 +13,7 @@ use std::any::Any;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Bytes that are handed on at once.
+/// Bytes that are read from a file at once.
 const PIECE: usize = 256 * 1024;
 
 /// One reading of one object.
@@ -22,6 +22,8 @@ pub struct Reader {
     next: u64,
     /// Where to stop, if before the end.
     end: u64,
+    /// Bytes that are handed on at once at most.
+    piece: usize,
     following: Option<Following>,
 }
 
@@ -40,7 +42,7 @@ impl Drop for Following {
 
 impl Reader {
     /// Reads from the beginning.
-    pub fn new(object: Arc<Object>) -> Self {
+    pub fn new(object: Arc<Object>, piece: usize) -> Self {
         let following = match &object.body {
             Body::Growing(growing) => Some(Following {
                 growing: growing.clone(),
@@ -53,6 +55,7 @@ impl Reader {
             object,
             next: 0,
             end: u64::MAX,
+            piece,
             following,
         }
     }
@@ -84,7 +87,7 @@ impl Reader {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let bytes = slice(&bytes, 0, left);
+        let bytes = slice(&bytes, 0, left.min(self.piece as u64));
         self.next += bytes.len() as u64;
         Ok(Some(bytes))
     }

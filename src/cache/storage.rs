@@ -19,7 +19,12 @@ use std::time::{Duration, SystemTime};
 
 /// In a request's key: the answer it gets.
 #[derive(Clone)]
-pub struct Serve(pub Arc<Object>);
+pub struct Serve {
+    /// The answer.
+    pub object: Arc<Object>,
+    /// How many bytes of its body are handed on at once at most.
+    pub piece: usize,
+}
 
 /// In a fill's key: the fill.
 #[derive(Clone)]
@@ -39,7 +44,7 @@ impl Storage for Store {
         key: &CacheKey,
         _trace: &SpanHandle,
     ) -> Result<Option<(CacheMeta, HitHandler)>> {
-        let Some(Serve(object)) = key.extensions.get::<Serve>() else {
+        let Some(Serve { object, piece }) = key.extensions.get::<Serve>() else {
             return Ok(None);
         };
         // Whether it may be used was decided, and its age is written by the proxy: these times are not looked at.
@@ -51,7 +56,7 @@ impl Storage for Store {
             0,
             object.head.clone(),
         );
-        let hit: HitHandler = Box::new(Reader::new(object.clone()));
+        let hit: HitHandler = Box::new(Reader::new(object.clone(), *piece));
         Ok(Some((meta, hit)))
     }
 

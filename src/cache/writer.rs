@@ -7,6 +7,7 @@
 use super::growing::{End, Growing};
 use super::object::{Body, Object, Parts};
 use super::{SMALL, Store, codec, disk};
+use crate::policy::cache::validation::combinable;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header;
@@ -95,11 +96,8 @@ impl Writer {
 
     /// What can still be used of a body that broke off (RFC 9111 §3.3).
     fn keep_part(&self) {
-        let strong = |name: &header::HeaderName| {
-            let value = self.object.head.headers.get(name)?;
-            (!value.as_bytes().starts_with(b"W/")).then_some(())
-        };
-        let (Some(total), Some(())) = (self.object.length(), strong(&header::ETAG)) else {
+        let head = &self.object.head.headers;
+        let Some(total) = self.object.length().filter(|_| combinable(head, head)) else {
             return;
         };
         if let Some(beginning) = self.growing.whole().filter(|b| !b.is_empty()) {

@@ -1,10 +1,10 @@
 //! Which requests the cache may answer, which answers it may keep and give out, and under which key.
 //!
-//! `config` compiles the [`CachePolicy`]; `proxy/` asks [`lookup`] and [`key`] of each request, [`storable`] of each answer,
-//! and [`reuse`] of each stored one. A route either forces a `ttl`, where the operator's word stands in for what the origin
-//! does not say, or respects the origin, and then RFC 9111 holds as for any shared cache. The rule above all others: nobody
-//! gets another person's answer. Where a field can be read in two ways, the one that keeps and shares less is taken. Nothing
-//! here holds an answer, and what time it is, the caller says.
+//! `config` compiles the [`CachePolicy`]; `proxy/` asks [`lookup`] and [`key()`] of each request, [`storable`] of each
+//! answer, and [`reuse()`] of each stored one. A route either forces a `ttl`, where the operator's word stands in for
+//! what the origin does not say, or respects the origin, and then RFC 9111 holds as for any shared cache. The rule
+//! above all others: nobody gets another person's answer. Where a field can be read in two ways, the one that keeps and
+//! shares less is taken. Nothing here holds an answer, and what time it is, the caller says.
 
 mod directives;
 pub mod freshness;
@@ -38,19 +38,19 @@ pub enum Lifetime {
 pub struct CachePolicy {
     /// How long an answer is fresh.
     pub lifetime: Lifetime,
-    /// Whether people who send credentials share answers. If not, each has their own. Only under [`Lifetime::Ttl`]: else the
-    /// origin says it.
+    /// Whether people who send credentials share answers. If not, each has their own. Only under [`Lifetime::Ttl`]:
+    /// else the origin says it.
     pub shared: bool,
     /// What else tells requests apart, in either case.
     pub per: Vec<Per>,
-    /// How long an answer that is no longer fresh may stand in for a failing origin (RFC 5861 §4). If the route does not say,
-    /// never; under [`Lifetime::Origin`] what the origin says, which this can only prolong, and only where the origin does not
-    /// forbid stale answers.
+    /// How long an answer that is no longer fresh may stand in for a failing origin (RFC 5861 §4). If the route does
+    /// not say, never; under [`Lifetime::Origin`] what the origin says, which this can only prolong, and only where the
+    /// origin does not forbid stale answers.
     pub stale_if_error: Option<Duration>,
     /// The same for being given out while the origin is asked for a new one (RFC 5861 §3).
     pub stale_while_revalidate: Option<Duration>,
-    /// Whether a stale answer stands in at the first failed try, and retries go on without the client; else it does after the
-    /// last one.
+    /// Whether a stale answer stands in at the first failed try, and retries go on without the client; else it does
+    /// after the last one.
     pub stale_first: bool,
     /// Bodies up to this many bytes are kept.
     pub max_object: u64,
@@ -81,6 +81,8 @@ pub enum Bypass {
     Upgrade,
     /// The request says `no-store`.
     NoStore,
+    /// The request is for one state of what it names, which only the origin knows: `If-Match`, `If-Unmodified-Since`.
+    Precondition,
 }
 
 impl Bypass {
@@ -90,6 +92,7 @@ impl Bypass {
             Bypass::Method => "method",
             Bypass::Upgrade => "upgrade",
             Bypass::NoStore => "request-no-store",
+            Bypass::Precondition => "precondition",
         }
     }
 }
@@ -135,11 +138,11 @@ impl NotStored {
 }
 
 /// Whether a request may be answered from the cache, and its answer kept (RFC 9111 §3, §4). By any route's rules alike:
-/// where they differ is whether a certain answer suits the request, as [`reuse`] tells.
+/// where they differ is whether a certain answer suits the request, as [`reuse()`] tells.
 pub fn lookup(_policy: &CachePolicy, method: &Method, headers: &HeaderMap) -> Result<(), Bypass> {
-    // RFC 9110 §9.2.3: of the methods defined as cacheable, POST needs freshness of the origin's own making. Content is no
-    // part of the key; RFC 9110 §9.3.1 gives it no meaning in a GET, yet some origins heed it, and with one such request
-    // anyone could place an answer of their choice under a URL that others ask for.
+    // RFC 9110 §9.2.3: of the methods defined as cacheable, POST needs freshness of the origin's own making. Content is
+    // no part of the key; RFC 9110 §9.3.1 gives it no meaning in a GET, yet some origins heed it, and with one such
+    // request anyone could place an answer of their choice under a URL that others ask for.
     let readable = matches!(*method, Method::GET | Method::HEAD);
     if !readable || announces_content(headers) {
         return Err(Bypass::Method);
@@ -148,10 +151,10 @@ pub fn lookup(_policy: &CachePolicy, method: &Method, headers: &HeaderMap) -> Re
     if headers.contains_key(header::UPGRADE) {
         return Err(Bypass::Upgrade);
     }
-    // RFC 9111 §5.2.1.5. The other directives of a request are advisory (§5.2.1). Where the origin is respected, [`reuse`]
-    // heeds them. Under a forced `ttl` they are ignored, as nginx does: the operator has said how old an answer may be, to
-    // spare an origin that cannot take every request. With `no-cache` or `max-age=0`, which browsers send at each reload,
-    // every client could undo that.
+    // RFC 9111 §5.2.1.5. The other directives of a request are advisory (§5.2.1). Where the origin is respected,
+    // [`reuse`] heeds them. Under a forced `ttl` they are ignored, as nginx does: the operator has said how old an
+    // answer may be, to spare an origin that cannot take every request. With `no-cache` or `max-age=0`, which browsers
+    // send at each reload, every client could undo that.
     if CacheControl::parse(headers).has("no-store") {
         return Err(Bypass::NoStore);
     }

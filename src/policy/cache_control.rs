@@ -1,8 +1,9 @@
-//! The directives of `Cache-Control` (RFC 9111 §5.2) and of fields like it, as the sender wrote them or could have meant them.
+//! The directives of `Cache-Control` (RFC 9111 §5.2) and of fields like it, as the sender wrote them or could have
+//! meant them.
 //!
-//! `policy::cache` asks it, of requests and of answers. It decides nothing: what a directive leads to is said there. What is
-//! malformed is read so that the least is stored and served: a directive that forbids something is found in every odd form,
-//! a number is believed only in the right one (RFC 9111 §4.2.1: invalid freshness counts as stale).
+//! `policy::cache` asks it, of requests and of answers. It decides nothing: what a directive leads to is said there.
+//! What is malformed is read so that the least is stored and served: a directive that forbids something is found in
+//! every odd form, a number is believed only in the right one (RFC 9111 §4.2.1: invalid freshness counts as stale).
 
 mod dictionary;
 
@@ -27,8 +28,8 @@ struct Directive {
 impl CacheControl {
     /// Reads every `Cache-Control` field of a message. Cannot fail.
     ///
-    /// Each field line is read by itself, although RFC 9110 §5.3 lets lines be joined: a quote that one line leaves open
-    /// then hides nothing in the next.
+    /// Each field line is read by itself, although RFC 9110 §5.3 lets lines be joined: a quote that one line leaves
+    /// open then hides nothing in the next.
     pub fn parse(headers: &HeaderMap) -> Self {
         Self::parse_field(headers, &header::CACHE_CONTROL)
     }
@@ -53,8 +54,8 @@ impl CacheControl {
         (!directives.is_empty()).then_some(CacheControl { directives })
     }
 
-    /// Every directive in order, repeated ones too: the name as written and the argument, unquoted. An argument that cannot
-    /// be read is an empty one.
+    /// Every directive in order, repeated ones too: the name as written and the argument, unquoted. An argument that
+    /// cannot be read is an empty one.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.directives
             .iter()
@@ -66,21 +67,22 @@ impl CacheControl {
         self.first(name).is_some()
     }
 
-    /// The argument of the directive's first occurrence (RFC 9111 §4.2.1 on repeated ones); `None` when the directive is not
-    /// there or its first occurrence has none. Whether a later occurrence says more, only [`CacheControl::iter`] tells.
+    /// The argument of the directive's first occurrence (RFC 9111 §4.2.1 on repeated ones); `None` when the directive
+    /// is not there or its first occurrence has none. Whether a later occurrence says more, only [`CacheControl::iter`]
+    /// tells.
     pub fn argument(&self, name: &str) -> Option<String> {
         self.first(name)?.argument.clone()
     }
 
-    /// The argument as a number of seconds (RFC 9111 §1.2.2), at most 2^31. Quoted or not (§5.2), but digits alone: a sign,
-    /// a fraction or a unit is `None`, as is a directive that is missing.
+    /// The argument as a number of seconds (RFC 9111 §1.2.2), at most 2^31. Quoted or not (§5.2), but digits alone: a
+    /// sign, a fraction or a unit is `None`, as is a directive that is missing.
     pub fn seconds(&self, name: &str) -> Option<u64> {
         seconds(self.first(name)?.argument.as_deref()?)
     }
 
-    /// The time that a directive grants, which may be one of an answer's or one of a request's: `None` when it is not there,
-    /// zero when it has no number or several that differ. RFC 9111 §4.2.1 leaves a choice; whoever grants two times
-    /// is taken to grant none.
+    /// The time that a directive grants, which may be one of an answer's or one of a request's: `None` when it is not
+    /// there, zero when it has no number or several that differ. RFC 9111 §4.2.1 leaves a choice; whoever grants two
+    /// times is taken to grant none.
     pub fn span(&self, name: &str) -> Option<Duration> {
         let mut all = self
             .all(name)
@@ -115,12 +117,12 @@ pub(super) fn seconds(text: &str) -> Option<u64> {
     Some(text.parse().unwrap_or(u64::MAX).min(MOST_SECONDS))
 }
 
-/// Reads one field line. Directives are separated by whatever cannot be part of one: commas, as RFC 9111 §5.2 has it, and
-/// also spaces, semicolons, stray `=` and bytes outside ASCII, because senders forget commas and a lost `no-store` costs
-/// more than an invented one.
+/// Reads one field line. Directives are separated by whatever cannot be part of one: commas, as RFC 9111 §5.2 has it,
+/// and also spaces, semicolons, stray `=` and bytes outside ASCII, because senders forget commas and a lost `no-store`
+/// costs more than an invented one.
 ///
-/// Where the quotes do not pair up, nobody can tell what they were to enclose. All of them are then mere separators, so that
-/// they hide no directive, and no argument in the line is believed.
+/// Where the quotes do not pair up, nobody can tell what they were to enclose. All of them are then mere separators, so
+/// that they hide no directive, and no argument in the line is believed.
 fn read_line(line: &[u8], directives: &mut Vec<Directive>) {
     let before = directives.len();
     if scan(line, true, directives).is_none() {
@@ -168,8 +170,8 @@ fn scan(line: &[u8], heed_quotes: bool, directives: &mut Vec<Directive>) -> Opti
     Some(())
 }
 
-/// The content of a quoted string (RFC 9110 §5.6.4) whose opening quote is gone, and what follows it; `None` when it does not
-/// close, or closes in the middle of something.
+/// The content of a quoted string (RFC 9110 §5.6.4) whose opening quote is gone, and what follows it; `None` when it
+/// does not close, or closes in the middle of something.
 fn unquote(quoted: &[u8]) -> Option<(String, &[u8])> {
     let mut text = Vec::new();
     let mut rest = quoted;
@@ -204,8 +206,8 @@ fn take_token(rest: &mut &[u8]) -> String {
     token.iter().map(|&b| char::from(b)).collect()
 }
 
-/// What a name is made of (RFC 9110 §5.6.2), without the apostrophe: no field or directive has one in its name, but some
-/// senders quote with it.
+/// What a name is made of (RFC 9110 §5.6.2), without the apostrophe: no field or directive has one in its name, but
+/// some senders quote with it.
 pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&*+-.^_`|~".contains(&byte)
 }

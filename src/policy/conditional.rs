@@ -1,7 +1,7 @@
 //! Whether the preconditions of a request let it have its answer (RFC 9110 §13).
 //!
-//! `proxy/` asks [`only_for_origin`] before it answers from what is stored, and [`evaluate`] of the answer it is about to
-//! send, before [`super::range`]. Validators of stored answers on their way to the origin are not decided here.
+//! `proxy/` asks [`only_for_origin`] before it answers from what is stored, and [`evaluate`] of the answer it is about
+//! to send, before [`super::range`]. Validators of stored answers on their way to the origin are not decided here.
 
 use super::validator::{EntityTag, Named, ReadDate, date_in};
 use http::{HeaderMap, Method, StatusCode, header};
@@ -19,7 +19,8 @@ pub enum Condition {
 }
 
 /// Whether a request has preconditions that only the origin may judge (RFC 9111 §4.3.2): `If-Match` and
-/// `If-Unmodified-Since` ask what the state is now, which a stored answer does not tell. It may with what has just come.
+/// `If-Unmodified-Since` ask what the state is now, which a stored answer does not tell. It may with what has just
+/// come.
 pub fn only_for_origin(request: &HeaderMap) -> bool {
     request.contains_key(header::IF_MATCH) || request.contains_key(header::IF_UNMODIFIED_SINCE)
 }
@@ -33,8 +34,8 @@ pub fn evaluate(
     stored: &HeaderMap,
     date: ReadDate<'_>,
 ) -> Condition {
-    // §13.2.1: not where no representation is selected or changed. Of other answers than these, which 206 stands for when it
-    // is the stored part of one, a 304 could not be told (§15.4.5).
+    // §13.2.1: not where no representation is selected or changed. Of other answers than these, which 206 stands for
+    // when it is the stored part of one, a 304 could not be told (§15.4.5).
     let selects = !matches!(*method, Method::CONNECT | Method::OPTIONS | Method::TRACE);
     if !selects || !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
         return Condition::Serve;

@@ -1,4 +1,4 @@
-//! Which answers are compressed on their way to the client, how, and which fields change with it (RFC 9110 §8.4, §12.5.3).
+//! Which answers are compressed for which client, and which fields change with it (RFC 9110 §8.4, §12.5.3).
 //!
 //! `config` compiles the [`CompressPolicy`]; `proxy/` asks [`varies`] and [`choose`] of each answer and carries out the
 //! [`edits`]. What an origin has compressed, signed or wants left alone stays as it is. Nothing here compresses.
@@ -30,8 +30,8 @@ impl Coding {
     }
 }
 
-/// A media type in lower case and without parameters, or a pattern: `text/*` for all of a kind, `application/*+json` for
-/// those of a kind that end so.
+/// A media type in lower case and without parameters, or a pattern: `text/*` for all of a kind, `application/*+json`
+/// for those of a kind that end so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaType(pub String);
 
@@ -85,8 +85,8 @@ const VOUCHERS: [&str; 5] = [
     "signature",
 ];
 
-/// Whether this answer is compressed for those who accept it, so that it depends on `Accept-Encoding` whether or not it is
-/// for this client. `length` is that of its content, where that is known.
+/// Whether this answer is compressed for those who accept it, so that it depends on `Accept-Encoding` whether or not it
+/// is for this client. `length` is that of its content, where that is known.
 pub fn varies(
     policy: &CompressPolicy,
     status: StatusCode,
@@ -145,8 +145,8 @@ pub fn edits(response: &HeaderMap, coding: Option<Coding>) -> Vec<Edit<'static>>
     edits
 }
 
-/// How the fields change of a 304, where the route compresses. Whoever got an answer compressed asks with the weak form of
-/// its tag, and has to find that form again: by the strong one it would not know its own answer (RFC 9111 §4.3.4).
+/// How the fields change of a 304, where the route compresses. Whoever got an answer compressed asks with the weak form
+/// of its tag, and has to find that form again: by the strong one it would not know its own answer (RFC 9111 §4.3.4).
 pub fn not_modified(request: &HeaderMap, response: &HeaderMap) -> Vec<Edit<'static>> {
     let Some(Named::Tags(named)) = Named::read(request, &header::IF_NONE_MATCH) else {
         return Vec::new();
@@ -164,8 +164,8 @@ pub fn not_modified(request: &HeaderMap, response: &HeaderMap) -> Vec<Edit<'stat
     }
 }
 
-/// RFC 9110 §8.8.1: a strong tag would promise the bytes that it came with. What is no tag goes, lest someone reads a strong
-/// one into it.
+/// RFC 9110 §8.8.1: a strong tag would promise the bytes that it came with. What is no tag goes, lest someone reads a
+/// strong one into it.
 fn weakened(response: &HeaderMap) -> Option<Edit<'static>> {
     let value = response.get(header::ETAG)?.as_bytes().trim_ascii();
     match EntityTag::of(response) {
@@ -215,8 +215,8 @@ struct Accepted {
 }
 
 impl Accepted {
-    /// `None` without the field: all would do (RFC 9110 §12.5.3), but who does not ask might not be able to read it. `None`
-    /// also where anything in it cannot be read or is said in two ways.
+    /// `None` without the field: all would do (RFC 9110 §12.5.3), but who does not ask might not be able to read it.
+    /// `None` also where anything in it cannot be read or is said in two ways.
     fn read(request: &HeaderMap) -> Option<Self> {
         let lines = request.get_all(header::ACCEPT_ENCODING);
         lines.iter().next()?;
@@ -258,8 +258,8 @@ impl Accepted {
         })
     }
 
-    /// The coding with the highest weight, of equal ones the first. `None` if there is none, or the client would rather have
-    /// the content as it is.
+    /// The coding with the highest weight, of equal ones the first. `None` if there is none, or the client would rather
+    /// have the content as it is.
     fn preferred(self, codings: &[Coding]) -> Option<Coding> {
         let weight = |coding: Coding| {
             let named = match coding {

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod cache_control;
 pub mod conditional;
 mod cycle;
+pub mod date;
 pub mod encoding;
 pub mod headers;
 pub mod range;

@@ -1,8 +1,8 @@
 //! Which parts of an answer a request asks for (RFC 9110 §14), and which part a 206 is.
 //!
-//! `proxy/` asks [`ranges`] when it has the whole of a 200 to give, after [`super::conditional`] has let the request pass;
-//! [`parse_one`], [`if_range`] and [`content_range`] serve answers that are stored in part. A server may always ignore
-//! `Range` (§14.2), so whatever is odd gets the whole. Nothing here builds the 206.
+//! `proxy/` asks [`ranges`] when it has the whole of a 200 to give, after [`super::conditional`] has let the request
+//! pass; [`parse_one`], [`if_range`] and [`content_range`] serve answers that are stored in part. A server may always
+//! ignore `Range` (§14.2), so whatever is odd gets the whole. Nothing here builds the 206.
 
 use super::validator::{EntityTag, ReadDate, date_in, only};
 use http::{HeaderMap, Method, header};
@@ -20,8 +20,8 @@ pub enum Ranges {
     Unsatisfiable,
     /// One part: a 206 with `Content-Range`.
     One(Range<u64>),
-    /// Two parts or more, in the order asked for: a 206 with `multipart/byteranges` (§14.6). They neither overlap nor touch,
-    /// so together they are shorter than the whole.
+    /// Two parts or more, in the order asked for: a 206 with `multipart/byteranges` (§14.6). They neither overlap nor
+    /// touch, so together they are shorter than the whole.
     Many(Vec<Range<u64>>),
 }
 
@@ -62,11 +62,13 @@ impl Spec {
     }
 }
 
-/// What of an answer of `length` bytes this request is to get. `stored` holds the fields of the answer, whose status is 200.
+/// What of an answer of `length` bytes this request is to get. `stored` holds the fields of the answer, whose status is
+/// 200.
 ///
-/// Ranges that overlap or touch become one, whatever their number and order (§15.3.7.2), and it comes where the first of them
-/// was asked for: no byte is sent twice, which is what makes the rest of §14.2's advice needless. An answer without content
-/// is sent as it is: it has no part that a 206 could name, and some clients ask for ranges of everything.
+/// Ranges that overlap or touch become one, whatever their number and order (§15.3.7.2), and it comes where the first
+/// of them was asked for: no byte is sent twice, which is what makes the rest of §14.2's advice needless. An answer
+/// without content is sent as it is: it has no part that a 206 could name, and some clients ask for ranges of
+/// everything.
 pub fn ranges(
     method: &Method,
     request: &HeaderMap,
@@ -108,8 +110,8 @@ pub fn parse_one(request: &HeaderMap) -> Option<Spec> {
     }
 }
 
-/// Whether the part that the client has is of this answer, as far as `If-Range` asks (RFC 9110 §13.1.5); true without the
-/// field. If it is not, the client is to get the whole.
+/// Whether the part that the client has is of this answer, as far as `If-Range` asks (RFC 9110 §13.1.5); true without
+/// the field. If it is not, the client is to get the whole.
 pub fn if_range(request: &HeaderMap, stored: &HeaderMap, date: ReadDate<'_>) -> bool {
     if !request.contains_key(header::IF_RANGE) {
         return true;
@@ -134,8 +136,8 @@ pub fn if_range(request: &HeaderMap, stored: &HeaderMap, date: ReadDate<'_>) -> 
     strong && asked == modified
 }
 
-/// The part that a 206 is, from its `Content-Range` (RFC 9110 §14.4), and the length of the whole where it is known; `None`
-/// for what is malformed and for the `*` of a 416.
+/// The part that a 206 is, from its `Content-Range` (RFC 9110 §14.4), and the length of the whole where it is known;
+/// `None` for what is malformed and for the `*` of a 416.
 pub fn content_range(value: &str) -> Option<(Range<u64>, Option<u64>)> {
     let (unit, rest) = value.trim().split_once(' ')?;
     let (part, length) = rest.trim_start().split_once('/')?;

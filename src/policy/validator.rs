@@ -1,7 +1,8 @@
 //! What tells one state of a representation from another: entity tags and dates (RFC 9110 §8.8).
 //!
-//! `policy::conditional` and `policy::range` ask it. It reads and compares; what a match leads to is said there. Tags are
-//! bytes and stay as they are: they may hold what is not ASCII (RFC 9110 §8.8.3). What cannot be read matches nothing.
+//! `policy::conditional` and `policy::range` ask it. It reads and compares; what a match leads to is said there. Tags
+//! are bytes and stay as they are: they may hold what is not ASCII (RFC 9110 §8.8.3). What cannot be read matches
+//! nothing.
 
 use http::{HeaderMap, HeaderName, header};
 use std::time::Duration;
@@ -23,7 +24,8 @@ impl<'a> EntityTag<'a> {
         rest.is_empty().then_some(tag)
     }
 
-    /// The tag in the `ETag` field of an answer; `None` also when there are several fields, as nobody knows which counts.
+    /// The tag in the `ETag` field of an answer; `None` also when there are several fields, as nobody knows which
+    /// counts.
     pub fn of(headers: &'a HeaderMap) -> Option<Self> {
         Self::parse(only(headers, &header::ETAG)?)
     }

@@ -19,6 +19,7 @@ use crate::policy::cache::key::KeyParts;
 use crate::policy::cache::reuse::{self, Reuse};
 use crate::policy::cache::{self, Bypass, CachePolicy};
 use crate::policy::conditional::{self, Condition};
+use crate::policy::date;
 use crate::policy::range::{self, Ranges};
 use crate::policy::retry::Reason;
 use fill::Owner;
@@ -98,8 +99,7 @@ pub(super) fn now() -> Duration {
 
 /// Reads a date of HTTP (RFC 9110 §5.6.7).
 pub(super) fn date(text: &str) -> Option<Duration> {
-    let date = httpdate::parse_http_date(text).ok()?;
-    date.duration_since(UNIX_EPOCH).ok()
+    date::parse(text, now())
 }
 
 /// The rules of the request's route, where it has a cache.
@@ -134,12 +134,15 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
     let total = proxy.timeouts.total;
     let has_content = !session.downstream_session.is_body_empty();
     let request = session.req_header();
+    let only_if_cached = reuse::only_if_cached(policy, &request.headers);
     let asked = match cache::lookup(policy, &request.method, &request.headers) {
         // What the head does not tell of: HTTP/2 needs no length.
         Ok(()) if has_content => Err(Bypass::Method),
+        // What is stored judges no precondition of this kind (RFC 9111 §4.3.2).
+        Ok(()) if conditional::only_for_origin(&request.headers) => Err(Bypass::Precondition),
         asked => asked,
     };
-    if let Err(why) = asked {
+    if let (Err(why), false) = (asked, only_if_cached) {
         ctx.cache = Some(Outcome {
             how: How::Bypass(why),
             served: None,
@@ -180,12 +183,22 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
             None if found.others => "vary-miss",
             None => "uri-miss",
         };
-        if reuse::only_if_cached(policy, headers) {
+        if only_if_cached {
             note(ctx, How::OnlyIfCached);
             Answer::only_if_cached(ctx)?.write(session, ctx).await?;
             return Ok(Next::Answered);
         }
         let stale = found.object;
+        // How a stored answer fares, an answer to HEAD can tell; it would be a pity to fetch the whole for it. Where a
+        // failure is to be hidden, only the whole will do.
+        let hides = |o: &&Arc<Object>| {
+            reuse::fresh_for(policy, &o.freshness, now()) < 0
+                && reuse::may_stand_in(policy, &o.freshness, headers, now())
+        };
+        let tells = policy.respects_origin() && stale.as_ref().filter(hides).is_none();
+        if *method == Method::HEAD && stale.is_some() && tells {
+            break;
+        }
         if stale.is_none() && wants_less(method, headers) {
             // Asking for the whole would be asking for what nobody wants.
             if cache.fills().find(key, found.variant).is_none() {
@@ -333,6 +346,12 @@ async fn wait_for(
     let over = tokio::time::Instant::from_std(ctx.watch.started + total);
     loop {
         let state = steps.borrow_and_update().clone();
+        while let Some(head) = owner.as_mut().and_then(|owner| owner.interim_at_once()) {
+            session
+                .downstream_session
+                .write_response_header(head)
+                .await?;
+        }
         match state {
             State::Waiting => {}
             State::Failing if !impatient => {}

@@ -5,6 +5,7 @@
 use super::caching::Outcome;
 use super::caching::fill::{Job, Report};
 use super::caching::passing_by::PartComing;
+use super::compress::Encoder;
 use super::downstream::Watch;
 use super::snapshot::Snapshot;
 use crate::policy::balancer::Tried;
@@ -63,6 +64,8 @@ pub struct Ctx {
     pub(super) fill: Option<Job>,
     /// What the fill that this request began did.
     pub(super) report: Option<Arc<Mutex<Report>>>,
+    /// What compresses the answer on its way out, and whether each piece is to come out at once.
+    pub(super) encoder: Option<(Encoder, bool)>,
     /// A part of an answer that is kept as it passes.
     pub(super) part: Option<PartComing>,
     pub(super) client_left: bool,
@@ -148,6 +151,7 @@ impl Ctx {
             fill: None,
             report: None,
             part: None,
+            encoder: None,
             client_left: false,
             answered_here: false,
             reason: None,

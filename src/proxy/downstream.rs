@@ -72,7 +72,8 @@ impl Watch {
         self.filling.store(false, Ordering::Relaxed);
     }
 
-    fn filling(&self) -> bool {
+    /// Whether it does.
+    pub(super) fn filling(&self) -> bool {
         self.filling.load(Ordering::Relaxed)
     }
 
@@ -197,18 +198,14 @@ impl Downstream {
 }
 
 impl Downstream {
-    /// Takes an answer that goes to the store: only interim answers are anybody's here. Says whether this was its end.
-    async fn swallow(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+    /// Takes an answer that goes to the store. Says whether this was its end.
+    fn swallow(&self, tasks: Vec<HttpTask>) -> Result<bool> {
         let mut end = false;
         for task in tasks {
             end |= task.is_end();
-            match task {
-                HttpTask::Failed(e) => return Err(e),
-                HttpTask::Header(head, _) if head.status.is_informational() => {
-                    // Who began the fill may be gone.
-                    let _ = self.inner_mut().write_response_header(head).await;
-                }
-                _ => {}
+            // Interim answers were handed on as they came.
+            if let HttpTask::Failed(e) = task {
+                return Err(e);
             }
         }
         self.watch.written();
@@ -356,7 +353,7 @@ impl CustomSession for Downstream {
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         if self.watch.filling() {
-            return self.swallow(tasks).await;
+            return self.swallow(tasks);
         }
         for task in &tasks {
             if let HttpTask::Header(head, _) = task {

@@ -1,7 +1,9 @@
 //! The request as it goes to the backend: its target rewritten, its headers edited, its way recorded.
 
+use super::compress::Encoder;
 use super::ctx::Ctx;
 use super::facts::{Values, authority, target};
+use crate::policy::encoding;
 use crate::policy::headers::{Edit, HeaderRules};
 use crate::policy::route::Proxy;
 use crate::policy::template::Vars;
@@ -113,7 +115,54 @@ pub(super) fn edit_response(
         return Ok(());
     }
     let values = Values::of(client_request, ctx.client);
-    for edit in rules.edits(&values.vars(&ctx.request_id)) {
+    carry_out(response, rules.edits(&values.vars(&ctx.request_id)))
+}
+
+/// Compresses a response for clients who accept it, where its route says so (RFC 9110 §8.4).
+///
+/// # Errors
+/// When there is no memory for it.
+pub(super) fn compress(
+    response: &mut ResponseHeader,
+    client_request: &RequestHeader,
+    ctx: &mut Ctx,
+) -> Result<()> {
+    let Some(policy) = ctx.proxy().and_then(|proxy| proxy.compress.as_ref()) else {
+        return Ok(());
+    };
+    let asked = &client_request.headers;
+    let (status, fields) = (response.status, &response.headers);
+    if status == StatusCode::NOT_MODIFIED {
+        let edits = encoding::not_modified(asked, fields);
+        return carry_out(response, edits);
+    }
+    let length = fields.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|l| l.to_str().ok()?.parse().ok());
+    if !encoding::varies(policy, status, fields, length) {
+        return Ok(());
+    }
+    let coding = encoding::choose(policy, asked, status, fields, length);
+    let edits = encoding::edits(fields, coding);
+    carry_out(response, edits)?;
+    let Some(coding) = coding else {
+        return Ok(());
+    };
+    if client_request.version == Version::HTTP_11 {
+        response.insert_header("Transfer-Encoding", "chunked")?;
+    }
+    if client_request.method != Method::HEAD {
+        let encoder = Encoder::new(coding);
+        let encoder = encoder.or_err(ErrorType::InternalError, "no memory to compress with")?;
+        ctx.encoder = Some((encoder, length.is_none()));
+    }
+    Ok(())
+}
+
+fn carry_out<'a>(
+    response: &mut ResponseHeader,
+    edits: impl IntoIterator<Item = Edit<'a>>,
+) -> Result<()> {
+    for edit in edits {
         match edit {
             Edit::Remove(name) => {
                 response.remove_header(name);

@@ -5,6 +5,7 @@
 
 mod body;
 mod caching;
+mod compress;
 mod ctx;
 mod downstream;
 mod facts;
@@ -41,7 +42,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType, OrErr, Result};
 use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
@@ -165,7 +166,7 @@ impl ProxyHttp for Proxy {
     fn cache_key_callback(&self, _session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
         let max_object = caching::policy(ctx).map_or(0, |policy| policy.max_object);
         match (caching::hit::served(ctx), &ctx.fill) {
-            (Some(object), _) => Ok(caching::hit::key(object)),
+            (Some(object), _) => Ok(caching::hit::key(object, ctx)),
             (None, Some(job)) => Ok(caching::fill::key(job, max_object)),
             (None, None) => Err(Error::new_in(ErrorType::InternalError)),
         }
@@ -362,6 +363,9 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         let status = response.status;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            if ctx.fill.is_some() {
+                caching::fill::interim(session, response).await;
+            }
             return Ok(());
         }
         ctx.note_answer(status);
@@ -450,6 +454,14 @@ impl ProxyHttp for Proxy {
                 caching::hit::age(response, ctx)?;
             }
             caching::mark::mark(response, ctx)?;
+            if let (Some(connection), Some(date)) =
+                (&ctx.connection, response.headers.get(header::DATE))
+            {
+                connection.date.set(date.as_bytes());
+            }
+            if !ctx.watch.filling() {
+                forward::compress(response, session.req_header(), ctx)?;
+            }
         }
         if let Some(route) = &ctx.route
             && !response.status.is_informational()
@@ -457,6 +469,22 @@ impl ProxyHttp for Proxy {
             forward::edit_response(response, &route.response_headers, session.req_header(), ctx)?;
         }
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        if let Some((encoder, flush)) = &mut ctx.encoder {
+            let piece = body.take().unwrap_or_default();
+            let encoded = encoder.encode(&piece, end_of_stream, *flush);
+            *body =
+                Some(encoded.or_err(ErrorType::InternalError, "an answer cannot be compressed")?);
+        }
+        Ok(None)
     }
 
     fn error_while_proxy(

@@ -3,6 +3,7 @@
 //! Started by a worker for each accepted socket. Between requests Pingora holds the connection; after a request that
 //! failed but was answered properly, [`Connection::keep`] puts it back here.
 
+use super::origin_date::OriginDate;
 use super::stream::ClientStream;
 use crate::proxy::Proxy;
 use async_trait::async_trait;
@@ -28,6 +29,8 @@ pub struct Connection {
     proxy: Arc<HttpProxy<Proxy>>,
     options: HttpServerOptions,
     kept: Mutex<Option<ReusedHttpStream>>,
+    /// The date that the next response carries.
+    pub date: Arc<OriginDate>,
 }
 
 impl Connection {
@@ -48,8 +51,10 @@ impl Connection {
             proxy,
             options,
             kept: Mutex::new(None),
+            date: Arc::default(),
         });
-        let stream = Box::new(ClientStream::new(tcp, peer));
+        let date = connection.date.clone();
+        let stream = Box::new(ClientStream::new(tcp, peer, date));
         ServerApp::process_new(&connection, stream, &shutdown).await;
     }
 

@@ -5,6 +5,7 @@
 
 pub mod connection;
 pub mod listener;
+mod origin_date;
 pub mod pid_file;
 pub mod reload;
 mod stream;

@@ -4,6 +4,7 @@
 //! straight into the buffer of whoever asks and gathers small writes, so that a response head and a small body leave in one
 //! packet. Decides nothing.
 
+use super::origin_date::OriginDate;
 use async_trait::async_trait;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -37,11 +38,12 @@ pub struct ClientStream {
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     digest: Arc<SocketDigest>,
+    date: Arc<OriginDate>,
 }
 
 impl ClientStream {
-    /// Takes an accepted connection from `peer`.
-    pub fn new(tcp: TcpStream, peer: net::SocketAddr) -> Self {
+    /// Takes an accepted connection from `peer`; `date` goes into its responses.
+    pub fn new(tcp: TcpStream, peer: net::SocketAddr, date: Arc<OriginDate>) -> Self {
         let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
         // Known from accept(): saves asking the kernel again for each request.
         let _ = digest.peer_addr.set(Some(SocketAddr::Inet(peer)));
@@ -50,6 +52,7 @@ impl ClientStream {
             pending: Vec::new(),
             stalled: None,
             digest: Arc::new(digest),
+            date,
         }
     }
 
@@ -125,7 +128,10 @@ impl AsyncWrite for ClientStream {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.pending.len() + data.len() <= GATHER {
+            let new = self.pending.len();
             self.pending.extend_from_slice(data);
+            let this = &mut *self;
+            this.date.put_into(&mut this.pending[new..]);
             return Poll::Ready(Ok(data.len()));
         }
         if self.pending.is_empty() {

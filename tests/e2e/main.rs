@@ -27,7 +27,8 @@ mod reload; // a new configuration in a running process
 mod replay; // request bodies sent again
 mod respond; // answers without an upstream
 mod retry; // further tries, and why there is none
-mod retry_methods; // which methods are sent again
+mod retry_methods;
+mod rfc9111; // which methods are sent again
 mod routing; // which route a request takes
 mod shutdown; // drain and exit
 mod timeouts; // every wait ends

@@ -12,14 +12,14 @@ const TARGETS: [HeaderName; 1] = [header::CDN_CACHE_CONTROL];
 pub(super) struct Directives {
     /// The directives.
     pub(super) control: CacheControl,
-    /// Whether they come from a targeted field. Then `Expires` is for others too.
+    /// Whether they come from a targeted field.
     pub(super) targeted: bool,
 }
 
 impl Directives {
-    /// Those of an answer. A targeted field replaces `Cache-Control` and `Expires` as a whole (RFC 9213 §2.2), even where
-    /// these would forbid more: the origin says different things to different caches. One that is empty or malformed
-    /// counts as absent (§2.1).
+    /// Those of an answer. A targeted field replaces `Cache-Control` and `Expires` as a whole (RFC 9213 §2.2), even
+    /// where these would forbid more: the origin says different things to different caches. One that is empty or
+    /// malformed counts as absent (§2.1).
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut targeted = TARGETS
             .iter()
@@ -36,8 +36,14 @@ impl Directives {
         }
     }
 
-    /// Whether `Expires` counts: RFC 9111 §5.3, RFC 9213 §2.2.
-    pub(super) fn heeds_expires(&self) -> bool {
-        !self.targeted && !self.control.has("max-age") && !self.control.has("s-maxage")
+    /// Whether these, or else `Expires`, say until when the answer is fresh, rightly or not (RFC 9111 §4.2.1).
+    pub(super) fn is_explicit(&self, headers: &HeaderMap) -> bool {
+        let says = |name| self.control.has(name);
+        says("s-maxage") || says("max-age") || self.heeded_expires(headers)
+    }
+
+    /// Whether there is an `Expires` for this cache. It counts only where no directive says the same (RFC 9111 §5.3).
+    pub(super) fn heeded_expires(&self, headers: &HeaderMap) -> bool {
+        !self.targeted && headers.contains_key(header::EXPIRES)
     }
 }

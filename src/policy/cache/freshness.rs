@@ -1,8 +1,8 @@
 //! How old an answer is, and how long it is fresh by its own word (RFC 9111 §4.2).
 //!
-//! `proxy/` makes a [`Freshness`] of each answer that is stored and again of each that was validated; it is kept with the
-//! answer, and [`reuse`](super::reuse) judges by it. What the route says of time is not asked here. Where the origin is
-//! unclear, the answer is old and its time short.
+//! `proxy/` makes a [`Freshness`] of each answer that is stored and again of each that was validated; it is kept with
+//! the answer, and [`reuse`](mod@super::reuse) judges by it. What the route says of time is not asked here. Where the
+//! origin is unclear, the answer is old and its time short.
 
 use super::super::cache_control::{MOST_SECONDS, seconds};
 use super::directives::Directives;
@@ -34,13 +34,14 @@ pub struct Freshness {
     pub received: Duration,
     /// How old it was then: `corrected_initial_age` of RFC 9111 §4.2.3.
     pub initial_age: Duration,
-    /// How long the origin lets it be fresh (§4.2.1, §4.2.2), zero for not at all. From when the origin made it, so its age
-    /// at arrival is part of it.
+    /// How long the origin lets it be fresh (§4.2.1, §4.2.2), zero for not at all. From when the origin made it, so its
+    /// age at arrival is part of it.
     pub lifetime: Duration,
     /// Whether it may never be given out stale, not even when the origin fails: `must-revalidate`, `proxy-revalidate`,
     /// `s-maxage` and `no-cache` (§4.2.4).
     pub never_stale: bool,
-    /// Whether the origin has to be asked each time: `no-cache` (§5.2.2.4), for all of the answer even where it names fields.
+    /// Whether the origin has to be asked each time: `no-cache` (§5.2.2.4), for all of the answer even where it names
+    /// fields.
     pub always_validate: bool,
     /// How long past its lifetime it may be given out while the origin is asked (RFC 5861 §3), as the origin says.
     pub stale_while_revalidate: Duration,
@@ -49,8 +50,8 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// That of an answer which came just now. `headers` are those it is stored with: after a validation, the merged ones.
-    /// `date` reads a date (RFC 9110 §5.6.7) as time since the epoch.
+    /// That of an answer which came just now. `headers` are those it is stored with: after a validation, the merged
+    /// ones. `date` reads a date (RFC 9110 §5.6.7) as time since the epoch.
     ///
     /// Where the route forces a `ttl`, only the age is found out, for the `Age` field.
     pub fn of(
@@ -96,14 +97,14 @@ impl Freshness {
         freshness
     }
 
-    /// How old the answer is: `current_age` of RFC 9111 §4.2.3, at most 2^31 seconds. In whole seconds, rounded down, it is
-    /// what `Age` says (§5.1).
+    /// How old the answer is: `current_age` of RFC 9111 §4.2.3, at most 2^31 seconds. In whole seconds, rounded down,
+    /// it is what `Age` says (§5.1).
     pub fn age(&self, now: Duration) -> Duration {
         self.initial_age.saturating_add(self.held(now)).min(MOST)
     }
 
-    /// How long the answer has been here: `resident_time` of RFC 9111 §4.2.3. An answer from the future was stored by a clock
-    /// that went wrong; how long ago nobody knows, and so it is as old as can be.
+    /// How long the answer has been here: `resident_time` of RFC 9111 §4.2.3. An answer from the future was stored by a
+    /// clock that went wrong; how long ago nobody knows, and so it is as old as can be.
     pub(super) fn held(&self, now: Duration) -> Duration {
         match self.received.checked_sub(now) {
             Some(ahead) if ahead > CLOCK_SLACK => MOST,
@@ -124,12 +125,13 @@ fn lifetime(
     if let Some(span) = control.span("s-maxage").or_else(|| control.span("max-age")) {
         return span;
     }
-    if said.heeds_expires() && headers.contains_key(header::EXPIRES) {
+    if said.heeded_expires(headers) {
         // §5.3: what is no date is a time in the past.
         let expires = single(headers, &header::EXPIRES).and_then(date);
         return expires.map_or(Duration::ZERO, |then| then.saturating_sub(dated).min(MOST));
     }
-    // §4.2.2: only where it says nothing itself, and for these. It has stayed the same for so long; a tenth of that it will.
+    // §4.2.2: only where it says nothing itself, and for these. It has stayed the same for so long; a tenth of that it
+    // will.
     if !heuristically_cacheable(status) && !control.has("public") {
         return Duration::ZERO;
     }
@@ -137,12 +139,6 @@ fn lifetime(
     modified.map_or(Duration::ZERO, |then| {
         (dated.saturating_sub(then) / 10).min(MOST_HEURISTIC)
     })
-}
-
-/// Whether an answer says itself until when it is fresh, rightly or not (RFC 9111 §4.2.1).
-pub(super) fn is_explicit(headers: &HeaderMap, said: &Directives) -> bool {
-    ["s-maxage", "max-age"].iter().any(|d| said.control.has(d))
-        || (said.heeds_expires() && headers.contains_key(header::EXPIRES))
 }
 
 /// Whether answers of this status may be kept without a word of the origin (RFC 9110 §15.1).

@@ -1,7 +1,7 @@
 //! Which stored answers a request that changes something makes void (RFC 9111 §4.4).
 //!
-//! `proxy/` asks of each answer that comes from an origin whether it [`invalidates`], and forgets what is stored under the
-//! [`targets`]: every answer for the URL, whoever it is for.
+//! `proxy/` asks of each answer that comes from an origin whether it [`invalidates`], and forgets what is stored under
+//! the [`targets`]: every answer for the URL, whoever it is for.
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
@@ -15,10 +15,11 @@ pub fn invalidates(method: &Method, status: StatusCode) -> bool {
     (status.is_success() || status.is_redirection()) && !SAFE.contains(&method.as_str())
 }
 
-/// Path and query of the URLs to forget: the request's own, and what the answer's `Location` and `Content-Location` name.
+/// Path and query of the URLs to forget: the request's own, and what the answer's `Location` and `Content-Location`
+/// name.
 ///
-/// `scheme` and `host` (with its port, if it has one) are the request's, `target` is its path and query. URLs of another
-/// origin are left out, since nobody may void what is another's; and what is no URL at all.
+/// `scheme` and `host` (with its port, if it has one) are the request's, `target` is its path and query. URLs of
+/// another origin are left out, since nobody may void what is another's; and what is no URL at all.
 pub fn targets(scheme: &str, host: &str, target: &str, headers: &HeaderMap) -> Vec<String> {
     const NAMED: [HeaderName; 2] = [header::LOCATION, header::CONTENT_LOCATION];
     let base = Base {
@@ -57,9 +58,8 @@ impl Base<'_> {
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             let (host, rest) = rest.split_at(end);
             let (path, query) = split_query(rest);
-            // An empty path is `/` (RFC 9110 §4.2.3).
-            let path = if path.is_empty() { "/" } else { path };
             let same = authority(self.scheme, host) == self.authority;
+            // An empty path is `/` (RFC 9110 §4.2.3).
             return same.then(|| without_dots(path) + query);
         }
         let (own_path, _) = split_query(self.target);
@@ -85,8 +85,8 @@ fn scheme_of(reference: &str) -> Option<(&str, &str)> {
     is_scheme.then_some((scheme, rest))
 }
 
-/// A host and port in one spelling (RFC 9110 §4.2.3): lower-case, and the port only where it is not the usual one. With a user
-/// it equals no request's, which has none (RFC 9110 §4.2.4).
+/// A host and port in one spelling (RFC 9110 §4.2.3): lower-case, and the port only where it is not the usual one. With
+/// a user it equals no request's, which has none (RFC 9110 §4.2.4).
 fn authority(scheme: &str, host: &str) -> String {
     let usual = match scheme {
         "https" => ":443",
@@ -105,7 +105,7 @@ fn split_query(reference: &str) -> (&str, &str) {
     reference.split_at(reference.find('?').unwrap_or(reference.len()))
 }
 
-/// An absolute path without `.` and `..` (RFC 3986 §5.2.4).
+/// An absolute path, or an empty one, without `.` and `..` (RFC 3986 §5.2.4).
 fn without_dots(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     let mut rest = path.strip_prefix('/').unwrap_or(path).split('/').peekable();

@@ -1,8 +1,8 @@
 //! What an answer is kept under: the URL, who shares it, and what it varies on (RFC 9111 §2, §4.1).
 //!
-//! `proxy/` asks [`key`] of each request and [`vary_key`] of each stored answer. The rule above all others: nobody gets another
-//! person's answer. Where a field can be read in two ways, the one that shares less is taken. Nothing here says whether
-//! an answer may be kept.
+//! `proxy/` asks [`key()`] of each request and [`vary_key`] of each stored answer. The rule above all others: nobody
+//! gets another person's answer. Where a field can be read in two ways, the one that shares less is taken. Nothing here
+//! says whether an answer may be kept.
 
 use super::super::cache_control::is_token;
 use super::{CachePolicy, Lifetime, Per};
@@ -16,8 +16,9 @@ const CREDENTIALS: [HeaderName; 3] = [
     header::COOKIE,
 ];
 
-/// Whether the key of this request is one person's own: it carries credentials, and the route does not share. Never where
-/// the origin is respected: there it says what may be shared (RFC 9111 §3.5), and [`storable`](super::storable) obeys.
+/// Whether the key of this request is one person's own: it carries credentials, and the route does not share. Never
+/// where the origin is respected: there it says what may be shared (RFC 9111 §3.5), and [`storable`](super::storable)
+/// obeys.
 pub fn personal(policy: &CachePolicy, headers: &HeaderMap) -> bool {
     let credentials = || CREDENTIALS.iter().any(|name| headers.contains_key(name));
     !policy.respects_origin() && !policy.shared && credentials()
@@ -34,9 +35,9 @@ pub struct KeyParts {
 
 /// The key of a request (RFC 9111 §2). The method is no part of it, since a stored GET answers HEAD too.
 ///
-/// `host` is normalised, `target` is path and query as they are. `secret_hash` must be keyed and collision-resistant: what
-/// people are told apart by enters only through it. RFC 9111 §3.5 bars answers to authorised requests from reuse for others;
-/// under a forced `ttl` they are kept, and found by no others unless the route says `shared`.
+/// `host` is normalised, `target` is path and query as they are. `secret_hash` must be keyed and collision-resistant:
+/// what people are told apart by enters only through it. RFC 9111 §3.5 bars answers to authorised requests from reuse
+/// for others; under a forced `ttl` they are kept, and found by no others unless the route says `shared`.
 pub fn key(
     policy: &CachePolicy,
     scheme: &str,
@@ -87,9 +88,9 @@ pub fn url(scheme: &str, host: &str, target: &str) -> Vec<u8> {
     url
 }
 
-/// What tells apart the answers under one [`key`] (RFC 9111 §4.1), given the answer's fields and a request's; `None` when the
-/// answer does not vary. Request values are in it as they are, credentials too where the answer varies on them: to be hashed,
-/// as in [`key`], before it is kept or shown.
+/// What tells apart the answers under one [`key()`] (RFC 9111 §4.1), given the answer's fields and a request's; `None`
+/// when the answer does not vary. Request values are in it as they are, credentials too where the answer varies on
+/// them: to be hashed, as in [`key()`], before it is kept or shown.
 pub fn vary_key(vary: &HeaderMap, request: &HeaderMap) -> Option<Vec<u8>> {
     let names = varies_on(vary);
     if names.is_empty() {
@@ -107,13 +108,41 @@ pub fn vary_key(vary: &HeaderMap, request: &HeaderMap) -> Option<Vec<u8>> {
         }
         let values = request.get_all(&name).iter();
         let values: Vec<&[u8]> = values.map(HeaderValue::as_bytes).collect();
-        frame_list(&mut key, b'v', name.as_bytes(), &values);
+        let whole = CREDENTIALS.iter().any(|credential| *credential == *name);
+        let members = (!whole).then(|| members(&values)).flatten();
+        frame_list(&mut key, b'v', name.as_bytes(), &members.unwrap_or(values));
     }
     Some(key)
 }
 
-/// The names in `Vary` (RFC 9110 §12.5.5), lower-case. Whatever cannot be part of a name separates, so that a forgotten comma
-/// loses none.
+/// The members of a list over several lines (RFC 9110 §5.3, §5.6.1): the same ones in other lines, or with other space
+/// around them, mean the same (RFC 9111 §4.1). `None` where quotes do not pair up and nobody can tell.
+fn members<'a>(lines: &[&'a [u8]]) -> Option<Vec<&'a [u8]>> {
+    let mut members = Vec::new();
+    for line in lines {
+        let (mut quoted, mut escaped, mut start) = (false, false, 0);
+        for (at, byte) in line.iter().enumerate() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                b',' if !quoted => {
+                    members.push(line[start..at].trim_ascii());
+                    start = at + 1;
+                }
+                _ => {}
+            }
+        }
+        if quoted {
+            return None;
+        }
+        members.push(line[start..].trim_ascii());
+    }
+    Some(members)
+}
+
+/// The names in `Vary` (RFC 9110 §12.5.5), lower-case. Whatever cannot be part of a name separates, so that a forgotten
+/// comma loses none.
 pub(super) fn varies_on(headers: &HeaderMap) -> BTreeSet<String> {
     let values = headers.get_all(header::VARY).iter();
     values
@@ -123,11 +152,11 @@ pub(super) fn varies_on(headers: &HeaderMap) -> BTreeSet<String> {
         .collect()
 }
 
-/// The codings that a request accepts (RFC 9110 §12.5.3), so that browsers who list the same ones in different words share
-/// answers. `None` without the field, which is not the same as an empty one, and where it cannot be understood.
+/// The codings that a request accepts (RFC 9110 §12.5.3), so that browsers who list the same ones in different words
+/// share answers. `None` without the field, which is not the same as an empty one, and where it cannot be understood.
 ///
-/// A refusal (`q=0`) is left out, as not listing the coding says the same; save where it says more: of `identity`, of `*`,
-/// and beside an accepted `*`. Those come with a word and a space before them, which no coding's name can hold.
+/// A refusal (`q=0`) is left out, as not listing the coding says the same; save where it says more: of `identity`, of
+/// `*`, and beside an accepted `*`. Those come with a word and a space before them, which no coding's name can hold.
 fn accepted_codings(request: &HeaderMap) -> Option<BTreeSet<String>> {
     let mut codings = BTreeMap::new();
     let values = request.get_all(header::ACCEPT_ENCODING);
@@ -186,9 +215,9 @@ fn accepts(weight: &str) -> Option<bool> {
 
 /// Every pair of this name in `Cookie` (RFC 6265 §4.2), as sent, up to where the next pair begins.
 ///
-/// Origins differ in what they take for a cookie of that name: some split at commas (RFC 2965 §3.3.4) or at blanks, some
-/// ignore case, some heed quotes, some take the first of several and some the last. Whatever one of them could take is in the
-/// list, so that nobody can send a session that the origin sees and the key does not.
+/// Origins differ in what they take for a cookie of that name: some split at commas (RFC 2965 §3.3.4) or at blanks,
+/// some ignore case, some heed quotes, some take the first of several and some the last. Whatever one of them could
+/// take is in the list, so that nobody can send a session that the origin sees and the key does not.
 fn cookie_pairs<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
     let separates = |byte: &u8| b";, \t".contains(byte);
     let mut pairs = Vec::new();
@@ -220,7 +249,8 @@ fn cookie_pairs<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
     pairs
 }
 
-/// Appends a component so that its end is known: two sequences of components give the same bytes only if they are the same.
+/// Appends a component so that its end is known: two sequences of components give the same bytes only if they are the
+/// same.
 fn frame(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
     out.extend((bytes.len() as u64).to_be_bytes());

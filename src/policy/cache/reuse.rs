@@ -1,8 +1,8 @@
 //! Whether a stored answer may be given out, and on what terms (RFC 9111 §4, RFC 5861).
 //!
-//! `proxy/` asks [`reuse`] of the answer that the key and `Vary` have found, and [`may_stand_in`] once the origin has failed.
-//! Neither finds the answer nor looks at its content. Under a forced `ttl` only the route counts; else the origin's word comes
-//! first, then the client's, then the route's.
+//! `proxy/` asks [`reuse()`] of the answer that the key and `Vary` have found, and [`may_stand_in`] once the origin has
+//! failed. Neither finds the answer nor looks at its content. Under a forced `ttl` only the route counts; else the
+//! origin's word comes first, then the client's, then the route's.
 
 use super::super::cache_control::CacheControl;
 use super::freshness::{Freshness, MOST};
@@ -69,8 +69,9 @@ pub fn reuse(
     }
 }
 
-/// Whether a stored answer may stand in for an origin that failed to give a new one (RFC 5861 §4, RFC 9111 §4.3.3). What
-/// else the client wishes of freshness is not asked then, as RFC 5861 has it: the choice is between this answer and none.
+/// Whether a stored answer may stand in for an origin that failed to give a new one (RFC 5861 §4, RFC 9111 §4.3.3).
+/// What else the client wishes of freshness is not asked then, as RFC 5861 has it: the choice is between this answer
+/// and none.
 pub fn may_stand_in(
     policy: &CachePolicy,
     stored: &Freshness,
@@ -92,8 +93,8 @@ pub fn may_stand_in(
     !stored.never_stale && past < window
 }
 
-/// Whole seconds until the answer is stale, negative when it is: `ttl` of `Cache-Status` (RFC 9211 §2.4). Rounded down, so
-/// that an answer which is stale has not the least time left.
+/// Whole seconds until the answer is stale, negative when it is: `ttl` of `Cache-Status` (RFC 9211 §2.4). Rounded down,
+/// so that an answer which is stale has not the least time left.
 pub fn fresh_for(policy: &CachePolicy, stored: &Freshness, now: Duration) -> i64 {
     let (lifetime, age) = lifetime_and_age(policy, stored, now);
     let whole = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
@@ -103,14 +104,14 @@ pub fn fresh_for(policy: &CachePolicy, stored: &Freshness, now: Duration) -> i64
     }
 }
 
-/// Whether the client would rather have no answer than one that is not stored (RFC 9111 §5.2.1.7): without one, 504. Under a
-/// forced `ttl` it is not asked.
+/// Whether the client would rather have no answer than one that is not stored (RFC 9111 §5.2.1.7): without one, 504.
+/// Under a forced `ttl` it is not asked.
 pub fn only_if_cached(policy: &CachePolicy, request: &HeaderMap) -> bool {
     policy.respects_origin() && CacheControl::parse(request).has("only-if-cached")
 }
 
-/// How long an answer is fresh and how old it is; fresh while the former is the greater (RFC 9111 §4.2). A `ttl` counts from
-/// when the answer came, however old it was.
+/// How long an answer is fresh and how old it is; fresh while the former is the greater (RFC 9111 §4.2). A `ttl` counts
+/// from when the answer came, however old it was.
 fn lifetime_and_age(
     policy: &CachePolicy,
     stored: &Freshness,

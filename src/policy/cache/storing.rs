@@ -1,22 +1,22 @@
 //! Which answers are kept, and what of them (RFC 9111 §3).
 //!
-//! `proxy/` asks [`storable`] of each answer to a request that [`lookup`](super::lookup) let pass, and again of a stored one
-//! with the fields that a validation brought. How long an answer is then fresh is [`freshness`](super::freshness)'s business;
-//! what tells it apart from others is [`key`](super::key)'s.
+//! `proxy/` asks [`storable`] of each answer to a request that [`lookup`](super::lookup) let pass, and again of a
+//! stored one with the fields that a validation brought. How long an answer is then fresh is
+//! [`freshness`](super::freshness)'s business; what tells it apart from others is [`key`](mod@super::key)'s.
 
 use super::super::cache_control::CacheControl;
 use super::directives::Directives;
-use super::freshness::{Freshness, Times, heuristically_cacheable, is_explicit, single};
+use super::freshness::{Freshness, Times, heuristically_cacheable, single};
 use super::key::varies_on;
 use super::{CachePolicy, NotStored, validation};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use std::time::Duration;
 
-/// Whether an answer may be kept: by the rules for a forced `ttl`, or by those of RFC 9111 §3 for a shared cache. `headers`
-/// are the answer's; the request was a GET. `date` reads a date as time since the epoch.
+/// Whether an answer may be kept: by the rules for a forced `ttl`, or by those of RFC 9111 §3 for a shared cache.
+/// `headers` are the answer's; the request was a GET. `date` reads a date as time since the epoch.
 ///
-/// `personal`: whether the key of the request is one person's own, as [`personal`](super::personal) tells; only then is a
-/// `private` answer kept.
+/// `personal`: whether the key of the request is one person's own, as [`personal`](super::personal) tells; only then is
+/// a `private` answer kept.
 pub fn storable(
     policy: &CachePolicy,
     personal: bool,
@@ -37,9 +37,9 @@ pub fn storable(
     }
 }
 
-/// Whether a 206 may be kept as a part (RFC 9111 §3.3), to be combined with others (§3.4) and to answer requests that ask for
-/// no more: only where the origin is respected, by the same rules as the whole, and if a strong validator tells what it
-/// is a part of.
+/// Whether a 206 may be kept as a part (RFC 9111 §3.3), to be combined with others (§3.4) and to answer requests that
+/// ask for no more: only where the origin is respected, by the same rules as the whole, and if a strong validator tells
+/// what it is a part of.
 pub fn part_storable(
     policy: &CachePolicy,
     request: &HeaderMap,
@@ -60,8 +60,8 @@ pub fn part_storable(
     )
 }
 
-/// The rules under a forced `ttl`. Freshness (`max-age`, `Expires`, `no-cache`, `must-revalidate`, …) is not asked: the `ttl`
-/// is there to overrule it.
+/// The rules under a forced `ttl`. Freshness (`max-age`, `Expires`, `no-cache`, `must-revalidate`, …) is not asked: the
+/// `ttl` is there to overrule it.
 fn allowed_by_route(
     personal: bool,
     status: StatusCode,
@@ -81,8 +81,8 @@ fn allowed_by_route(
     if control.has("no-store") {
         return Err(NotStored::NoStore);
     }
-    // RFC 9111 §5.2.2.7. With field names, only those fields are private; it counts for the whole answer all the same, as
-    // that section notes of most caches.
+    // RFC 9111 §5.2.2.7. With field names, only those fields are private; it counts for the whole answer all the same,
+    // as that section notes of most caches.
     if !personal && control.has("private") {
         return Err(NotStored::Private);
     }
@@ -126,7 +126,7 @@ fn allowed_by_origin(
         return Err(NotStored::Authorization);
     }
     let by_status = heuristically_cacheable(status) || control.has("public");
-    if !by_status && !is_explicit(headers, &said) {
+    if !by_status && !said.is_explicit(headers) {
         return Err(NotStored::Status);
     }
     // What follows is not the origin's will (§3 notes that many caches do so) but saves room for what can be used.
@@ -152,8 +152,8 @@ fn allowed_by_origin(
 
 /// What keeps an answer from being given to more than one request, whoever says how long it is fresh.
 fn fit_for_many(headers: &HeaderMap) -> Result<(), NotStored> {
-    // RFC 9111 §7.3 leaves it to the origin to forbid; one that sends no caching headers does not, and a session given out
-    // twice is one person's in another's hands.
+    // RFC 9111 §7.3 leaves it to the origin to forbid; one that sends no caching headers does not, and a session given
+    // out twice is one person's in another's hands.
     if headers.contains_key(header::SET_COOKIE) {
         return Err(NotStored::SetCookie);
     }
@@ -164,9 +164,9 @@ fn fit_for_many(headers: &HeaderMap) -> Result<(), NotStored> {
     Ok(())
 }
 
-/// Whether answers of this status tell of a request's credentials, conditions, range, size or connection, or how many there
-/// were: things that other requests for the same URL do not share. RFC 6585 forbids storing some of them; the others
-/// would, with a `max-age` that an origin adds to whatever it sends, lock out those with better requests.
+/// Whether answers of this status tell of a request's credentials, conditions, range, size or connection, or how many
+/// there were: things that other requests for the same URL do not share. RFC 6585 forbids storing some of them; the
+/// others would, with a `max-age` that an origin adds to whatever it sends, lock out those with better requests.
 fn is_about_request(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
@@ -174,7 +174,8 @@ fn is_about_request(status: StatusCode) -> bool {
     )
 }
 
-/// Whether an answer to an authorised request may be given to others (RFC 9111 §3.5). A number that is none allows nothing.
+/// Whether an answer to an authorised request may be given to others (RFC 9111 §3.5). A number that is none allows
+/// nothing.
 fn allows_authorised(control: &CacheControl) -> bool {
     control.has("public") || control.has("must-revalidate") || control.seconds("s-maxage").is_some()
 }
@@ -185,8 +186,8 @@ fn can_be_validated(headers: &HeaderMap, date: &dyn Fn(&str) -> Option<Duration>
     modified.is_some() || validation::entity_tag(headers).is_some()
 }
 
-/// What is kept of an answer's head (RFC 9111 §3.1): all but what belongs to one connection or one proxy, and `Trailer`, as
-/// trailers are not kept. `Age` stays; it has to be replaced before the answer is given out (§4).
+/// What is kept of an answer's head (RFC 9111 §3.1): all but what belongs to one connection or one proxy, and
+/// `Trailer`, as trailers are not kept. `Age` stays; it has to be replaced before the answer is given out (§4).
 pub fn kept(headers: &HeaderMap) -> HeaderMap {
     let connection = named_by_connection(headers);
     let mut kept = HeaderMap::with_capacity(headers.len());

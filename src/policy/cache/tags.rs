@@ -1,7 +1,7 @@
 //! The tags by which an origin names groups of its answers, for purging.
 //!
-//! `proxy/` keeps them with each stored answer. No RFC knows the fields; each is read as those who brought it up write it:
-//! `Cache-Tag` with commas, `Surrogate-Key` with spaces.
+//! `proxy/` keeps them with each stored answer. No RFC knows the fields; each is read as those who brought it up write
+//! it: `Cache-Tag` with commas, `Surrogate-Key` with spaces.
 
 use http::{HeaderMap, HeaderName};
 use std::collections::HashSet;

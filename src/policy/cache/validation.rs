@@ -1,8 +1,8 @@
 //! How the origin is asked whether a stored answer is still good, and what its reply changes (RFC 9111 §4.3).
 //!
-//! `proxy/` puts the [`conditions`] on the request. If a 304 comes and [`selects`] the stored answer, [`merge`] gives the head
-//! it goes on with, of which freshness, `vary_key` and whether it is storable have to be found out anew. A HEAD goes
-//! through [`freshened_by_head`]. A client's own conditions are not evaluated here.
+//! `proxy/` puts the [`conditions`] on the request. If a 304 comes and [`selects`] the stored answer, [`merge`] gives
+//! the head it goes on with, of which freshness, `vary_key` and whether it is storable have to be found out anew. A
+//! HEAD goes through [`freshened_by_head`]. A client's own conditions are not evaluated here.
 
 use super::freshness::single;
 use super::storing::{belongs_to_hop, named_by_connection};
@@ -27,8 +27,8 @@ pub(super) struct EntityTag<'a> {
     opaque: &'a [u8],
 }
 
-/// The conditions of a request that asks whether a stored answer is still good (RFC 9111 §4.3.1): both where there are both,
-/// as some origins know only one. They take the place of the client's. None: there is nothing to ask by.
+/// The conditions of a request that asks whether a stored answer is still good (RFC 9111 §4.3.1): both where there are
+/// both, as some origins know only one. They take the place of the client's. None: there is nothing to ask by.
 pub fn conditions(stored: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     let mut conditions = Vec::new();
     if entity_tag(stored).is_some() {
@@ -42,9 +42,9 @@ pub fn conditions(stored: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     conditions
 }
 
-/// The head of a stored answer after a 304, or a HEAD that [`freshened_by_head`] took for the same (RFC 9111 §3.2): every
-/// field of the update in place of the stored ones of its name, but for those below. Age and date are of the update
-/// alone: where it has none, its arrival counts.
+/// The head of a stored answer after a 304, or a HEAD that [`freshened_by_head`] took for the same (RFC 9111 §3.2):
+/// every field of the update in place of the stored ones of its name, but for those below. Age and date are of the
+/// update alone: where it has none, its arrival counts.
 pub fn merge(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
     let mut merged = stored.clone();
     merged.remove(header::AGE);
@@ -54,8 +54,8 @@ pub fn merge(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
         if belongs_to_hop(name, &connection) || belongs_to_body(name) {
             continue;
         }
-        // Some origins send a strong tag here although they sent a weak one with the content, as they compressed it. Taken
-        // on, it would let pieces of compressed and of plain content be put together.
+        // Some origins send a strong tag here although they sent a weak one with the content, as they compressed it.
+        // Taken on, it would let pieces of compressed and of plain content be put together.
         if *name == header::ETAG && !is_strong(stored) && is_strong(update) {
             continue;
         }
@@ -67,8 +67,8 @@ pub fn merge(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
     merged
 }
 
-/// Whether a field describes the content that came with it, and so cannot come from a message without; and `Set-Cookie`,
-/// which is one person's and with which nothing is stored.
+/// Whether a field describes the content that came with it, and so cannot come from a message without; and
+/// `Set-Cookie`, which is one person's and with which nothing is stored.
 fn belongs_to_body(name: &HeaderName) -> bool {
     [
         header::CONTENT_LENGTH,
@@ -79,12 +79,12 @@ fn belongs_to_body(name: &HeaderName) -> bool {
     .contains(name)
 }
 
-/// Whether a 304 is about this stored answer (RFC 9111 §4.3.4), given that it replies to a request with the [`conditions`] of
-/// this one alone. If not, the request has to be sent again without conditions.
+/// Whether a 304 is about this stored answer (RFC 9111 §4.3.4), given that it replies to a request with the
+/// [`conditions`] of this one alone. If not, the request has to be sent again without conditions.
 ///
-/// Tags are compared as the origin compares those of `If-None-Match` (RFC 9110 §13.1.2), so that a 304 with a strong tag is
-/// good for a stored weak one: compressing origins send such. A strong tag that the stored answer lacks, or another date,
-/// is of something else. A 304 that names nothing replies to what was asked.
+/// Tags are compared as the origin compares those of `If-None-Match` (RFC 9110 §13.1.2), so that a 304 with a strong
+/// tag is good for a stored weak one: compressing origins send such. A strong tag that the stored answer lacks, or
+/// another date, is of something else. A 304 that names nothing replies to what was asked.
 pub fn selects(stored: &HeaderMap, update: &HeaderMap) -> bool {
     match (entity_tag(stored), entity_tag(update)) {
         (Some(old), Some(new)) => old.opaque == new.opaque,
@@ -97,8 +97,8 @@ pub fn selects(stored: &HeaderMap, update: &HeaderMap) -> bool {
 }
 
 /// What a 200 to a HEAD means for an answer to GET that is stored with 200 and could have served it, whose content has
-/// `stored_length` bytes (RFC 9111 §4.3.5). Where nothing can be compared, nothing is changed: a date without proof would
-/// make old content fresh.
+/// `stored_length` bytes (RFC 9111 §4.3.5). Where nothing can be compared, nothing is changed: a date without proof
+/// would make old content fresh.
 pub fn freshened_by_head(stored: &HeaderMap, stored_length: u64, head: &HeaderMap) -> Freshen {
     let mut matched = false;
     if head.contains_key(header::ETAG) {
@@ -128,8 +128,8 @@ pub fn freshened_by_head(stored: &HeaderMap, stored_length: u64, head: &HeaderMa
     }
 }
 
-/// Whether two parts, or a part and a whole, are of the same content for sure: they have the same strong tag (RFC 9111 §3.4,
-/// RFC 9110 §8.8.3.2).
+/// Whether two parts, or a part and a whole, are of the same content for sure: they have the same strong tag (RFC 9111
+/// §3.4, RFC 9110 §8.8.3.2).
 pub fn combinable(one: &HeaderMap, other: &HeaderMap) -> bool {
     is_strong(one) && entity_tag(one) == entity_tag(other)
 }
@@ -139,8 +139,8 @@ pub(super) fn is_strong(headers: &HeaderMap) -> bool {
     entity_tag(headers).is_some_and(|tag| !tag.weak)
 }
 
-/// The entity tag of a message, if it has one and no more. A tag without quotes, which RFC 9110 §8.8.3 does not know but some
-/// origins send and understand, counts as weak.
+/// The entity tag of a message, if it has one and no more. A tag without quotes, which RFC 9110 §8.8.3 does not know
+/// but some origins send and understand, counts as weak.
 pub(super) fn entity_tag(headers: &HeaderMap) -> Option<EntityTag<'_>> {
     let mut lines = headers.get_all(header::ETAG).iter();
     let first = lines.next()?;

@@ -1,13 +1,13 @@
 //! Dictionaries of structured fields (RFC 8941 §3.2), which targeted caching fields are (RFC 9213 §2.1).
 //!
-//! Only [`CacheControl::parse_targeted`](super::CacheControl::parse_targeted) calls it. Strict, unlike what is around it: one
-//! wrong byte and the whole field is nothing, as RFC 8941 §1.2 wants it.
+//! Only [`CacheControl::parse_targeted`](super::CacheControl::parse_targeted) calls it. Strict, unlike what is around
+//! it: one wrong byte and the whole field is nothing, as RFC 8941 §1.2 wants it.
 
 use super::Directive;
 
 /// The members of a dictionary as directives, in order; `None` when it is none (RFC 8941 §4.2.2). `true` is a directive
-/// without argument, and `false` is one that is not there. An integer is an argument; any other value is one that cannot
-/// be read, which is an empty one. Parameters say nothing (RFC 9213 §2.1).
+/// without argument, and `false` is one that is not there. An integer is an argument; any other value is one that
+/// cannot be read, which is an empty one. Parameters say nothing (RFC 9213 §2.1).
 pub(super) fn parse(text: &[u8]) -> Option<Vec<Directive>> {
     let mut input = Input(text);
     let mut members: Vec<Directive> = Vec::new();

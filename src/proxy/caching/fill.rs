@@ -15,11 +15,12 @@ use crate::cache::key::Key;
 use crate::cache::object::{Body, Object};
 use crate::cache::storage::FillFor;
 use crate::policy::cache::freshness::{Freshness, Times};
-use crate::policy::cache::{NotStored, personal, reuse, storing, validation};
+use crate::policy::cache::reuse;
+use crate::policy::cache::{NotStored, personal, storing, validation};
 use crate::policy::retry::{Reason, Verdict};
 use crate::policy::route::Route;
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::subrequest::server::SubrequestHandle;
@@ -42,20 +43,41 @@ pub(in super::super) struct Report {
 /// The client's end of a fill it began.
 pub(in super::super) struct Owner {
     handle: Option<SubrequestHandle>,
+    /// The beginning of an answer that is not stored.
+    first: Option<HttpTask>,
     pub(in super::super) report: Arc<Mutex<Report>>,
 }
 
 impl Owner {
     /// The next interim answer (RFC 9110 §15.2).
     pub(super) async fn interim(&mut self) -> Box<ResponseHeader> {
-        while let Some(handle) = &mut self.handle {
-            match handle.rx.recv().await {
-                Some(HttpTask::Header(head, _)) if head.status.is_informational() => return head,
-                Some(_) => {}
-                None => break,
-            }
+        if let (Some(handle), None) = (&mut self.handle, &self.first)
+            && let Some(task) = handle.rx.recv().await
+            && let Some(head) = self.sort(task)
+        {
+            return head;
         }
         std::future::pending().await
+    }
+
+    /// An interim answer that is here already.
+    pub(super) fn interim_at_once(&mut self) -> Option<Box<ResponseHeader>> {
+        if self.first.is_some() {
+            return None;
+        }
+        let task = self.handle.as_mut()?.rx.try_recv().ok()?;
+        self.sort(task)
+    }
+
+    /// Puts aside what is not an interim answer: it is for [`pipe`].
+    fn sort(&mut self, task: HttpTask) -> Option<Box<ResponseHeader>> {
+        match task {
+            HttpTask::Header(head, _) if head.status.is_informational() => Some(head),
+            other => {
+                self.first = Some(other);
+                None
+            }
+        }
     }
 
     /// What the upstream answered.
@@ -91,6 +113,7 @@ pub(super) fn start(
     let report = Arc::<Mutex<Report>>::default();
     let mut owner = Owner {
         handle: None,
+        first: None,
         report: report.clone(),
     };
     let (Some(spawner), Some(route)) = (&session.subrequest_spawner, &ctx.route) else {
@@ -201,6 +224,13 @@ pub(in super::super) fn prefers_stale(session: &Session, ctx: &Ctx, status: Stat
             .is_some_and(|job| job.has_stand_in(session.req_header()))
 }
 
+/// Hands an interim answer to the client that began the fill, before it can hear of the final one.
+pub(in super::super) async fn interim(session: &mut Session, head: &ResponseHeader) {
+    let head = Box::new(head.clone());
+    // That client may be gone; the fill is not its alone.
+    let _ = session.downstream_session.write_response_header(head).await;
+}
+
 /// What is done with the response to a fill, before anything of it goes anywhere.
 ///
 /// # Errors
@@ -235,10 +265,14 @@ pub(in super::super) async fn judge(
             ctx.verdict = Some(Verdict::Retry(Duration::ZERO));
             return Err(Error::new_up(super::super::TRY_AGAIN));
         }
-        let merged = merge(&stale.head, response)?;
-        let freshness = Freshness::of(ttl, stale.head.status, &merged.headers, times, &date);
-        let fresh = Arc::new(stale.refreshed(merged, freshness));
-        if !job.filling.fill().is_purged() {
+        let fresh = Arc::new(validated(cache, session, &stale, response, times, ttl)?);
+        let request = session.req_header();
+        let (whose, fields) = (personal(policy, &request.headers), &fresh.head.headers);
+        let (asked, status) = (&request.headers, fresh.head.status);
+        if storing::storable(policy, whose, asked, status, fields, received, &date).is_err() {
+            // What the 304 says forbids it from now on; this once it is valid.
+            cache.remove(&stale).await;
+        } else if !job.filling.fill().is_purged() {
             cache.replace(&stale, &fresh).await;
         }
         job.filling.end(State::Validated(fresh));
@@ -268,15 +302,9 @@ pub(in super::super) async fn judge(
     match storable {
         Ok(()) => {
             let mut head = response.clone();
-            super::super::forward::strip_hop_by_hop(&mut head);
-            for name in [header::TRAILER, header::UPGRADE, header::AGE] {
-                head.remove_header(&name);
-            }
-            if !head.headers.contains_key(header::DATE) {
-                // RFC 9110 §6.6.1: who keeps an answer without one adds it.
-                head.insert_header("Date", httpdate::fmt_http_date(SystemTime::now()))?;
-            }
+            keep(&mut head)?;
             let freshness = Freshness::of(ttl, status, &head.headers, times, &date);
+            head.remove_header(&header::AGE);
             let variant = cache.variant(&head.headers, &request.headers);
             let nothing = Body::Memory(Bytes::new());
             let place = place(request);
@@ -287,7 +315,7 @@ pub(in super::super) async fn judge(
         }
         Err(why) => {
             how.detail = Some(why.word());
-            if !status.is_server_error() {
+            if !status.is_server_error() && status != StatusCode::NOT_MODIFIED {
                 cache.passing().remember(job.key);
                 if let Some(stale) = job.stale.take() {
                     // The origin has something else now.
@@ -312,15 +340,56 @@ pub(super) fn place(request: &RequestHeader) -> String {
     format!("http://{}{path}", authority(request).to_ascii_lowercase())
 }
 
-/// The stored head with what a 304 brings (RFC 9111 §3.2).
-fn merge(stored: &ResponseHeader, update: &ResponseHeader) -> Result<ResponseHeader> {
-    let fields = validation::merge(&stored.headers, &update.headers);
-    let mut merged = ResponseHeader::build(stored.status, Some(fields.len()))?;
-    for (name, value) in &fields {
-        merged.append_header(name.clone(), value.clone())?;
+/// The stored answer with what a 304 brings (RFC 9111 §3.2, §4.3.4).
+fn validated(
+    cache: Cache,
+    session: &Session,
+    stored: &Object,
+    update: &ResponseHeader,
+    times: Times,
+    ttl: bool,
+) -> Result<Object> {
+    let status = stored.head.status;
+    let fields = validation::merge(&stored.head.headers, &update.headers);
+    let mut head = rebuilt(status, &fields)?;
+    keep(&mut head)?;
+    // Its age is counted from what the 304 says of it.
+    let mut times_of = fields;
+    if let Some(age) = update.headers.get(header::AGE) {
+        times_of.insert(header::AGE, age.clone());
     }
-    merged.remove_header(&header::AGE);
-    Ok(merged)
+    let freshness = Freshness::of(ttl, status, &times_of, times, &date);
+    let variant = cache.variant(&head.headers, &session.req_header().headers);
+    let mut fresh = stored.refreshed(head, freshness);
+    fresh.variant = variant;
+    Ok(fresh)
+}
+
+/// A head of these fields.
+pub(super) fn rebuilt(status: StatusCode, fields: &HeaderMap) -> Result<ResponseHeader> {
+    let mut head = ResponseHeader::build(status, Some(fields.len() + 1))?;
+    for (name, value) in fields {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    Ok(head)
+}
+
+/// Leaves of a head what is kept of it (RFC 9111 §3.1), and adds the date that one without is to get (RFC 9110 §6.6.1).
+pub(super) fn keep(head: &mut ResponseHeader) -> Result<()> {
+    let kept = storing::kept(&head.headers);
+    let dropped: Vec<HeaderName> = head
+        .headers
+        .keys()
+        .filter(|name| !kept.contains_key(*name))
+        .cloned()
+        .collect();
+    for name in &dropped {
+        head.remove_header(name);
+    }
+    if !head.headers.contains_key(header::DATE) {
+        head.insert_header("Date", httpdate::fmt_http_date(SystemTime::now()))?;
+    }
+    Ok(())
 }
 
 /// Tells Pingora what was decided.
@@ -361,11 +430,12 @@ pub(super) async fn pipe(session: &mut Session, ctx: &mut Ctx, owner: Owner) -> 
     let Some(mut handle) = owner.handle else {
         return Err(Error::new_in(ErrorType::InternalError));
     };
+    let mut first = owner.first;
     let is_head = session.req_header().method == Method::HEAD;
     loop {
         let task = tokio::select! {
             biased;
-            task = handle.rx.recv() => task,
+            task = next(&mut first, &mut handle) => task,
             () = client_leaves(session) => {
                 ctx.client_left = true;
                 return Err(Error::new_down(CLIENT_LEFT));
@@ -385,6 +455,11 @@ pub(super) async fn pipe(session: &mut Session, ctx: &mut Ctx, owner: Owner) -> 
                 (task, end)
             }
         };
+        if let (HttpTask::Header(head, _), Some(connection)) = (&task, &ctx.connection)
+            && let Some(date) = head.headers.get(header::DATE)
+        {
+            connection.date.set(date.as_bytes());
+        }
         session.write_response_tasks(vec![task]).await?;
         if end {
             break;
@@ -392,6 +467,13 @@ pub(super) async fn pipe(session: &mut Session, ctx: &mut Ctx, owner: Owner) -> 
     }
     ctx.response_whole = true;
     Ok(())
+}
+
+async fn next(first: &mut Option<HttpTask>, handle: &mut SubrequestHandle) -> Option<HttpTask> {
+    match first.take() {
+        Some(task) => Some(task),
+        None => handle.rx.recv().await,
+    }
 }
 
 pub(in super::super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

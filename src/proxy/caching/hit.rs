@@ -15,6 +15,9 @@ use pingora_proxy::{MultiRangeInfo, RangeType, Session};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Bytes that are compressed at once.
+const ENCODED: usize = 64 * 1024;
+
 /// The answer this request gets from the store.
 pub(in super::super) fn served(ctx: &Ctx) -> Option<&Arc<Object>> {
     ctx.cache.as_ref()?.served.as_ref()
@@ -30,9 +33,14 @@ pub(in super::super) fn enable(cache: Cache, session: &mut Session, ctx: &Ctx) {
 }
 
 /// The key by which the store knows what was chosen.
-pub(in super::super) fn key(object: &Arc<Object>) -> CacheKey {
+pub(in super::super) fn key(object: &Arc<Object>, ctx: &Ctx) -> CacheKey {
+    // An encoder works on the worker's thread, which others wait for.
+    let compresses = ctx.proxy().is_some_and(|proxy| proxy.compress.is_some());
     let mut key = CacheKey::new(Vec::new(), "");
-    key.extensions.insert(Serve(object.clone()));
+    key.extensions.insert(Serve {
+        object: object.clone(),
+        piece: if compresses { ENCODED } else { usize::MAX },
+    });
     key
 }
 

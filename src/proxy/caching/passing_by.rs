@@ -2,6 +2,7 @@
 
 use super::super::ctx::Ctx;
 use super::super::facts::{authority, target};
+use super::fill::{keep, rebuilt};
 use super::{How, date, key_parts, now};
 use crate::cache::Cache;
 use crate::cache::key::Key;
@@ -65,6 +66,7 @@ pub(in super::super) async fn head(
     let received = now();
     if status == StatusCode::PARTIAL_CONTENT {
         ctx.part = part(cache, policy, session, response, key);
+        forwarded.stored = ctx.part.is_some();
         return Ok(());
     }
     let whose = personal(policy, &request.headers);
@@ -83,7 +85,8 @@ pub(in super::super) async fn head(
         Ok(()) => cache.passing().forget(&key),
         Err(why) => {
             forwarded.detail = Some(why.word());
-            if !status.is_server_error() {
+            // A 304 answers a question of the client's own, and says nothing of other answers.
+            if !status.is_server_error() && status != StatusCode::NOT_MODIFIED {
                 cache.passing().remember(key);
             }
         }
@@ -111,13 +114,11 @@ async fn freshen(
     match validation::freshened_by_head(&object.head.headers, length, &response.headers) {
         Freshen::Update => {
             let merged = validation::merge(&object.head.headers, &response.headers);
-            let Ok(mut head) = ResponseHeader::build(object.head.status, Some(merged.len())) else {
+            let Ok(mut head) = rebuilt(object.head.status, &merged) else {
                 return;
             };
-            for (name, value) in &merged {
-                if head.append_header(name.clone(), value.clone()).is_err() {
-                    return;
-                }
+            if keep(&mut head).is_err() {
+                return;
             }
             let received = now();
             let times = Times {
@@ -145,40 +146,21 @@ fn part(
     let range = response.headers.get(header::CONTENT_RANGE)?;
     let (range, total) = range::content_range(range.to_str().ok()?)?;
     let total = total.filter(|total| *total <= policy.max_object)?;
-    let etag = response.headers.get(header::ETAG)?;
-    if etag.as_bytes().starts_with(b"W/") {
-        return None;
-    }
+    let received = now();
+    let asked = &request.headers;
+    storing::part_storable(policy, asked, &response.headers, received, &date).ok()?;
     let mut head = response.clone();
     head.set_status(StatusCode::OK).ok()?;
-    for name in [
-        header::CONTENT_RANGE,
-        header::TRANSFER_ENCODING,
-        header::TRAILER,
-    ] {
-        head.remove_header(&name);
-    }
+    keep(&mut head).ok()?;
+    head.remove_header(&header::CONTENT_RANGE);
     head.insert_header("Content-Length", total).ok()?;
-    let received = now();
-    let whose = personal(policy, &request.headers);
-    let (fields, asked) = (&head.headers, &request.headers);
-    storing::storable(
-        policy,
-        whose,
-        asked,
-        StatusCode::OK,
-        fields,
-        received,
-        &date,
-    )
-    .ok()?;
     let times = Times {
         requested: received,
         received,
     };
     let ttl = !policy.respects_origin();
-    let freshness = Freshness::of(ttl, StatusCode::OK, fields, times, &date);
-    let variant = cache.variant(fields, asked);
+    let freshness = Freshness::of(ttl, StatusCode::OK, &head.headers, times, &date);
+    let variant = cache.variant(&head.headers, asked);
     head.remove_header(&header::AGE);
     let pieces = Vec::new();
     let body = Body::Parts(Parts { total, pieces });
@@ -207,29 +189,35 @@ pub(in super::super) fn body(cache: Cache, ctx: &mut Ctx, bytes: Option<&Bytes>,
         ctx.part = None;
     } else if part.bytes.len() == part.expected {
         if let Some(part) = ctx.part.take() {
-            tokio::spawn(put_away(cache, part));
+            put_away(cache, part);
         }
     } else if end {
         ctx.part = None;
     }
 }
 
-/// Joins a part with what is stored of the same answer (RFC 9111 §3.4).
-async fn put_away(cache: Cache, part: PartComing) {
+/// Joins a part with what is stored of the same answer (RFC 9111 §3.4). `None` if the answer is stored whole already, or
+/// the fields cannot be put together.
+fn put_away(cache: Cache, part: PartComing) -> Option<()> {
     let bytes = part.bytes.freeze();
     let Body::Parts(empty) = &part.object.body else {
-        return;
+        return None;
     };
-    let old = cache.same_answer(&part.object);
-    let parts = match old.as_ref().map(|old| &old.body) {
-        // Nothing new.
-        Some(Body::Memory(_) | Body::File(_) | Body::Growing(_)) => return,
-        Some(Body::Parts(parts)) => parts.with(part.at, &bytes),
-        None => empty.with(part.at, &bytes),
-    };
-    let body = match parts.whole() {
-        Some(whole) => Body::Memory(whole),
-        None => Body::Parts(parts),
-    };
-    cache.insert(part.object.moved(body)).await;
+    let mut object = part.object.moved(Body::Parts(empty.with(part.at, &bytes)));
+    if let Some(old) = cache.same_answer(&part.object) {
+        let Body::Parts(parts) = &old.body else {
+            return None;
+        };
+        let fields = validation::merge(&old.head.headers, &part.object.head.headers);
+        object.head = rebuilt(StatusCode::OK, &fields).ok()?;
+        object.body = Body::Parts(parts.with(part.at, &bytes));
+    }
+    if let Body::Parts(parts) = &object.body
+        && let Some(whole) = parts.whole()
+    {
+        object.body = Body::Memory(whole);
+    }
+    // At once: the client that has its last byte may ask for more.
+    cache.insert(object);
+    Some(())
 }

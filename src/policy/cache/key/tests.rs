@@ -339,7 +339,12 @@ fn parts((url, lines): &([String; 3], Vec<(usize, String)>)) -> (Vec<String>, Ve
 
 proptest! {
     #[test]
-    fn keys_are_equal_exactly_when_requests_are(one in request(), other in request(), which in 0usize..4, with in piece()) {
+    fn keys_are_equal_exactly_when_requests_are(
+        one in request(),
+        other in request(),
+        which in 0usize..4,
+        with in piece(),
+    ) {
         let policy = forced(false, &[Per::Header(HeaderName::from_static("x-tenant"))]);
         // Unrelated ones, and neighbours: one component changed, one moved on by a byte, one value more.
         let mut changed = one.clone();
@@ -362,7 +367,11 @@ proptest! {
     }
 
     #[test]
-    fn no_secret_is_in_a_key(secrets in prop::collection::vec("[A-Z0-9._~+=-]{8,40}", 4), shared: bool, url in "/[a-z/?]{0,20}") {
+    fn no_secret_is_in_a_key(
+        secrets in prop::collection::vec("[A-Z0-9._~+=-]{8,40}", 4),
+        shared: bool,
+        url in "/[a-z/?]{0,20}",
+    ) {
         let lines = fields(&[
             ("authorization", &format!("Bearer {}", secrets[0])),
             ("proxy-authorization", &secrets[1]),
@@ -380,7 +389,10 @@ proptest! {
     }
 
     #[test]
-    fn any_request_has_a_key(value in prop::collection::vec(prop_oneof![0x20..0x7fu8, 0x80..=0xffu8], 0..40), name in "[a-c]{0,2}") {
+    fn any_request_has_a_key(
+        value in prop::collection::vec(prop_oneof![0x20..0x7fu8, 0x80..=0xffu8], 0..40),
+        name in "[a-c]{0,2}",
+    ) {
         let mut headers = HeaderMap::new();
         for field in ["cookie", "vary", "accept-encoding", "cache-control", "a"] {
             headers.append(field, HeaderValue::from_bytes(&value).unwrap());
