@@ -65,6 +65,8 @@ struct State {
     held: usize,
     /// The file with the beginning, and how far it goes.
     file: Option<(Arc<Stored>, u64)>,
+    /// How far the file's writer took the body: further than it can be read back, as it writes whole blocks.
+    taken: u64,
     /// Where each reader is.
     readers: HashMap<u64, u64>,
     next_reader: u64,
@@ -126,19 +128,31 @@ impl Growing {
         self.state().held
     }
 
-    /// Everything that is held in memory and not yet in the file.
+    /// Everything that the file's writer did not take yet, as [`Growing::in_file`] tells.
     pub fn unwritten(&self) -> Vec<Bytes> {
         let state = self.state();
-        let from = state.file.as_ref().map_or(0, |(_, to)| *to);
-        let pieces = state.pieces.iter().filter(|(at, _)| *at >= from);
+        let pieces = state.pieces.iter().filter(|(at, _)| *at >= state.taken);
         pieces.map(|(_, bytes)| bytes.clone()).collect()
     }
 
-    /// The body up to `to` can be read from this file from now on.
+    /// The file's writer took all there is, and up to `to` it can be read from the file from now on.
     pub fn in_file(&self, file: Arc<Stored>, to: u64) {
+        let length = self.progress.borrow().length;
         let mut state = self.state();
+        state.taken = length;
         state.file = Some((file, to));
         state.forget(to, self.memory);
+    }
+
+    /// There is no file any more. Says whether all of the body is still in memory, for another one.
+    pub fn without_file(&self) -> bool {
+        let mut state = self.state();
+        let is_whole = state.pieces.front().is_some_and(|(at, _)| *at == 0);
+        if is_whole {
+            state.taken = 0;
+            state.file = None;
+        }
+        is_whole
     }
 
     /// All of it as one, if it is in memory.

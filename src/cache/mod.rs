@@ -19,7 +19,7 @@ mod writer;
 use crate::policy::cache::key::{KeyParts, url, vary_key};
 use crate::policy::cache::validation::combinable;
 use bytes::{Bytes, BytesMut};
-use disk::{Disk, DiskSettings, DiskStatus, Id, OpenError, Stored};
+use disk::{Corrupt, Disk, DiskSettings, DiskStatus, Id, OpenError, Stored};
 use fills::Fills;
 use http::HeaderMap;
 use key::{Key, Variant};
@@ -36,6 +36,8 @@ use thiserror::Error;
 
 /// Bodies up to this many bytes are kept in memory besides a file.
 const SMALL: usize = 512 * 1024;
+/// Files under one key that are looked at for one request.
+const LOOKED_AT: usize = 64;
 /// How often the disk tier hears that an object in memory is in use, in microseconds.
 const TELL: u64 = 60_000_000;
 
@@ -185,21 +187,27 @@ impl Cache {
             return found;
         };
         let before = self.0.purges.load(Ordering::Acquire);
-        let rules = &self.0.rules;
-        let mut objects = match load_at_once(disk, rules, key) {
+        let mut objects = match self.open_at_once(disk, key, request) {
             Some(objects) => objects,
             None => {
-                let (disk, key) = (disk.clone(), *key);
-                let read = tokio::task::spawn_blocking(move || load_all(&disk, rules, &key));
-                read.await.unwrap_or_default()
+                let (disk, key, request) = (disk.clone(), *key, request.clone());
+                let opened = move || self.open_all(&disk, &key, &request);
+                let opened = tokio::task::spawn_blocking(opened).await;
+                opened.unwrap_or_default()
             }
         };
-        if objects.is_empty() || self.0.purges.load(Ordering::Acquire) != before {
+        if objects.is_empty() {
             return found;
         }
         // The newest last, as in memory.
         objects.sort_by_key(|object| object.freshness.received);
-        let from_disk = self.choose(objects, request, &usable);
+        let mut from_disk = self.choose(objects, request, &usable);
+        if let Some(object) = from_disk.object.take() {
+            from_disk.object = with_body(object).await;
+        }
+        if self.0.purges.load(Ordering::Acquire) != before {
+            return found;
+        }
         if let Some(object) = &from_disk.object {
             if matches!(object.body, Body::Memory(_)) {
                 self.0.memory.insert(object);
@@ -211,6 +219,53 @@ impl Cache {
             variant: from_disk.variant.or(found.variant),
             object: from_disk.object,
         }
+    }
+
+    /// Opens what is in files under a key, bodies unread, waiting for the disk where that is needed.
+    fn open_all(self, disk: &Disk, key: &Key, request: &HeaderMap) -> Vec<Arc<Object>> {
+        let ids = disk.candidates(object::first(&key.url), object::first(&key.who));
+        let opened = self.open_some(ids, key, request, |id| Some(disk.open_object(id)));
+        opened.unwrap_or_default()
+    }
+
+    /// The same, as far as it can be done without waiting; `None` if it cannot.
+    fn open_at_once(self, disk: &Disk, key: &Key, request: &HeaderMap) -> Option<Vec<Arc<Object>>> {
+        let ids = disk.try_candidates(object::first(&key.url), object::first(&key.who))?;
+        self.open_some(ids, key, request, |id| disk.try_open_object(id))
+    }
+
+    /// Clients choose what an answer varies by, so there may be very many: the one that the last used says to be right is
+    /// looked at, and not many others.
+    fn open_some(
+        self,
+        mut ids: Vec<Id>,
+        key: &Key,
+        request: &HeaderMap,
+        open: impl Fn(Id) -> Option<Option<(Arc<Stored>, Vec<u8>)>>,
+    ) -> Option<Vec<Arc<Object>>> {
+        let mut objects = Vec::new();
+        let mut next = 0;
+        while next < ids.len().min(LOOKED_AT) {
+            let id = ids[next];
+            next += 1;
+            let Some((stored, head)) = open(id)? else {
+                continue;
+            };
+            let object = codec::decode(&head, id, Body::File(stored));
+            let Some(object) = object.filter(|o| o.key == *key && !self.0.rules.hit(o)) else {
+                continue;
+            };
+            if objects.is_empty() {
+                let wanted = self.variant(&object.head.headers, request);
+                let wanted = wanted.as_ref().map_or(0, object::first);
+                let place = ids.iter().position(|id| id.variant == wanted);
+                if let Some(place) = place.filter(|place| *place > next) {
+                    ids.swap(next, place);
+                }
+            }
+            objects.push(Arc::new(object));
+        }
+        Some(objects)
     }
 
     fn choose(
@@ -439,52 +494,47 @@ fn write(disk: &Arc<Disk>, id: Id, head: &[u8], body: &[u8]) {
     }
 }
 
-/// Reads everything under a key, waiting for the disk where that is needed.
-fn load_all(disk: &Disk, rules: &Purges, key: &Key) -> Vec<Arc<Object>> {
-    let ids = disk.candidates(object::first(&key.url), object::first(&key.who));
-    let objects = ids.into_iter().filter_map(|id| {
-        let (stored, head) = disk.open_object(id)?;
-        let body = body(stored, |stored, at, most| stored.read_at(at, most).ok())?;
-        codec::decode(&head, id, body).filter(|o| !rules.hit(o))
-    });
-    objects.filter(|o| o.key == *key).map(Arc::new).collect()
-}
-
-/// The same, as far as it can be done without waiting; `None` if it cannot.
-fn load_at_once(disk: &Disk, rules: &Purges, key: &Key) -> Option<Vec<Arc<Object>>> {
-    let ids = disk.try_candidates(object::first(&key.url), object::first(&key.who))?;
-    let mut objects = Vec::with_capacity(ids.len());
-    for id in ids {
-        let Some((stored, head)) = disk.try_open_object(id)? else {
-            continue;
-        };
-        let body = body(stored, |stored, at, most| {
-            stored.try_read_at(at, most)?.ok()
-        })?;
-        let object = codec::decode(&head, id, body).filter(|o| !rules.hit(o));
-        objects.extend(object.filter(|o| o.key == *key).map(Arc::new));
-    }
-    Some(objects)
-}
-
-/// A stored body: read, if it is small.
-fn body(
-    stored: Arc<Stored>,
-    read_at: impl Fn(&Stored, u64, usize) -> Option<Bytes>,
-) -> Option<Body> {
+/// An opened object with its body read, if that is small; `None` if it cannot be read.
+async fn with_body(object: Arc<Object>) -> Option<Arc<Object>> {
+    let Body::File(stored) = &object.body else {
+        return Some(object);
+    };
     let length = usize::try_from(stored.body_len()).unwrap_or(usize::MAX);
     if length > SMALL {
-        return Some(Body::File(stored));
+        return Some(object);
+    }
+    let body = match read(stored, length, Stored::try_read_at) {
+        Some(body) => body,
+        None => {
+            let stored = stored.clone();
+            let wait = |stored: &Stored, at, most| Some(stored.read_at(at, most));
+            let body = tokio::task::spawn_blocking(move || read(&stored, length, wait));
+            body.await.ok().flatten()?
+        }
+    };
+    Some(Arc::new(object.moved(Body::Memory(body))))
+}
+
+/// A whole body.
+fn read(
+    stored: &Stored,
+    length: usize,
+    read_at: impl Fn(&Stored, u64, usize) -> Option<Result<Bytes, Corrupt>>,
+) -> Option<Bytes> {
+    let first = read_at(stored, 0, length)?.ok()?;
+    if first.len() == length {
+        return Some(first);
     }
     let mut whole = BytesMut::with_capacity(length);
+    whole.extend_from_slice(&first);
     while whole.len() < length {
-        let piece = read_at(&stored, whole.len() as u64, length - whole.len())?;
+        let piece = read_at(stored, whole.len() as u64, length - whole.len())?.ok()?;
         if piece.is_empty() {
             return None;
         }
         whole.extend_from_slice(&piece);
     }
-    Some(Body::Memory(whole.freeze()))
+    Some(whole.freeze())
 }
 
 impl Cache {

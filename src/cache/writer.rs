@@ -17,6 +17,10 @@ use std::sync::Arc;
 
 use super::fills::Fill;
 
+/// Bytes that a head grows by once the length of its body is known, and some more: with too little room for it, all of the
+/// file would have to be written again.
+const LENGTH_ROOM: usize = 64;
+
 /// One fill's writing.
 pub struct Writer {
     store: &'static Store,
@@ -27,6 +31,8 @@ pub struct Writer {
     /// Whether it is still to be stored.
     kept: bool,
     file: Option<disk::Writer>,
+    /// Whether a file failed: then all stays in memory, as far as it may.
+    no_file: bool,
     whole: bool,
 }
 
@@ -48,6 +54,7 @@ impl Writer {
             max_object,
             kept,
             file: None,
+            no_file: false,
             whole: false,
         }
     }
@@ -68,7 +75,7 @@ impl Writer {
         };
         let pieces = self.growing.unwritten();
         let (disk, file) = (disk.clone(), self.file.take());
-        let room = codec::encode(&self.object).len();
+        let room = codec::encode(&self.object).len() + LENGTH_ROOM;
         let written = tokio::task::spawn_blocking(move || {
             let mut file = match file {
                 Some(file) => file,
@@ -88,7 +95,7 @@ impl Writer {
                 self.file = Some(file);
             }
             // No disk to be had: what was written before is gone with it, unless it is in memory.
-            Err(_) if self.growing.whole().is_some() => {}
+            Err(_) if self.growing.without_file() => self.no_file = true,
             Err(_) => self.give_up(),
         }
         Ok(())
@@ -116,7 +123,7 @@ impl HandleMiss for Writer {
             self.give_up();
         }
         self.growing.push(data);
-        if self.kept && self.growing.held() > SMALL {
+        if self.kept && !self.no_file && self.growing.held() > SMALL {
             self.spill().await?;
         }
         if self.kept && self.store.memory.is_exhausted() {

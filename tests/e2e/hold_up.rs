@@ -56,7 +56,7 @@ fn a_client_that_pauses_gets_all_of_its_answer() {
 #[test]
 fn a_client_that_takes_nothing_is_let_go_when_total_is_over() {
     let origin = Origin::always(Reply::ok(vec![b'x'; LARGE]));
-    let proxy = Proxy::start(&one_route(&[origin.port], "timeouts: { total: 400ms }"));
+    let proxy = Proxy::start(&one_route(&[origin.port], "timeouts: { total: 1s }"));
     let mut client = Client::to(proxy.port);
     let start = Instant::now();
     client.begin("GET", "/", &[], b"");

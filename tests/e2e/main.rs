@@ -15,8 +15,10 @@ mod balancing; // which backend a request goes to
 mod cache; // a route with a cache: when it is asked, how long it keeps an answer
 mod cache_fill; // one fill for many, stale answers
 mod cache_people; // nobody gets another's answer
+mod cache_stale; // stale answers on purpose
 mod cache_stored; // which answers are stored, sizes, memory
 mod client_left; // clients that do not wait
+mod compress; // answers compressed for each client
 mod config_cli; // the command line and configuration errors
 mod dns; // backends with names
 mod flaky; // what it is all for: unreliable backends look reliable
@@ -27,8 +29,8 @@ mod reload; // a new configuration in a running process
 mod replay; // request bodies sent again
 mod respond; // answers without an upstream
 mod retry; // further tries, and why there is none
-mod retry_methods;
-mod rfc9111; // which methods are sent again
+mod retry_methods; // which methods are sent again
+mod rfc9111; // caching as the origin says: conformance, case by case
 mod routing; // which route a request takes
 mod shutdown; // drain and exit
 mod timeouts; // every wait ends

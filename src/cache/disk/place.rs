@@ -163,7 +163,14 @@ impl Disk {
     /// Something could not be written: nothing is for a while, unless it is about this one object or moment.
     pub(super) fn write_failed(&self, doing: &str, error: Errno) -> Off {
         match error {
-            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOENT | Errno::FBIG => {
+            Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOMEM
+            | Errno::NOENT
+            | Errno::FBIG
+            | Errno::ISDIR
+            | Errno::EXIST
+            | Errno::NOTEMPTY => {
                 self.upkeep_failed(doing, error);
             }
             _ => self.health.write_failed(self.names.root(), doing, error),

@@ -1,4 +1,5 @@
-//! RFC 9111 §4.2: how long an answer is fresh, by what it says (§4.2.1) or by a guess (§4.2.2), and how old it is (§4.2.3).
+//! RFC 9111 §4.2: how long an answer is fresh, by what it says (§4.2.1) or by a guess (§4.2.2), and how old it is
+//! (§4.2.3).
 
 use super::play::run;
 
@@ -127,7 +128,8 @@ pub(super) const CASES: &str = r#"
 < Expires: {now+100} | Expires: {now-100}
 = not fresh
 
-§4.2.1 [abc -60 60.5 60s a60 '60' ""] max-age={} is no lifetime
+§4.2.1 max-age={} is no lifetime
+* abc -60 60.5 60s a60 '60' ""
 < Cache-Control: max-age={}
 = not fresh
 
@@ -143,7 +145,8 @@ pub(super) const CASES: &str = r#"
 < Cache-Control: max-age=0060
 = fresh
 
-§1.2.2 [2147483647 2147483648 4294967297 18446744073709551617 99999999999999999999999999] a lifetime of {} is a long one
+§1.2.2 a lifetime of {} is a long one
+* 2147483647 2147483648 4294967297 18446744073709551617 99999999999999999999999999
 < Cache-Control: max-age={}
 = fresh
 
@@ -159,7 +162,8 @@ pub(super) const CASES: &str = r#"
 < Expires: Sun, 21 Nov 2286 04:46:39 GMT
 = fresh
 
-§5.3 [0 -1 never 2147483647] Expires: {} is in the past
+§5.3 Expires: {} is in the past
+* 0 -1 never 2147483647
 < Expires: {}
 = not fresh
 
@@ -176,11 +180,13 @@ pub(super) const CASES: &str = r#"
 = not fresh
 
 # RFC 9110 §15.1.
-§4.2.2 [200 203 204 300 301 308 404 405 410 414 501] the lifetime of status {} is guessed from Last-Modified
+§4.2.2 the lifetime of status {} is guessed from Last-Modified
+* 200 203 204 300 301 308 404 405 410 414 501
 < {} | Last-Modified: {now-100000}
 = fresh
 
-§4.2.2 [201 202 302 303 307 400 403 500 502 503 504 599] the lifetime of status {} is not guessed
+§4.2.2 the lifetime of status {} is not guessed
+* 201 202 302 303 307 400 403 500 502 503 504 599
 < {} | Last-Modified: {now-100000}
 = not fresh
 

@@ -4,7 +4,8 @@ use super::play::run;
 
 pub(super) const CASES: &str = r#"
 
-§4.4 [POST PUT DELETE PATCH] {} that succeeds invalidates its target
+§4.4 {} that succeeds invalidates its target
+* POST PUT DELETE PATCH
 > GET
 < Cache-Control: max-age=60
 = stored
@@ -13,7 +14,8 @@ pub(super) const CASES: &str = r#"
 > GET
 = forwarded
 
-§4.4 [FROB M-SEARCH] a method whose safety is unknown, like {}, invalidates its target
+§4.4 a method whose safety is unknown, like {}, invalidates its target
+* FROB M-SEARCH
 > GET
 < Cache-Control: max-age=60
 = stored
@@ -22,7 +24,8 @@ pub(super) const CASES: &str = r#"
 > GET
 = forwarded
 
-§4.4 [OPTIONS HEAD] {} is safe and invalidates nothing
+§4.4 {} is safe and invalidates nothing
+* OPTIONS HEAD
 > GET
 < Cache-Control: max-age=60 | body 0123456789
 = stored
@@ -32,7 +35,8 @@ pub(super) const CASES: &str = r#"
 > GET
 = hit | of 0
 
-§4.4 [200 201 202 204 299 301 302 303 307] status {} is no error
+§4.4 status {} is no error
+* 200 201 202 204 299 301 302 303 307
 > GET
 < Cache-Control: max-age=60
 = stored
@@ -42,7 +46,8 @@ pub(super) const CASES: &str = r#"
 > GET
 = forwarded
 
-§4.4 [400 404 412 499 500 503 599] status {} is an error and invalidates nothing
+§4.4 status {} is an error and invalidates nothing
+* 400 404 412 499 500 503 599
 > GET
 < Cache-Control: max-age=60
 = stored
@@ -136,7 +141,8 @@ pub(super) const CASES: &str = r#"
 = forwarded
 
 # RFC 3986 §5.2.
-§4.4 [/b?c=1 /b?c=1#end /x/../b?c=1] Location may be relative, as {path}{}
+§4.4 Location may be relative, as {path}{}
+* /b?c=1 /b?c=1#end /x/../b?c=1
 > GET /b?c=1
 < Cache-Control: max-age=60
 = stored
@@ -146,7 +152,8 @@ pub(super) const CASES: &str = r#"
 > GET /b?c=1
 = forwarded
 
-§4.4 [b ./b ../x/b //example.com{path}/x/b] Content-Location may be relative, as {}
+§4.4 Content-Location may be relative, as {}
+* b ./b ../x/b //example.com{path}/x/b
 > GET /x/b
 < Cache-Control: max-age=60
 = stored
@@ -166,7 +173,8 @@ pub(super) const CASES: &str = r#"
 > GET /b
 = forwarded
 
-§4.4 [http://other.example https://example.com http://example.com:8080 http://example.com.other.example //other.example] Location at {} is of another origin
+§4.4 Location at {} is of another origin
+* http://other.example https://example.com http://example.com:8080 http://example.com.other.example //other.example
 > GET /b
 < Cache-Control: max-age=60
 = stored

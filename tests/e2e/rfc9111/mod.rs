@@ -1,4 +1,4 @@
-//! Conformance: HTTP caching as RFC 9111 has it, with what it uses of RFC 9110, 9211, 9213 and RFC 5861, through the real
+//! Conformance: HTTP caching as RFC 9111 has it, with what it uses of RFC 9110, 9211, 9213 and 5861, through the real
 //! proxy. One file per section, one case per requirement.
 //!
 //! A case is a short transcript in a table of text. Client and origin are both scripted:
@@ -13,31 +13,42 @@
 //! = validated | sent If-None-Match: "a"
 //! ```
 //!
-//! `|` separates items of a line. `#` begins a comment. `{now}`, `{now-100}` and `{now+60}` stand for dates, `{path}` for the
-//! case's own path. `§9213:2.2` is a section of RFC 9213. `§3 [200 404] title with {}` is one case played with each of the words in
-//! place of `{}`; `[a|b c|d]` gives `{0}` and `{1}`, and `_` is a space. A title may end in `@sie` or `@swr`: the case runs on a
-//! route that is configured to give stale answers.
+//! `|` separates items of a line. `# ` begins a comment. `{now}`, `{now-100}` and `{now+60}` stand for dates, `{path}`
+//! for the case's own path. `§9213:2.2` is a section of RFC 9213. A line `* 200 404` has the case played with each of
+//! these words in place of `{}`; `a|b` in it gives `{0}` and `{1}`, and `_` is a space. A title may end in `@sie` or
+//! `@swr`: the case runs on a route that is configured to give stale answers.
 //!
-//! **The client's lines** (`>`): a method and, if need be, what follows the case's path (`GET ?q=1`, `GET /other`, or a whole
-//! target); header fields.
+//! **The client's lines** (`>`): a method and, if need be, what follows the case's path (`GET ?q=1`, `GET /other`, or a
+//! whole target); header fields.
 //!
 //! **The origin's lines** (`<`): a status (else 200); header fields; `undated`, or `Date` is the time of the answer;
 //! `body TEXT` (else a text that no other answer has); `confirms`: 304 if the request is conditional; `resource`: heeds
-//! `If-None-Match`, `If-Modified-Since`, `Range` and `If-Range`; `reset`: no answer; `cut N`: breaks off after so many bytes of
-//! the body; `late N`: after so many milliseconds; `chunked`; `trailer FIELD`; `interim STATUS FIELD`.
+//! `If-None-Match`, `If-Modified-Since`, `Range` and `If-Range`; `reset`: no answer; `cut N`: breaks off after so many
+//! bytes of the body; `late N`: after so many milliseconds; `chunked`; `trailer FIELD`; `interim STATUS FIELD`.
 //!
 //! **What must be seen** (`=`), first where the answer came from, by what the origin saw and by `Cache-Status`:
-//! `hit` (the origin was not asked), `background` (a hit, and the origin is asked once behind the client's back), `stands-in` (a
-//! hit after the origin failed), `forwarded` (asked once), `stored` and `not-stored` (the same, and whether it says so),
-//! `validated` (asked with a condition; the client gets the stored answer), `error` (asked, and an error of the proxy's own),
-//! `unasked` (neither a hit nor asked), `any`. A hit must have the status and the body of the newest answer that could be
-//! stored, or of that of step `of N`; what was forwarded must have the origin's. Instead of two steps, `fresh` and `not fresh`
-//! say what a second GET finds; without a `>` the first is a GET too.
 //!
-//! Then the rest: `status N`, `body TEXT`, `fwd REASON` (of `A/B` either), `age A..B`, `asked A..B`, `interim N` or `interim none`, header
-//! fields of the answer (`Name: value`; `Name: *` for any), `no NAME`, fields of what was forwarded (`sent Name: value`, `sent
-//! no NAME`, `sent METHOD`), `broken` (the answer may be cut short), `check NAME` (see [`judge`]). `eventually`: the step is
-//! repeated until it is so. `together N`: so many clients ask at once; `distinct`: each has an answer of its own.
+//! | Word | Where the answer came from |
+//! |---|---|
+//! | `hit` | the cache; the origin was not asked |
+//! | `background` | the same, and the origin is asked once behind the client's back |
+//! | `stands-in` | the cache, after the origin was asked and failed |
+//! | `forwarded` | the origin, which was asked once |
+//! | `stored`, `not-stored` | the same, and `Cache-Status` tells whether it was stored |
+//! | `validated` | the cache, after the origin was asked once, with a condition |
+//! | `error` | the proxy, after the origin was asked and failed |
+//! | `unasked` | the proxy; neither a hit nor asked |
+//! | `any` | not asserted |
+//!
+//! What was forwarded must have the origin's status and body; what came from the cache those of the newest answer that
+//! could be stored, or of that of step `of N`. In place of two steps, `fresh` and `not fresh` say what a second GET
+//! finds; without a `>` the first is a GET too.
+//!
+//! Then the rest: `status N`, `body TEXT`, `fwd REASON` (`A/B`: either), `age A..B`, `asked A..B`, `interim N` or
+//! `interim none`; header fields of the answer (`Name: value`; `Name: *` for any value), `no NAME`; what was forwarded
+//! (`sent Name: value`, `sent no NAME`, `sent METHOD`); `broken`: the answer may be cut short; `check NAME`: see
+//! `judge.rs`. `eventually`: the step is repeated until it is so. `together N`: so many clients ask at once;
+//! `distinct`: each has an answer of its own.
 
 mod case; // what a case is made of
 mod judge; // what must be seen

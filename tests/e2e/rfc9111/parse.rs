@@ -25,29 +25,31 @@ pub(super) fn cases(table: &str) -> Vec<Case> {
     blocks.iter().flat_map(|block| expand(block)).collect()
 }
 
-/// One case, or one for each word in brackets.
+/// One case, or one for each word of the lines that begin with an asterisk.
 fn expand(block: &[&str]) -> Vec<Case> {
     let (heading, lines) = block.split_first().expect("a heading");
-    let (section, rest) = heading.split_once(' ').expect("a section and a title");
-    let Some((words, title)) = rest.strip_prefix('[').and_then(|r| r.split_once("] ")) else {
-        return vec![case(section, rest, lines)];
-    };
-    let words = words.split(' ');
-    words
-        .map(|word| {
-            let word = word.replace('_', " ");
-            let fill = |text: &str| {
-                let mut filled = text.replace("{}", &word);
-                for (number, part) in word.split('|').enumerate() {
-                    filled = filled.replace(&format!("{{{number}}}"), part);
-                }
-                filled
-            };
-            let lines: Vec<String> = lines.iter().map(|line| fill(line)).collect();
-            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-            case(section, &fill(title), &lines)
-        })
-        .collect()
+    let (section, title) = heading.split_once(' ').expect("a section and a title");
+    let words = lines.iter().filter_map(|line| line.strip_prefix("* "));
+    let words: Vec<&str> = words.flat_map(|words| words.split(' ')).collect();
+    let lines = lines.iter().filter(|line| !line.starts_with("* "));
+    let lines: Vec<&str> = lines.copied().collect();
+    if words.is_empty() {
+        return vec![case(section, title, &lines)];
+    }
+    let played = words.iter().map(|word| {
+        let word = word.replace('_', " ");
+        let fill = |text: &str| {
+            let mut filled = text.replace("{}", &word);
+            for (number, part) in word.split('|').enumerate() {
+                filled = filled.replace(&format!("{{{number}}}"), part);
+            }
+            filled
+        };
+        let lines: Vec<String> = lines.iter().map(|line| fill(line)).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        case(section, &fill(title), &lines)
+    });
+    played.collect()
 }
 
 fn case(section: &str, title: &str, lines: &[&str]) -> Case {
@@ -68,6 +70,8 @@ fn case(section: &str, title: &str, lines: &[&str]) -> Case {
             step.ask.method = "GET".to_string();
             case.steps.push(step);
         }
+        let in_order = opens || !ended || mark == "=";
+        assert!(in_order, "after the end of a step: {line}");
         ended = mark == "=";
         for item in items.split(" | ").map(str::trim) {
             let step = case.steps.last_mut().expect("a step");

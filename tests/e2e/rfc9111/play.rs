@@ -175,8 +175,8 @@ impl<'a> Player<'a> {
         Ok(client)
     }
 
-    /// What the origin heard. Where it is to be asked behind the client's back, that may come a little later; and where by one
-    /// of many, only time tells that nobody else asks.
+    /// What the origin heard. Where it is to be asked behind the client's back, that may come a little later; and where
+    /// by one of many, only time tells that nobody else asks.
     fn hear(&self, step: &Step) -> Heard {
         if step.want.source != Source::Background {
             return self.board.heard(self.number);

@@ -1,5 +1,5 @@
-//! RFC 9111 §4.2.4 and RFC 5861: when an answer past its lifetime is given out: while it is refreshed, when the origin fails, and
-//! never where the answer forbids it. What a client allows with `max-stale` is in `request_directives.rs`.
+//! RFC 9111 §4.2.4 and RFC 5861: when an answer past its lifetime is given out: while it is refreshed, when the origin
+//! fails, and never where the answer forbids it. What a client allows with `max-stale` is in `request_directives.rs`.
 
 use super::play::run;
 
@@ -84,7 +84,8 @@ pub(super) const CASES: &str = r#"
 > GET
 = hit
 
-§5861:3 [must-revalidate,max-age=60 proxy-revalidate,max-age=60 s-maxage=60 no-cache,max-age=60] {} wins over it
+§5861:3 {} wins over it
+* must-revalidate,max-age=60 proxy-revalidate,max-age=60 s-maxage=60 no-cache,max-age=60
 > GET
 < Cache-Control: {}, stale-while-revalidate=1000 | Age: 100 | ETag: "a"
 = stored
@@ -92,7 +93,8 @@ pub(super) const CASES: &str = r#"
 < confirms | ETag: "a"
 = validated
 
-§5861:3 [no-cache max-age=0] a client that says {} waits for the origin
+§5861:3 a client that says {} waits for the origin
+* no-cache max-age=0
 > GET
 < Cache-Control: max-age=60, stale-while-revalidate=1000 | Age: 100 | ETag: "a"
 = stored
@@ -100,14 +102,16 @@ pub(super) const CASES: &str = r#"
 < confirms | ETag: "a"
 = validated
 
-§5861:3 [abc -1 1.5] stale-while-revalidate={} is no permission
+§5861:3 stale-while-revalidate={} is no permission
+* abc -1 1.5
 > GET
 < Cache-Control: max-age=60, stale-while-revalidate={} | Age: 100 | ETag: "a"
 = stored
 > GET
 = forwarded
 
-§5861:4 [500 502 503 504] stale-if-error lets the stale answer stand in for {}
+§5861:4 stale-if-error lets the stale answer stand in for {}
+* 500 502 503 504
 > GET
 < Cache-Control: max-age=60, stale-if-error=1000 | Age: 100 | ETag: "a"
 = stored
@@ -123,7 +127,8 @@ pub(super) const CASES: &str = r#"
 < reset
 = stands-in | status 200 | age 100..120
 
-§5861:4 [400 404 410 429 501] {} is an answer, for which nothing stands in
+§5861:4 {} is an answer, for which nothing stands in
+* 400 404 410 429 501
 > GET
 < Cache-Control: max-age=60, stale-if-error=1000 | Age: 100 | ETag: "a"
 = stored
@@ -202,7 +207,8 @@ pub(super) const CASES: &str = r#"
 < 503
 = forwarded | status 503
 
-§5861:4 [must-revalidate,max-age=60 proxy-revalidate,max-age=60 s-maxage=60 no-cache,max-age=60] {} wins over it
+§5861:4 {} wins over it
+* must-revalidate,max-age=60 proxy-revalidate,max-age=60 s-maxage=60 no-cache,max-age=60
 > GET
 < Cache-Control: {}, stale-if-error=1000 | Age: 100 | ETag: "a"
 = stored
@@ -213,7 +219,8 @@ pub(super) const CASES: &str = r#"
 < reset
 = error
 
-§5861:4 [must-revalidate,max-age=60 proxy-revalidate,max-age=60 s-maxage=60 no-cache,max-age=60] {} wins over a client that allows it
+§5861:4 {} wins over a client that allows it
+* must-revalidate,max-age=60 proxy-revalidate,max-age=60 s-maxage=60 no-cache,max-age=60
 > GET
 < Cache-Control: {} | Age: 100 | ETag: "a"
 = stored
@@ -253,7 +260,8 @@ pub(super) const CASES: &str = r#"
 < 503
 = stands-in | status 200
 
-§4.2.4 [must-revalidate,max-age=60 proxy-revalidate,max-age=60 s-maxage=60 no-cache,max-age=60] {} wins over a configured time to stand in @sie
+§4.2.4 {} wins over a configured time to stand in @sie
+* must-revalidate,max-age=60 proxy-revalidate,max-age=60 s-maxage=60 no-cache,max-age=60
 > GET
 < Cache-Control: {} | Age: 100 | ETag: "a"
 = stored
@@ -271,7 +279,8 @@ pub(super) const CASES: &str = r#"
 > GET
 = hit | of 1 | eventually
 
-§4.2.4 [must-revalidate,max-age=60 proxy-revalidate,max-age=60 s-maxage=60 no-cache,max-age=60] {} wins over a configured time to refresh @swr
+§4.2.4 {} wins over a configured time to refresh @swr
+* must-revalidate,max-age=60 proxy-revalidate,max-age=60 s-maxage=60 no-cache,max-age=60
 > GET
 < Cache-Control: {} | Age: 100 | ETag: "a"
 = stored

@@ -1,4 +1,5 @@
-//! RFC 9111 §3: which answers are stored, with which header fields, and for whom (§3.5). Incomplete ones are in `partial.rs`.
+//! RFC 9111 §3: which answers are stored, with which header fields, and for whom (§3.5). Incomplete ones are in
+//! `partial.rs`.
 
 use super::play::run;
 
@@ -45,7 +46,8 @@ pub(super) const CASES: &str = r#"
 = validated
 
 # Explicit freshness makes any final status storable, known or not.
-§3 [203 204 299 301 302 303 307 308 400 404 410 451 499 500 502 503 504 599] status {} is stored with an explicit lifetime
+§3 status {} is stored with an explicit lifetime
+* 203 204 299 301 302 303 307 308 400 404 410 451 499 500 502 503 504 599
 > GET
 < {} | Cache-Control: max-age=60
 = stored
@@ -84,7 +86,8 @@ pub(super) const CASES: &str = r#"
 = forwarded
 
 # RFC 9110 §9.3.4, §9.3.5, §9.3.7.
-§3 [PUT DELETE OPTIONS] the answer to {} is not stored
+§3 the answer to {} is not stored
+* PUT DELETE OPTIONS
 > {}
 < Cache-Control: max-age=60
 = not-stored
@@ -154,7 +157,8 @@ pub(super) const CASES: &str = r#"
 > GET
 = hit | no Keep-Alive | no Proxy-Connection | no Upgrade
 
-§3.1 [Proxy-Authenticate Proxy-Authentication-Info Proxy-Authorization] {} is not stored
+§3.1 {} is not stored
+* Proxy-Authenticate Proxy-Authentication-Info Proxy-Authorization
 > GET
 < Cache-Control: max-age=60 | {}: Basic realm="a"
 = stored
@@ -189,7 +193,8 @@ pub(super) const CASES: &str = r#"
 > GET
 = forwarded
 
-§3.5 [public,max-age=60 s-maxage=60 must-revalidate,max-age=60] {} allows it to be stored and given to all
+§3.5 {} allows it to be stored and given to all
+* public,max-age=60 s-maxage=60 must-revalidate,max-age=60
 > GET | Authorization: Basic YTpi
 < Cache-Control: {}
 = stored

@@ -166,7 +166,8 @@ pub(super) const CASES: &str = r#"
 = fresh
 
 # RFC 8941 §4.2.2: what cannot be parsed is ignored as a whole.
-§9213:2.1 [max-age=60,&&& max-age=60, max-age=60,own=" MAX-AGE=60 max-age=60,no-store=, max-age=9999999999999999] what is no dictionary, {}, is ignored
+§9213:2.1 what is no dictionary, {}, is ignored
+* max-age=60,&&& max-age=60, max-age=60,own=" MAX-AGE=60 max-age=60,no-store=, max-age=9999999999999999
 < CDN-Cache-Control: {} | Cache-Control: max-age=0
 = not fresh
 
@@ -178,7 +179,8 @@ pub(super) const CASES: &str = r#"
 < CDN-Cache-Control: max-age =60 | Cache-Control: max-age=0
 = not fresh
 
-§9213:2.1 [60.5 -60 "60" ?1 abc] a targeted lifetime of {} is none
+§9213:2.1 a targeted lifetime of {} is none
+* 60.5 -60 "60" ?1 abc
 < CDN-Cache-Control: max-age={} | Cache-Control: max-age=0
 = not fresh
 "#;

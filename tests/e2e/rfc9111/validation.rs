@@ -1,5 +1,5 @@
-//! RFC 9111 §4.3: how a stored answer is validated, what a confirmation changes in it, what clients' own conditions get, and
-//! what an answer to HEAD says of a stored GET.
+//! RFC 9111 §4.3: how a stored answer is validated, what a confirmation changes in it, what clients' own conditions
+//! get, and what an answer to HEAD says of a stored GET.
 
 use super::play::run;
 
@@ -102,7 +102,8 @@ pub(super) const CASES: &str = r#"
 > GET | If-None-Match: W/"a"
 = hit | status 304
 
-§4.3.2 ["a","b","c" "b","a","c" "b","c","a"] If-None-Match: {} names the stored tag
+§4.3.2 If-None-Match: {} names the stored tag
+* "a","b","c" "b","a","c" "b","c","a"
 > GET
 < Cache-Control: max-age=60 | ETag: "a"
 = stored
@@ -232,7 +233,8 @@ pub(super) const CASES: &str = r#"
 < Cache-Control: max-age=60 | ETag: "a" | Content-Location: {path}/x | Date: {now-5} | Expires: {now+50} | Vary: Foo
 = stored
 > GET | If-None-Match: "a"
-= hit | status 304 | Cache-Control: max-age=60 | ETag: "a" | Content-Location: {path}/x | Date: * | Expires: {now+50} | Vary: Foo | age 0..20
+= hit | status 304 | Date: * | age 0..20
+= Cache-Control: max-age=60 | ETag: "a" | Content-Location: {path}/x | Expires: {now+50} | Vary: Foo
 
 §4.3.2 If-Match is for the origin alone to refuse
 > GET
@@ -323,7 +325,8 @@ pub(super) const CASES: &str = r#"
 > GET
 = hit | status 404
 
-§4.3.3 [500 502 503 504] {} in answer to a validation is passed on, and the next one validates again
+§4.3.3 {} in answer to a validation is passed on, and the next one validates again
+* 500 502 503 504
 > GET
 < Cache-Control: max-age=60 | Age: 100 | ETag: "a"
 = stored
