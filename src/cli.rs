@@ -56,6 +56,47 @@ pub enum SignalName {
 pub enum Command {
     /// Start built-in flaky backends to try Backstop on
     Demo(Demo),
+    /// Look at the cache of the running process, or remove answers from it
+    Cache(Cache),
+}
+
+/// `backstop cache`.
+#[derive(Debug, clap::Args)]
+pub struct Cache {
+    /// What is to be done.
+    #[command(subcommand)]
+    pub what: CacheCommand,
+}
+
+/// What `backstop cache` can do.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Show how much is in it and how it fares
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove answers: nobody gets them any more once this is done
+    Purge(Purge),
+}
+
+/// What is to go: one of them.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Purge {
+    /// Everything stored for this URL, such as `http://example.com/path?query`
+    #[arg(value_name = "URL")]
+    pub url: Option<String>,
+    /// Everything whose URL begins with this, such as `http://example.com/path`
+    #[arg(long, value_name = "URL")]
+    pub prefix: Option<String>,
+    /// Everything with this tag in Cache-Tag or Surrogate-Key
+    #[arg(long)]
+    pub tag: Option<String>,
+    /// Everything
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Options of `backstop demo`.

@@ -10,7 +10,7 @@
 //! | [`policy`] | decisions, pure: which route, which backend, try again or not. No sockets, no clock, no dice |
 //! | [`proxy`] | the mechanism of one request: Pingora's phases in order, each asks a policy and obeys |
 //! | [`upstream`] | running pools: backends, what is known of them, what outlives a reload |
-//! | [`server`] | the mechanism of the process: listeners, workers, signals, reload, drain, systemd |
+//! | [`server`] | the mechanism of the process: listeners, workers, signals, reload, drain, systemd, the admin address |
 //! | [`observe`] | the access log and the process log, neither of which a request waits for |
 //! | [`demo`] | the built-in flaky backends of `backstop demo` |
 //!

@@ -1,8 +1,10 @@
 //! The command: reads the command line, calls one function, prints, exits. Nothing else prints or exits.
 
-use backstop::cli::{Cli, Command, SignalName};
+use backstop::cli::{CacheCommand, Cli, Command, SignalName};
 use backstop::config::{self, Loaded};
 use backstop::demo::{self, Demo};
+use backstop::server::admin::ask::Asked;
+use backstop::server::admin::purge::Wanted;
 use backstop::server::{self, pid_file, reload};
 use clap::Parser;
 use rustix::process::Signal;
@@ -48,6 +50,8 @@ fn act(cli: &Cli, file: &Path) -> Result<ExitCode, String> {
         let code = demo::run(demo, options.proxy.then_some(file))
             .map_err(|e| format!("backstop: demo: {e}"))?;
         return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+    } else if let Some(Command::Cache(cache)) = &cli.command {
+        print!("{}", ask(&cache.what, file)?);
     } else {
         server::run(file).map_err(|e| format!("backstop: {e}"))?;
     }
@@ -87,6 +91,22 @@ fn send(signal: SignalName, file: &Path) -> Result<(), String> {
     pid_file::send(signal, configured.as_deref(), file)
         .map(|_| ())
         .map_err(|e| format!("backstop: {e}"))
+}
+
+/// Asks the process that runs with this file.
+fn ask(what: &CacheCommand, file: &Path) -> Result<String, String> {
+    let loaded = config::load(file).map_err(|e| e.to_string())?;
+    let asked = Asked::new(loaded.settings.admin, file);
+    let answer = asked.and_then(|asked| match what {
+        CacheCommand::Status { json } => asked.status(*json),
+        CacheCommand::Purge(purge) => asked.purge(&Wanted {
+            url: purge.url.clone(),
+            prefix: purge.prefix.clone(),
+            tag: purge.tag.clone(),
+            all: purge.all.then_some(true),
+        }),
+    });
+    answer.map_err(|e| format!("backstop: cache: {e}"))
 }
 
 fn print_version(build: bool) {

@@ -23,9 +23,19 @@ pub enum State {
     /// The answer is stored: it can be read, even if it is still coming.
     Stored(Arc<Object>),
     /// The stored answer was validated.
-    Validated(Arc<Object>),
+    Validated {
+        /// As it is now.
+        object: Arc<Object>,
+        /// Whether others than the client that asked first may have it.
+        shared: bool,
+    },
     /// The answer is not stored. The client that asked first gets it.
-    Passing(StatusCode),
+    Passing {
+        /// Its status.
+        status: StatusCode,
+        /// Whether it may be due to who asked.
+        personal: bool,
+    },
     /// There is no answer.
     Failed(Failed),
 }

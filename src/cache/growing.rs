@@ -17,6 +17,9 @@ const WINDOW: u64 = 1 << 20;
 /// How long those who were told of a body may take to begin reading it once it is not kept any more.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How long a reader may stand still before others go on without it, once a body is not kept any more.
+const STANDSTILL: Duration = Duration::from_secs(2);
+
 /// How far a body has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -67,8 +70,8 @@ struct State {
     file: Option<(Arc<Stored>, u64)>,
     /// How far the file's writer took the body: further than it can be read back, as it writes whole blocks.
     taken: u64,
-    /// Where each reader is.
-    readers: HashMap<u64, u64>,
+    /// Where each reader is, and since when.
+    readers: HashMap<u64, (u64, Instant)>,
     next_reader: u64,
     /// Since when nobody else can come: what all readers have read can go.
     passing: Option<Instant>,
@@ -172,7 +175,10 @@ impl Growing {
     pub fn piece(&self, reader: u64, at: u64) -> Piece {
         let mut state = self.state();
         let progress = *self.progress.borrow();
-        state.readers.insert(reader, at);
+        let place = state.readers.entry(reader).or_insert((at, Instant::now()));
+        if place.0 != at {
+            *place = (at, Instant::now());
+        }
         if at >= progress.length {
             return match progress.end {
                 End::Open => Piece::NotYet,
@@ -200,7 +206,7 @@ impl Growing {
         let mut state = self.state();
         state.next_reader += 1;
         let number = state.next_reader;
-        state.readers.insert(number, 0);
+        state.readers.insert(number, (0, Instant::now()));
         number
     }
 
@@ -224,7 +230,7 @@ impl Growing {
         };
         let slowest = match since.elapsed() < GRACE {
             true => 0,
-            false => state.readers.values().copied().min()?,
+            false => state.slowest()?,
         };
         state.forget(slowest, self.memory);
         Some(self.progress.borrow().length.saturating_sub(slowest) < WINDOW)
@@ -238,6 +244,14 @@ impl Growing {
 }
 
 impl State {
+    /// Where the slowest reader is. One that stands still does not hold up those that go on.
+    fn slowest(&self) -> Option<u64> {
+        let places = || self.readers.values();
+        let moving = places().filter(|(_, since)| since.elapsed() < STANDSTILL);
+        let slowest = moving.map(|(at, _)| *at).min();
+        slowest.or_else(|| places().map(|(at, _)| *at).min())
+    }
+
     /// Lets go of what lies wholly before `to`.
     fn forget(&mut self, to: u64, memory: &Memory) {
         while let Some((at, bytes)) = self.pieces.front() {

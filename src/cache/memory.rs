@@ -111,6 +111,29 @@ impl Memory {
         self.find(&object.key, object.number).is_some()
     }
 
+    /// Puts a newer version of an object in its place; not if it is not there any more.
+    pub fn replace(&self, old: &Object, new: &Arc<Object>) -> bool {
+        let now = self.now();
+        new.used.store(now, Ordering::Relaxed);
+        {
+            let mut shard = self.shard(&old.key.url);
+            let variants = shard.get_mut(&old.key);
+            let place = variants.and_then(|v| v.iter_mut().find(|o| o.number == old.number));
+            let Some(place) = place else {
+                return false;
+            };
+            *place = new.clone();
+        }
+        self.bytes.fetch_add(new.size(), Ordering::Relaxed);
+        self.bytes.fetch_sub(old.size(), Ordering::Relaxed);
+        {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.push(Reverse((now, new.key, new.number)));
+        }
+        self.make_room();
+        true
+    }
+
     fn find(&self, key: &Key, number: u64) -> Option<Arc<Object>> {
         let shard = self.shard(&key.url);
         let found = shard.get(key)?.iter().find(|o| o.number == number);

@@ -62,11 +62,36 @@ pub struct Store {
     rules: Purges,
     /// Counts purges: what was read from a file before one may not be put into memory after it.
     purges: AtomicU64,
+    /// When the last of them was, in microseconds since the epoch.
+    purged_at: AtomicU64,
 }
 
 /// The process's store.
 #[derive(Clone, Copy)]
 pub struct Cache(&'static Store);
+
+/// An object's file and head, or that it is not there; `None` when that cannot be said without waiting.
+type Opened = Option<Option<(Arc<Stored>, Vec<u8>)>>;
+
+/// Memory that somebody else holds on behalf of the cache; counted until dropped.
+pub struct Held {
+    store: &'static Store,
+    bytes: usize,
+}
+
+impl Held {
+    /// So many bytes more.
+    pub fn grow(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.store.memory.reserve(bytes);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.store.memory.release(self.bytes);
+    }
+}
 
 /// Figures of the store.
 #[derive(Debug, Clone)]
@@ -127,6 +152,7 @@ impl Cache {
             secret,
             rules,
             purges: AtomicU64::new(0),
+            purged_at: AtomicU64::new(0),
         }))))
     }
 
@@ -159,6 +185,19 @@ impl Cache {
     pub fn variant(self, answer: &HeaderMap, request: &HeaderMap) -> Option<Variant> {
         let key = vary_key(answer, request)?;
         Some(key::half(&self.0.secret, &key))
+    }
+
+    /// Nothing yet of what somebody will hold on behalf of the cache.
+    pub fn held(self) -> Held {
+        Held {
+            store: self.0,
+            bytes: 0,
+        }
+    }
+
+    /// Whether what is on its way alone takes all the memory there is.
+    pub fn is_exhausted(self) -> bool {
+        self.0.memory.is_exhausted()
     }
 
     /// The fills under way.
@@ -231,7 +270,7 @@ impl Cache {
     /// The same, as far as it can be done without waiting; `None` if it cannot.
     fn open_at_once(self, disk: &Disk, key: &Key, request: &HeaderMap) -> Option<Vec<Arc<Object>>> {
         let ids = disk.try_candidates(object::first(&key.url), object::first(&key.who))?;
-        self.open_some(ids, key, request, |id| disk.try_open_object(id))
+        self.open_some(ids, key, request, |id| disk.try_open_object(id).map(Some))
     }
 
     /// Clients choose what an answer varies by, so there may be very many: the one that the last used says to be right is
@@ -241,7 +280,7 @@ impl Cache {
         mut ids: Vec<Id>,
         key: &Key,
         request: &HeaderMap,
-        open: impl Fn(Id) -> Option<Option<(Arc<Stored>, Vec<u8>)>>,
+        open: impl Fn(Id) -> Opened,
     ) -> Option<Vec<Arc<Object>>> {
         let mut objects = Vec::new();
         let mut next = 0;
@@ -291,22 +330,28 @@ impl Cache {
             if found.variant.is_none() {
                 found.variant = variant;
             }
-            if variant == object.variant && usable(object) {
+            if variant != object.variant {
+                found.others = true;
+            } else if usable(object) && !object.is_broken() {
                 found.object = Some(object.clone());
                 return found;
             }
-            found.others = true;
         }
         found
     }
 
-    /// Puts an answer in whose body is in memory.
-    pub fn insert(self, mut object: Object) {
+    /// Puts an answer in whose body is in memory. Not one that was asked for before the last purge, of whatever that was.
+    pub fn insert(self, mut object: Object, asked: Duration) {
         if self.0.disk.is_some() && matches!(object.body, Body::Memory(_)) {
             object.file = Some(object.id());
         }
         let object = Arc::new(object);
         self.0.memory.insert(&object);
+        // Looked at after it is in: a purge that comes now finds it there.
+        if asked <= self.0.purged_at() {
+            self.0.memory.remove(&object);
+            return;
+        }
         if object.file.is_some() {
             tokio::spawn(async move { self.0.write_small(&object).await });
         }
@@ -349,8 +394,8 @@ impl Cache {
     /// Purges. No request that begins after this returns gets what was purged, nor what was asked of the origin before.
     ///
     /// # Errors
-    /// When a purge by prefix or tag cannot be written down: it holds, but a crash before all files were gone through would
-    /// undo it for those that were not.
+    /// When a purge by prefix or tag, or of all, cannot be written down: it holds, but a crash before all files were gone
+    /// through would undo it for those that were not.
     pub async fn purge(self, what: Purge) -> io::Result<usize> {
         if let Purge::Url {
             scheme,
@@ -362,9 +407,8 @@ impl Cache {
             self.0.fills.purge_url(url);
             return Ok(self.0.remove_url(url).await);
         }
-        let at = now();
-        self.0.purges.fetch_add(1, Ordering::AcqRel);
-        let saved = match (&self.0.disk, &what) {
+        let at = self.0.count_purge();
+        let mut saved = match (&self.0.disk, &what) {
             (Some(_), Purge::Prefix(_) | Purge::Tag(_)) => self.0.rules.add(what.clone(), at),
             _ => Ok(()),
         };
@@ -375,10 +419,11 @@ impl Cache {
             match what {
                 Purge::All => {
                     let disk = disk.clone();
-                    let _ = tokio::task::spawn_blocking(move || {
-                        disk.remove_everything_before(at);
-                    })
-                    .await;
+                    let noted =
+                        tokio::task::spawn_blocking(move || disk.remove_everything_before(at));
+                    if !noted.await.unwrap_or(false) {
+                        saved = Err(io::Error::other("the disk does not take it"));
+                    }
                 }
                 _ => self.0.sweep(),
             }
@@ -468,8 +513,23 @@ impl Store {
         }
     }
 
+    /// Begins a purge, and says when that was.
+    fn count_purge(&self) -> Duration {
+        let at = now();
+        let micros = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
+        // Rounded up: what came in the same microsecond came before.
+        let order = Ordering::AcqRel;
+        self.purged_at.fetch_max(micros.saturating_add(1), order);
+        self.purges.fetch_add(1, order);
+        at
+    }
+
+    fn purged_at(&self) -> Duration {
+        Duration::from_micros(self.purged_at.load(Ordering::Acquire))
+    }
+
     async fn remove_url(&self, url: [u8; 16]) -> usize {
-        self.purges.fetch_add(1, Ordering::AcqRel);
+        self.count_purge();
         let mut removed = self.memory.remove_url(url);
         if let Some(disk) = &self.disk {
             let disk = disk.clone();
@@ -538,6 +598,16 @@ fn read(
 }
 
 impl Cache {
+    /// Whether another answer to the same requests came after this one was asked for.
+    pub fn has_newer(self, object: &Object, asked: Duration) -> bool {
+        let objects = self.0.memory.get(&object.key);
+        objects.iter().any(|other| {
+            other.variant == object.variant
+                && other.freshness.received > asked
+                && !combinable(&other.head.headers, &object.head.headers)
+        })
+    }
+
     /// The object in memory that this one is a part of, or the other way round: same key, same variant, same strong validator
     /// (RFC 9111 §3.4).
     pub fn same_answer(self, object: &Object) -> Option<Arc<Object>> {

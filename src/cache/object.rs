@@ -1,7 +1,7 @@
 //! One stored answer: its head, what is known of its freshness, and where its body is.
 
 use super::disk::{Id, Stored};
-use super::growing::Growing;
+use super::growing::{End, Growing};
 use super::key::{Key, Variant};
 use crate::policy::cache::freshness::Freshness;
 use bytes::Bytes;
@@ -160,6 +160,11 @@ impl Object {
                 body,
             )
         }
+    }
+
+    /// Whether its body broke off.
+    pub fn is_broken(&self) -> bool {
+        matches!(&self.body, Body::Growing(growing) if growing.progress().end == End::Broken)
     }
 
     /// How long the body is, where that is known.

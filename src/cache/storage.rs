@@ -35,6 +35,8 @@ pub struct FillFor {
     pub pending: Arc<Mutex<Option<Object>>>,
     /// Bodies up to this many bytes are kept.
     pub max_object: u64,
+    /// Whether a part is kept of a body that breaks off.
+    pub parts: bool,
 }
 
 #[async_trait]
@@ -79,9 +81,20 @@ impl Storage for Store {
         object.file = self.disk.as_ref().map(|_| object.id());
         let object = Arc::new(object);
         let shared = fill.filling.fill().clone();
-        let writer = Writer::new(self, shared, object.clone(), growing, fill.max_object);
+        let writer = Writer::new(
+            self,
+            shared,
+            object.clone(),
+            growing,
+            (fill.max_object, fill.parts),
+        );
+        // A purged one would push a newer one out.
         if !fill.filling.fill().is_purged() {
             self.memory.insert(&object);
+            // Once more: a purge that comes from now on finds it there.
+            if fill.filling.fill().is_purged() {
+                self.memory.remove(&object);
+            }
         }
         fill.filling.end(State::Stored(object));
         Ok(Box::new(writer))

@@ -28,6 +28,8 @@ pub struct Writer {
     object: Arc<Object>,
     growing: Arc<Growing>,
     max_object: u64,
+    /// Whether a part of it may be kept.
+    parts: bool,
     /// Whether it is still to be stored.
     kept: bool,
     file: Option<disk::Writer>,
@@ -43,7 +45,7 @@ impl Writer {
         fill: Arc<Fill>,
         object: Arc<Object>,
         growing: Arc<Growing>,
-        max_object: u64,
+        (max_object, parts): (u64, bool),
     ) -> Self {
         let kept = !fill.is_purged();
         Writer {
@@ -52,6 +54,7 @@ impl Writer {
             object,
             growing,
             max_object,
+            parts,
             kept,
             file: None,
             no_file: false,
@@ -64,7 +67,6 @@ impl Writer {
         self.kept = false;
         self.file = None;
         self.store.memory.remove(&self.object);
-        self.store.passing.remember(self.object.key);
         self.growing.pass();
     }
 
@@ -110,7 +112,8 @@ impl Writer {
         if let Some(beginning) = self.growing.whole().filter(|b| !b.is_empty()) {
             let pieces = vec![(0, beginning)];
             let part = self.object.moved(Body::Parts(Parts { total, pieces }));
-            self.store.memory.insert(&Arc::new(part));
+            // Only in its own place: it may have been purged, or be older than what is there now.
+            self.store.memory.replace(&self.object, &Arc::new(part));
         }
     }
 }
@@ -119,7 +122,11 @@ impl Writer {
 impl HandleMiss for Writer {
     async fn write_body(&mut self, data: Bytes, _eof: bool) -> Result<()> {
         let length = self.growing.progress().length + data.len() as u64;
-        if self.kept && (length > self.max_object || self.fill.is_purged()) {
+        if self.kept && length > self.max_object {
+            self.store.passing.remember(self.object.key);
+            self.give_up();
+        }
+        if self.kept && self.fill.is_purged() {
             self.give_up();
         }
         self.growing.push(data);
@@ -185,8 +192,9 @@ impl HandleMiss for Writer {
             }
         } else if let Some(bytes) = self.growing.whole() {
             let whole = Arc::new(whole.moved(Body::Memory(bytes)));
-            self.store.memory.insert(&whole);
-            self.store.write_small(&whole).await;
+            if self.store.memory.replace(&self.object, &whole) {
+                self.store.write_small(&whole).await;
+            }
         }
         Ok(MissFinishType::Created(
             usize::try_from(length).unwrap_or(usize::MAX),
@@ -197,10 +205,10 @@ impl HandleMiss for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.whole {
-            self.store.memory.remove(&self.object);
-            if self.kept {
+            if self.kept && self.parts {
                 self.keep_part();
             }
+            self.store.memory.remove(&self.object);
             self.growing.end(End::Broken);
         }
     }

@@ -114,6 +114,8 @@ pub enum NotStored {
     Partial,
     /// The request was one person's, and the origin does not say that others may have the answer.
     Authorization,
+    /// The request had a cookie, and the origin says neither how long the answer is good nor that it is for all.
+    Cookie,
     /// The answer is larger than the route's are to be.
     TooLarge,
     /// The answer is stale from the start, and there is no way of finding out whether it is still good.
@@ -131,6 +133,7 @@ impl NotStored {
             NotStored::VaryStar => "vary-star",
             NotStored::Partial => "partial",
             NotStored::Authorization => "authorization",
+            NotStored::Cookie => "cookie",
             NotStored::TooLarge => "too-large",
             NotStored::Stale => "stale",
         }

@@ -34,6 +34,11 @@ impl HeaderRules {
         self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }
 
+    /// Whether a field of this name is set or added.
+    pub fn names(&self, name: &HeaderName) -> bool {
+        self.set.iter().chain(&self.add).any(|(own, _)| own == name)
+    }
+
     /// The edits for one request: removals first, then `set`, then `add`, each in the order written, so that a field both
     /// removed and set ends up set. Every value is legal, whatever the client sent: see [`Template::render_value`]. A value
     /// that comes out empty is an empty field, not a missing one.

@@ -23,7 +23,7 @@ use crate::policy::date;
 use crate::policy::range::{self, Ranges};
 use crate::policy::retry::Reason;
 use fill::Owner;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, Version, header};
 use pingora::{Error, Result};
 use pingora_proxy::Session;
 use std::sync::Arc;
@@ -32,6 +32,9 @@ use tokio::sync::watch;
 
 /// How often a request looks again after a fill that was not for it.
 const ROUNDS: usize = 3;
+
+/// Header fields of a request that a fill can be made for.
+const MOST_FIELDS: usize = 200;
 
 /// What became of a request at a cache.
 pub(super) struct Outcome {
@@ -142,7 +145,11 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
         Ok(()) if conditional::only_for_origin(&request.headers) => Err(Bypass::Precondition),
         asked => asked,
     };
-    if let (Err(why), false) = (asked, only_if_cached) {
+    let asked = match asked {
+        Err(Bypass::NoStore) if only_if_cached => Ok(()),
+        asked => asked,
+    };
+    if let Err(why) = asked {
         ctx.cache = Some(Outcome {
             how: How::Bypass(why),
             served: None,
@@ -205,7 +212,9 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
                 break;
             }
         }
-        if stale.is_none() && cache.passing().contains(&key) {
+        // The parser that a fill is read by takes no more.
+        let too_many = headers.len() > MOST_FIELDS;
+        if too_many || stale.is_none() && cache.passing().contains(&key) {
             break;
         }
         let mut owner = None;
@@ -225,21 +234,25 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
             stale.as_ref().filter(may).cloned()
         };
         let impatient = policy.stale_first && stand_in(session, &stale).is_some();
-        let end = wait_for(session, ctx, &mut steps, owner.as_mut(), total, impatient).await?;
         let collapsed = owner.is_none();
         let forwarded = Forwarded {
             collapsed,
             ..Forwarded::because(why)
         };
+        // For the log of a client that leaves meanwhile.
+        note(ctx, How::Forwarded(forwarded));
+        let end = wait_for(session, ctx, &mut steps, owner.as_mut(), total, impatient).await?;
         match end {
-            State::Stored(object) | State::Validated(object) => {
+            State::Validated { shared: false, .. } if owner.is_none() => break,
+            State::Stored(object) | State::Validated { object, .. } => {
                 let headers = &session.req_header().headers;
                 let variant = object
                     .variant
                     .and_then(|_| cache.variant(&object.head.headers, headers));
                 let fits = variant == object.variant;
                 let reusable = !matches!(
-                    reuse::reuse(policy, &object.freshness, headers, now()),
+                    // What this client asks of stored answers is met: this one has just come.
+                    reuse::reuse(policy, &object.freshness, &HeaderMap::new(), now()),
                     Reuse::Validate
                 );
                 if owner.is_some() || fits && reusable {
@@ -255,13 +268,13 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
                     break;
                 }
             }
-            State::Passing(status) => match owner {
+            State::Passing { status, personal } => match owner {
                 Some(owner) => {
                     note(ctx, How::Forwarded(forwarded));
                     fill::pipe(session, ctx, owner).await?;
                     return Ok(Next::Answered);
                 }
-                None if status.is_server_error() => {
+                None if status.is_server_error() && !personal => {
                     let end = End {
                         status,
                         proxy_error: "http_response_incomplete",
@@ -317,6 +330,9 @@ async fn serve(
         answer.write(session, ctx).await?;
         return Ok(Next::Answered);
     }
+    if let Body::Growing(_) = object.body {
+        ctx.watch.hurry();
+    }
     if let Some(proxy) = ctx.proxy() {
         // What was waited for a fill is not taken off the time for the body.
         let total = ctx.watch.elapsed() + proxy.timeouts.total;
@@ -347,6 +363,9 @@ async fn wait_for(
     loop {
         let state = steps.borrow_and_update().clone();
         while let Some(head) = owner.as_mut().and_then(|owner| owner.interim_at_once()) {
+            if session.req_header().version <= Version::HTTP_10 {
+                continue;
+            }
             session
                 .downstream_session
                 .write_response_header(head)
@@ -368,7 +387,9 @@ async fn wait_for(
             changed = steps.changed() => if changed.is_err() {
                 return Ok(steps.borrow().clone());
             },
-            head = interim => session.downstream_session.write_response_header(head).await?,
+            head = interim => if session.req_header().version > Version::HTTP_10 {
+                session.downstream_session.write_response_header(head).await?;
+            },
             () = tokio::time::sleep_until(over) => return Ok(State::Waiting),
             () = wait::client_leaves(session) => {
                 ctx.client_left = true;

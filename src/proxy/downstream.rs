@@ -43,6 +43,8 @@ pub(super) struct Watch {
     total: AtomicU64,
     /// Whether this is a fill whose answer goes to the store: then there is nobody to read from or write to.
     filling: AtomicBool,
+    /// Whether what is written is to leave at once, because what follows may take a while.
+    eager: AtomicBool,
     /// Set when the process drains: responses then close their connection.
     draining: Arc<AtomicBool>,
     /// Where the wrapper leaves the session when it is dropped.
@@ -57,6 +59,7 @@ impl Watch {
             idle: AtomicU64::new(NEVER),
             total: AtomicU64::new(NEVER),
             filling: AtomicBool::new(false),
+            eager: AtomicBool::new(false),
             draining,
             returned: Mutex::new(None),
         }
@@ -75,6 +78,15 @@ impl Watch {
     /// Whether it does.
     pub(super) fn filling(&self) -> bool {
         self.filling.load(Ordering::Relaxed)
+    }
+
+    /// What is written from now on leaves at once.
+    pub(super) fn hurry(&self) {
+        self.eager.store(true, Ordering::Relaxed);
+    }
+
+    fn eager(&self) -> bool {
+        self.eager.load(Ordering::Relaxed)
     }
 
     /// How long the request has lasted.
@@ -142,6 +154,7 @@ pub(super) fn wrap(session: &mut Session, watch: &Arc<Watch>, held: Option<Held>
         inner: Some(inner),
         watch: watch.clone(),
         held,
+        swallowed: None,
         timer: None,
     }));
 }
@@ -167,6 +180,8 @@ struct Downstream {
     inner: Option<Box<ServerSession>>,
     watch: Arc<Watch>,
     held: Option<Held>,
+    /// The head of an answer that went to the store: the response has begun, though nobody was written to.
+    swallowed: Option<Box<ResponseHeader>>,
     /// Kept between polls, so that a body of many pieces arms one timer, not one for each.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -199,13 +214,17 @@ impl Downstream {
 
 impl Downstream {
     /// Takes an answer that goes to the store. Says whether this was its end.
-    fn swallow(&self, tasks: Vec<HttpTask>) -> Result<bool> {
+    fn swallow(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let mut end = false;
         for task in tasks {
             end |= task.is_end();
-            // Interim answers were handed on as they came.
-            if let HttpTask::Failed(e) = task {
-                return Err(e);
+            match task {
+                HttpTask::Failed(e) => return Err(e),
+                // Interim answers were handed on as they came.
+                HttpTask::Header(head, _) if !head.status.is_informational() => {
+                    self.swallowed = Some(head);
+                }
+                _ => {}
             }
         }
         self.watch.written();
@@ -321,11 +340,16 @@ impl CustomSession for Downstream {
         }
     }
 
-    async fn write_response_header(&mut self, resp: Box<ResponseHeader>, _end: bool) -> Result<()> {
+    async fn write_response_header(&mut self, resp: Box<ResponseHeader>, end: bool) -> Result<()> {
         if self.watch.filling() && !resp.status.is_informational() {
+            self.swallowed = Some(resp);
             return Ok(());
         }
         self.settle_connection(&resp);
+        if self.watch.eager() && !end {
+            let head = vec![HttpTask::Header(resp, false)];
+            return self.inner_mut().response_duplex_vec(head).await.map(|_| ());
+        }
         let filling = self.watch.filling();
         let written = self.inner_mut().write_response_header(resp).await;
         // Who began a fill may be gone; the fill is not theirs alone.
@@ -344,6 +368,13 @@ impl CustomSession for Downstream {
         let Some(inner) = &mut self.inner else {
             unreachable!("the session is given back only in drop")
         };
+        if self.watch.eager() && !end {
+            // Unlike a plain write, this one is flushed.
+            let piece = vec![HttpTask::Body(Some(data), false)];
+            return write(&self.watch, inner.response_duplex_vec(piece))
+                .await
+                .map(|_| ());
+        }
         write(&self.watch, inner.write_response_body(data, end)).await
     }
 
@@ -354,6 +385,17 @@ impl CustomSession for Downstream {
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         if self.watch.filling() {
             return self.swallow(tasks);
+        }
+        let mut tasks = tasks;
+        if self.req_header().version <= Version::HTTP_10 {
+            // HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
+            tasks.retain(|task| match task {
+                HttpTask::Header(head, _) => !head.status.is_informational(),
+                _ => true,
+            });
+            if tasks.is_empty() {
+                return Ok(false);
+            }
         }
         for task in &tasks {
             if let HttpTask::Header(head, _) = task {
@@ -417,7 +459,8 @@ impl CustomSession for Downstream {
     }
 
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.inner().response_written()
+        let swallowed = self.swallowed.as_deref();
+        swallowed.or_else(|| self.inner().response_written())
     }
 
     fn body_bytes_sent(&self) -> usize {

@@ -7,7 +7,7 @@ use crate::policy::encoding;
 use crate::policy::headers::{Edit, HeaderRules};
 use crate::policy::route::Proxy;
 use crate::policy::template::Vars;
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
 
@@ -206,6 +206,22 @@ fn is_framing(name: &HeaderName) -> bool {
         header::UPGRADE,
     ]
     .contains(name)
+}
+
+/// Whether an answer varies on a field that is not the client's but ours: what is kept could not be told apart by what
+/// clients send. Those that are the same for all who share a key do not count.
+pub(super) fn varies_on_ours(response: &HeaderMap, proxy: &Proxy) -> bool {
+    const OURS: [&str; 5] = [
+        "x-forwarded-for",
+        "x-real-ip",
+        "forwarded",
+        "x-request-id",
+        "via",
+    ];
+    let lines = response.get_all(header::VARY).iter();
+    let names = lines.flat_map(|line| line.as_bytes().split(|b| b",; \t".contains(b)));
+    let mut names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
+    names.any(|name| OURS.contains(&name.as_str()) || proxy.request_headers.names(&name))
 }
 
 /// Whether the client marks the request as safe to repeat.

@@ -164,10 +164,9 @@ impl ProxyHttp for Proxy {
     }
 
     fn cache_key_callback(&self, _session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
-        let max_object = caching::policy(ctx).map_or(0, |policy| policy.max_object);
         match (caching::hit::served(ctx), &ctx.fill) {
             (Some(object), _) => Ok(caching::hit::key(object, ctx)),
-            (None, Some(job)) => Ok(caching::fill::key(job, max_object)),
+            (None, Some(job)) => Ok(caching::fill::key_of(job)),
             (None, None) => Err(Error::new_in(ErrorType::InternalError)),
         }
     }

@@ -125,6 +125,9 @@ impl Answer {
                 ctx,
             )?;
         }
+        if let Some(connection) = &ctx.connection {
+            connection.date.clear();
+        }
         if ctx.watch.draining() {
             session.set_keepalive(None);
         }

@@ -1,6 +1,6 @@
 //! Listening sockets: opened once, before anything is said to be ready.
 
-use crate::config;
+use crate::config::Settings;
 use socket2::{SockFilter, SockRef};
 use std::io;
 use std::net::SocketAddr;
@@ -21,34 +21,45 @@ pub struct Listener {
 
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}\n  help: {}", remedy(.source))]
+#[error("cannot listen on {address}: {source}\n  help: {}", remedy(.source, .key))]
 pub struct ListenError {
     address: SocketAddr,
     source: io::Error,
+    /// Which key of the configuration has the address.
+    key: &'static str,
 }
 
-fn remedy(e: &io::Error) -> &'static str {
+fn remedy(e: &io::Error, key: &str) -> String {
     match e.kind() {
         io::ErrorKind::AddrInUse => {
-            "another process has this address; stop it, or change `listeners`"
+            format!("another process has this address; stop it, or change `{key}`")
         }
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE, which the systemd unit grants; or choose a higher port"
+            "ports below 1024 need CAP_NET_BIND_SERVICE, which the systemd unit grants; or choose a higher port".into()
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; 0.0.0.0 stands for all it has"
+            "this machine has no such address; 0.0.0.0 stands for all it has".into()
         }
-        _ => "see `listeners` in the configuration",
+        _ => format!("see `{key}` in the configuration"),
     }
+}
+
+/// All that are opened.
+#[derive(Debug)]
+pub struct Open {
+    /// For clients.
+    pub listeners: Vec<Listener>,
+    /// For the operator, where there is one.
+    pub admin: Option<std::net::TcpListener>,
 }
 
 /// Opens all of them.
 ///
 /// # Errors
 /// For each that cannot be opened.
-pub fn open(settings: &[config::Listener]) -> Result<Vec<Listener>, Vec<ListenError>> {
+pub fn open(settings: &Settings) -> Result<Open, Vec<ListenError>> {
     let (mut open, mut failed) = (Vec::new(), Vec::new());
-    for listener in settings {
+    for listener in &settings.listeners {
         match bind(listener.address) {
             Ok(socket) => open.push(Listener {
                 socket,
@@ -57,11 +68,24 @@ pub fn open(settings: &[config::Listener]) -> Result<Vec<Listener>, Vec<ListenEr
             Err(source) => failed.push(ListenError {
                 address: listener.address,
                 source,
+                key: "listeners",
             }),
         }
     }
+    let admin = settings.admin.map(|address| (address, bind(address)));
+    let admin = admin.and_then(|(address, bound)| {
+        let wrong = |source| ListenError {
+            address,
+            source,
+            key: "admin",
+        };
+        bound.map_err(|e| failed.push(wrong(e))).ok()
+    });
     if failed.is_empty() {
-        Ok(open)
+        Ok(Open {
+            listeners: open,
+            admin,
+        })
     } else {
         Err(failed)
     }

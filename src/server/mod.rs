@@ -3,6 +3,7 @@
 //! [`run`] is the whole life of a server. The calling thread becomes the control thread: it takes the signals, reads the
 //! files and looks up names, so that workers do nothing but requests.
 
+pub mod admin;
 pub mod connection;
 pub mod listener;
 mod origin_date;
@@ -125,6 +126,7 @@ struct Signals {
     quit: Signal,
     terminate: Signal,
     interrupt: Signal,
+    _file_size: Signal,
 }
 
 enum Command {
@@ -142,6 +144,8 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            // A limit on the size of files costs a file, not the process: the write fails.
+            _file_size: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 
@@ -176,7 +180,7 @@ impl Server {
         } = config::load(config_file).map_err(reload::ReloadError::from)?;
         let process_log = process_log::start(settings.log_level)?;
         let summary = reload::summary(&routing);
-        let listeners = listener::open(&settings.listeners).map_err(StartError::Listen)?;
+        let open = listener::open(&settings).map_err(StartError::Listen)?;
         let access_log =
             Writer::start(&settings.access_log).map_err(|source| StartError::File {
                 what: format!(
@@ -204,7 +208,7 @@ impl Server {
             connections: Arc::new(AtomicUsize::new(0)),
         };
         let workers = (0..settings.workers)
-            .map(|index| worker::start(index, &listeners, shared.clone()))
+            .map(|index| worker::start(index, &open.listeners, shared.clone()))
             .collect::<io::Result<Vec<_>>>()?;
         tokio::spawn(follow_names(live.clone(), resolver.clone()));
         let addresses: Vec<_> = settings
@@ -212,6 +216,10 @@ impl Server {
             .iter()
             .map(|l| l.address.to_string())
             .collect();
+        if let (Some(socket), Some(address)) = (open.admin, settings.admin) {
+            admin::start(socket, shared.cache, shared.shutdown.clone())?;
+            info!("the admin address is {address}");
+        }
         info!("configuration 1 is in force: {summary}");
         info!(
             "listening on {} with {} workers, process {}",

@@ -28,20 +28,43 @@ impl OriginDate {
         }
     }
 
-    /// Puts it into a head that was just written, if there is one to put in.
-    pub fn put_into(&self, head: &mut [u8]) {
-        if !self.set.load(Ordering::Acquire) {
+    /// The next head carries the time of day after all.
+    pub fn clear(&self) {
+        self.set.store(false, Ordering::Release);
+    }
+
+    /// Looks at what is written: into the next head goes the date, if there is one to put in.
+    pub fn put_into(&self, written: &mut [u8]) {
+        if !self.is_due(written) {
             return;
         }
+        self.clear();
+        let end = written.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        let head = written
+            .get_mut(..end.unwrap_or_default())
+            .unwrap_or_default();
         let name = head.windows(NAME.len()).position(|bytes| bytes == NAME);
         let Some(at) = name.map(|at| at + NAME.len()) else {
             return;
         };
         if let Some(place) = head.get_mut(at..at + LENGTH) {
-            self.set.store(false, Ordering::Release);
             let date = self.date.lock().unwrap_or_else(PoisonError::into_inner);
             place.copy_from_slice(&*date);
         }
+    }
+
+    /// These bytes pass unchanged; if they begin the head, its date is not for the next one.
+    pub fn pass(&self, written: &[u8]) {
+        if self.is_due(written) {
+            self.clear();
+        }
+    }
+
+    /// Whether a date waits, and this is the beginning of a final response's head.
+    fn is_due(&self, written: &[u8]) -> bool {
+        self.set.load(Ordering::Acquire)
+            && written.starts_with(b"HTTP/1.")
+            && written.get(9).is_none_or(|digit| *digit != b'1')
     }
 }
 
@@ -66,10 +89,22 @@ mod tests {
         assert_eq!(bytes, head(new));
         slot.set(b"yesterday");
         slot.set(old.as_bytes());
-        slot.put_into(&mut bytes[..20]);
+        // Neither a body nor an interim answer takes it.
+        let mut body = [b"x", &head(new)[..]].concat();
+        let interim = b"HTTP/1.1 103 Early Hints\r\nDate: x\r\n\r\n".to_vec();
+        for other in [&mut body, &mut interim.clone()] {
+            let before = other.clone();
+            slot.put_into(other);
+            assert_eq!(*other, before);
+        }
         slot.put_into(&mut bytes);
         assert_eq!(bytes, head(old));
         let mut next = head(new);
+        slot.put_into(&mut next);
+        assert_eq!(next, head(new));
+        // A head too large to be changed takes it with it.
+        slot.set(old.as_bytes());
+        slot.pass(b"HTTP/1.1 200 OK\r\n");
         slot.put_into(&mut next);
         assert_eq!(next, head(new));
     }

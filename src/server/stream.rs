@@ -134,6 +134,7 @@ impl AsyncWrite for ClientStream {
             this.date.put_into(&mut this.pending[new..]);
             return Poll::Ready(Ok(data.len()));
         }
+        self.date.pass(data);
         if self.pending.is_empty() {
             return self.poll_tcp(cx, data);
         }

@@ -10,11 +10,19 @@ mod origin; // backends that fail on purpose
 mod reply; // what such a backend sees and does
 
 mod access_log; // one JSON line per request
+mod admin; // the operator's address
 mod architecture; // the rules of the source tree
 mod balancing; // which backend a request goes to
 mod cache; // a route with a cache: when it is asked, how long it keeps an answer
+mod cache_crash; // killed while it writes
+mod cache_damage; // files that are not what they were
+mod cache_disk; // what is kept in a directory: restarts, limits, people
 mod cache_fill; // one fill for many, stale answers
+mod cache_full; // no room, no disk
+mod cache_growing; // many readers of what is still coming
+mod cache_guests; // what one client may do to the answers of others
 mod cache_people; // nobody gets another's answer
+mod cache_purge; // what is purged does not come back
 mod cache_stale; // stale answers on purpose
 mod cache_stored; // which answers are stored, sizes, memory
 mod client_left; // clients that do not wait

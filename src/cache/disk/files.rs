@@ -3,7 +3,7 @@
 //! ```text
 //! secret                    32 random bytes
 //! cleared                   when everything was last removed
-//! objects/abc/HEX           an object: url, who and variant in 48 hexadecimal digits; the directory is their first three
+//! objects/abc/HEX           an object: url, who, variant in 48 hexadecimal digits; the directory is the first three
 //! tmp/PID-HEX/NUMBER        what a living process is writing; it holds a lock on the directory
 //! ```
 //!
@@ -170,11 +170,18 @@ pub fn is_at(file: impl AsFd, path: &[u8]) -> bool {
     let (Ok(open), Ok(there)) = (rustix::fs::fstat(file), rustix::fs::lstat(path)) else {
         return false;
     };
-    is_same(&open, &there)
+    is_same_stat(&open, &there)
 }
 
-/// Whether two are the same file.
-pub fn is_same(one: &Stat, other: &Stat) -> bool {
+/// Whether two open files are the same.
+pub fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
+    let (Ok(one), Ok(other)) = (rustix::fs::fstat(one), rustix::fs::fstat(other)) else {
+        return false;
+    };
+    is_same_stat(&one, &other)
+}
+
+fn is_same_stat(one: &Stat, other: &Stat) -> bool {
     one.st_dev == other.st_dev && one.st_ino == other.st_ino
 }
 
@@ -199,8 +206,8 @@ pub fn read_up_to(
     Ok(())
 }
 
-/// Reads a file from its beginning until `buffer` has `most` bytes or the file ends; `buffer` has the first already. With
-/// `wait` false only what is in memory: what is not, is [`Errno::AGAIN`].
+/// Reads a file from its beginning until `buffer` has `most` bytes or the file ends; `buffer` has the first already.
+/// With `wait` false only what is in memory: what is not, is [`Errno::AGAIN`].
 pub fn read_front(
     file: impl AsFd,
     buffer: &mut Vec<u8>,
@@ -268,7 +275,8 @@ pub fn read_blocks(file: impl AsFd, at: u64, len: usize, wait: bool) -> Result<B
         IoSliceMut::advance_slices(&mut rest, done);
         let from = at.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
         match rustix::io::preadv2(file.as_fd(), rest, from, flags) {
-            Ok(0) => return Ok(BlocksRead::Short),
+            Ok(0) if wait => return Ok(BlocksRead::Short),
+            Ok(0) => return Ok(BlocksRead::WouldBlock),
             Ok(read) => done += read,
             Err(Errno::INTR) => {}
             // A file system that cannot tell counts as one that would have to wait.
@@ -298,7 +306,7 @@ pub fn write_all(file: impl AsFd, pieces: &[&[u8]], at: u64) -> Result<(), Errno
     Ok(())
 }
 
-/// Copies `len` bytes from one file to another.
+/// Copies `len` bytes from one file to another. [`Errno::BADMSG`] is that the first cannot be read.
 pub fn copy(
     from: impl AsFd,
     mut from_at: u64,
@@ -311,11 +319,12 @@ pub fn copy(
     while from_at < end {
         let most = usize::try_from(end - from_at).unwrap_or(usize::MAX);
         buffer.clear();
-        read_up_to(from.as_fd(), &mut buffer, most.min(1024 * 1024), from_at)?;
+        let read = read_up_to(from.as_fd(), &mut buffer, most.min(1024 * 1024), from_at);
+        read.map_err(|_| Errno::BADMSG)?;
         // `spare_capacity` may be more than what was asked for.
         buffer.truncate(most);
         if buffer.is_empty() {
-            return Err(Errno::IO);
+            return Err(Errno::BADMSG);
         }
         write_all(to.as_fd(), &[&buffer], to_at)?;
         let done = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
@@ -344,10 +353,9 @@ pub fn set_modified(path: &[u8], micros: u64) -> Result<(), Errno> {
 /// A file's modification time, in microseconds since the epoch.
 pub fn modified(stat: &Stat) -> u64 {
     let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
-    let nanos = stat.st_mtime_nsec;
     seconds
         .saturating_mul(1_000_000)
-        .saturating_add(nanos / 1000)
+        .saturating_add(stat.st_mtime_nsec / 1000)
 }
 
 /// The names in a directory, without `.` and `..`.

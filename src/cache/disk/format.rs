@@ -1,4 +1,5 @@
-//! What an object's file looks like, byte by byte. Reads and writes no file: `files` does, `writer` and `stored` call this.
+//! What an object's file looks like, byte by byte. Reads and writes no file: `files` does, `writer` and `stored` call
+//! this.
 //!
 //! All numbers are little-endian, all checksums XXH3 with 64 bits.
 //!
@@ -16,13 +17,13 @@
 //!      …  blocks                 64 KiB of the body (the last: what is left) and their checksum 8, each
 //! ```
 //!
-//! The checksums of slots and blocks are seeded with the id, the stamp and the salt, and with the number of the slot or block.
-//! So no part of one file passes for a part of another, or for another part of its own: after a crash a file system may
-//! leave in a file what an earlier file held there.
+//! The checksums of slots and blocks are seeded with the id, the stamp and the salt, and with the number of the slot or
+//! block. So no part of one file passes for a part of another, or for another part of its own: after a crash a file
+//! system may leave in a file what an earlier file held there.
 //!
-//! A head is replaced by writing the slot that does not count. The slot with the higher number counts; where its checksum is
-//! wrong, the other one. So an update that a crash tore leaves the head before it, and a damaged byte in the slot that does
-//! not count goes unnoticed, as it does no harm.
+//! A head is replaced by writing the slot that does not count. The slot with the higher number counts; where its
+//! checksum is wrong, the other one. So an update that a crash tore leaves the head before it, and a damaged byte in
+//! the slot that does not count goes unnoticed, as it does no harm.
 
 use super::{Corrupt, Id};
 use std::ops::Range;
@@ -121,8 +122,8 @@ impl Prefix {
 
     /// What the checksums of this file's slots and blocks are seeded with.
     pub fn seed(&self) -> u64 {
-        // Room and length are left out: a body can be copied as it is into a file with more room, and blocks are written
-        // before the length is known.
+        // Room and length are left out: a body can be copied as it is into a file with more room, and blocks are
+        // written before the length is known.
         xxh3_64_with_seed(&self.encode()[16..56], 1)
     }
 

@@ -2,9 +2,10 @@
 
 use super::files::{self, units};
 use super::format::{self, MOST_ROOM, Prefix};
-use super::health::{self, lock};
+use super::health::lock;
 use super::stored::{Front, Stored, Trouble};
 use super::{Disk, Id, Off};
+use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -13,11 +14,12 @@ impl Disk {
     pub(super) fn write_head(&self, id: Id, object: &Stored, head: &[u8]) -> Result<bool, Trouble> {
         let path = self.names.object(id);
         let files = lock(&self.shard(id.url).files);
-        if !files::is_at(object.file(), &path) {
-            return Ok(false);
-        }
-        let file = files::open_change(&path)?;
-        if !files::is_at(&file, &path) {
+        let file = match files::open_change(&path) {
+            Err(Errno::NOENT) => return Ok(false),
+            other => other?,
+        };
+        // Not by the name: another process may have put another file there just now.
+        if !files::is_same(&file, object.file()) {
             return Ok(false);
         }
         let Front {
@@ -40,8 +42,6 @@ impl Disk {
             self.write_failed("changing a head", error);
             return Ok(false);
         }
-        let seconds = u32::try_from(health::micros() / 1_000_000).unwrap_or(u32::MAX);
-        self.table(id.url).set_saved(id, seconds);
         Ok(true)
     }
 
@@ -56,7 +56,7 @@ impl Disk {
     }
 
     /// `None`: with `replaces`, when `from` does not have the object's name any more.
-    fn copy(
+    pub(super) fn copy(
         &self,
         from: BorrowedFd<'_>,
         prefix: &Prefix,
@@ -70,8 +70,11 @@ impl Disk {
         let (Some(len), Ok(front)) = (wider.file_len(), wider.front(head)) else {
             return Err(Off::NoRoom);
         };
-        self.check_space()?;
         let reserved = units(len);
+        if self.is_too_large(reserved) {
+            return Err(Off::NoRoom);
+        }
+        self.check_space()?;
         self.reserve(reserved)?;
         let made = self.create_tmp().and_then(|(path, file)| {
             let body = len - wider.body_start();

@@ -1,4 +1,5 @@
-//! Whether the disk can be written to: what happens after a failure, how much space is free, and what the log hears of it.
+//! Whether the disk can be written to: what happens after a failure, how much space is free, and what the log hears of
+//! it.
 
 use rustix::io::Errno;
 use std::path::Path;
@@ -106,12 +107,14 @@ pub struct Health {
     /// Whether `switch` has anything to say: asked at each writing.
     troubled: AtomicBool,
     space: Mutex<Option<(Instant, u64)>>,
+    /// Since when there is too little space, and how much there was.
+    low: Mutex<Option<(Duration, u64)>>,
     /// Failures to read, to write or to remove.
     pub errors: AtomicU64,
     /// Files whose contents were wrong.
     pub corrupt: AtomicU64,
-    /// The log's pace for wrong contents.
-    pub corrupt_log: Seldom,
+    /// The log's pace for each kind of wrong contents.
+    pub corrupt_log: [Seldom; 8],
     /// The log's pace for failures to read.
     pub read_log: Seldom,
     /// The log's pace for failures to remove, to list and to note times.
@@ -129,9 +132,10 @@ impl Health {
             switch: Mutex::default(),
             troubled: AtomicBool::new(false),
             space: Mutex::default(),
+            low: Mutex::default(),
             errors: AtomicU64::new(0),
             corrupt: AtomicU64::new(0),
-            corrupt_log: Seldom::default(),
+            corrupt_log: Default::default(),
             read_log: Seldom::default(),
             upkeep_log: Seldom::default(),
             space_log: Seldom::default(),
@@ -164,22 +168,40 @@ impl Health {
         let mut switch = lock(&self.switch);
         if switch.worked(self.began.elapsed()) {
             self.troubled.store(false, Ordering::Relaxed);
-            log::warn!(
+            log::info!(
                 "cache on disk at {}: it is written to again",
                 root.display()
             );
         }
     }
 
+    /// As if the time had passed.
+    #[cfg(test)]
+    pub fn end_pause(&self) {
+        if let Some(off) = &mut lock(&self.switch).off {
+            off.again = Duration::ZERO;
+        }
+    }
+
     /// Since when (since the epoch) nothing is written, and why.
     pub fn off(&self) -> Option<(Duration, String)> {
         let switch = lock(&self.switch);
-        let (since, why) = switch.off()?;
-        Some((self.began_at + since, why.to_owned()))
+        if let Some((since, why)) = switch.off() {
+            return Some((self.began_at + since, why.to_owned()));
+        }
+        let (since, free) = (*lock(&self.low))?;
+        Some((self.began_at + since, format!("only {free} bytes are free")))
     }
 
-    /// Bytes that are free, as of a second ago at most, and whether they were counted just now. What cannot be found out
-    /// does not keep from trying.
+    /// Notes whether there is too little space: with `free` there is.
+    pub fn note_low(&self, free: Option<u64>) {
+        let mut low = lock(&self.low);
+        let since = low.map_or_else(|| self.began.elapsed(), |(since, _)| since);
+        *low = free.map(|free| (since, free));
+    }
+
+    /// Bytes that are free, as of a second ago at most, and whether they were counted just now. What cannot be found
+    /// out does not keep from trying.
     pub fn free_space(&self, root: &Path) -> (u64, bool) {
         let mut space = lock(&self.space);
         if let Some((when, free)) = *space
@@ -190,6 +212,14 @@ impl Health {
         let free = files::free_space(root).unwrap_or(u64::MAX);
         *space = Some((Instant::now(), free));
         (free, true)
+    }
+}
+
+/// How a line of the log says that there would have been more of its kind.
+pub fn more(missed: u64) -> String {
+    match missed {
+        0 => String::new(),
+        _ => format!(" (and {missed} more like this)"),
     }
 }
 

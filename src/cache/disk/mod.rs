@@ -1,12 +1,12 @@
 //! The disk tier: objects as files, found by numbers, least recently used out first.
 //!
-//! A library of its own: it knows neither HTTP nor the runtime, decides nothing about freshness and blocks the thread that
-//! calls it. The cache's store calls it with ids that it has hashed, heads that it has encoded, and bodies. Whatever is
-//! wrong with the disk or with what is on it costs a miss, never a request and never a wrong byte: see `format` for the
-//! checksums, `health` for failures, `room` for the limits, `upkeep` for the thread in the background.
+//! A library of its own: it knows neither HTTP nor the runtime, decides nothing about freshness and blocks the thread
+//! that calls it. The cache's store calls it with ids that it has hashed, heads that it has encoded, and bodies.
+//! Whatever is wrong with the disk or with what is on it costs a miss, never a request and never a wrong byte: see
+//! `format` for the checksums, `health` for failures, `room` for the limits, `upkeep` for the thread in the background.
 //!
-//! Several processes may use one directory at the same time, as during an upgrade. Each finds what the other wrote within
-//! ten minutes, and each holds the limit by itself.
+//! Several processes may use one directory at the same time, as during an upgrade. Each finds what the other wrote
+//! within ten minutes, and each holds the limit by itself.
 
 mod files;
 mod format;
@@ -15,12 +15,15 @@ mod health;
 mod index;
 mod place;
 mod room;
+mod start;
 mod stored;
 mod tmp;
+mod trouble;
 mod upkeep;
 mod writer;
 
 pub use stored::Stored;
+pub use trouble::{Corrupt, Off, OpenError};
 pub use writer::Writer;
 
 use files::{Names, SHARDS, UNIT};
@@ -52,68 +55,10 @@ pub struct Id {
 pub struct DiskSettings {
     /// The directory. Made if it is missing; nothing else may be in it.
     pub path: PathBuf,
-    /// Most bytes that the files take together, each rounded up to 4 KiB.
+    /// Most bytes that the files take together, each rounded up to 4 KiB. One object takes half of it at most.
     pub max_size: u64,
     /// Bytes that others are left on the file system.
     pub min_free: u64,
-}
-
-/// Why the directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {doing} {path:?} for the cache: {why}; {advice}")]
-pub struct OpenError {
-    /// Where.
-    pub path: PathBuf,
-    /// What was tried, as after "cannot".
-    pub doing: &'static str,
-    /// What the system said.
-    #[source]
-    pub why: std::io::Error,
-    /// What to do about it.
-    pub advice: &'static str,
-}
-
-/// Why an object is not written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Off {
-    /// Writing failed, just now or a short while ago. It is tried again later.
-    #[error("writing to the disk failed")]
-    Failed,
-    /// The file system has less free space than is to be left.
-    #[error("the file system has too little free space")]
-    LowSpace,
-    /// It would take more than all the others could make way for; or, until all is indexed, more than is surely left.
-    #[error("there is no room for the object")]
-    NoRoom,
-}
-
-/// What is wrong with a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Corrupt {
-    /// It is no object's.
-    #[error("it is not an object of the cache")]
-    Foreign,
-    /// Another version wrote it.
-    #[error("it is of another version")]
-    Version,
-    /// Its first bytes are damaged.
-    #[error("its beginning is damaged")]
-    Prefix,
-    /// It is another object's.
-    #[error("it is another object's")]
-    OtherId,
-    /// It was cut, or something was added.
-    #[error("its length is wrong")]
-    Length,
-    /// No head in it is whole.
-    #[error("its head is damaged")]
-    Head,
-    /// A block of its body is damaged.
-    #[error("its body is damaged")]
-    Block,
-    /// The disk failed to give it.
-    #[error("it cannot be read")]
-    Unreadable,
 }
 
 /// What the tier holds and how it fares.
@@ -198,7 +143,7 @@ impl Disk {
     /// # Errors
     /// When it cannot be made or written to.
     pub fn open(settings: DiskSettings) -> Result<Arc<Self>, OpenError> {
-        let opened = upkeep::prepare(&settings)?;
+        let opened = start::prepare(&settings)?;
         let max_units = i64::try_from(settings.max_size / UNIT).unwrap_or(i64::MAX);
         Ok(Arc::new_cyclic(|me| {
             let shards: Box<[Shard]> = (0..SHARDS).map(|_| Shard::default()).collect();
@@ -264,7 +209,7 @@ impl Disk {
         // Some may be left in which the times in the file system are less exact than ours; opening tells.
         let stays = nodes
             .iter()
-            .filter(|node| node.used.saturating_add(upkeep::COARSE) > cleared);
+            .filter(|node| node.used.saturating_add(start::COARSE) > cleared);
         Some(stays.map(|node| node.id).collect())
     }
 
@@ -295,15 +240,17 @@ impl Disk {
         }
     }
 
-    /// The same without waiting for the disk: the outer `None` says that only [`Disk::open_object`] can tell.
-    pub fn try_open_object(&self, id: Id) -> Option<Option<(Arc<Stored>, Vec<u8>)>> {
-        match self.open_path(&self.names.object(id), id, false) {
-            Ok(opened) => Some(self.unless_cleared(id, opened)),
-            Err(_) => None,
-        }
+    /// The same without waiting for the disk: `None` says that only [`Disk::open_object`] can tell, now and then for no
+    /// reason that is visible.
+    pub fn try_open_object(&self, id: Id) -> Option<(Arc<Stored>, Vec<u8>)> {
+        let (stored, head) = self.open_path(&self.names.object(id), id, false).ok()?;
+        let is_cleared = stored.stamp() <= self.cleared.load(Ordering::Relaxed);
+        // Removing it may wait.
+        (!is_cleared).then(|| (Arc::new(stored), head))
     }
 
-    /// Begins to write an object; `head_room` is how long its head is thought to become. It is found once it is finished.
+    /// Begins to write an object; `head_room` is how long its head is thought to become. It is found once it is
+    /// finished.
     ///
     /// # Errors
     /// When nothing can be written at this time.
@@ -322,8 +269,8 @@ impl Disk {
         Writer::begin(self.clone(), prefix)
     }
 
-    /// Gives an object another head. `object` is what was opened: if there is another version of it by now, nothing is done.
-    /// Says whether it was.
+    /// Gives an object another head. `object` is what was opened: if there is another version of it by now, nothing is
+    /// done. Says whether it was.
     pub fn update_head(&self, id: Id, object: &Stored, head: &[u8]) -> bool {
         if self.health.is_off() || head.len() > MOST_ROOM {
             return false;
@@ -345,17 +292,10 @@ impl Disk {
     /// Notes that an object was used. No I/O: that it was is written to the file later, and not each time.
     pub fn used(&self, id: Id) {
         let now = health::micros();
-        let mut table = self.table(id.url);
-        let Some(saved) = table.touch(id, now) else {
-            return;
-        };
-        let seconds = u32::try_from(now / 1_000_000).unwrap_or(u32::MAX);
-        let is_due = seconds.saturating_sub(saved) >= upkeep::SAVE_USE;
-        if is_due {
-            table.set_saved(id, seconds);
-        }
-        drop(table);
-        if is_due {
+        let before = self.table(id.url).touch(id, now);
+        // Once in each of these periods, the first time.
+        let period = |micros: u64| micros / upkeep::SAVE_USE;
+        if before.is_some_and(|before| period(before) < period(now)) {
             self.note_touched(id);
         }
     }
@@ -366,8 +306,8 @@ impl Disk {
         self.remove_file(id)
     }
 
-    /// Removes all objects of a URL, and those of it that are being written when they are finished. Returns how many there
-    /// were.
+    /// Removes all objects of a URL, and those of it that are being written when they are finished. Returns how many
+    /// there were.
     pub fn remove_url(&self, url: u64) -> usize {
         self.index_shard(files::shard_of(url), false);
         let stamp = self.stamp();
@@ -381,14 +321,14 @@ impl Disk {
         ids.into_iter().filter(|&id| self.remove(id)).count()
     }
 
-    /// Removes all objects that were begun up to `now`, since the epoch. They are not found any more when this returns; the
-    /// files go in the background. Says whether a restart before that would know of it.
+    /// Removes all objects that were begun up to `now`, since the epoch. They are not found any more when this returns;
+    /// the files go in the background. Says whether a restart before that would know of it.
     pub fn remove_everything_before(&self, now: Duration) -> bool {
         let until = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         // No time to come: what is written then would be missing.
         let until = until.min(self.stamp());
         let before = self.cleared.fetch_max(until, Ordering::Relaxed);
-        let saved = upkeep::save_cleared(&self.names, &self.tmp, before.max(until));
+        let saved = start::save_cleared(&self.names, &self.tmp, before.max(until));
         if let Err(error) = saved {
             self.upkeep_failed("noting that all was removed", error);
         }
@@ -396,8 +336,8 @@ impl Disk {
         saved.is_ok()
     }
 
-    /// Shows every object's head to `f`, which says whether the object goes. Leaves out what was begun after this. For the
-    /// background: it reads the whole directory.
+    /// Shows every object's head to `f`, which says whether the object goes. Leaves out what was begun after this. For
+    /// the background: it reads the whole directory.
     pub fn each_head(&self, f: &mut dyn FnMut(Id, &[u8]) -> bool) {
         let began = self.stamp();
         for number in 0..SHARDS {

@@ -1,11 +1,11 @@
 //! Giving files their names and taking them away, so that names and index agree.
 //!
-//! Both are changed under a shard's `files` lock, which other processes do not know of: where they came in between, the next
-//! listing puts the index right.
+//! Both are changed under a shard's `files` lock, which other processes do not know of: where they came in between, the
+//! next listing puts the index right.
 
 use super::files::{self, shard_of};
 use super::format::Prefix;
-use super::health::{self, lock};
+use super::health::{self, Seldom, lock, more};
 use super::index::Change;
 use super::{Corrupt, Disk, Id, Off};
 use rustix::io::Errno;
@@ -89,7 +89,8 @@ impl Disk {
         }
     }
 
-    /// Takes an object out of the index and its file off the disk. Says whether it was there. The caller holds the lock.
+    /// Takes an object out of the index and its file off the disk. Says whether it was there. The caller holds the
+    /// lock.
     pub(super) fn remove_file(&self, id: Id) -> bool {
         let change = self.table(id.url).remove(id);
         let removed = unlink(&self.names.object(id));
@@ -102,6 +103,15 @@ impl Disk {
                 self.upkeep_failed("removing an object", error);
                 false
             }
+        }
+    }
+
+    /// Removes an object if it was last used by then, in microseconds since the epoch.
+    pub(super) fn remove_unless_used(&self, id: Id, since: u64) {
+        let _files = lock(&self.shard(id.url).files);
+        let node = self.table(id.url).get(id);
+        if node.is_some_and(|node| node.used <= since) {
+            self.remove_file(id);
         }
     }
 
@@ -140,7 +150,8 @@ impl Disk {
 
     fn note_damaged(&self, id: Id, corrupt: Corrupt) {
         self.health.corrupt.fetch_add(1, Ordering::Relaxed);
-        if let Some(missed) = self.health.corrupt_log.now() {
+        let log = self.health.corrupt_log.get(corrupt as usize);
+        if let Some(missed) = log.and_then(Seldom::now) {
             let path = self.names.object(id);
             let path = String::from_utf8_lossy(&path);
             log::warn!(
@@ -168,6 +179,7 @@ impl Disk {
             | Errno::NOMEM
             | Errno::NOENT
             | Errno::FBIG
+            | Errno::BADMSG
             | Errno::ISDIR
             | Errno::EXIST
             | Errno::NOTEMPTY => {
@@ -203,12 +215,5 @@ fn unlink(path: &[u8]) -> Result<bool, Errno> {
         Ok(()) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-fn more(missed: u64) -> String {
-    match missed {
-        0 => String::new(),
-        _ => format!(" (and {missed} more like this)"),
     }
 }

@@ -1,11 +1,13 @@
 //! The limits: how much the files may take, how much is to stay free, and who makes way.
 //!
-//! What is written is counted before it is, and who counts too much removes objects first; what is removed is counted when
-//! it is. So the files never take more than the limit, but for what others wrote meanwhile and what readers still hold open.
+//! What is written is counted before it is, and who counts too much removes objects first; what is removed is counted
+//! when it is. So the files never take more than the limit, but for what others wrote meanwhile and what readers still
+//! hold open.
 //!
-//! Until all is indexed nobody knows how much there is. It is taken for the limit, and the directory may grow by 4 % of that.
+//! Until all is indexed nobody knows how much there is. It is taken for the limit, and the directory may grow by 4 % of
+//! that.
 
-use super::health::lock;
+use super::health::{lock, more};
 use super::{Disk, Off};
 use std::sync::atomic::Ordering;
 
@@ -21,13 +23,18 @@ impl Disk {
         self.counts.writing.fetch_add(more, Ordering::Relaxed);
         self.grew(more);
         while self.is_over() {
-            // Too much by itself, or nothing left to make way.
-            if more > self.max_units || self.evict().is_none() {
+            if self.evict().is_none() {
                 self.release(units);
                 return Err(Off::NoRoom);
             }
         }
         Ok(())
+    }
+
+    /// Whether one object would take so much of the limit that too many others had to make way. That nobody said how
+    /// long it becomes must not empty the cache.
+    pub(super) fn is_too_large(&self, units: u64) -> bool {
+        i64::try_from(units).unwrap_or(i64::MAX) > self.max_units / 2
     }
 
     /// Counts units as not being written any more, nor there.
@@ -45,10 +52,12 @@ impl Disk {
     /// Whether something has to make way.
     pub(super) fn is_over(&self) -> bool {
         let counts = &self.counts;
+        if counts.unindexed.load(Ordering::Relaxed) > 0 {
+            // By what is known nobody can say yet what was used the longest ago: nothing goes that does not have to.
+            return counts.growth.load(Ordering::Relaxed) > self.max_units / UNINDEXED_GROWTH;
+        }
         let units = counts.units.load(Ordering::Relaxed) + counts.writing.load(Ordering::Relaxed);
-        let unknown = counts.unindexed.load(Ordering::Relaxed) > 0
-            && counts.growth.load(Ordering::Relaxed) > self.max_units / UNINDEXED_GROWTH;
-        unknown || units > self.max_units
+        units > self.max_units
     }
 
     /// Removes the object that was used the longest ago. Returns its size in units; `None` if there is no object.
@@ -88,6 +97,9 @@ impl Disk {
     pub(super) fn make_space(&self, most: usize) -> bool {
         let (free, is_new) = self.health.free_space(self.names.root());
         let missing = self.min_free.saturating_sub(free);
+        if is_new {
+            self.health.note_low((missing > 0).then_some(free));
+        }
         if missing == 0 {
             return true;
         }
@@ -103,14 +115,10 @@ impl Disk {
             }
             if let Some(missed) = self.health.space_log.now() {
                 let root = self.names.root().display();
-                let lines = match missed {
-                    0 => String::new(),
-                    _ => format!(" (and {missed} more like this)"),
-                };
+                let (least, more) = (self.min_free, more(missed));
                 log::warn!(
-                    "cache on disk at {root}: {free} bytes are free, {} are to be: nothing is written, \
-                     and objects make way{lines}",
-                    self.min_free
+                    "cache on disk at {root}: {free} bytes are free, {least} are to be: nothing is written, and \
+                     objects make way{more}"
                 );
             }
         }

@@ -1,7 +1,7 @@
 //! An object's open file: its body, every byte of it checked before it is handed out.
 //!
-//! A file is never changed under its readers, save for the slots of its head: a new version is another file under the same
-//! name. So an open object stays readable, whatever is removed or replaced meanwhile.
+//! A file is never changed under its readers, save for the slots of its head: a new version is another file under the
+//! same name. So an open object stays readable, whatever is removed or replaced meanwhile.
 
 use super::files::{self, BlocksRead};
 use super::format::{self, BLOCK, Head, Prefix, SUM, to_u64};
@@ -196,11 +196,11 @@ impl Stored {
         self.body_len.load(Ordering::Acquire)
     }
 
-    /// Up to `most` bytes of the body from `offset` on, at least one unless the body ends there, never more than 256 KiB.
-    /// Waits for the disk.
+    /// Up to `most` bytes of the body from `offset` on, at least one unless the body ends there, never more than 256
+    /// KiB. Waits for the disk.
     ///
-    /// Blocks of 64 KiB are read and checked as a whole. To read each only once, ask for 64 KiB or more: what is returned
-    /// then ends where a block does.
+    /// Blocks of 64 KiB are read and checked as a whole. To read each only once, ask for 64 KiB or more: what is
+    /// returned then ends where a block does.
     ///
     /// # Errors
     /// When what is in the file is wrong. The file is removed then.

@@ -1,7 +1,7 @@
 //! Where files are written until they are whole, and what dead processes left there.
 //!
-//! Each open disk has its own directory below `tmp` and holds a lock on it as long as it lives, even if it is killed. What
-//! can be locked by another is a dead one's.
+//! Each open disk has its own directory below `tmp` and holds a lock on it as long as it lives, even if it is killed.
+//! What can be locked by another is a dead one's.
 
 use super::files::{self, Names};
 use rustix::fs::FlockOperation;
@@ -105,19 +105,21 @@ fn lock(path: &Path) -> Result<Option<OwnedFd>, Errno> {
 /// Removes what dead processes left. Returns how many files.
 pub fn remove_leftovers(names: &Names) -> Result<usize, Errno> {
     let all = names.root().join("tmp");
-    let mut removed = 0;
+    let (mut removed, mut failed) = (0, Ok(()));
     for name in list(&all)? {
         let path = all.join(OsStr::from_bytes(&name));
         let Ok(Some(_lock)) = lock(&path) else {
             continue;
         };
         for file in list(&path)? {
-            rustix::fs::unlink(path.join(OsStr::from_bytes(&file)))?;
-            removed += 1;
+            match rustix::fs::unlink(path.join(OsStr::from_bytes(&file))) {
+                Ok(()) => removed += 1,
+                Err(error) => failed = Err(error),
+            }
         }
         let _ = rustix::fs::rmdir(&path);
     }
-    Ok(removed)
+    failed.map(|()| removed)
 }
 
 fn list(path: &Path) -> Result<Vec<Vec<u8>>, Errno> {

@@ -1,8 +1,8 @@
 //! An object on its way to the disk: written beside, given its name when it is whole.
 //!
-//! Nothing waits until it has reached the disk itself (fsync): a crash of the system may leave a file with a name and wrong
-//! contents, which the checksums show, and a lost cache entry costs a request to the origin, while waiting for the disk
-//! costs every one.
+//! Nothing waits until it has reached the disk itself (fsync): a crash of the system may leave a file with a name and
+//! wrong contents, which the checksums show, and a lost cache entry costs a request to the origin, while waiting for
+//! the disk costs every one.
 
 use super::files::units;
 use super::format::{self, BLOCK, MOST_ROOM, Prefix, SUM, to_u64};
@@ -60,7 +60,7 @@ impl Writer {
         self.prefix.id
     }
 
-    /// Adds to the body. Waits for the disk once in 64 KiB.
+    /// Adds to the body. Waits for the disk once in 64 KiB, as dropping an unfinished writer does.
     ///
     /// # Errors
     /// When it cannot be written; nothing more can then.
@@ -99,8 +99,8 @@ impl Writer {
         self.written
     }
 
-    /// Writes the rest and gives the object its name, in place of the one that had it. If it was purged meanwhile, it can be
-    /// read through what is returned and is found by nobody else.
+    /// Writes the rest and gives the object its name, in place of the one that had it. If it was purged meanwhile, it
+    /// can be read through what is returned and is found by nobody else.
     ///
     /// # Errors
     /// When it cannot be written. Nothing remains of it then.
@@ -174,13 +174,21 @@ impl Writer {
     /// Counts the file as this long, before it is.
     fn count(&mut self, len: u64) -> Result<(), Off> {
         let more = units(len).saturating_sub(self.reserved);
-        if more > 0 {
-            self.disk
-                .reserve(more)
-                .inspect_err(|&off| self.failed = Some(off))?;
-            self.reserved += more;
+        if more == 0 {
+            return Ok(());
         }
-        Ok(())
+        let room = match self.disk.is_too_large(self.reserved + more) {
+            true => Err(Off::NoRoom),
+            false => self
+                .disk
+                .check_space()
+                .and_then(|()| self.disk.reserve(more)),
+        };
+        match room {
+            Ok(()) => self.reserved += more,
+            Err(off) => self.failed = Some(off),
+        }
+        room
     }
 
     fn write(&mut self, pieces: &[&[u8]], at: u64) -> Result<(), Off> {

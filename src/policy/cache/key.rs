@@ -20,8 +20,12 @@ const CREDENTIALS: [HeaderName; 3] = [
 /// where the origin is respected: there it says what may be shared (RFC 9111 §3.5), and [`storable`](super::storable)
 /// obeys.
 pub fn personal(policy: &CachePolicy, headers: &HeaderMap) -> bool {
-    let credentials = || CREDENTIALS.iter().any(|name| headers.contains_key(name));
-    !policy.respects_origin() && !policy.shared && credentials()
+    !policy.respects_origin() && !policy.shared && carries_credentials(headers)
+}
+
+/// Whether a request says who makes it.
+pub fn carries_credentials(headers: &HeaderMap) -> bool {
+    CREDENTIALS.iter().any(|name| headers.contains_key(name))
 }
 
 /// What an answer is kept under, in two parts. Neither holds a secret.

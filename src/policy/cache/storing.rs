@@ -186,6 +186,17 @@ fn can_be_validated(headers: &HeaderMap, date: &dyn Fn(&str) -> Option<Duration>
     modified.is_some() || validation::entity_tag(headers).is_some()
 }
 
+/// Whether a lifetime would only be guessed (RFC 9111 §4.2.2), for an answer to a request with a cookie. The RFC lets it be
+/// kept; but an origin that says nothing of caching at all may well have made it for one person.
+pub fn is_guess_for_a_person(request: &HeaderMap, headers: &HeaderMap) -> bool {
+    let control = CacheControl::parse(headers);
+    let said = ["max-age", "s-maxage", "public", "no-cache"];
+    let explicit = said.iter().any(|name| control.has(name))
+        || headers.contains_key(header::EXPIRES)
+        || headers.contains_key("cdn-cache-control");
+    request.contains_key(header::COOKIE) && !explicit
+}
+
 /// What is kept of an answer's head (RFC 9111 §3.1): all but what belongs to one connection or one proxy, and
 /// `Trailer`, as trailers are not kept. `Age` stays; it has to be replaced before the answer is given out (§4).
 pub fn kept(headers: &HeaderMap) -> HeaderMap {

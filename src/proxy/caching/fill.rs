@@ -6,6 +6,7 @@
 use super::super::CLIENT_LEFT;
 use super::super::ctx::{Ctx, Try};
 use super::super::facts::{authority, target};
+use super::super::forward;
 use super::super::snapshot::Snapshot;
 use super::super::wait::client_leaves;
 use super::{Forwarded, How, Outcome, date, now};
@@ -16,9 +17,9 @@ use crate::cache::object::{Body, Object};
 use crate::cache::storage::FillFor;
 use crate::policy::cache::freshness::{Freshness, Times};
 use crate::policy::cache::reuse;
-use crate::policy::cache::{NotStored, personal, storing, validation};
+use crate::policy::cache::{CachePolicy, NotStored, key, personal, storing, validation};
 use crate::policy::retry::{Reason, Verdict};
-use crate::policy::route::Route;
+use crate::policy::route::{Action, Route};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -161,12 +162,14 @@ pub(in super::super) fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<bo
 }
 
 /// The key by which the store knows the fill.
-pub(in super::super) fn key(job: &Job, max_object: u64) -> CacheKey {
+pub(in super::super) fn key_of(job: &Job) -> CacheKey {
+    let policy = job.route.cache();
     let mut key = CacheKey::new(Vec::new(), "");
     key.extensions.insert(FillFor {
         filling: job.filling.clone(),
         pending: job.pending.clone(),
-        max_object,
+        max_object: policy.map_or(0, |policy| policy.max_object),
+        parts: policy.is_some_and(CachePolicy::respects_origin),
     });
     key
 }
@@ -269,34 +272,26 @@ pub(in super::super) async fn judge(
         let request = session.req_header();
         let (whose, fields) = (personal(policy, &request.headers), &fresh.head.headers);
         let (asked, status) = (&request.headers, fresh.head.status);
-        if storing::storable(policy, whose, asked, status, fields, received, &date).is_err() {
-            // What the 304 says forbids it from now on; this once it is valid.
-            cache.remove(&stale).await;
-        } else if !job.filling.fill().is_purged() {
+        let shared =
+            storing::storable(policy, whose, asked, status, fields, received, &date).is_ok();
+        if !shared {
+            // What the 304 says forbids it from now on; this once it is valid, for who asked.
+            if is_over(policy, &stale) && !key::carries_credentials(asked) {
+                cache.remove(&stale).await;
+            }
+        } else if !job.filling.fill().is_purged() && !matches!(stale.body, Body::Growing(_)) {
+            // One that is still coming is its writer's to put in place.
             cache.replace(&stale, &fresh).await;
         }
-        job.filling.end(State::Validated(fresh));
+        job.filling.end(State::Validated {
+            object: fresh,
+            shared,
+        });
         return Ok(());
     }
     let request = session.req_header();
     let status = response.status;
-    let whose = personal(policy, &request.headers);
-    let headers = &response.headers;
-    let length = headers.get(header::CONTENT_LENGTH);
-    let length = length.and_then(|l| l.to_str().ok()?.parse::<u64>().ok());
-    let storable = storing::storable(
-        policy,
-        whose,
-        &request.headers,
-        status,
-        headers,
-        received,
-        &date,
-    );
-    let storable = storable.and(match length {
-        Some(length) if length > policy.max_object => Err(NotStored::TooLarge),
-        _ => Ok(()),
-    });
+    let storable = storable(&route, request, response, received);
     let mut how = Forwarded::because(job.why);
     how.status = Some(status);
     match storable {
@@ -304,8 +299,11 @@ pub(in super::super) async fn judge(
             let mut head = response.clone();
             keep(&mut head)?;
             let freshness = Freshness::of(ttl, status, &head.headers, times, &date);
-            head.remove_header(&header::AGE);
             let variant = cache.variant(&head.headers, &request.headers);
+            if let Some(stale) = job.stale.take_if(|stale| stale.variant != variant) {
+                // It varies on something else now: the old one would be found first for ever.
+                cache.remove(&stale).await;
+            }
             let nothing = Body::Memory(Bytes::new());
             let place = place(request);
             let object = Object::new(job.key, &place, variant, head, freshness, nothing);
@@ -315,14 +313,18 @@ pub(in super::super) async fn judge(
         }
         Err(why) => {
             how.detail = Some(why.word());
-            if !status.is_server_error() && status != StatusCode::NOT_MODIFIED {
+            if about_the_url(status) {
                 cache.passing().remember(job.key);
-                if let Some(stale) = job.stale.take() {
-                    // The origin has something else now.
+                // The origin has something else now; unless that is for this client only.
+                if let Some(stale) = job.stale.take()
+                    && is_over(policy, &stale)
+                    && !key::carries_credentials(&request.headers)
+                {
                     cache.remove(&stale).await;
                 }
             }
-            job.filling.end(State::Passing(status));
+            let personal = policy.respects_origin() && key::carries_credentials(&request.headers);
+            job.filling.end(State::Passing { status, personal });
             ctx.watch.pass();
         }
     }
@@ -338,6 +340,54 @@ pub(super) fn place(request: &RequestHeader) -> String {
         .split_once('?')
         .unwrap_or((target(request), ""));
     format!("http://{}{path}", authority(request).to_ascii_lowercase())
+}
+
+/// Whether an answer may be kept: what `policy::cache` says, and what only this route knows.
+pub(super) fn storable(
+    route: &Route,
+    request: &RequestHeader,
+    response: &ResponseHeader,
+    received: Duration,
+) -> Result<(), NotStored> {
+    let Action::Proxy(proxy) = &route.action else {
+        return Err(NotStored::Status);
+    };
+    let policy = route.cache().ok_or(NotStored::Status)?;
+    let (asked, fields) = (&request.headers, &response.headers);
+    let whose = personal(policy, asked);
+    storing::storable(
+        policy,
+        whose,
+        asked,
+        response.status,
+        fields,
+        received,
+        &date,
+    )?;
+    if forward::varies_on_ours(fields, proxy) {
+        return Err(NotStored::VaryStar);
+    }
+    if policy.respects_origin() && storing::is_guess_for_a_person(asked, fields) {
+        return Err(NotStored::Cookie);
+    }
+    let length = fields.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|l| l.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(length) if length > policy.max_object => Err(NotStored::TooLarge),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an answer that is not stored tells of what the URL names; others tell of the request or of the moment.
+pub(super) fn about_the_url(status: StatusCode) -> bool {
+    let named = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    let confirms = status == StatusCode::NOT_MODIFIED;
+    named || (status.is_success() || status.is_redirection()) && !confirms
+}
+
+/// Whether an answer's time is over.
+fn is_over(policy: &CachePolicy, object: &Object) -> bool {
+    reuse::fresh_for(policy, &object.freshness, now()) <= 0
 }
 
 /// The stored answer with what a 304 brings (RFC 9111 §3.2, §4.3.4).

@@ -124,18 +124,22 @@ pub(in super::super) fn age(response: &mut ResponseHeader, ctx: &Ctx) -> Result<
     let Some(object) = served(ctx) else {
         return Ok(());
     };
-    let age = object.freshness.age(now()).as_secs();
-    let forwarded = matches!(
-        ctx.cache,
-        Some(Outcome {
-            how: How::Forwarded(_),
-            ..
-        })
-    );
-    if forwarded && age == 0 {
-        // Straight from the origin.
-        response.remove_header(&header::AGE);
+    if let Some(Outcome {
+        how: How::Forwarded(forwarded),
+        ..
+    }) = &ctx.cache
+        && !forwarded.collapsed
+        && forwarded.status != Some(StatusCode::NOT_MODIFIED)
+    {
+        // Straight from the origin: what it says of its age stands.
+        match object.head.headers.get(header::AGE) {
+            Some(age) => response.insert_header(header::AGE, age.clone())?,
+            None => {
+                response.remove_header(&header::AGE);
+            }
+        }
         return Ok(());
     }
+    let age = object.freshness.age(now()).as_secs();
     response.insert_header(header::AGE, HeaderValue::from(age))
 }

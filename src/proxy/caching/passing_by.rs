@@ -2,27 +2,34 @@
 
 use super::super::ctx::Ctx;
 use super::super::facts::{authority, target};
-use super::fill::{keep, rebuilt};
+use super::super::forward::varies_on_ours;
+use super::fill::{about_the_url, keep, rebuilt, storable};
 use super::{How, date, key_parts, now};
-use crate::cache::Cache;
 use crate::cache::key::Key;
 use crate::cache::object::{Body, Object, Parts};
+use crate::cache::{Cache, Held};
 use crate::policy::cache::freshness::{Freshness, Times};
 use crate::policy::cache::validation::{self, Freshen};
 use crate::policy::cache::{CachePolicy, invalidation, key, personal, storing};
 use crate::policy::range;
+use crate::policy::route::{Action, Proxy};
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A part of an answer on its way to its client, and into the store.
 pub(in super::super) struct PartComing {
     object: Object,
     at: u64,
+    /// When it was asked for; since the epoch.
+    asked: Duration,
     bytes: BytesMut,
+    /// Counts them as taken.
+    held: Held,
     expected: usize,
 }
 
@@ -36,7 +43,7 @@ pub(in super::super) async fn head(
     let Some(route) = ctx.route.clone() else {
         return Ok(());
     };
-    let Some(policy) = route.cache() else {
+    let (Some(policy), Action::Proxy(proxy)) = (route.cache(), &route.action) else {
         return Ok(());
     };
     let request = session.req_header();
@@ -65,28 +72,18 @@ pub(in super::super) async fn head(
     }
     let received = now();
     if status == StatusCode::PARTIAL_CONTENT {
-        ctx.part = part(cache, policy, session, response, key);
+        let asked = received.saturating_sub(ctx.watch.elapsed());
+        ctx.part = part(cache, (policy, proxy), session, response, key, asked);
         forwarded.stored = ctx.part.is_some();
         return Ok(());
     }
-    let whose = personal(policy, &request.headers);
-    let headers = &response.headers;
-    let storable = storing::storable(
-        policy,
-        whose,
-        &request.headers,
-        status,
-        headers,
-        received,
-        &date,
-    );
+    let storable = storable(&route, request, response, received);
     match storable {
         // The next one is stored.
         Ok(()) => cache.passing().forget(&key),
         Err(why) => {
             forwarded.detail = Some(why.word());
-            // A 304 answers a question of the client's own, and says nothing of other answers.
-            if !status.is_server_error() && status != StatusCode::NOT_MODIFIED {
+            if about_the_url(status) {
                 cache.passing().remember(key);
             }
         }
@@ -106,6 +103,12 @@ async fn freshen(
         return;
     }
     let request = session.req_header();
+    // What was said to one person is not for all.
+    let (asked, fields) = (&request.headers, &response.headers);
+    let whose = personal(policy, asked);
+    if storing::storable(policy, whose, asked, StatusCode::OK, fields, now(), &date).is_err() {
+        return;
+    }
     let found = cache.find(&key, &request.headers, |_| true).await;
     let Some(object) = found.object else { return };
     let Some(length) = object.length() else {
@@ -137,10 +140,11 @@ async fn freshen(
 /// Begins to keep a part (RFC 9111 §3.3): one range, of an answer that has a strong validator and may be stored.
 fn part(
     cache: Cache,
-    policy: &CachePolicy,
+    (policy, proxy): (&CachePolicy, &Proxy),
     session: &Session,
     response: &ResponseHeader,
     key: Key,
+    asked_at: Duration,
 ) -> Option<PartComing> {
     let request = session.req_header();
     let range = response.headers.get(header::CONTENT_RANGE)?;
@@ -149,6 +153,9 @@ fn part(
     let received = now();
     let asked = &request.headers;
     storing::part_storable(policy, asked, &response.headers, received, &date).ok()?;
+    if varies_on_ours(&response.headers, proxy) {
+        return None;
+    }
     let mut head = response.clone();
     head.set_status(StatusCode::OK).ok()?;
     keep(&mut head).ok()?;
@@ -174,7 +181,9 @@ fn part(
             body,
         ),
         at: range.start,
+        asked: asked_at,
         bytes: BytesMut::new(),
+        held: cache.held(),
         expected: usize::try_from(range.end - range.start).ok()?,
     })
 }
@@ -184,14 +193,14 @@ pub(in super::super) fn body(cache: Cache, ctx: &mut Ctx, bytes: Option<&Bytes>,
     let Some(part) = &mut ctx.part else { return };
     if let Some(bytes) = bytes {
         part.bytes.extend_from_slice(bytes);
+        part.held.grow(bytes.len());
     }
-    if part.bytes.len() > part.expected {
-        ctx.part = None;
-    } else if part.bytes.len() == part.expected {
+    let (length, expected) = (part.bytes.len(), part.expected);
+    if length == expected {
         if let Some(part) = ctx.part.take() {
             put_away(cache, part);
         }
-    } else if end {
+    } else if length > expected || end || cache.is_exhausted() {
         ctx.part = None;
     }
 }
@@ -204,6 +213,9 @@ fn put_away(cache: Cache, part: PartComing) -> Option<()> {
         return None;
     };
     let mut object = part.object.moved(Body::Parts(empty.with(part.at, &bytes)));
+    if cache.has_newer(&part.object, part.asked) {
+        return None;
+    }
     if let Some(old) = cache.same_answer(&part.object) {
         let Body::Parts(parts) = &old.body else {
             return None;
@@ -218,6 +230,6 @@ fn put_away(cache: Cache, part: PartComing) -> Option<()> {
         object.body = Body::Memory(whole);
     }
     // At once: the client that has its last byte may ask for more.
-    cache.insert(object);
+    cache.insert(object, part.asked);
     Some(())
 }

@@ -1,0 +1,321 @@
+//! The admin address: how the cache is doing, and purging it. HTTP/1.1 with JSON, for the operator's programs.
+//!
+//! [`super`] starts it, on the process's own runtime beside the control of the process: workers do not know of it. Whoever
+//! reaches the address may purge, so what a web page can make a browser send is refused. Decides nothing about the cache:
+//! [`purge`] reads what is to go, [`figures`] shows what is there. [`ask`] is the other end, for the command line.
+
+pub mod ask;
+pub mod figures;
+pub mod purge;
+
+use super::stream::ClientStream;
+use crate::cache::Cache;
+use async_trait::async_trait;
+use figures::Figures;
+use http::uri::Authority;
+use http::{HeaderMap, Method, Response, StatusCode, header};
+use log::{error, info};
+use pingora::apps::ServerApp;
+use pingora::apps::http_app::{HttpServer, ServeHttp};
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+use purge::Wanted;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// The largest body that is read.
+const MOST_BODY: usize = 64 * 1024;
+/// How much of a larger one is taken and dropped, so that its sender gets to read why.
+const MOST_DROPPED: usize = 1024 * 1024;
+/// How long a body may take.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// Connections at the same time. Further ones wait: the descriptors are for clients.
+const MOST_CONNECTIONS: usize = 64;
+/// The pause after a connection could not be accepted.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What a purge is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purged {
+    /// Answers that were in memory; for a URL, those in files too.
+    pub purged: usize,
+}
+
+/// What everything else is answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why not.
+    pub error: String,
+}
+
+/// Serves the admin address until the runtime ends. While the process drains, each connection ends with its next answer.
+///
+/// # Errors
+/// When the runtime does not take the socket.
+pub fn start(
+    socket: std::net::TcpListener,
+    cache: Cache,
+    shutdown: ShutdownWatch,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(socket)?;
+    let server = Arc::new(HttpServer::new_app(Admin { cache }));
+    tokio::spawn(accept(listener, server, shutdown));
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, server: Arc<HttpServer<Admin>>, shutdown: ShutdownWatch) {
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    while let Ok(place) = places.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((tcp, peer)) => {
+                let (server, shutdown) = (server.clone(), shutdown.clone());
+                tokio::spawn(async move {
+                    let stream = Box::new(ClientStream::new(tcp, peer, Arc::default()));
+                    ServerApp::process_new(&server, stream, &shutdown).await;
+                    drop(place);
+                });
+            }
+            Err(e) => {
+                error!("the admin address cannot accept a connection: {e}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The endpoints.
+struct Admin {
+    cache: Cache,
+}
+
+/// A status, its body, and what is allowed where the method is not.
+struct Answer {
+    status: StatusCode,
+    body: Vec<u8>,
+    allow: Option<&'static str>,
+}
+
+impl Answer {
+    fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        Answer {
+            status,
+            // Structures with named fields always can be written.
+            body: serde_json::to_vec(body).unwrap_or_default(),
+            allow: None,
+        }
+    }
+
+    fn refusal(status: StatusCode, why: impl Into<String>) -> Self {
+        Answer::json(status, &Refusal { error: why.into() })
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        // Of bodies that are not read.
+        session.set_total_drain_timeout(Some(BODY_TIME));
+        let answer = match self.answer(session).await {
+            Ok(answer) | Err(answer) => answer,
+        };
+        let mut body = answer.body;
+        body.push(b'\n');
+        let mut response = Response::new(Vec::new());
+        *response.status_mut() = answer.status;
+        let headers = response.headers_mut();
+        let json = header::HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        headers.insert(header::CONTENT_LENGTH, body.len().into());
+        let no_store = header::HeaderValue::from_static("no-store");
+        headers.insert(header::CACHE_CONTROL, no_store);
+        if let Some(allow) = answer.allow {
+            headers.insert(header::ALLOW, header::HeaderValue::from_static(allow));
+        }
+        if session.req_header().method != Method::HEAD {
+            *response.body_mut() = body;
+        }
+        response
+    }
+}
+
+impl Admin {
+    async fn answer(&self, session: &mut ServerSession) -> Result<Answer, Answer> {
+        let request = session.req_header();
+        is_no_web_page(request)?;
+        let allow = match request.uri.path() {
+            "/cache" => "GET, HEAD",
+            "/cache/purge" => "POST",
+            path => {
+                let why = format!("nothing is at {path}; there are /cache and /cache/purge");
+                return Err(Answer::refusal(StatusCode::NOT_FOUND, why));
+            }
+        };
+        let method = request.method.as_str();
+        if !allow.split(", ").any(|allowed| allowed == method) {
+            let why = format!("this takes {allow}, not {method}");
+            return Err(Answer {
+                allow: Some(allow),
+                ..Answer::refusal(StatusCode::METHOD_NOT_ALLOWED, why)
+            });
+        }
+        if method != "POST" {
+            let figures = Figures::from(self.cache.status());
+            return Ok(Answer::json(StatusCode::OK, &figures));
+        }
+        if !is_json(&request.headers) {
+            let why = "the body must come with Content-Type: application/json";
+            return Err(Answer::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+        }
+        let body = read_body(session).await?;
+        self.purge(&body).await
+    }
+
+    async fn purge(&self, body: &[u8]) -> Result<Answer, Answer> {
+        let bad = |why| Answer::refusal(StatusCode::BAD_REQUEST, why);
+        let what = Wanted::read(body).and_then(Wanted::purge).map_err(bad)?;
+        let by = purge::kind(&what);
+        match self.cache.purge(what).await {
+            Ok(purged) => {
+                // Not what was asked for: a query may hold secrets.
+                info!("purge by {by}: {purged} answers");
+                Ok(Answer::json(StatusCode::OK, &Purged { purged }))
+            }
+            Err(e) => {
+                error!("purge by {by}: it cannot be written down: {e}");
+                let why = format!(
+                    "purged, but that cannot be written down ({e}): after a crash, stored files may bring some of it back"
+                );
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                Err(Answer::refusal(status, why))
+            }
+        }
+    }
+}
+
+/// Refuses what a web page can make a browser send. A name that its owner points at this machine (DNS rebinding) is in
+/// `Host`, so only names that nobody else owns are taken; and browsers tell of requests across sites in `Origin`.
+fn is_no_web_page(request: &RequestHeader) -> Result<(), Answer> {
+    let headers = &request.headers;
+    let hosts = headers.get_all(header::HOST).iter();
+    let mut hosts: Vec<&str> = hosts
+        .map(|host| host.to_str().unwrap_or_default())
+        .collect();
+    hosts.extend(request.uri.authority().map(Authority::as_str));
+    if hosts.is_empty() || !hosts.into_iter().all(is_local_name) {
+        let why = "Host must be an IP address or localhost";
+        return Err(Answer::refusal(StatusCode::FORBIDDEN, why));
+    }
+    if headers.contains_key(header::ORIGIN) {
+        let why = "web pages may not ask this address: a request with Origin is refused";
+        return Err(Answer::refusal(StatusCode::FORBIDDEN, why));
+    }
+    Ok(())
+}
+
+/// Whether nobody can point this host elsewhere: an IP address, as the configured one is, or `localhost` (RFC 6761 §6.3).
+fn is_local_name(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = authority.host();
+    let literal = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
+    let is_ip = literal.unwrap_or(name).parse::<IpAddr>().is_ok();
+    !host.contains('@') && (is_ip || name.eq_ignore_ascii_case("localhost"))
+}
+
+/// Whether the body is said to be JSON: a media type that no form can send.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(one), None) = (types.next(), types.next()) else {
+        return false;
+    };
+    let essence = one.to_str().unwrap_or_default().split(';').next();
+    essence.is_some_and(|e| e.trim().eq_ignore_ascii_case("application/json"))
+}
+
+async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, Answer> {
+    if session.get_header(header::EXPECT).is_some() {
+        // Whoever waits for this and does not get it sends all the same, or is gone.
+        let _ = session.write_continue_response().await;
+    }
+    let read = async {
+        let (mut body, mut length) = (Vec::new(), 0);
+        while let Some(piece) = session.read_request_body().await? {
+            length += piece.len();
+            if length <= MOST_BODY {
+                body.extend_from_slice(&piece);
+            } else if length > MOST_DROPPED {
+                break;
+            }
+        }
+        Ok::<_, Box<pingora::Error>>((length <= MOST_BODY).then_some(body))
+    };
+    let read = tokio::time::timeout(BODY_TIME, read).await;
+    let refusal = match read {
+        Ok(Ok(Some(body))) => return Ok(body),
+        Ok(Ok(None)) => Answer::refusal(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is larger than 64 KiB",
+        ),
+        Ok(Err(_)) => Answer::refusal(StatusCode::BAD_REQUEST, "the body cannot be read"),
+        Err(_) => Answer::refusal(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+    };
+    // There may be more of it.
+    session.set_keepalive(None);
+    Err(refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_nobody_can_point_elsewhere() {
+        for (host, local) in [
+            ("127.0.0.1", true),
+            ("127.0.0.1:9090", true),
+            ("10.1.2.3:9090", true),
+            ("[::1]", true),
+            ("[::1]:9090", true),
+            ("localhost", true),
+            ("LOCALHOST:9090", true),
+            ("", false),
+            (":9090", false),
+            ("evil.example", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example:9090", false),
+            ("127.1", false),
+            ("evil.example@127.0.0.1", false),
+            ("localhost, evil.example", false),
+            ("::1", false),
+        ] {
+            assert_eq!(is_local_name(host), local, "{host}");
+        }
+    }
+
+    #[test]
+    fn media_types() {
+        for (values, json) in [
+            (&["application/json"][..], true),
+            (&["Application/JSON ; charset=utf-8"], true),
+            (&[], false),
+            (&["text/plain"], false),
+            (&["text/plain; application/json"], false),
+            (&["application/jsonp"], false),
+            (&["application/json", "text/plain"], false),
+            (&["application/json, text/plain"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_TYPE, value.parse().unwrap());
+            }
+            assert_eq!(is_json(&headers), json, "{values:?}");
+        }
+    }
+}
