@@ -11,6 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fs, io};
 
+/// How long files are held against a rule at least.
+const KEPT: Duration = Duration::from_secs(600);
+
 /// What a purge is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purge {
@@ -102,7 +105,9 @@ impl Purges {
     /// When that cannot be written down: then it is done once more after a restart.
     pub fn done(&self, at: Duration) -> io::Result<()> {
         let mut rules = self.rules();
-        rules.retain(|rule| rule.at > at);
+        // A file may be finished, or opened again, while another pass is going on: only a pass that began well after a
+        // purge ends its rule.
+        rules.retain(|rule| rule.at + KEPT > at);
         self.save(&rules)
     }
 
@@ -158,7 +163,7 @@ mod tests {
         purges.add(prefix.clone(), second(9)).unwrap();
         let next = Purges::in_directory(directory.path());
         assert_eq!(*next.rules(), *purges.rules());
-        next.done(second(5)).unwrap();
+        next.done(second(608)).unwrap();
         let last = Purges::in_directory(directory.path());
         let left = Rule {
             what: prefix,
