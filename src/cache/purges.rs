@@ -105,8 +105,9 @@ impl Purges {
     /// When that cannot be written down: then it is done once more after a restart.
     pub fn done(&self, at: Duration) -> io::Result<()> {
         let mut rules = self.rules();
-        // A file may be finished, or opened again, while another pass is going on: only a pass that began well after a
-        // purge ends its rule.
+        // A purge takes its time before it adds its rule: a pass of the purge before may begin in between, and go by files
+        // that it knows nothing against yet. And a pass does not see files that are still being written. So only one that
+        // began well after a purge ends its rule.
         rules.retain(|rule| rule.at + KEPT > at);
         self.save(&rules)
     }
