@@ -56,8 +56,50 @@ pub enum SignalName {
 pub enum Command {
     /// Start built-in flaky backends to try Backstop on
     Demo(Demo),
+    /// Show how the upstreams and routes of the running process are doing
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send no new requests to a backend, until it is resumed or the configuration reloaded
+    Drain(Backend),
+    /// Send requests to a backend again that was drained
+    Resume(Backend),
+    /// Begin a canary anew that was rolled back
+    Canary(Canary),
     /// Look at the cache of the running process, or remove answers from it
     Cache(Cache),
+}
+
+/// Which backend.
+#[derive(Debug, clap::Args)]
+pub struct Backend {
+    /// Its address as in the file, such as `127.0.0.1:9001`
+    #[arg(value_name = "BACKEND")]
+    pub backend: String,
+    /// Only in this upstream
+    #[arg(long, value_name = "NAME")]
+    pub upstream: Option<String>,
+}
+
+/// `backstop canary`.
+#[derive(Debug, clap::Args)]
+pub struct Canary {
+    /// What is to be done.
+    #[command(subcommand)]
+    pub what: CanaryCommand,
+}
+
+/// What `backstop canary` can do.
+#[derive(Debug, Subcommand)]
+pub enum CanaryCommand {
+    /// Give it its share again
+    Resume {
+        /// The route's name; without one, every canary
+        #[arg(value_name = "ROUTE")]
+        route: Option<String>,
+    },
 }
 
 /// `backstop cache`.

@@ -1,9 +1,10 @@
 //! The command: reads the command line, calls one function, prints, exits. Nothing else prints or exits.
 
-use backstop::cli::{CacheCommand, Cli, Command, SignalName};
+use backstop::cli::{self, CacheCommand, CanaryCommand, Cli, Command, SignalName};
 use backstop::config::{self, Loaded};
 use backstop::demo::{self, Demo};
 use backstop::server::admin::ask::Asked;
+use backstop::server::admin::maintenance::{WhichBackend, WhichCanary};
 use backstop::server::admin::purge::Wanted;
 use backstop::server::{self, pid_file, reload};
 use clap::Parser;
@@ -50,8 +51,8 @@ fn act(cli: &Cli, file: &Path) -> Result<ExitCode, String> {
         let code = demo::run(demo, options.proxy.then_some(file))
             .map_err(|e| format!("backstop: demo: {e}"))?;
         return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
-    } else if let Some(Command::Cache(cache)) = &cli.command {
-        print!("{}", ask(&cache.what, file)?);
+    } else if let Some(command) = &cli.command {
+        print!("{}", ask(command, file)?);
     } else {
         server::run(file).map_err(|e| format!("backstop: {e}"))?;
     }
@@ -94,19 +95,43 @@ fn send(signal: SignalName, file: &Path) -> Result<(), String> {
 }
 
 /// Asks the process that runs with this file.
-fn ask(what: &CacheCommand, file: &Path) -> Result<String, String> {
+fn ask(command: &Command, file: &Path) -> Result<String, String> {
     let loaded = config::load(file).map_err(|e| e.to_string())?;
+    let which = |backend: &cli::Backend| WhichBackend {
+        backend: backend.backend.clone(),
+        upstream: backend.upstream.clone(),
+    };
     let asked = Asked::new(loaded.settings.admin, file);
-    let answer = asked.and_then(|asked| match what {
-        CacheCommand::Status { json } => asked.status(*json),
-        CacheCommand::Purge(purge) => asked.purge(&Wanted {
-            url: purge.url.clone(),
-            prefix: purge.prefix.clone(),
-            tag: purge.tag.clone(),
-            all: purge.all.then_some(true),
-        }),
+    let answer = asked.and_then(|asked| match command {
+        // It has an answer of its own.
+        Command::Demo(_) => Ok(String::new()),
+        Command::Status { json } => asked.status(*json),
+        Command::Drain(backend) => asked.drain(&which(backend), true),
+        Command::Resume(backend) => asked.drain(&which(backend), false),
+        Command::Canary(canary) => match &canary.what {
+            CanaryCommand::Resume { route } => asked.resume_canary(&WhichCanary {
+                route: route.clone(),
+            }),
+        },
+        Command::Cache(cache) => match &cache.what {
+            CacheCommand::Status { json } => asked.cache_status(*json),
+            CacheCommand::Purge(purge) => asked.purge(&Wanted {
+                url: purge.url.clone(),
+                prefix: purge.prefix.clone(),
+                tag: purge.tag.clone(),
+                all: purge.all.then_some(true),
+            }),
+        },
     });
-    answer.map_err(|e| format!("backstop: cache: {e}"))
+    let name = match command {
+        Command::Demo(_) => "demo",
+        Command::Status { .. } => "status",
+        Command::Drain(_) => "drain",
+        Command::Resume(_) => "resume",
+        Command::Canary(_) => "canary",
+        Command::Cache(_) => "cache",
+    };
+    answer.map_err(|e| format!("backstop: {name}: {e}"))
 }
 
 fn print_version(build: bool) {

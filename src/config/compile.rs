@@ -13,6 +13,7 @@ use super::plan::Routing;
 use super::report::{Document, Report};
 use super::routes::{Base, DefaultsSpec, MatchSpec, RouteSpec};
 use super::suggest;
+use super::switch::Switch;
 use super::tree::Node;
 use super::upstreams::UpstreamSpec;
 use crate::policy::router::{RouteMatch, Router};
@@ -112,7 +113,11 @@ pub(crate) fn compile(
                 .as_ref()
                 .is_some_and(|retry| retry.wait.is_some());
             let own_cache = spec.cache.clone();
+            let own = whole.then(|| spec.clone());
             let spec = spec.over(&base);
+            if let Some(own) = own {
+                checks.limits(&own, &spec, &path);
+            }
             checks.cache(own_cache.as_ref(), &spec, node, i);
             let wait = spec
                 .retry
@@ -139,9 +144,15 @@ pub(crate) fn compile(
         router(matches, document, report);
         return None;
     }
+    let running: Vec<_> = routes
+        .iter()
+        .enumerate()
+        .map(|(at, (_, _, spec))| Arc::new(spec.compile(at, &index)))
+        .collect();
     let compiled = routes
         .iter()
-        .map(|(i, _, spec)| (*i, spec.matches(), Arc::new(spec.compile(&index))))
+        .zip(&running)
+        .map(|((i, _, spec), route)| (*i, spec.matches(), route.clone()))
         .collect();
     let router = router(compiled, document, report)?;
     let plans = upstreams
@@ -154,7 +165,7 @@ pub(crate) fn compile(
         .collect();
     Some((
         Routing {
-            routes: router.len(),
+            routes: running,
             router,
             upstreams: plans,
         },
@@ -218,6 +229,14 @@ impl Checks<'_> {
         if let Some(compress) = &spec.compress {
             self.compress(compress, &path.key("compress"), decoded.whole);
         }
+        if decoded.whole {
+            if let Some(places) = spec.concurrency.as_ref().and_then(Switch::on) {
+                places.check(self.document, &path.key("concurrency"), self.report);
+            }
+            if let Some(rate) = spec.rate_limit.as_ref().and_then(Switch::on) {
+                rate.check(self.document, &path.key("rate_limit"), self.report);
+            }
+        }
         let upstream = spec.upstream.is_some() || !decoded.whole;
         (Base::new(spec), upstream)
     }
@@ -271,6 +290,9 @@ impl Checks<'_> {
                 (spec.set_path.is_some(), "set_path"),
                 (spec.retry.is_some(), "retry"),
                 (spec.timeouts.is_some(), "timeouts"),
+                (spec.concurrency.is_some(), "concurrency"),
+                (spec.canary.is_some(), "canary"),
+                (spec.mirror.is_some(), "mirror"),
                 (spec.cache.is_some(), "cache"),
                 (spec.compress.is_some(), "compress"),
             ] {
@@ -286,6 +308,7 @@ impl Checks<'_> {
                 self.add(key, "has no effect in a route without an upstream");
             }
         }
+        self.others(spec, path);
         if let Some(matches) = &spec.r#match {
             self.matches(matches, &path.key("match"), whole);
         }
@@ -299,6 +322,32 @@ impl Checks<'_> {
                 let message = format!("a {} has no body", respond.status.0);
                 self.add(path.key("respond").key("body"), message);
             }
+        }
+    }
+
+    /// Reports what is wrong with the other upstreams that a route names.
+    fn others(&mut self, spec: &RouteSpec, path: &KeyPath) {
+        if let Some(canary) = &spec.canary {
+            let path = path.key("canary");
+            self.defined(&canary.upstream.0, path.key("upstream"));
+            canary.check(self.document, &path, self.report);
+        }
+        if let Some(mirror) = &spec.mirror {
+            self.defined(&mirror.upstream.0, path.key("mirror").key("upstream"));
+        }
+    }
+
+    /// Reports what is wrong with the limits of a route, once they are merged. What only the defaults say is reported there.
+    fn limits(&mut self, own: &RouteSpec, merged: &RouteSpec, path: &KeyPath) {
+        if own.concurrency.is_some()
+            && let Some(places) = merged.concurrency.as_ref().and_then(Switch::on)
+        {
+            places.check(self.document, &path.key("concurrency"), self.report);
+        }
+        if own.rate_limit.is_some()
+            && let Some(rate) = merged.rate_limit.as_ref().and_then(Switch::on)
+        {
+            rate.check(self.document, &path.key("rate_limit"), self.report);
         }
     }
 

@@ -59,6 +59,18 @@ impl fmt::Display for ReadName {
     }
 }
 
+impl PartialOrd for ReadName {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ReadName {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.as_str().cmp(other.0.as_str())
+    }
+}
+
 /// A text with variables that is fit for a header field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ValueText(pub(crate) Template);

@@ -15,6 +15,17 @@ impl Percentage {
         Percentage(if percent > 100 { 10_000 } else { percent * 100 })
     }
 
+    /// The nearest one to this fraction from 0.0 to 1.0.
+    pub(crate) fn of(fraction: f64) -> Self {
+        // Between 0 and 10 000 after the clamp.
+        Percentage((fraction.clamp(0.0, 1.0) * 10_000.0).round() as u16)
+    }
+
+    /// In hundredths of a percent.
+    pub(crate) fn hundredths(self) -> u16 {
+        self.0
+    }
+
     /// As a fraction from 0.0 to 1.0.
     pub(crate) fn fraction(self) -> f64 {
         f64::from(self.0) / 10_000.0

@@ -4,9 +4,13 @@
 //! been checked. It holds no sockets and no state.
 
 use super::address::BackendAddress;
+use super::health_check::CheckPlan;
 use crate::policy::balancer::Balance;
+use crate::policy::concurrency::Concurrency;
+use crate::policy::health::{EjectRules, FailRules};
 use crate::policy::route::Route;
 use crate::policy::router::Router;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +20,8 @@ pub struct Routing {
     pub router: Router<Arc<Route>>,
     /// The upstreams in the order of the file.
     pub upstreams: Vec<UpstreamPlan>,
-    /// How many routes there are.
-    pub routes: usize,
+    /// The routes in the order of the file: [`Route::index`] is a position here.
+    pub routes: Vec<Arc<Route>>,
 }
 
 impl Routing {
@@ -38,6 +42,12 @@ pub struct UpstreamPlan {
     pub backends: Vec<BackendPlan>,
     /// How long an unused connection to a backend is kept.
     pub keepalive_idle: Duration,
+    /// How its backends are probed, if they are.
+    pub check: Option<CheckPlan>,
+    /// When tries take a backend out of rotation.
+    pub eject: EjectRules,
+    /// How many tries may run at once, if that is bounded.
+    pub concurrency: Option<Concurrency>,
 }
 
 /// One backend of an upstream.
@@ -49,4 +59,22 @@ pub struct BackendPlan {
     pub weight: u32,
     /// Whether it is used only when no other can be.
     pub backup: bool,
+    /// nginx's rule for taking it out.
+    pub fail: FailRules,
+    /// The most tries at once.
+    pub max_conns: Option<u32>,
+    /// What the operator wants of it.
+    pub state: BackendState,
+}
+
+/// What the operator wants of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendState {
+    /// It takes requests.
+    Up,
+    /// It takes no new ones; what runs there may end.
+    Drain,
+    /// It is not there, and is not probed either.
+    Down,
 }

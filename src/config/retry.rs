@@ -10,6 +10,7 @@ use super::percentage::Percentage;
 use super::size::Size;
 use super::suggest;
 use super::written::{Written, error};
+use crate::policy::budget::BudgetRules;
 use crate::policy::retry::{Conditions, Methods, RetryPolicy, Wait};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
@@ -30,6 +31,7 @@ pub(crate) struct RetrySpec {
     methods: Option<MethodsSpec>,
     max_wait: Option<Span>,
     max_body: Option<Size>,
+    budget: Option<Percentage>,
 }
 
 impl RetrySpec {
@@ -52,6 +54,7 @@ impl RetrySpec {
             methods: self.methods.clone().or_else(|| base.methods.clone()),
             max_wait: self.max_wait.or(base.max_wait),
             max_body: self.max_body.or(base.max_body),
+            budget: self.budget.or(base.budget),
         }
     }
 
@@ -85,6 +88,7 @@ impl RetrySpec {
             methods: Some(methods),
             max_wait: Some(Span(policy.max_wait)),
             max_body: Some(Size(policy.max_body as u64)),
+            budget: Some(Percentage::of(BudgetRules::default().share)),
         }
     }
 
@@ -95,6 +99,15 @@ impl RetrySpec {
             *growing = growing.filled();
         }
         filled
+    }
+
+    /// What all requests of the route together may spend.
+    pub(crate) fn budget(&self) -> BudgetRules {
+        let default = BudgetRules::default();
+        BudgetRules {
+            share: self.budget.map_or(default.share, Percentage::fraction),
+            ..default
+        }
     }
 
     /// What the proxy goes by.

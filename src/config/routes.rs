@@ -3,14 +3,18 @@
 //! [`RouteSpec::over`] merges a route with the defaults; `config::compile` checks and compiles what comes of it.
 
 use super::cache::CacheSpec;
+use super::canary::{CanarySpec, MirrorSpec};
 use super::compress::CompressSpec;
+use super::concurrency::ConcurrencySpec;
 use super::fault::mismatch;
 use super::headers::{EditsSpec, HeadersSpec, ValueText};
 use super::number::Bounded;
 use super::patterns::{
     ExactPathText, HostText, MethodText, PathText, RouteName, TargetText, UpstreamName,
 };
+use super::rate_limit::RateLimitSpec;
 use super::retry::RetrySpec;
+use super::switch::Switch;
 use super::timeouts::TimeoutsSpec;
 use super::written::{Complaint, Written, written};
 use crate::policy::headers::HeaderRules;
@@ -27,12 +31,14 @@ use std::fmt;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a mapping with upstream, retry, timeouts, cache, compress and headers"
+    expecting = "a mapping with upstream, retry, timeouts, concurrency, rate_limit, cache, compress and headers"
 )]
 pub(crate) struct DefaultsSpec {
     pub(crate) upstream: Option<UpstreamName>,
     pub(crate) retry: Option<RetrySpec>,
     pub(crate) timeouts: Option<TimeoutsSpec>,
+    pub(crate) concurrency: Option<Switch<ConcurrencySpec>>,
+    pub(crate) rate_limit: Option<Switch<RateLimitSpec>>,
     pub(crate) cache: Option<CacheSpec>,
     pub(crate) compress: Option<CompressSpec>,
     pub(crate) headers: Option<HeadersSpec>,
@@ -63,6 +69,14 @@ pub(crate) struct RouteSpec {
     pub(crate) retry: Option<RetrySpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timeouts: Option<TimeoutsSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) concurrency: Option<Switch<ConcurrencySpec>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rate_limit: Option<Switch<RateLimitSpec>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) canary: Option<CanarySpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mirror: Option<MirrorSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cache: Option<CacheSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -271,6 +285,8 @@ pub(crate) struct Base {
     upstream: Option<UpstreamName>,
     retry: RetrySpec,
     timeouts: TimeoutsSpec,
+    concurrency: Switch<ConcurrencySpec>,
+    rate_limit: Switch<RateLimitSpec>,
     cache: CacheSpec,
     compress: CompressSpec,
     headers: HeadersSpec,
@@ -282,6 +298,8 @@ impl Base {
             upstream: defaults.upstream,
             retry: defaults.retry.unwrap_or_default(),
             timeouts: defaults.timeouts.unwrap_or_default().filled(),
+            concurrency: defaults.concurrency.unwrap_or(Switch::Off),
+            rate_limit: defaults.rate_limit.unwrap_or(Switch::Off),
             cache: defaults.cache.unwrap_or(CacheSpec::Off),
             compress: defaults.compress.unwrap_or(CompressSpec::Off),
             headers: defaults.headers.unwrap_or_default(),
@@ -312,6 +330,14 @@ impl RouteSpec {
             Some(own) => own.over(&base.compress).filled(),
             None => base.compress.filled(),
         };
+        let concurrency = match &self.concurrency {
+            Some(own) => own.over(&base.concurrency),
+            None => base.concurrency.clone(),
+        };
+        let rate_limit = match &self.rate_limit {
+            Some(own) => own.over(&base.rate_limit),
+            None => base.rate_limit.clone(),
+        };
         let respond = self.respond.map(|respond| RespondSpec {
             body: Some(respond.body.unwrap_or_default()),
             content_type: Some(respond.content_type.unwrap_or_else(MediaType::plain)),
@@ -338,6 +364,10 @@ impl RouteSpec {
             headers: headers.unless_empty(),
             retry: proxied.then_some(retry),
             timeouts: proxied.then_some(timeouts),
+            concurrency: proxied.then(|| concurrency.map(ConcurrencySpec::filled)),
+            rate_limit: Some(rate_limit.map(RateLimitSpec::filled)),
+            canary: self.canary.map(CanarySpec::filled),
+            mirror: self.mirror.map(MirrorSpec::filled),
             cache: proxied.then_some(cache),
             compress: proxied.then_some(compress),
         }
@@ -377,7 +407,7 @@ impl RouteSpec {
     }
 
     /// What the proxy goes by. The route is merged and has passed the checks.
-    pub(crate) fn compile(&self, upstreams: &HashMap<&str, usize>) -> Route {
+    pub(crate) fn compile(&self, index: usize, upstreams: &HashMap<&str, usize>) -> Route {
         let headers = self.headers.as_ref();
         let rules =
             |edits: Option<&EditsSpec>| edits.map_or_else(HeaderRules::default, EditsSpec::compile);
@@ -411,6 +441,14 @@ impl RouteSpec {
                     },
                     request_headers: rules(headers.and_then(|h| h.request.as_ref())),
                     retry: self.retry.clone().unwrap_or_default().compile(),
+                    budget: self.retry.clone().unwrap_or_default().budget(),
+                    concurrency: self
+                        .concurrency
+                        .as_ref()
+                        .and_then(Switch::on)
+                        .map(ConcurrencySpec::compile),
+                    canary: self.canary.as_ref().map(|c| c.compile(upstreams)),
+                    mirror: self.mirror.as_ref().map(|m| m.compile(upstreams)),
                     timeouts: self.timeouts.clone().unwrap_or_default().compile(),
                     cache: self.cache.as_ref().and_then(CacheSpec::compile),
                     compress: self.compress.as_ref().and_then(CompressSpec::compile),
@@ -423,6 +461,12 @@ impl RouteSpec {
                 .as_ref()
                 .map(|name| name.0.clone())
                 .unwrap_or_default(),
+            index,
+            rate_limit: self
+                .rate_limit
+                .as_ref()
+                .and_then(Switch::on)
+                .and_then(RateLimitSpec::compile),
             action,
             response_headers: rules(headers.and_then(|h| h.response.as_ref())),
         }

@@ -4,14 +4,19 @@
 //! all backends together in [`UpstreamSpec::check`].
 
 use super::address::BackendAddress;
+use super::concurrency::ConcurrencySpec;
 use super::duration::PositiveSpan;
+use super::eject::{self, EjectSpec};
 use super::headers::ReadName;
+use super::health_check::HealthCheckSpec;
 use super::keypath::KeyPath;
 use super::number::Bounded;
-use super::plan::{BackendPlan, UpstreamPlan};
+use super::plan::{BackendPlan, BackendState, UpstreamPlan};
 use super::report::{Document, Report};
+use super::switch::Switch;
 use super::written::{Complaint, Written, written};
 use crate::policy::balancer::{Balance, Balancer, HashOn, Slot};
+use crate::policy::health::FailRules;
 use serde::de::value::{MapAccessDeserializer, StrDeserializer, U64Deserializer};
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -28,6 +33,9 @@ pub(crate) struct UpstreamSpec {
     balance: Option<BalanceSpec>,
     backends: Vec<BackendSpec>,
     keepalive: Option<KeepaliveSpec>,
+    health_check: Option<Switch<HealthCheckSpec>>,
+    eject: Option<Switch<EjectSpec>>,
+    concurrency: Option<Switch<ConcurrencySpec>>,
 }
 
 /// `keepalive`.
@@ -66,7 +74,7 @@ enum HashOnSpec {
 }
 
 /// The name of a cookie (RFC 6265 §4.1.1: a token).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CookieName(pub(crate) String);
 
 impl Written for CookieName {
@@ -111,6 +119,11 @@ struct BackendSpec {
     address: BackendAddress,
     weight: u32,
     backup: bool,
+    max_fails: u32,
+    fail_timeout: PositiveSpan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_conns: Option<Bounded<1, 1_000_000>>,
+    state: BackendState,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +132,25 @@ struct LongForm {
     address: BackendAddress,
     weight: Option<Bounded<0, 1000>>,
     backup: Option<bool>,
+    max_fails: Option<Bounded<0, 1000>>,
+    fail_timeout: Option<PositiveSpan>,
+    max_conns: Option<Bounded<1, 1_000_000>>,
+    state: Option<BackendState>,
+}
+
+impl From<LongForm> for BackendSpec {
+    fn from(long: LongForm) -> Self {
+        let fail = FailRules::default();
+        BackendSpec {
+            address: long.address,
+            weight: long.weight.map_or(1, |weight| weight.0),
+            backup: long.backup.unwrap_or(false),
+            max_fails: long.max_fails.map_or(fail.max_fails, |n| n.0),
+            fail_timeout: long.fail_timeout.unwrap_or(PositiveSpan(fail.fail_timeout)),
+            max_conns: long.max_conns,
+            state: long.state.unwrap_or(BackendState::Up),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for BackendSpec {
@@ -131,11 +163,15 @@ struct BackendVisitor;
 
 impl BackendVisitor {
     fn short(address: BackendAddress) -> BackendSpec {
-        BackendSpec {
+        BackendSpec::from(LongForm {
             address,
-            weight: 1,
-            backup: false,
-        }
+            weight: None,
+            backup: None,
+            max_fails: None,
+            fail_timeout: None,
+            max_conns: None,
+            state: None,
+        })
     }
 }
 
@@ -155,18 +191,19 @@ impl<'de> Visitor<'de> for BackendVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<BackendSpec, A::Error> {
-        let long = LongForm::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(BackendSpec {
-            address: long.address,
-            weight: long.weight.map_or(1, |weight| weight.0),
-            backup: long.backup.unwrap_or(false),
-        })
+        LongForm::deserialize(MapAccessDeserializer::new(map)).map(BackendSpec::from)
     }
 }
 
 impl UpstreamSpec {
     /// Reports what is wrong with the backends as a whole; `path` is that of the upstream.
     pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
+        if let Some(check) = self.health_check.as_ref().and_then(Switch::on) {
+            check.check(document, &path.key("health_check"), report);
+        }
+        if let Some(places) = self.concurrency.as_ref().and_then(Switch::on) {
+            places.check(document, &path.key("concurrency"), report);
+        }
         let backends = path.key("backends");
         if self.backends.is_empty() {
             report.add(document, backends, "an upstream needs at least one backend");
@@ -218,9 +255,26 @@ impl UpstreamSpec {
                     address: backend.address.clone(),
                     weight: backend.weight,
                     backup: backend.backup,
+                    fail: FailRules {
+                        max_fails: backend.max_fails,
+                        fail_timeout: backend.fail_timeout.0,
+                    },
+                    max_conns: backend.max_conns.map(|most| most.0),
+                    state: backend.state,
                 })
                 .collect(),
             keepalive_idle: idle.0,
+            check: self
+                .health_check
+                .as_ref()
+                .and_then(Switch::on)
+                .map(HealthCheckSpec::compile),
+            eject: eject::compile(self.eject.as_ref()),
+            concurrency: self
+                .concurrency
+                .as_ref()
+                .and_then(Switch::on)
+                .map(ConcurrencySpec::compile),
         }
     }
 
@@ -231,6 +285,11 @@ impl UpstreamSpec {
             .get_or_insert_default()
             .idle
             .get_or_insert(IDLE);
+        let check = self.health_check.unwrap_or(Switch::Off);
+        self.health_check = Some(check.map(HealthCheckSpec::filled));
+        self.eject = Some(eject::filled(self.eject.as_ref()));
+        let places = self.concurrency.unwrap_or(Switch::Off);
+        self.concurrency = Some(places.map(ConcurrencySpec::filled));
         self
     }
 }

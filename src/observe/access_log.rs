@@ -72,6 +72,14 @@ pub struct TryLine<'a> {
     pub ms: f64,
     /// The wait before it.
     pub waited_ms: f64,
+    /// The wait for a place after that; left out where there was none.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub queued_ms: f64,
+}
+
+/// Less than the clock shows: what it takes to find out that there is nothing to wait for.
+fn is_nothing(ms: &f64) -> bool {
+    *ms < 1.0
 }
 
 /// A duration as the log writes it: milliseconds, to the microsecond.

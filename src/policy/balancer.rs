@@ -42,10 +42,23 @@ pub struct Slot {
     pub backup: bool,
 }
 
+/// How fit a backend is to be tried at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may have its share.
+    Ready,
+    /// It just came back, and this turn is not yet its own: others come first.
+    Cold,
+    /// It is ejected: only when there is no other.
+    Out,
+    /// It cannot be tried.
+    Closed,
+}
+
 /// How the backends are doing at this moment. Answers may change between two calls.
 pub trait Pool {
-    /// Whether backend `i` may be tried now: it has an address and is not ejected.
-    fn usable(&self, i: usize) -> bool;
+    /// How fit backend `i` is.
+    fn standing(&self, i: usize) -> Standing;
     /// How many requests backend `i` is busy with.
     fn active(&self, i: usize) -> u32;
 }
@@ -78,6 +91,11 @@ impl Tried {
             self.0.resize(i + 1, 0);
         }
         self.0[i] = self.0[i].saturating_add(1);
+    }
+
+    /// How many different ones were tried.
+    pub fn different(&self) -> usize {
+        self.0.iter().filter(|count| **count > 0).count()
     }
 
     /// How often backend `i` was tried.
@@ -120,18 +138,23 @@ impl std::error::Error for BalancerError {}
 /// Draws before looking at every backend. Fewer than this fail only where most of the weight cannot be tried.
 const DRAWS: u32 = 8;
 
-/// Which candidates come before which: those tried less often, among these the primaries.
+/// Which candidates come before which: those in rotation, among these those tried less often, among these the primaries,
+/// and of these the warm ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Level {
+    out: bool,
     tried: u32,
     backup: bool,
+    cold: bool,
 }
 
 impl Level {
-    /// Nothing comes before a primary that was not tried.
+    /// Nothing comes before a warm primary that was not tried.
     const FIRST: Level = Level {
+        out: false,
         tried: 0,
         backup: false,
+        cold: false,
     };
 }
 
@@ -148,14 +171,18 @@ struct Facts<'a, P> {
 impl<P: Pool> Facts<'_, P> {
     /// Whether nothing comes before this primary.
     fn first(&self, i: usize) -> bool {
-        self.tried.count(i) == 0 && self.pool.usable(i)
+        self.tried.count(i) == 0 && self.pool.standing(i) == Standing::Ready
     }
 
-    fn level(&self, i: usize, backup: bool) -> Level {
-        Level {
+    /// What comes before this backend; none if it cannot be tried.
+    fn level(&self, i: usize, backup: bool) -> Option<Level> {
+        let standing = self.pool.standing(i);
+        (standing != Standing::Closed).then(|| Level {
+            out: standing == Standing::Out,
             tried: self.tried.count(i),
             backup,
-        }
+            cold: standing == Standing::Cold,
+        })
     }
 }
 
@@ -211,8 +238,8 @@ impl Balancer {
     /// The backend to try next, or `None` if none can be tried. `key` is what a hash is taken of; a request without one
     /// goes to whose turn it is.
     ///
-    /// The choice is among the usable primaries not tried yet; if there are none, the usable backups not tried yet; if there
-    /// are none either, the usable ones tried least often, primaries before backups.
+    /// The choice is among the primaries in rotation not tried yet; if there are none, the backups not tried yet; if there are
+    /// none either, those tried least often, primaries before backups. Ejected ones come last of all.
     pub fn pick(
         &self,
         pool: &impl Pool,
@@ -251,10 +278,9 @@ impl Balancer {
         let mut best: Option<Found> = None;
         ring.walk(key, &mut |i| {
             let slot = self.slots.get(i).filter(|slot| slot.weight > 0);
-            let Some(slot) = slot.filter(|_| facts.pool.usable(i)) else {
+            let Some(level) = slot.and_then(|slot| facts.level(i, slot.backup)) else {
                 return false;
             };
-            let level = facts.level(i, slot.backup);
             if best.is_none_or(|(other, _)| level < other) {
                 best = Some((level, i));
             }
@@ -318,10 +344,12 @@ impl Balancer {
             }
             let next = kind.at(facts.turn.count).filter(|_| turn_counts);
             for &i in &kind.members {
-                if Some(i) == not || !facts.pool.usable(i) {
+                if Some(i) == not {
                     continue;
                 }
-                let level = facts.level(i, kind.backup);
+                let Some(level) = facts.level(i, kind.backup) else {
+                    continue;
+                };
                 let load = if load_counts {
                     self.load(facts.pool, i)
                 } else {

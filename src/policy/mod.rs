@@ -4,15 +4,22 @@
 //! time and chance are arguments, so that every decision is a table in a test. `config` compiles into these types and
 //! `proxy` asks them. A test (`tests/e2e/architecture.rs`) holds the rule.
 
+pub mod adaptive;
+pub mod admission;
 pub mod balancer;
+pub mod budget;
 pub mod cache;
 pub mod cache_control;
+pub mod canary;
+pub mod concurrency;
 pub mod conditional;
 mod cycle;
 pub mod date;
 pub mod encoding;
 pub mod headers;
+pub mod health;
 pub mod range;
+pub mod rate;
 pub mod retry;
 pub mod route;
 pub mod router;
@@ -20,3 +27,4 @@ pub mod target;
 pub mod template;
 pub mod timeouts;
 pub mod validator;
+pub mod window;

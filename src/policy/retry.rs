@@ -3,6 +3,7 @@
 //! Pure: `proxy/` fills in an [`Attempt`] after each failed try and obeys the [`Verdict`]. The reason in it is what the
 //! access log shows under `retry`. Method rules follow RFC 9110 §9.2.2.
 
+use super::admission::Why;
 use http::{Method, StatusCode};
 use std::time::Duration;
 
@@ -234,8 +235,12 @@ pub enum Reason {
     ClientLeft,
     /// The wait and a further try do not fit into `total`.
     TotalTimeout,
+    /// The route's retries are used up for the moment: see `policy::budget`.
+    BudgetSpent,
     /// No backend can be tried.
     NoBackend,
+    /// No place was free, or none in time: see `policy::admission`.
+    Refused(Why),
 }
 
 impl Reason {
@@ -252,7 +257,9 @@ impl Reason {
             Reason::ResponseStarted => "response_started",
             Reason::ClientLeft => "client_left",
             Reason::TotalTimeout => "total_timeout",
+            Reason::BudgetSpent => "budget_spent",
             Reason::NoBackend => "no_backend",
+            Reason::Refused(why) => why.word(),
         }
     }
 }
@@ -294,6 +301,13 @@ pub fn decide(policy: &RetryPolicy, attempt: &Attempt<'_>) -> Verdict {
         return GiveUp(Reason::TotalTimeout);
     }
     Verdict::Retry(wait)
+}
+
+/// Whether a retry counts against the route's budget. The one after a failed connection costs nobody anything while there is a
+/// backend that was not tried yet: what could not be reached has no work of it, and the other one gets the request for the
+/// first time. `tried` is how many different backends were tried, of `backends`.
+pub fn is_charged(failure: Failure, tried: usize, backends: usize) -> bool {
+    !failure.nothing_was_sent() || tried >= backends
 }
 
 /// Whether a failed response can possibly be followed by another try, asked before the response is seen by anyone, so

@@ -2,20 +2,28 @@
 //!
 //! Compiled by `config` at load, shared by all requests, never changed. Decides nothing itself.
 
+use super::budget::BudgetRules;
 use super::cache::CachePolicy;
+use super::canary::CanaryRules;
+use super::concurrency::Concurrency;
 use super::encoding::CompressPolicy;
 use super::headers::HeaderRules;
+use super::rate::RateRules;
 use super::retry::RetryPolicy;
 use super::target::Rewrite;
 use super::template::Template;
 use super::timeouts::Timeouts;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 /// One route as running.
 #[derive(Debug)]
 pub struct Route {
     /// What the log calls it.
     pub name: String,
+    /// Its position in the file.
+    pub index: usize,
+    /// How often one client may ask, if that is bounded.
+    pub rate_limit: Option<RateLimit>,
     /// What is done.
     pub action: Action,
     /// Edits of the response, whoever made it.
@@ -23,6 +31,19 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether it hands requests to an upstream.
+    pub fn is_proxied(&self) -> bool {
+        matches!(self.action, Action::Proxy(_))
+    }
+
+    /// The upstream that gets a share of its requests, if any.
+    pub fn canary(&self) -> Option<&Canary> {
+        match &self.action {
+            Action::Proxy(proxy) => proxy.canary.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The rules of its cache, if it has one.
     pub fn cache(&self) -> Option<&CachePolicy> {
         match &self.action {
@@ -56,12 +77,79 @@ pub struct Proxy {
     pub request_headers: HeaderRules,
     /// When to try again.
     pub retry: RetryPolicy,
+    /// How many retries all its requests together may have.
+    pub budget: BudgetRules,
+    /// How many tries may run at once, if that is bounded.
+    pub concurrency: Option<Concurrency>,
+    /// Another upstream that gets a share of the requests, if any.
+    pub canary: Option<Canary>,
+    /// Another upstream that gets copies of the requests, if any.
+    pub mirror: Option<Mirror>,
     /// How long to wait.
     pub timeouts: Timeouts,
     /// What is kept of the answers, if anything.
     pub cache: Option<CachePolicy>,
     /// Which answers are compressed on their way to the client, if any.
     pub compress: Option<CompressPolicy>,
+}
+
+/// Another upstream that gets a share of the requests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Canary {
+    /// Index into the snapshot's upstreams.
+    pub upstream: usize,
+    /// Who stays on the side they were on.
+    pub sticky: Sticky,
+    /// The share, and when it is taken back.
+    pub rules: CanaryRules,
+}
+
+/// By what clients stay on one side of a split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sticky {
+    /// Nobody stays: every request is counted by itself.
+    None,
+    /// By their address.
+    ClientIp,
+    /// By the value of this header field.
+    Header(HeaderName),
+    /// By the cookie of this name.
+    Cookie(String),
+}
+
+/// Another upstream that gets copies of requests, whose answers nobody sees.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    /// Index into the snapshot's upstreams.
+    pub upstream: usize,
+    /// The share of the requests that is copied, from 0.0 to 1.0.
+    pub share: f64,
+    /// Copies under way at most; further ones are left out.
+    pub max: u32,
+}
+
+/// How often one client may ask.
+#[derive(Debug, Clone)]
+pub struct RateLimit {
+    /// What a client is told from others by.
+    pub per: RateKey,
+    /// How often.
+    pub rules: RateRules,
+    /// How many clients are told apart at the same time.
+    pub keys: u32,
+}
+
+/// What clients are told apart by where their requests are counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RateKey {
+    /// Their address; of IPv6 the first 64 bits, which is what one site has.
+    ClientIp,
+    /// Their credentials: `Authorization`, as a whole. Without it, their address.
+    Identity,
+    /// The value of this header field. Without it, their address.
+    Header(HeaderName),
+    /// The cookie of this name. Without it, their address.
+    Cookie(String),
 }
 
 /// A fixed answer.

@@ -7,12 +7,17 @@ use super::caching::fill::{Job, Report};
 use super::caching::passing_by::PartComing;
 use super::compress::Encoder;
 use super::downstream::Watch;
+use super::entry::Taken;
+use super::rate;
 use super::snapshot::Snapshot;
 use crate::policy::balancer::Tried;
+use crate::policy::canary::Side;
+use crate::policy::health::Observation;
 use crate::policy::retry::{Failure, Reason, Verdict};
 use crate::policy::route::{Action, Proxy, Route};
 use crate::policy::timeouts::Limit;
 use crate::server::connection::Connection;
+use crate::upstream::traffic::Traffic;
 use crate::upstream::{Active, Backend, Upstream};
 use http::StatusCode;
 use std::borrow::Cow;
@@ -34,6 +39,12 @@ pub struct Ctx {
     pub(super) route: Option<Arc<Route>>,
     /// Whether the request carries `Idempotency-Key`.
     pub(super) idempotency_key: bool,
+    /// Where its client stands, where the route limits how often it may ask.
+    pub(super) rate: Option<rate::Standing>,
+    /// Which of the snapshot's upstreams it goes to, where that is not the route's own: a canary.
+    pub(super) elsewhere: Option<usize>,
+    /// The side of its route's split, once it was chosen.
+    pub(super) side: Option<Side>,
     /// This request's turn at its upstream, once it has one.
     pub(super) turn: Option<u64>,
     /// How often each backend was tried and failed.
@@ -44,6 +55,8 @@ pub struct Ctx {
     pub(super) current: Option<Current>,
     /// The pause before the next one.
     pub(super) wait: Duration,
+    /// Whether that is paid for by the route's retry budget.
+    pub(super) charged: bool,
     /// The verdict on a response that counts as a failure, until Pingora's loop asks for it.
     pub(super) verdict: Option<Verdict>,
     /// The limit the armed deadline stands for.
@@ -82,14 +95,36 @@ pub(super) struct Current {
     /// The backend's position in its upstream.
     pub(super) index: usize,
     pub(super) address: SocketAddr,
+    pub(super) upstream: Arc<Upstream>,
     pub(super) active: Active,
+    /// Those it holds, of the route and of the upstream.
+    pub(super) places: Taken,
     pub(super) started: Instant,
     pub(super) waited: Duration,
-    /// A response head came.
-    pub(super) answered: Option<StatusCode>,
+    /// How long it waited for its places.
+    pub(super) queued: Duration,
+    /// A response head came, so long after the try began.
+    pub(super) answered: Option<(StatusCode, Duration)>,
 }
 
 impl Current {
+    /// Tells the backend, the limits and the split what the try met.
+    pub(super) fn observe(&self, ctx: &Ctx, seen: Observation) {
+        self.upstream.observe(self.index, &self.active, seen);
+        let (good, latency) = match seen {
+            Observation::Good(latency) => (true, latency),
+            Observation::Failed | Observation::ConnectFailed => (false, self.started.elapsed()),
+        };
+        if self.answered.is_none() {
+            // An answer tells a limit of itself when it ends; what did not come is a sign of too much.
+            self.places.observe(ctx, &self.upstream, latency, true);
+        }
+        // What a further try meets says nothing of the side that the request began on.
+        if let (Some(side), Some(traffic), true) = (ctx.side, ctx.traffic(), ctx.tries.is_empty()) {
+            traffic.split_saw(side, good, latency);
+        }
+    }
+
     /// The try as if it ended now, and well.
     pub(super) fn so_far(&self) -> Try {
         Try {
@@ -97,6 +132,7 @@ impl Current {
             outcome: "ok".into(),
             took: self.started.elapsed(),
             waited: self.waited,
+            queued: self.queued,
         }
     }
 }
@@ -112,6 +148,8 @@ pub struct Try {
     pub took: Duration,
     /// The wait before it.
     pub waited: Duration,
+    /// The wait for a place, after that one.
+    pub queued: Duration,
 }
 
 /// A request's end that is not an upstream's answer.
@@ -135,11 +173,15 @@ impl Ctx {
             request_id: String::new(),
             route: None,
             idempotency_key: false,
+            rate: None,
+            elsewhere: None,
+            side: None,
             turn: None,
             tried: Tried::default(),
             tries: Vec::new(),
             current: None,
             wait: Duration::ZERO,
+            charged: false,
             verdict: None,
             limit: Limit::Total,
             body_held: false,
@@ -167,9 +209,15 @@ impl Ctx {
         }
     }
 
-    /// The upstream of that route.
+    /// The upstream it goes to: that of its route, or its canary.
     pub(super) fn upstream(&self) -> Option<&Arc<Upstream>> {
-        self.snapshot.upstreams.get(self.proxy()?.upstream)
+        let index = self.elsewhere.unwrap_or(self.proxy()?.upstream);
+        self.snapshot.upstreams.get(index)
+    }
+
+    /// What is known of its route's traffic.
+    pub(super) fn traffic(&self) -> Option<&Arc<Traffic>> {
+        self.snapshot.traffic.get(self.route.as_deref()?.index)
     }
 
     /// Tries so far, the one under way included.
@@ -181,7 +229,7 @@ impl Ctx {
     /// The try under way got a response head.
     pub(super) fn note_answer(&mut self, status: StatusCode) {
         if let Some(current) = &mut self.current {
-            current.answered = Some(status);
+            current.answered = Some((status, current.started.elapsed()));
         }
     }
 
@@ -190,6 +238,21 @@ impl Ctx {
         if let Some(current) = &self.current {
             current.active.backend().connected(current.address, made);
         }
+    }
+
+    /// The backend has sent all of its response: its places are free before the client can hear of the end.
+    pub(super) fn release(&mut self) {
+        let Some(mut current) = self.current.take() else {
+            return;
+        };
+        let places = std::mem::take(&mut current.places);
+        if let Some((status, latency)) = current.answered {
+            let overloaded = matches!(status.as_u16(), 429 | 503 | 504);
+            places.observe(self, &current.upstream, latency, overloaded);
+        }
+        drop(places);
+        current.active.end();
+        self.current = Some(current);
     }
 
     /// The response is whole: for a while the client may go on sending its request.
@@ -214,6 +277,7 @@ impl Ctx {
                 outcome: outcome.into(),
                 took: current.started.elapsed(),
                 waited: current.waited,
+                queued: current.queued,
             });
         }
     }

@@ -129,7 +129,7 @@ pub(super) fn hash_key<'a>(
 }
 
 /// The value of the first cookie of that name (RFC 6265 §5.4: `a=1; b=2`).
-fn cookie<'a>(request: &'a RequestHeader, name: &str) -> Option<&'a [u8]> {
+pub(super) fn cookie<'a>(request: &'a RequestHeader, name: &str) -> Option<&'a [u8]> {
     request
         .headers
         .get_all(header::COOKIE)

@@ -2,6 +2,7 @@
 
 use super::ctx::End;
 use super::downstream::{DEADLINE, SLOW_CLIENT};
+use crate::policy::admission::Why;
 use crate::policy::retry::Failure;
 use crate::policy::timeouts::Limit;
 use http::StatusCode;
@@ -65,8 +66,12 @@ pub(super) fn while_proxying(error: &Error) -> Cause {
     }
 }
 
-/// What the client gets when this failure stands; `limit` is the one that was armed.
-pub(super) fn end(failure: Failure, proxy_error: &'static str, limit: Limit) -> End {
+/// What the client gets when this failure stands; `limit` is the one that was armed. `is_down`: whether the upstream takes no
+/// connections at all, which will pass, so that the client is told to come again.
+pub(super) fn end(failure: Failure, proxy_error: &'static str, limit: Limit, is_down: bool) -> End {
+    if failure.nothing_was_sent() && is_down {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, proxy_error);
+    }
     let (status, details) = match failure {
         Failure::Status(status) => (status, None),
         Failure::ConnectFailure | Failure::Reset => (StatusCode::BAD_GATEWAY, None),
@@ -92,6 +97,14 @@ const fn plain(status: StatusCode, proxy_error: &'static str) -> End {
 /// No backend can be tried.
 pub(super) const NO_BACKEND: End =
     plain(StatusCode::SERVICE_UNAVAILABLE, "destination_unavailable");
+
+/// No place was free, or none in time.
+pub(super) const fn refused(why: Why) -> End {
+    End {
+        details: Some(why.word()),
+        ..plain(StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached")
+    }
+}
 
 /// `total` ran out between two tries.
 pub(super) const TOTAL_TIMEOUT: End = End {

@@ -8,14 +8,18 @@ mod caching;
 mod compress;
 mod ctx;
 mod downstream;
+mod entry;
 mod facts;
 mod failure;
 mod forward;
 mod keep;
+mod mirror;
 mod peer;
+mod rate;
 mod record;
 mod respond;
 pub mod snapshot;
+mod split;
 mod tries;
 mod wait;
 
@@ -25,6 +29,7 @@ pub use snapshot::{Live, Snapshot};
 use crate::cache::Cache;
 use crate::cache::fills::Failed;
 use crate::observe::access_log::AccessLog;
+use crate::policy::health::Observation;
 use crate::policy::retry::{self, Failure, Reason, Verdict};
 use crate::policy::route::{Action, Proxy as ProxyTo};
 use crate::policy::router::Found;
@@ -37,7 +42,6 @@ use ctx::{Current, outcome};
 use downstream::Watch;
 use failure::Cause;
 use http::{StatusCode, Version, header};
-use log::warn;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -127,6 +131,10 @@ impl ProxyHttp for Proxy {
                     Found::NotFound => Some(Answer::not_found(ctx)?),
                 },
             }
+        };
+        let answer = match answer {
+            None => rate::count(session, ctx)?,
+            answer => answer,
         };
         let answer = match (&answer, ctx.route.as_deref().map(|route| &route.action)) {
             (None, Some(Action::Respond(respond))) => Some(Answer::fixed(respond)?),
@@ -223,7 +231,10 @@ impl ProxyHttp for Proxy {
         let repeatable = retry::may_repeat(&proxy.retry, &request.method, key);
         let max_body = proxy.retry.max_body;
         let time = proxy.timeouts.left(ctx.watch.elapsed());
-        let read_ahead = repeatable && !duplex && body::wanted(session, &proxy.retry);
+        let mirrored = !duplex && mirror::is_wanted(ctx);
+        let empty = session.downstream_session.is_body_empty();
+        let read_ahead = repeatable && !duplex && body::wanted(session, &proxy.retry)
+            || mirrored && !empty && max_body > 0;
         ctx.watch.set_total(Some(proxy.timeouts.total));
         ctx.idempotency_key = key;
         let mut held = None;
@@ -241,6 +252,16 @@ impl ProxyHttp for Proxy {
             }
             held = Some(read);
         }
+        if let Some(traffic) = ctx.traffic() {
+            traffic.request();
+        }
+        match &held {
+            Some(downstream::Held::Whole(body)) if mirrored => {
+                mirror::send(session, ctx, body.clone())?;
+            }
+            None if mirrored && empty => mirror::send(session, ctx, Bytes::new())?,
+            _ => {}
+        }
         downstream::wrap(session, &ctx.watch, held);
         Ok(true)
     }
@@ -249,41 +270,42 @@ impl ProxyHttp for Proxy {
         ctx.watch.arm(None, None);
         let waited = std::mem::take(&mut ctx.wait);
         if wait::pause(session, waited).await.is_err() {
-            ctx.client_left = true;
-            ctx.reason = Some(Reason::ClientLeft);
-            return Err(Error::new_down(CLIENT_LEFT));
+            return Err(tries::left(ctx));
         }
-        let (Some(proxy), Some(upstream)) = (ctx.proxy(), ctx.upstream()) else {
+        let Some(proxy) = ctx.proxy() else {
+            return Err(Error::new_in(ErrorType::InternalError));
+        };
+        if proxy.timeouts.left(ctx.watch.elapsed()).is_zero() {
+            return Err(no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT));
+        }
+        ctx.charged = false;
+        split::choose(session, ctx);
+        let entry = match entry::enter(session, ctx).await {
+            Ok(entry) => entry,
+            Err(barred) => return Err(tries::barred(ctx, barred)),
+        };
+        let Some(proxy) = ctx.proxy() else {
             return Err(Error::new_in(ErrorType::InternalError));
         };
         let elapsed = ctx.watch.elapsed();
-        if proxy.timeouts.left(elapsed).is_zero() {
-            return Err(no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT));
-        }
         let (_, limit) = proxy.timeouts.deadline(Phase::Connecting, elapsed);
-        let turn = ctx.turn.unwrap_or_else(|| upstream.take_turn());
-        let key = facts::hash_key(upstream.balance(), session.req_header(), ctx.client);
-        let picked = upstream
-            .pick(&ctx.tried, turn, key.as_deref())
-            .and_then(|(index, backend)| Some((index, backend.begin(), backend.socket_address()?)));
-        let Some((index, active, address)) = picked else {
-            return Err(no_try(ctx, Reason::NoBackend, failure::NO_BACKEND));
-        };
         let peer = peer::dial(
-            address,
-            upstream,
+            entry.picked.address,
+            &entry.upstream,
             &proxy.timeouts,
             elapsed,
             forward::is_websocket(session.req_header()),
         );
         ctx.limit = limit;
-        ctx.turn = Some(turn);
         ctx.current = Some(Current {
-            index,
-            address,
-            active,
+            index: entry.picked.index,
+            address: entry.picked.address,
+            upstream: entry.upstream,
+            active: entry.picked.active,
+            places: entry.places,
             started: Instant::now(),
             waited,
+            queued: entry.queued,
             answered: None,
         });
         Ok(peer)
@@ -404,6 +426,7 @@ impl ProxyHttp for Proxy {
         forward::strip_hop_by_hop(response);
         if forward::has_no_body(&session.req_header().method, response) {
             ctx.response_whole = true;
+            ctx.release();
             ctx.linger();
         } else {
             arm(ctx, Phase::AwaitingBody);
@@ -424,6 +447,7 @@ impl ProxyHttp for Proxy {
         caching::passing_by::body(self.cache, ctx, body.as_ref(), end_of_stream);
         if end_of_stream {
             ctx.response_whole = true;
+            ctx.release();
             ctx.linger();
             return Ok(None);
         }
@@ -453,6 +477,7 @@ impl ProxyHttp for Proxy {
                 caching::hit::age(response, ctx)?;
             }
             caching::mark::mark(response, ctx)?;
+            rate::mark(response, ctx)?;
             if let (Some(connection), Some(date)) =
                 (&ctx.connection, response.headers.get(header::DATE))
             {
@@ -515,7 +540,7 @@ impl ProxyHttp for Proxy {
                 Cause::Client => ctx.client_left = true,
                 Cause::BadRequest => ctx.end = Some(failure::BAD_REQUEST),
                 Cause::Backend(failure, word) => {
-                    ctx.end = Some(failure::end(failure, word, ctx.limit))
+                    ctx.end = Some(failure::end(failure, word, ctx.limit, false))
                 }
                 Cause::Internal => ctx.end = Some(failure::INTERNAL),
             }
@@ -524,17 +549,7 @@ impl ProxyHttp for Proxy {
             ctx.reason.get_or_insert(Reason::ClientLeft);
             return failed(failure::CLIENT_LEFT);
         };
-        let request = session.req_header();
-        warn!(
-            "{} {}{}: {} ({}) after {} tries, request id {}: {e}",
-            request.method,
-            facts::authority(request),
-            facts::target(request),
-            end.status,
-            end.proxy_error,
-            ctx.tries.len(),
-            ctx.request_id,
-        );
+        tries::warn(session, ctx, end, e);
         if let Some(job) = &ctx.fill {
             job.failed(Failed {
                 status: end.status,
@@ -562,9 +577,20 @@ impl ProxyHttp for Proxy {
                 status.is_server_error() || ctx.proxy().is_some_and(listed)
             };
             let last = match answered {
-                _ if e.is_some() && !ctx.response_whole => "reset".into(),
-                Some(status) if failed(status) => outcome(Failure::Status(status)),
-                _ => "ok".into(),
+                _ if e.is_some() && !ctx.response_whole => {
+                    tries::observe(ctx, Failure::Reset);
+                    "reset".into()
+                }
+                Some((status, _)) if failed(status) => {
+                    tries::observe(ctx, Failure::Status(status));
+                    outcome(Failure::Status(status))
+                }
+                answered => {
+                    if let (Some(current), Some((_, latency))) = (&ctx.current, answered) {
+                        current.observe(ctx, Observation::Good(latency));
+                    }
+                    "ok".into()
+                }
             };
             ctx.end_try(last);
         }

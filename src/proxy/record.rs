@@ -38,6 +38,7 @@ pub(super) fn line<'a>(session: &'a Session, ctx: &'a Ctx) -> Line<'a> {
                 outcome: &t.outcome,
                 ms: millis(t.took),
                 waited_ms: millis(t.waited),
+                queued_ms: millis(t.queued),
             })
             .collect(),
         cache: word(ctx),

@@ -4,6 +4,7 @@ use super::caching::mark::mark;
 use super::ctx::{Ctx, End};
 use super::facts::Values;
 use super::forward::edit_response;
+use super::rate;
 use crate::policy::route::{Redirect, Respond};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
@@ -68,6 +69,15 @@ impl Answer {
         Answer::short(StatusCode::REQUEST_TIMEOUT, ctx)
     }
 
+    /// The client asks too often (RFC 6585 §4).
+    pub(super) fn too_many_requests(retry_after: u64, ctx: &Ctx) -> Result<Self> {
+        let mut answer = Answer::short(StatusCode::TOO_MANY_REQUESTS, ctx)?;
+        answer
+            .head
+            .insert_header("Retry-After", retry_after.max(1))?;
+        Ok(answer)
+    }
+
     /// A route fits, but for the method (RFC 9110 §15.5.6).
     pub(super) fn method_not_allowed(allowed: &[Method], ctx: &Ctx) -> Result<Self> {
         let mut answer = Answer::short(StatusCode::METHOD_NOT_ALLOWED, ctx)?;
@@ -117,6 +127,7 @@ impl Answer {
         self.head
             .insert_header("X-Request-ID", ctx.request_id.as_str())?;
         mark(&mut self.head, ctx)?;
+        rate::mark(&mut self.head, ctx)?;
         if let Some(route) = &ctx.route {
             edit_response(
                 &mut self.head,

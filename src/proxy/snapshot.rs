@@ -5,6 +5,7 @@
 use crate::policy::route::Route;
 use crate::policy::router::Router;
 use crate::upstream::Upstream;
+use crate::upstream::traffic::Traffic;
 use arc_swap::ArcSwap;
 use log::info;
 use std::sync::Arc;
@@ -22,16 +23,24 @@ pub struct Snapshot {
     pub router: Router<Arc<Route>>,
     /// In the order that routes refer to.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Of each route, at its index.
+    pub traffic: Vec<Arc<Traffic>>,
     retired: AtomicBool,
 }
 
 impl Snapshot {
     /// A snapshot nobody uses yet.
-    pub fn new(generation: u64, router: Router<Arc<Route>>, upstreams: Vec<Arc<Upstream>>) -> Self {
+    pub fn new(
+        generation: u64,
+        router: Router<Arc<Route>>,
+        upstreams: Vec<Arc<Upstream>>,
+        traffic: Vec<Arc<Traffic>>,
+    ) -> Self {
         Snapshot {
             generation,
             router,
             upstreams,
+            traffic,
             retired: AtomicBool::new(false),
         }
     }

@@ -4,11 +4,15 @@
 
 use super::ctx::{Ctx, End, outcome};
 use super::downstream::DEADLINE;
+use super::entry::Barred;
+use super::facts::{authority, target};
 use super::failure::Cause;
-use super::{body, failure};
+use super::{CLIENT_LEFT, body, failure};
+use crate::policy::health::Observation;
 use crate::policy::retry::{self, Attempt, Failure, Reason, Verdict};
-use crate::policy::timeouts::Phase;
+use crate::policy::timeouts::{Limit, Phase};
 use http::{StatusCode, header};
+use log::warn;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
@@ -49,6 +53,8 @@ pub(super) fn judge(
         Some(proxy) => retry::decide(&proxy.retry, &attempt),
         None => Verdict::GiveUp(Reason::NotListed),
     };
+    let verdict = within_budget(ctx, failure, verdict);
+    observe(ctx, failure);
     match verdict {
         Verdict::Retry(wait) => {
             ctx.end_try_before_retry(failure, wait);
@@ -58,26 +64,71 @@ pub(super) fn judge(
         Verdict::GiveUp(reason) => {
             ctx.end_try(outcome(failure));
             ctx.reason = Some(reason);
-            ctx.end = Some(failure::end(failure, proxy_error, ctx.limit));
+            ctx.end = Some(end(ctx, failure, proxy_error));
             false
         }
+    }
+}
+
+/// What the client gets when this failure stands.
+fn end(ctx: &Ctx, failure: Failure, proxy_error: &'static str) -> End {
+    let is_down = ctx.upstream().is_some_and(|upstream| upstream.is_down());
+    failure::end(failure, proxy_error, ctx.limit, is_down)
+}
+
+/// A retry that its route's budget does not allow is none.
+fn within_budget(ctx: &mut Ctx, failure: Failure, verdict: Verdict) -> Verdict {
+    let (Verdict::Retry(_), Some(proxy), Some(traffic)) = (verdict, ctx.proxy(), ctx.traffic())
+    else {
+        return verdict;
+    };
+    // The one that just failed is not among those tried yet.
+    let tried = ctx.tried.different() + 1;
+    let backends = ctx.upstream().map_or(0, |u| u.backends.len());
+    if !retry::is_charged(failure, tried, backends) {
+        return verdict;
+    }
+    if traffic.spend(&proxy.budget) {
+        ctx.charged = true;
+        return verdict;
+    }
+    Verdict::GiveUp(Reason::BudgetSpent)
+}
+
+/// Tells the backend of the try under way that it failed; unless it is not to blame.
+pub(super) fn observe(ctx: &Ctx, failure: Failure) {
+    let seen = match failure {
+        // The request had little time left, and the backend may have been as fast as ever.
+        Failure::Timeout | Failure::ConnectTimeout if ctx.limit == Limit::Total => return,
+        Failure::ConnectFailure | Failure::ConnectTimeout => Observation::ConnectFailed,
+        Failure::Status(_) | Failure::Reset | Failure::Timeout => Observation::Failed,
+    };
+    if let Some(current) = &ctx.current {
+        current
+            .active
+            .backend()
+            .standing
+            .failed(outcome(failure).into_owned());
+        current.observe(ctx, seen);
     }
 }
 
 /// The verdict on a response whose status is listed; nobody has seen the response yet.
 pub(super) fn judge_response(
     session: &mut Session,
-    ctx: &Ctx,
+    ctx: &mut Ctx,
     response: &ResponseHeader,
 ) -> Verdict {
     let Some(proxy) = ctx.proxy() else {
         return Verdict::GiveUp(Reason::NotListed);
     };
+    let failure = Failure::Status(response.status);
     let attempt = Attempt {
         retry_after: retry_after(response),
-        ..attempt(session, ctx, Failure::Status(response.status))
+        ..attempt(session, ctx, failure)
     };
-    retry::decide(&proxy.retry, &attempt)
+    let verdict = retry::decide(&proxy.retry, &attempt);
+    within_budget(ctx, failure, verdict)
 }
 
 /// Ends the try that an error broke off once there was a connection: says whether there is to be another.
@@ -131,7 +182,9 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
 /// Does what was decided on a response: says whether there is to be another try.
 fn obey(ctx: &mut Ctx, verdict: Verdict) -> bool {
     let status = ctx.current.as_ref().and_then(|c| c.answered);
-    let failure = Failure::Status(status.unwrap_or(StatusCode::BAD_GATEWAY));
+    let status = status.map_or(StatusCode::BAD_GATEWAY, |(status, _)| status);
+    let failure = Failure::Status(status);
+    observe(ctx, failure);
     match verdict {
         Verdict::Retry(wait) => {
             ctx.end_try_before_retry(failure, wait);
@@ -141,7 +194,7 @@ fn obey(ctx: &mut Ctx, verdict: Verdict) -> bool {
         // A stale answer is there to be given instead.
         Verdict::GiveUp(_) => {
             ctx.end_try(outcome(failure));
-            ctx.end = Some(failure::end(failure, "http_response_incomplete", ctx.limit));
+            ctx.end = Some(end(ctx, failure, "http_response_incomplete"));
             false
         }
     }
@@ -169,6 +222,51 @@ pub(super) fn no_try(ctx: &mut Ctx, reason: Reason, end: End) -> Box<Error> {
     ctx.reason = Some(reason);
     ctx.end = Some(end);
     Error::explain(NO_TRY, reason.word())
+}
+
+/// The client left while its request waited for the next try.
+pub(super) fn left(ctx: &mut Ctx) -> Box<Error> {
+    if ctx.charged
+        && let Some(traffic) = ctx.traffic()
+    {
+        traffic.refund();
+    }
+    ctx.client_left = true;
+    ctx.reason = Some(Reason::ClientLeft);
+    Error::new_down(CLIENT_LEFT)
+}
+
+/// The try that was to come may not begin.
+pub(super) fn barred(ctx: &mut Ctx, barred: Barred) -> Box<Error> {
+    match barred {
+        Barred::ClientLeft => left(ctx),
+        Barred::TimeOver => no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT),
+        Barred::Refused(why) => no_try(ctx, Reason::Refused(why), failure::refused(why)),
+        Barred::NoBackend => no_try(ctx, Reason::NoBackend, failure::NO_BACKEND),
+    }
+}
+
+/// Says in the process log that a request failed. Not where that is no news: that no place was free, or that nothing can be
+/// tried, has been said when it began, and the access log tells of each request.
+pub(super) fn warn(session: &Session, ctx: &Ctx, end: End, e: &Error) {
+    if matches!(ctx.reason, Some(Reason::Refused(_) | Reason::NoBackend)) && ctx.tries.is_empty() {
+        return;
+    }
+    let request = session.req_header();
+    // Without its query, and without what Pingora read from the backend: either may hold secrets.
+    let (path, _) = target(request)
+        .split_once('?')
+        .unwrap_or((target(request), ""));
+    warn!(
+        "{} {}{path}: {} ({}) after {} tries, request id {}: {}",
+        request.method,
+        authority(request),
+        end.status,
+        end.proxy_error,
+        ctx.tries.len(),
+        ctx.request_id,
+        e.root_etype().as_str(),
+    );
 }
 
 /// Whether the head of a final response went to the client; after 101 there is no other (RFC 9110 §15.2.2).

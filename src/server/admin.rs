@@ -1,15 +1,20 @@
-//! The admin address: how the cache is doing, and purging it. HTTP/1.1 with JSON, for the operator's programs.
+//! The admin address: how everything is doing, purging the cache, and maintenance. HTTP/1.1 with JSON, for the operator's
+//! programs.
 //!
 //! [`super`] starts it, on the process's own runtime beside the control of the process: workers do not know of it. Whoever
-//! reaches the address may purge, so what a web page can make a browser send is refused. Decides nothing about the cache:
-//! [`purge`] reads what is to go, [`figures`] shows what is there. [`ask`] is the other end, for the command line.
+//! reaches the address may purge, so what a web page can make a browser send is refused. Decides nothing: [`purge`] reads what
+//! is to go, [`figures`] and [`status`] show what is there, [`maintenance`] is what an operator does to it. [`ask`] is the other
+//! end, for the command line.
 
 pub mod ask;
 pub mod figures;
+pub mod maintenance;
 pub mod purge;
+pub mod status;
 
 use super::stream::ClientStream;
 use crate::cache::Cache;
+use crate::proxy::Live;
 use async_trait::async_trait;
 use figures::Figures;
 use http::uri::Authority;
@@ -21,7 +26,9 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use purge::Wanted;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use status::Status;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -61,10 +68,11 @@ pub struct Refusal {
 pub fn start(
     socket: std::net::TcpListener,
     cache: Cache,
+    live: Live,
     shutdown: ShutdownWatch,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(socket)?;
-    let server = Arc::new(HttpServer::new_app(Admin { cache }));
+    let server = Arc::new(HttpServer::new_app(Admin { cache, live }));
     tokio::spawn(accept(listener, server, shutdown));
     Ok(())
 }
@@ -92,7 +100,18 @@ async fn accept(listener: TcpListener, server: Arc<HttpServer<Admin>>, shutdown:
 /// The endpoints.
 struct Admin {
     cache: Cache,
+    live: Live,
 }
+
+/// The endpoints and the methods they take.
+const ENDPOINTS: [(&str, &str); 6] = [
+    ("/status", "GET, HEAD"),
+    ("/cache", "GET, HEAD"),
+    ("/cache/purge", "POST"),
+    ("/backends/drain", "POST"),
+    ("/backends/resume", "POST"),
+    ("/canary/resume", "POST"),
+];
 
 /// A status, its body, and what is allowed where the method is not.
 struct Answer {
@@ -148,13 +167,11 @@ impl Admin {
     async fn answer(&self, session: &mut ServerSession) -> Result<Answer, Answer> {
         let request = session.req_header();
         is_no_web_page(request)?;
-        let allow = match request.uri.path() {
-            "/cache" => "GET, HEAD",
-            "/cache/purge" => "POST",
-            path => {
-                let why = format!("nothing is at {path}; there are /cache and /cache/purge");
-                return Err(Answer::refusal(StatusCode::NOT_FOUND, why));
-            }
+        let path = request.uri.path();
+        let Some((path, allow)) = ENDPOINTS.into_iter().find(|(known, _)| *known == path) else {
+            let known = ENDPOINTS.map(|(path, _)| path).join(", ");
+            let why = format!("nothing is at {path}; there are {known}");
+            return Err(Answer::refusal(StatusCode::NOT_FOUND, why));
         };
         let method = request.method.as_str();
         if !allow.split(", ").any(|allowed| allowed == method) {
@@ -164,16 +181,33 @@ impl Admin {
                 ..Answer::refusal(StatusCode::METHOD_NOT_ALLOWED, why)
             });
         }
-        if method != "POST" {
-            let figures = Figures::from(self.cache.status());
-            return Ok(Answer::json(StatusCode::OK, &figures));
+        match path {
+            "/status" => {
+                let status = Status::of(&self.live.load());
+                return Ok(Answer::json(StatusCode::OK, &status));
+            }
+            "/cache" => {
+                let figures = Figures::from(self.cache.status());
+                return Ok(Answer::json(StatusCode::OK, &figures));
+            }
+            _ => {}
         }
         if !is_json(&request.headers) {
             let why = "the body must come with Content-Type: application/json";
             return Err(Answer::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
         }
         let body = read_body(session).await?;
-        self.purge(&body).await
+        let live = self.live.load();
+        let done = match path {
+            "/cache/purge" => return self.purge(&body).await,
+            "/backends/drain" => maintenance::drain(&live, &read(&body)?, true),
+            "/backends/resume" => maintenance::drain(&live, &read(&body)?, false),
+            _ => maintenance::resume_canary(&live, &read(&body)?),
+        };
+        match done {
+            Ok(done) => Ok(Answer::json(StatusCode::OK, &done)),
+            Err(why) => Err(Answer::refusal(StatusCode::NOT_FOUND, why)),
+        }
     }
 
     async fn purge(&self, body: &[u8]) -> Result<Answer, Answer> {
@@ -196,6 +230,14 @@ impl Admin {
             }
         }
     }
+}
+
+/// Reads the body of a request that says what it is about.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
+    serde_json::from_slice(body).map_err(|e| {
+        let why = format!("the body is not what is expected: {e}");
+        Answer::refusal(StatusCode::BAD_REQUEST, why)
+    })
 }
 
 /// Refuses what a web page can make a browser send. A name that its owner points at this machine (DNS rebinding) is in

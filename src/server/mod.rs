@@ -21,6 +21,7 @@ use crate::observe::access_log::Writer;
 use crate::observe::process_log::{self, ProcessLog};
 use crate::proxy::Live;
 use crate::upstream::resolver::Resolver;
+use crate::upstream::{probes, traffic};
 use arc_swap::ArcSwap;
 use log::{error, info, warn};
 use pid_file::PidFile;
@@ -211,13 +212,18 @@ impl Server {
             .map(|index| worker::start(index, &open.listeners, shared.clone()))
             .collect::<io::Result<Vec<_>>>()?;
         tokio::spawn(follow_names(live.clone(), resolver.clone()));
+        let in_force = live.clone();
+        tokio::spawn(probes::follow(move || in_force.load().upstreams.clone()));
+        let in_force = live.clone();
+        tokio::spawn(traffic::follow(move || in_force.load().traffic.clone()));
         let addresses: Vec<_> = settings
             .listeners
             .iter()
             .map(|l| l.address.to_string())
             .collect();
         if let (Some(socket), Some(address)) = (open.admin, settings.admin) {
-            admin::start(socket, shared.cache, shared.shutdown.clone())?;
+            let shutdown = shared.shutdown.clone();
+            admin::start(socket, shared.cache, live.clone(), shutdown)?;
             info!("the admin address is {address}");
         }
         info!("configuration 1 is in force: {summary}");

@@ -4,7 +4,9 @@
 
 use crate::config::{self, Errors, Loaded, Routing, Settings};
 use crate::proxy::{Live, Snapshot};
+use crate::upstream::probes;
 use crate::upstream::resolver::Resolver;
+use crate::upstream::traffic::Traffic;
 use crate::upstream::{Backend, Upstream};
 use log::{error, info, warn};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// How long a new configuration waits for the names in it that have never been resolved.
 const FIRST_LOOKUP: Duration = Duration::from_secs(2);
+
+/// How long it waits for the first probe of backends that are to have one before they take requests.
+const FIRST_PROBE: Duration = Duration::from_secs(2);
 
 /// Why a configuration could not be put in force.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +71,24 @@ pub async fn build(
         // Better a moment later than with backends that cannot be tried.
         let _ = tokio::time::timeout(FIRST_LOOKUP, resolver.refresh(unresolved)).await;
     }
+    // Nor with backends of which nothing is known.
+    let _ = tokio::time::timeout(FIRST_PROBE, probes::first(&upstreams)).await;
+    let traffic = routing
+        .routes
+        .iter()
+        .map(|route| {
+            let mut before = old.iter().flat_map(|old| &old.traffic);
+            let before = before.find(|traffic| traffic.route.name == route.name);
+            Arc::new(Traffic::build(route, before.map(Arc::as_ref)))
+        })
+        .collect();
     let generation = old.map_or(1, |old| old.generation + 1);
-    Ok(Snapshot::new(generation, routing.router, upstreams))
+    Ok(Snapshot::new(
+        generation,
+        routing.router,
+        upstreams,
+        traffic,
+    ))
 }
 
 /// All backends of these upstreams.
@@ -81,7 +102,7 @@ pub fn backends(upstreams: &[Arc<Upstream>]) -> impl Iterator<Item = &Arc<Backen
 pub fn summary(routing: &Routing) -> String {
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     [
-        count(routing.routes, "route"),
+        count(routing.routes.len(), "route"),
         count(routing.upstreams.len(), "upstream"),
         count(routing.backends(), "backend"),
     ]

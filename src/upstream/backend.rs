@@ -1,13 +1,16 @@
-//! One backend: its address, what its name resolves to, and how many tries run on it.
+//! One backend: its address, what its name resolves to, how many tries run on it, and how it fares.
 //!
 //! Shared by all workers and carried over a reload while its address stays the same. Everything a request touches here is
 //! an atomic.
 
+use super::standing::{Begun, Standing};
 use crate::config::{BackendAddress, Host};
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
 
 /// One address in an upstream.
 #[derive(Debug)]
@@ -16,8 +19,14 @@ pub struct Backend {
     pub address: BackendAddress,
     /// `address` as text, for logs.
     pub label: String,
+    /// Whether it may be tried, and why not.
+    pub standing: Standing,
     target: Target,
     active: AtomicU32,
+    tries: AtomicU64,
+    failures: AtomicU64,
+    /// Told of each try that ends: somebody may wait for a backend that is not full.
+    freed: Notify,
 }
 
 #[derive(Debug)]
@@ -42,8 +51,9 @@ struct Answer {
 }
 
 impl Backend {
-    /// A backend nothing is known of yet.
-    pub fn new(address: BackendAddress) -> Self {
+    /// A backend nothing is known of yet. `checking`: whether it is to be probed before anything goes there; `window`: how far
+    /// back its tries are looked at.
+    pub fn new(address: BackendAddress, checking: bool, window: Duration) -> Self {
         let target = match &address.host {
             Host::Ip(ip) => Target::Fixed(SocketAddr::new(*ip, address.port)),
             Host::Name(_) => Target::Name {
@@ -55,8 +65,12 @@ impl Backend {
         Backend {
             label: address.to_string(),
             address,
+            standing: Standing::new(checking, window),
             target,
             active: AtomicU32::new(0),
+            tries: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            freed: Notify::new(),
         }
     }
 
@@ -144,27 +158,81 @@ impl Backend {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// Counts a try for as long as the guard lives.
-    pub fn begin(self: &Arc<Self>) -> Active {
-        self.active.fetch_add(1, Ordering::Relaxed);
-        Active(self.clone())
+    /// Tries so far.
+    pub fn tries(&self) -> u64 {
+        self.tries.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that failed.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Counts a failed try.
+    pub fn count_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Begins a try, which is counted for as long as the guard lives; none if `max_conns` tries run already, or if it is
+    /// ejected and another request is its trial. `forced`: whether it goes there for lack of any other.
+    pub fn begin(self: &Arc<Self>, max_conns: Option<u32>, forced: bool) -> Option<Active> {
+        let before = self.active.fetch_add(1, Ordering::Relaxed);
+        let mut active = Active {
+            backend: self.clone(),
+            begun: Begun::InTurn,
+            holds_trial: false,
+            ended: false,
+        };
+        if max_conns.is_some_and(|most| before >= most) {
+            return None;
+        }
+        active.begun = self.standing.begin(forced)?;
+        active.holds_trial = active.begun == Begun::Trial && !forced;
+        self.tries.fetch_add(1, Ordering::Relaxed);
+        Some(active)
+    }
+
+    /// Ends when a try on it ends.
+    pub async fn freed(&self) {
+        self.freed.notified().await;
     }
 }
 
 /// A try under way; ends when dropped, also when its request is cancelled or panics.
 #[derive(Debug)]
-pub struct Active(Arc<Backend>);
+pub struct Active {
+    backend: Arc<Backend>,
+    begun: Begun,
+    holds_trial: bool,
+    ended: bool,
+}
 
 impl Active {
     /// The backend it runs on.
     pub fn backend(&self) -> &Arc<Backend> {
-        &self.0
+        &self.backend
+    }
+
+    /// How it stands to the rotation.
+    pub fn begun(&self) -> Begun {
+        self.begun
+    }
+
+    /// The backend has done its part: whoever hears of the end of its answer finds it free.
+    pub fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.backend.active.fetch_sub(1, Ordering::Relaxed);
+            self.backend.freed.notify_one();
+        }
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        if self.holds_trial {
+            self.backend.standing.end_trial();
+        }
+        self.end();
     }
 }
 
@@ -173,10 +241,11 @@ mod tests {
     use super::*;
 
     fn named() -> Backend {
-        Backend::new(BackendAddress {
+        let address = BackendAddress {
             host: Host::Name("spare.internal".into()),
             port: 80,
-        })
+        };
+        Backend::new(address, false, Duration::from_secs(10))
     }
 
     fn at(list: &[&str]) -> Vec<SocketAddr> {
@@ -219,8 +288,10 @@ mod tests {
     #[test]
     fn a_try_is_counted_while_its_guard_lives() {
         let backend = Arc::new(named());
-        let first = backend.begin();
-        let second = backend.begin();
+        let first = backend.begin(None, false);
+        let second = backend.begin(Some(2), false);
+        assert_eq!(backend.active(), 2);
+        assert!(backend.begin(Some(2), false).is_none(), "it is full");
         assert_eq!(backend.active(), 2);
         drop(first);
         drop(second);

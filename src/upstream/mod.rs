@@ -1,18 +1,29 @@
 //! The running pools: backends, what is known of them, and what outlives a reload.
 //!
 //! Built by `server::reload` from `config`, asked by `proxy` on every try. Which backend is picked is decided by
-//! `policy::balancer`; this module only holds the facts it decides on.
+//! `policy::balancer`, which are ejected by `policy::health`; this module only holds the facts they decide on.
 
 pub mod backend;
+pub mod check;
+pub mod clock;
+pub mod places;
+pub mod probes;
 pub mod resolver;
 mod ring;
+pub mod standing;
+pub mod traffic;
 
 pub use backend::{Active, Backend};
 
-use crate::config::UpstreamPlan;
-use crate::policy::balancer::{Balance, Balancer, BalancerError, Pool, Slot, Tried, Turn};
-use std::sync::Arc;
+use crate::config::{BackendPlan, BackendState, UpstreamPlan};
+use crate::policy::balancer::{self, Balance, Balancer, BalancerError, Pool, Slot, Tried, Turn};
+use crate::policy::concurrency::Concurrency;
+use crate::policy::health::{self, EjectRules, FailRules, Gate, Observation};
+use check::Check;
+use places::Places;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A named group of backends, as running.
@@ -22,27 +33,87 @@ pub struct Upstream {
     pub name: String,
     /// In the file's order; the balancer's indexes are positions here.
     pub backends: Vec<Arc<Backend>>,
+    /// What the file says of each of them, at the same positions.
+    rules: Vec<Rules>,
     /// How long an unused connection to a backend is kept.
     pub keepalive_idle: Duration,
+    /// When tries take a backend out of rotation.
+    pub eject: EjectRules,
+    /// How its backends are probed, if they are.
+    pub check: Option<Arc<Check>>,
+    /// How many tries may run at once, if that is bounded.
+    pub concurrency: Option<Concurrency>,
+    /// Those that run, and who waits; outlives a reload.
+    pub places: Arc<Places>,
     balancer: Balancer,
     /// Requests so far, over all workers and across reloads: whose turn it is.
     turn: Arc<AtomicU64>,
+    /// Held while it is decided whether one more may be ejected: two workers must not each take the last but one.
+    ejecting: Mutex<()>,
+}
+
+/// What the file says of one backend.
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    weight: u32,
+    fail: FailRules,
+    max_conns: Option<u32>,
+    state: BackendState,
+}
+
+impl From<&BackendPlan> for Rules {
+    fn from(plan: &BackendPlan) -> Self {
+        Rules {
+            weight: plan.weight,
+            fail: plan.fail,
+            max_conns: plan.max_conns,
+            state: plan.state,
+        }
+    }
+}
+
+/// A backend that was picked for a try.
+#[derive(Debug)]
+pub struct Picked {
+    /// Its position in the upstream.
+    pub index: usize,
+    /// The try, counted from now on.
+    pub active: Active,
+    /// Where to connect.
+    pub address: SocketAddr,
+}
+
+/// Why no backend can be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoBackend {
+    /// All that could be are busy with `max_conns` tries.
+    Full,
+    /// All are down, unreachable, drained or without an address.
+    Down,
 }
 
 impl Upstream {
     /// Builds the pool of `plan`, taking over from `old` (the upstream of the same name before a reload) the turn and every
-    /// backend whose address is unchanged, with its counters and what is known of its name.
+    /// backend whose address is unchanged, with its counters and what is known of its name and its health.
     ///
     /// # Errors
     /// What [`Balancer::new`] refuses; `config` has already checked that it does not.
     pub fn build(plan: &UpstreamPlan, old: Option<&Upstream>) -> Result<Self, BalancerError> {
+        let checking = plan.check.as_ref().is_some_and(|check| check.checking);
+        let window = plan.eject.window;
         let backends: Vec<Arc<Backend>> = plan
             .backends
             .iter()
             .map(|written| {
-                old.and_then(|old| old.backends.iter().find(|b| b.address == written.address))
-                    .cloned()
-                    .unwrap_or_else(|| Arc::new(Backend::new(written.address.clone())))
+                let kept =
+                    old.and_then(|old| old.backends.iter().find(|b| b.address == written.address));
+                match kept {
+                    Some(backend) => {
+                        backend.standing.settle(plan.check.is_some(), window);
+                        backend.clone()
+                    }
+                    None => Arc::new(Backend::new(written.address.clone(), checking, window)),
+                }
             })
             .collect();
         let slots = plan
@@ -60,9 +131,15 @@ impl Upstream {
         Ok(Upstream {
             name: plan.name.clone(),
             backends,
+            rules: plan.backends.iter().map(Rules::from).collect(),
             keepalive_idle: plan.keepalive_idle,
+            eject: plan.eject.clone(),
+            check: plan.check.as_ref().map(|plan| Arc::new(Check::new(plan))),
+            concurrency: plan.concurrency.clone(),
+            places: old.map(|old| old.places.clone()).unwrap_or_default(),
             balancer: Balancer::new(plan.balance.clone(), slots, ring)?,
             turn: old.map(|old| old.turn.clone()).unwrap_or_default(),
+            ejecting: Mutex::new(()),
         })
     }
 
@@ -77,28 +154,214 @@ impl Upstream {
         self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The backend for the next try of a request with this turn, and its position; `None` when none can be tried.
+    /// Begins the next try of a request with this turn. `again`: whether it is a further one; where nothing else can be tried,
+    /// such a one goes to a backend that was unreachable or down before: it may be back.
+    ///
+    /// # Errors
+    /// When none can be tried.
     pub fn pick(
         &self,
         tried: &Tried,
         turn: u64,
         key: Option<&[u8]>,
-    ) -> Option<(usize, &Arc<Backend>)> {
+        again: bool,
+    ) -> Result<Picked, NoBackend> {
         let turn = Turn {
             count: turn,
             dice: fastrand::u64(..),
         };
-        let index = self.balancer.pick(self, tried, turn, key)?;
-        self.backends.get(index).map(|backend| (index, backend))
+        // Another request may be faster to take the last place of a backend, or its trial: then it stands differently, and
+        // another one is picked.
+        for _ in 0..=self.backends.len() {
+            let pool = View {
+                upstream: self,
+                reach: false,
+            };
+            let index = self.balancer.pick(&pool, tried, turn, key);
+            let index = index.or_else(|| {
+                let pool = View {
+                    upstream: self,
+                    reach: again,
+                };
+                self.balancer.pick(&pool, tried, turn, key)
+            });
+            let Some((index, backend)) = index.and_then(|i| Some((i, self.backends.get(i)?)))
+            else {
+                break;
+            };
+            let forced = !self.has_free_trial(index);
+            let begun = backend.begin(self.rules_of(index).max_conns, forced);
+            if let Some((active, address)) = begun.zip(backend.socket_address()) {
+                return Ok(Picked {
+                    index,
+                    active,
+                    address,
+                });
+            }
+        }
+        let full = (0..self.backends.len()).any(|i| self.is_full(i) && self.is_open(i));
+        Err(if full {
+            NoBackend::Full
+        } else {
+            NoBackend::Down
+        })
+    }
+
+    /// Ends when a try on any of its backends ends.
+    pub async fn freed(&self) {
+        let waits = self
+            .backends
+            .iter()
+            .map(|backend| Box::pin(backend.freed()));
+        futures::future::select_all(waits).await;
+    }
+
+    /// Takes note of what a try on backend `index` met.
+    pub fn observe(&self, index: usize, active: &Active, seen: Observation) {
+        let backend = active.backend();
+        let rules = (&self.eject, self.rules_of(index).fail);
+        let failed = !matches!(seen, Observation::Good(_));
+        if failed {
+            backend.count_failure();
+        }
+        let _one = failed.then(|| self.one_at_a_time());
+        backend
+            .standing
+            .observe(&backend.label, rules, seen, active.begun(), || {
+                self.may_eject()
+            });
+    }
+
+    fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.ejecting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ejects those that are much slower than the others. To be called again and again.
+    pub fn judge_latency(&self) {
+        let Some(times) = self.eject.latency else {
+            return;
+        };
+        let medians: Vec<_> = self
+            .backends
+            .iter()
+            .map(|b| b.standing.median(self.eject.min_tries))
+            .collect();
+        for (i, backend) in self.backends.iter().enumerate() {
+            if let Some(ratio) = health::slower(&medians, i, times) {
+                let _one = self.one_at_a_time();
+                let standing = &backend.standing;
+                standing.too_slow(&backend.label, &self.eject, ratio, || self.may_eject());
+            }
+        }
+    }
+
+    /// Whether the file or the operator keeps new tries from backend `i`.
+    pub fn is_withdrawn(&self, i: usize) -> bool {
+        self.rules_of(i).state != BackendState::Up
+            || self.backends.get(i).is_none_or(|b| b.standing.is_drained())
+    }
+
+    /// Whether backend `i` is out of service by the file, so that it is not even probed.
+    pub fn is_off(&self, i: usize) -> bool {
+        self.rules_of(i).state == BackendState::Down
+    }
+
+    /// The file's weight of backend `i`.
+    pub fn weight(&self, i: usize) -> u32 {
+        self.rules_of(i).weight
+    }
+
+    /// Whether no request can be sent to any backend at this moment.
+    pub fn is_down(&self) -> bool {
+        !(0..self.backends.len()).any(|i| self.is_open(i))
+    }
+
+    fn rules_of(&self, i: usize) -> Rules {
+        self.rules.get(i).copied().unwrap_or(Rules {
+            weight: 0,
+            fail: FailRules::default(),
+            max_conns: None,
+            state: BackendState::Down,
+        })
+    }
+
+    /// Whether backend `i` could take a request if it were not full.
+    fn is_open(&self, i: usize) -> bool {
+        let Some(backend) = self.backends.get(i) else {
+            return false;
+        };
+        self.rules_of(i).weight > 0
+            && !self.is_withdrawn(i)
+            && backend.has_address()
+            && matches!(
+                backend.standing.gate(),
+                Gate::Open | Gate::Warming(_) | Gate::Ejected(_)
+            )
+    }
+
+    fn is_full(&self, i: usize) -> bool {
+        let most = self.rules_of(i).max_conns;
+        let active = self.backends.get(i).map_or(0, |b| b.active());
+        most.is_some_and(|most| active >= most)
+    }
+
+    /// Whether backend `i`, if it is ejected, may have a trial now.
+    fn has_free_trial(&self, i: usize) -> bool {
+        let Some(standing) = self.backends.get(i).map(|b| &b.standing) else {
+            return false;
+        };
+        match standing.gate() {
+            Gate::Ejected(until) => clock::now() >= until && standing.trial_is_free(),
+            _ => true,
+        }
+    }
+
+    fn may_eject(&self) -> bool {
+        let pool = (0..self.backends.len()).filter(|i| self.is_open(*i));
+        let (mut all, mut ejected) = (0, 0);
+        for i in pool {
+            all += 1;
+            let gate = self.backends.get(i).map(|b| b.standing.gate());
+            ejected += usize::from(matches!(gate, Some(Gate::Ejected(_))));
+        }
+        health::may_eject(all, ejected, self.eject.max_ejected)
     }
 }
 
-impl Pool for Upstream {
-    fn usable(&self, i: usize) -> bool {
-        self.backends.get(i).is_some_and(|b| b.has_address())
+/// How the balancer sees the pool.
+struct View<'a> {
+    upstream: &'a Upstream,
+    /// Whether those that are unreachable or down count, too.
+    reach: bool,
+}
+
+impl Pool for View<'_> {
+    fn standing(&self, i: usize) -> balancer::Standing {
+        use balancer::Standing::{Closed, Cold, Out, Ready};
+        let upstream = self.upstream;
+        let Some(backend) = upstream.backends.get(i) else {
+            return Closed;
+        };
+        if !backend.has_address() || upstream.is_withdrawn(i) || upstream.is_full(i) {
+            return Closed;
+        }
+        match backend.standing.gate() {
+            Gate::Open => Ready,
+            Gate::Warming(since) => {
+                let slow_start = upstream.eject.slow_start;
+                match health::is_warm(clock::now(), since, slow_start, fastrand::f64()) {
+                    true => Ready,
+                    false => Cold,
+                }
+            }
+            Gate::Ejected(_) if upstream.has_free_trial(i) => Ready,
+            Gate::Ejected(_) => Out,
+            Gate::Unreachable | Gate::Down if self.reach => Out,
+            Gate::Unreachable | Gate::Down | Gate::Checking => Closed,
+        }
     }
 
     fn active(&self, i: usize) -> u32 {
-        self.backends.get(i).map_or(0, |b| b.active())
+        self.upstream.backends.get(i).map_or(0, |b| b.active())
     }
 }

@@ -72,7 +72,8 @@ impl Ring for Ketama {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::BackendAddress;
+    use crate::config::{BackendAddress, BackendState};
+    use crate::policy::health::FailRules;
 
     fn backends(hosts: &[&str]) -> Vec<BackendPlan> {
         hosts
@@ -86,6 +87,9 @@ mod tests {
                 },
                 weight: 1,
                 backup: false,
+                fail: FailRules::default(),
+                max_conns: None,
+                state: BackendState::Up,
             })
             .collect()
     }

@@ -252,7 +252,7 @@ fn a_backup_is_used_only_when_the_others_have_failed() {
         format!("127.0.0.1:{}", origins[0].port),
         format!("{{ address: 127.0.0.1:{}, backup: true }}", origins[1].port),
     ];
-    let proxy = Proxy::start(&pool(&backends, ""));
+    let proxy = Proxy::start(&pool(&backends, "    eject: off\n"));
     for _ in 0..10 {
         get(proxy.port, "/");
     }

@@ -69,6 +69,17 @@ pub(crate) fn one_route(backends: &[u16], rules: &str) -> String {
     text
 }
 
+/// The same document with these further lines in each upstream.
+pub(crate) fn with_upstream(text: &str, lines: &str) -> String {
+    let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
+    text.replace("    backends:", &format!("{lines}    backends:"))
+}
+
+/// The same document, in which tries take no backend out of rotation.
+pub(crate) fn never_ejecting(text: &str) -> String {
+    with_upstream(text, "eject: off")
+}
+
 /// What a process is started with.
 #[derive(Clone)]
 pub(crate) struct Setup {

@@ -1,7 +1,9 @@
 //! What clients could hold up, break or get past: slow ones, silent ones, tunnels, odd hosts, a log nobody reads.
 
 use crate::client::{Client, get};
-use crate::harness::{BACKSTOP, PATIENCE, Proxy, eventually, free_port, one_route, outcomes};
+use crate::harness::{
+    BACKSTOP, PATIENCE, Proxy, eventually, free_port, never_ejecting, one_route, outcomes,
+};
 use crate::origin::Origin;
 use crate::reply::Reply;
 use std::process::{Command, Stdio};
@@ -125,6 +127,7 @@ fn an_early_answer_without_a_body_is_an_answer() {
 #[test]
 fn an_answer_to_an_unwanted_body_reaches_the_client() {
     let rules = "retry: { tries: 1 }";
+    // Nothing listens there: the first is told that the connection failed, later ones that the service is not there.
     let proxy = Proxy::start(&one_route(&[free_port()], rules));
     let body = vec![b'x'; 3_000_000];
     for _ in 0..10 {
@@ -138,7 +141,7 @@ fn an_answer_to_an_unwanted_body_reaches_the_client() {
                 .try_send(piece)
                 .expect("the proxy reads on until the client is done");
         }
-        assert_eq!(client.answer_to("POST").status, 502);
+        assert!(matches!(client.answer_to("POST").status, 502 | 503));
     }
 }
 
@@ -206,9 +209,10 @@ fn http_1_0_without_a_host_gets_one_on_its_way() {
 fn requests_go_on_when_nobody_reads_the_process_log() {
     let dir = tempfile::tempdir().expect("a directory");
     let port = free_port();
+    let origin = Origin::always(Reply::close());
     let yaml = format!(
         "listeners: [{{ address: 127.0.0.1:{port} }}]\nworkers: 1\naccess_log: {{ path: off }}\n---\n{}",
-        one_route(&[free_port()], "retry: { tries: 1 }")
+        never_ejecting(&one_route(&[origin.port], "retry: { tries: 1 }"))
     );
     std::fs::write(dir.path().join("backstop.yaml"), yaml).expect("a file");
     let mut child = Command::new(BACKSTOP)

@@ -13,6 +13,7 @@ mod access_log; // one JSON line per request
 mod admin; // the operator's address
 mod architecture; // the rules of the source tree
 mod balancing; // which backend a request goes to
+mod budget; // how many retries a route may make
 mod cache; // a route with a cache: when it is asked, how long it keeps an answer
 mod cache_crash; // killed while it writes
 mod cache_damage; // files that are not what they were
@@ -25,14 +26,21 @@ mod cache_people; // nobody gets another's answer
 mod cache_purge; // what is purged does not come back
 mod cache_stale; // stale answers on purpose
 mod cache_stored; // which answers are stored, sizes, memory
+mod canary; // a share for another upstream, and copies for it
 mod client_left; // clients that do not wait
 mod compress; // answers compressed for each client
+mod concurrency; // how many at once, and who waits
 mod config_cli; // the command line and configuration errors
 mod dns; // backends with names
+mod eject; // backends that fail, and how they come back
 mod flaky; // what it is all for: unreliable backends look reliable
+mod grpc; // a backend that answers health checks of gRPC
 mod headers; // what is added, edited and removed on the way
+mod health_check; // probes
 mod hold_up; // what clients could hold up, break or get past
 mod http; // the protocol itself
+mod maintenance; // what an operator does to a running process
+mod rate_limit; // how often one client may ask
 mod reload; // a new configuration in a running process
 mod replay; // request bodies sent again
 mod respond; // answers without an upstream

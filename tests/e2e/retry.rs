@@ -3,7 +3,7 @@
 //! The log's `retry` word is asserted throughout: "why was this not retried?" must have an answer.
 
 use crate::client::{Client, get};
-use crate::harness::{Proxy, free_port, one_route, outcomes};
+use crate::harness::{Proxy, free_port, never_ejecting, one_route, outcomes};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
 use std::time::{Duration, Instant};
@@ -138,7 +138,8 @@ fn every_failure_before_the_response_is_retried() {
     });
     let sound = Origin::always(Reply::ok("sound"));
     let rules = "retry: { tries: 2, wait: 1ms }\ntimeouts: { first_byte: 300ms }";
-    let proxy = Proxy::start(&one_route(&[broken.port, sound.port], rules));
+    let upstreams = never_ejecting(&one_route(&[broken.port, sound.port], rules));
+    let proxy = Proxy::start(&upstreams);
     for (case, (outcome, _)) in failures.iter().enumerate() {
         let path = format!("/{case}");
         // Twice, because the first one may go straight to the sound backend.

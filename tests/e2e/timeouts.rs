@@ -277,6 +277,15 @@ routes:
         free_port()
     );
     let proxy = Proxy::with().key("resolver", &resolver).start(&yaml);
+    generated(
+        &get(proxy.port, "/dead"),
+        502,
+        "Bad Gateway",
+        "connection_refused",
+    );
+    // With the third failure in a row it is known.
+    get(proxy.port, "/dead");
+    assert_eq!(get(proxy.port, "/dead").status, 503);
     for (path, status, reason, errors) in [
         ("/hang", 504, "Gateway Timeout", &[FIRST_BYTE][..]),
         (
@@ -292,7 +301,12 @@ routes:
             "Bad Gateway",
             &["connection_terminated", "http_response_incomplete"],
         ),
-        ("/dead", 502, "Bad Gateway", &["connection_refused"]),
+        (
+            "/dead",
+            503,
+            "Service Unavailable",
+            &["destination_unavailable"],
+        ),
         (
             "/none",
             503,

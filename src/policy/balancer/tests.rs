@@ -4,11 +4,11 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-/// What a pool says of each backend: usable, active.
-struct Fixed(Vec<(bool, u32)>);
+/// What a pool says of each backend: standing, active.
+struct Fixed(Vec<(Standing, u32)>);
 
 impl Pool for Fixed {
-    fn usable(&self, i: usize) -> bool {
+    fn standing(&self, i: usize) -> Standing {
         self.0[i].0
     }
     fn active(&self, i: usize) -> u32 {
@@ -49,15 +49,24 @@ fn balancer(balance: Balance, weights: &[i32]) -> Balancer {
 }
 
 fn up(n: usize) -> Fixed {
-    Fixed(vec![(true, 0); n])
+    Fixed(vec![(Standing::Ready, 0); n])
 }
 
 fn busy(active: &[u32]) -> Fixed {
-    Fixed(active.iter().map(|&active| (true, active)).collect())
+    Fixed(
+        active
+            .iter()
+            .map(|&active| (Standing::Ready, active))
+            .collect(),
+    )
 }
 
 fn without(n: usize, down: &[usize]) -> Fixed {
-    Fixed((0..n).map(|i| (!down.contains(&i), 0)).collect())
+    let standing = |i| match down.contains(&i) {
+        true => Standing::Closed,
+        false => Standing::Ready,
+    };
+    Fixed((0..n).map(|i| (standing(i), 0)).collect())
 }
 
 fn tried(list: &[usize]) -> Tried {
@@ -174,7 +183,11 @@ fn random_two_avoids_the_busiest_and_goes_by_weight() {
     assert_eq!(picks(&one, &up(2), 3), [0, 0, 0]);
     // Nearly all of the weight is down, so that draws miss; the two left still compete.
     let lopsided = balancer(Balance::RandomTwo, &[1000, 1, 1]);
-    let pool = Fixed(vec![(false, 0), (true, 5), (true, 4)]);
+    let pool = Fixed(vec![
+        (Standing::Closed, 0),
+        (Standing::Ready, 5),
+        (Standing::Ready, 4),
+    ]);
     assert_eq!(tally(3, &picks(&lopsided, &pool, 1_000)), [0, 0, 1_000]);
 }
 
@@ -273,6 +286,42 @@ fn naive(weights: &[i32], turns: u64) -> Vec<usize> {
     (0..turns).map(|_| step()).collect()
 }
 
+fn any_standing() -> impl Strategy<Value = Standing> {
+    prop::sample::select(vec![
+        Standing::Ready,
+        Standing::Cold,
+        Standing::Out,
+        Standing::Closed,
+    ])
+}
+
+#[test]
+fn an_ejected_backend_comes_after_every_other_and_a_cold_one_before_backups() {
+    use Standing::{Closed, Cold, Out, Ready};
+    let all = balancer(Balance::RoundRobin, &[1, 1, -1]);
+    for (name, standings, expected) in [
+        ("warm before cold", [Cold, Ready, Ready], Some(1)),
+        ("cold before backup", [Cold, Closed, Ready], Some(0)),
+        ("backup before ejected", [Out, Out, Ready], Some(2)),
+        ("ejected before none", [Out, Closed, Closed], Some(0)),
+        ("none", [Closed, Closed, Closed], None),
+    ] {
+        let pool = Fixed(standings.map(|s| (s, 0)).to_vec());
+        for count in 0..6 {
+            let turn = Turn { count, dice: 7 };
+            let pick = all.pick(&pool, &Tried::default(), turn, None);
+            assert_eq!(pick, expected, "{name}, turn {count}");
+        }
+        let pool = Fixed(vec![(Out, 0), (Ready, 0), (Closed, 0)]);
+        let again = all.pick(&pool, &tried(&[1, 1]), Turn::default(), None);
+        assert_eq!(
+            again,
+            Some(1),
+            "one that failed is better than an ejected one"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn round_robin_is_smooth_and_exact(
@@ -297,7 +346,7 @@ proptest! {
 
     #[test]
     fn every_pick_is_one_of_the_first(
-        backends in prop::collection::vec((-3..4, any::<bool>(), 0..5u32, 0..3usize), 1..7),
+        backends in prop::collection::vec((-3..4, any_standing(), 0..5u32, 0..3usize), 1..7),
         balance in prop::sample::select(every_balance().to_vec()),
         (count, dice) in any::<(u64, u64)>(),
         (key, offers) in (prop::option::of(any::<u8>()), 0..8usize),
@@ -312,12 +361,16 @@ proptest! {
         for (i, b) in backends.iter().enumerate() {
             (0..b.3).for_each(|_| tried.add(i));
         }
-        let level = |i: usize| (backends[i].3, backends[i].0 < 0);
-        let best = (0..n).filter(|&i| weights[i] != 0 && pool.usable(i)).map(level).min();
+        let level = |i: usize| {
+            let (weight, standing, _, tried) = backends[i];
+            (standing == Standing::Out, tried, weight < 0, standing == Standing::Cold)
+        };
+        let open = |i: usize| weights[i] != 0 && pool.standing(i) != Standing::Closed;
+        let best = (0..n).filter(|&i| open(i)).map(level).min();
         let key = key.map(|key| [key]);
         let pick = balancer.pick(&pool, &tried, Turn { count, dice }, key.as_ref().map(|k| &k[..]));
         prop_assert_eq!(pick.map(level), best);
-        prop_assert!(pick.is_none_or(|i| weights[i] != 0 && pool.usable(i)));
+        prop_assert!(pick.is_none_or(open));
     }
 }
 

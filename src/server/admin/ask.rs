@@ -1,11 +1,15 @@
-//! Asking a running process at its admin address: what `backstop cache …` does.
+//! Asking a running process at its admin address: what `backstop status`, `cache`, `drain`, `resume` and `canary` do.
 //!
 //! One request on one connection that ends with the answer, which needs no client library. Prints nothing.
 
 use super::figures::Figures;
+use super::maintenance::{Done, WhichBackend, WhichCanary};
 use super::purge::Wanted;
+use super::status::Status;
 use super::{Purged, Refusal};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -77,17 +81,63 @@ impl<'a> Asked<'a> {
         Ok(Asked { address, file })
     }
 
-    /// How the cache is doing: the table, or the JSON.
+    /// How upstreams and routes are doing: the tables, or the JSON.
     ///
     /// # Errors
     /// When there is no good answer.
     pub fn status(&self, json: bool) -> Result<String, AskError> {
-        let body = self.ask("GET /cache", None)?;
-        let figures: Figures = self.read(&body)?;
+        self.show::<Status>("GET /status", json)
+    }
+
+    /// How the cache is doing: the table, or the JSON.
+    ///
+    /// # Errors
+    /// When there is no good answer.
+    pub fn cache_status(&self, json: bool) -> Result<String, AskError> {
+        self.show::<Figures>("GET /cache", json)
+    }
+
+    fn show<T: DeserializeOwned + Display>(
+        &self,
+        line: &str,
+        json: bool,
+    ) -> Result<String, AskError> {
+        let body = self.ask(line, None)?;
+        let figures: T = self.read(&body)?;
         Ok(match json {
             true => String::from_utf8_lossy(&body).into_owned(),
             false => figures.to_string(),
         })
+    }
+
+    /// Takes a backend out of rotation, or back in.
+    ///
+    /// # Errors
+    /// When there is no good answer, or no such backend.
+    pub fn drain(&self, which: &WhichBackend, out: bool) -> Result<String, AskError> {
+        let (line, what) = match out {
+            true => ("POST /backends/drain", "drained"),
+            false => ("POST /backends/resume", "resumed"),
+        };
+        self.change(line, which)?;
+        Ok(format!("{what} {}, until the next reload\n", which.backend))
+    }
+
+    /// Begins canaries anew that were rolled back.
+    ///
+    /// # Errors
+    /// When there is no good answer, or no canary.
+    pub fn resume_canary(&self, which: &WhichCanary) -> Result<String, AskError> {
+        let changed = self.change("POST /canary/resume", which)?;
+        let canaries = if changed == 1 { "canary" } else { "canaries" };
+        Ok(format!("resumed {changed} {canaries}\n"))
+    }
+
+    fn change(&self, line: &str, which: &impl Serialize) -> Result<usize, AskError> {
+        let body = serde_json::to_vec(which).map_err(|e| self.strange(e))?;
+        let body = self.ask(line, Some(&body))?;
+        let Done { changed } = self.read(&body)?;
+        Ok(changed)
     }
 
     /// Purges, and says how much that was.

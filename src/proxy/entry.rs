@@ -1,0 +1,161 @@
+//! The way of a try to its backend: places of the route and the upstream, and a backend that is not full.
+//!
+//! Called by [`super`] before each try; a try that ends gives everything back, so that a wait before the next one holds
+//! nothing. Who waits how long is `policy::admission`'s decision.
+
+use super::ctx::Ctx;
+use super::{facts, wait};
+use crate::policy::admission::{Priority, Why};
+use crate::policy::concurrency::Concurrency;
+use crate::policy::target::normalise_path;
+use crate::upstream::places::Place;
+use crate::upstream::{NoBackend, Picked, Upstream};
+use pingora_proxy::Session;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The places that a try holds.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    route: Option<Place>,
+    upstream: Option<Place>,
+}
+
+/// A try that may begin.
+pub(super) struct Entry {
+    pub(super) picked: Picked,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) places: Taken,
+    /// How long it waited for them.
+    pub(super) queued: Duration,
+}
+
+/// Why a try may not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Barred {
+    /// Its client went away while it waited.
+    ClientLeft,
+    /// `total` was over while it waited.
+    TimeOver,
+    /// There was no place.
+    Refused(Why),
+    /// No backend can be tried.
+    NoBackend,
+}
+
+impl Taken {
+    /// Tells both how long the try took, so that limits can find themselves.
+    pub(super) fn observe(&self, ctx: &Ctx, upstream: &Upstream, latency: Duration, dropped: bool) {
+        let rules = ctx.proxy().and_then(|proxy| proxy.concurrency.as_ref());
+        if let (Some(place), Some(rules)) = (&self.route, rules) {
+            place.observe(rules, latency, dropped);
+        }
+        if let (Some(place), Some(rules)) = (&self.upstream, &upstream.concurrency) {
+            place.observe(rules, latency, dropped);
+        }
+    }
+}
+
+/// Takes what the next try needs, waiting where that is allowed.
+///
+/// # Errors
+/// Why it may not begin.
+pub(super) async fn enter(session: &mut Session, ctx: &mut Ctx) -> Result<Entry, Barred> {
+    let Some(upstream) = ctx.upstream().cloned() else {
+        return Err(Barred::NoBackend);
+    };
+    let began = Instant::now();
+    let mut places = Taken::default();
+    if upstream.is_down() && ctx.tries.is_empty() {
+        // No need to wait for a place to learn that.
+        return Err(Barred::NoBackend);
+    }
+    if let (Some(proxy), Some(traffic)) = (ctx.proxy(), ctx.traffic())
+        && let Some(rules) = &proxy.concurrency
+    {
+        let priority = priority(rules, session);
+        let wait = traffic.places.take(rules, priority);
+        places.route = Some(
+            in_time(session, ctx, wait)
+                .await?
+                .map_err(Barred::Refused)?,
+        );
+    }
+    if let Some(rules) = &upstream.concurrency {
+        let priority = priority(rules, session);
+        let wait = upstream.places.take(rules, priority);
+        places.upstream = Some(
+            in_time(session, ctx, wait)
+                .await?
+                .map_err(Barred::Refused)?,
+        );
+    }
+    let picked = pick(session, ctx, &upstream).await?;
+    Ok(Entry {
+        picked,
+        upstream,
+        places,
+        queued: began.elapsed(),
+    })
+}
+
+fn priority(rules: &Concurrency, session: &Session) -> Priority {
+    if rules.priorities.is_empty() {
+        return Priority::Normal;
+    }
+    let request = session.req_header();
+    let path = normalise_path(facts::target(request)).unwrap_or_default();
+    rules.priorities.of(&path, &request.headers)
+}
+
+/// Lets a wait run until the client leaves or `total` is over.
+async fn in_time<T>(
+    session: &mut Session,
+    ctx: &Ctx,
+    wait: impl Future<Output = T>,
+) -> Result<T, Barred> {
+    let left = ctx
+        .proxy()
+        .map_or(Duration::ZERO, |p| p.timeouts.left(ctx.watch.elapsed()));
+    let mut wait = std::pin::pin!(wait);
+    // Mostly there is nothing to wait for, and then nothing to watch either.
+    if let std::task::Poll::Ready(done) = futures::poll!(&mut wait) {
+        return Ok(done);
+    }
+    tokio::select! {
+        biased;
+        done = wait => Ok(done),
+        () = wait::client_leaves(session) => Err(Barred::ClientLeft),
+        () = tokio::time::sleep(left) => Err(Barred::TimeOver),
+    }
+}
+
+/// Picks a backend; where all are full, waits for one if the upstream has a queue.
+async fn pick(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    upstream: &Arc<Upstream>,
+) -> Result<Picked, Barred> {
+    let turn = *ctx.turn.get_or_insert_with(|| upstream.take_turn());
+    let again = !ctx.tries.is_empty();
+    let try_pick = |session: &Session, ctx: &Ctx| {
+        let key = facts::hash_key(upstream.balance(), session.req_header(), ctx.client);
+        upstream.pick(&ctx.tried, turn, key.as_deref(), again)
+    };
+    let queue = upstream.concurrency.as_ref().map(|c| c.admission);
+    let deadline = Instant::now() + queue.map_or(Duration::ZERO, |q| q.queue_timeout);
+    loop {
+        match try_pick(session, ctx) {
+            Ok(picked) => return Ok(picked),
+            Err(NoBackend::Down) => return Err(Barred::NoBackend),
+            Err(NoBackend::Full) => {}
+        }
+        let Some(_) = queue else {
+            return Err(Barred::Refused(Why::QueueFull));
+        };
+        let wait = tokio::time::timeout_at(deadline.into(), upstream.freed());
+        if in_time(session, ctx, wait).await?.is_err() {
+            return Err(Barred::Refused(Why::TimedOut));
+        }
+    }
+}

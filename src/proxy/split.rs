@@ -1,0 +1,44 @@
+//! Which of two upstreams a request goes to, where its route is split between stable and canary.
+//!
+//! Called by [`super`] before each try. The side is `policy::canary`'s decision; a request that failed on the canary goes on
+//! with stable, never the other way round.
+
+use super::ctx::Ctx;
+use super::facts;
+use crate::policy::canary::Side;
+use crate::policy::route::{Canary, Sticky};
+use crate::upstream::traffic;
+use pingora_proxy::Session;
+
+/// Chooses the side for the first try; takes a further one off the canary.
+pub(super) fn choose(session: &Session, ctx: &mut Ctx) {
+    let Some(route) = ctx.route.clone() else {
+        return;
+    };
+    let Some(canary) = route.canary() else { return };
+    if ctx.side.is_some() {
+        if ctx.elsewhere.take().is_some() {
+            // Its turn and what it tried were those of the other upstream.
+            ctx.turn = None;
+            ctx.tried = Default::default();
+        }
+        return;
+    }
+    let key = key(canary, session, ctx);
+    let side = ctx
+        .traffic()
+        .map_or(Side::Stable, |traffic| traffic.choose_side(canary, key));
+    ctx.elsewhere = (side == Side::Canary).then_some(canary.upstream);
+    ctx.side = Some(side);
+}
+
+/// What keeps a client on its side; one that lacks it is counted by itself.
+fn key(canary: &Canary, session: &Session, ctx: &Ctx) -> Option<u64> {
+    let headers = &session.req_header().headers;
+    match &canary.sticky {
+        Sticky::None => None,
+        Sticky::ClientIp => Some(traffic::hash(ctx.client?.to_string().as_bytes())),
+        Sticky::Header(name) => Some(traffic::hash(headers.get(name)?.as_bytes())),
+        Sticky::Cookie(name) => Some(traffic::hash(facts::cookie(session.req_header(), name)?)),
+    }
+}

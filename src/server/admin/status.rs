@@ -1,0 +1,426 @@
+//! Upstreams and routes in figures: as JSON for programs, as tables for people.
+
+use crate::policy::canary::SideFigures;
+use crate::policy::health::{Gate, is_warm};
+use crate::proxy::Snapshot;
+use crate::upstream::places::Figures;
+use crate::upstream::traffic::Traffic;
+use crate::upstream::{Upstream, clock};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::time::Duration;
+
+/// What `GET /status` says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Which configuration is in force, from 1.
+    pub configuration: u64,
+    /// In the order of the file.
+    pub upstreams: Vec<UpstreamStatus>,
+    /// In the order of the file; only those that hand requests on.
+    pub routes: Vec<RouteStatus>,
+}
+
+/// One upstream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether no request can be sent to any of its backends.
+    pub down: bool,
+    /// In the order of the file.
+    pub backends: Vec<BackendStatus>,
+    /// Its places, if it has `concurrency` and was used.
+    pub concurrency: Option<PlacesStatus>,
+}
+
+/// One backend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// As written.
+    pub address: String,
+    /// `up`, `warming`, `ejected`, `unreachable`, `down`, `checking`, `drain` or `off`.
+    pub state: String,
+    /// Tries under way.
+    pub active: u32,
+    /// Tries since the start.
+    pub tries: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+    /// Median time to a response head in the last while.
+    pub median_ms: Option<f64>,
+    /// For how much longer it is ejected.
+    pub ejected_for_ms: Option<u64>,
+    /// The last failure, and how long ago it was.
+    pub last_failure: Option<LastFailure>,
+}
+
+/// A backend's last failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastFailure {
+    /// In words.
+    pub what: String,
+    /// How long ago.
+    pub ago_ms: u64,
+}
+
+/// The places of a route or an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacesStatus {
+    /// Taken.
+    pub active: u32,
+    /// Waiting for one.
+    pub queued: usize,
+    /// How many there are.
+    pub limit: u32,
+    /// Refused because the queue was full.
+    pub queue_full: u64,
+    /// Refused because the wait was too long.
+    pub queue_timeout: u64,
+    /// Refused for one of a higher priority.
+    pub displaced: u64,
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteStatus {
+    /// Its name.
+    pub name: String,
+    /// Requests that went to the upstream in the last 10 s.
+    pub requests: u64,
+    /// Retries charged to the budget in the last 10 s.
+    pub retries: u64,
+    /// Retries since the start.
+    pub retries_total: u64,
+    /// Retries the budget refused, since the start.
+    pub retries_refused_total: u64,
+    /// Its places, if it has `concurrency` and was used.
+    pub concurrency: Option<PlacesStatus>,
+    /// Requests refused for coming too often, if it has `rate_limit`.
+    pub rate_limited: Option<u64>,
+    /// Its canary, if it has one.
+    pub canary: Option<CanaryStatus>,
+    /// Copies that were left out because too many were under way.
+    pub not_mirrored: u64,
+}
+
+/// A canary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    /// In percent of the requests.
+    pub share_percent: f64,
+    /// Why it was rolled back, if it was.
+    pub rolled_back: Option<String>,
+    /// Which step it is at, from 1.
+    pub step: usize,
+    /// How many there are.
+    pub steps: usize,
+    /// How long until the next one is due.
+    pub next_step_ms: Option<u64>,
+    /// How the other side did in the last while.
+    pub stable: SideStatus,
+    /// How the canary did.
+    pub canary: SideStatus,
+}
+
+/// One side of a split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SideStatus {
+    /// Requests.
+    pub requests: u64,
+    /// Those whose first try failed.
+    pub failed: u64,
+    /// 95th percentile of the time to a response head.
+    pub p95_ms: Option<f64>,
+}
+
+impl Status {
+    /// Of the configuration in force.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let proxied = |traffic: &&std::sync::Arc<Traffic>| traffic.route.is_proxied();
+        Status {
+            configuration: snapshot.generation,
+            upstreams: snapshot.upstreams.iter().map(|u| upstream(u)).collect(),
+            routes: snapshot
+                .traffic
+                .iter()
+                .filter(proxied)
+                .map(|traffic| route(traffic))
+                .collect(),
+        }
+    }
+}
+
+fn upstream(upstream: &Upstream) -> UpstreamStatus {
+    let backends = (0..upstream.backends.len()).filter_map(|i| backend(upstream, i));
+    UpstreamStatus {
+        name: upstream.name.clone(),
+        down: upstream.is_down(),
+        backends: backends.collect(),
+        concurrency: upstream.places.figures().map(places),
+    }
+}
+
+fn backend(upstream: &Upstream, i: usize) -> Option<BackendStatus> {
+    let backend = upstream.backends.get(i)?;
+    let standing = &backend.standing;
+    let now = clock::now();
+    let gate = standing.gate();
+    let state = match gate {
+        _ if upstream.is_off(i) => "off",
+        _ if upstream.is_withdrawn(i) => "drain",
+        Gate::Warming(since) if is_warm(now, since, upstream.eject.slow_start, 1.0) => "up",
+        gate => gate.word(),
+    };
+    let ejected_for = match gate {
+        Gate::Ejected(until) => Some(millis(until.saturating_sub(now))),
+        _ => None,
+    };
+    Some(BackendStatus {
+        address: backend.label.clone(),
+        state: state.to_string(),
+        active: backend.active(),
+        tries: backend.tries(),
+        failures: backend.failures(),
+        median_ms: standing.median(1).map(fraction),
+        ejected_for_ms: ejected_for,
+        last_failure: standing.last_failure().map(|failed| LastFailure {
+            what: failed.what,
+            ago_ms: millis(now.saturating_sub(failed.at)),
+        }),
+    })
+}
+
+fn places(figures: Figures) -> PlacesStatus {
+    let [(_, queue_full), (_, queue_timeout), (_, displaced)] = figures.refused;
+    PlacesStatus {
+        active: figures.active,
+        queued: figures.queued,
+        limit: figures.limit,
+        queue_full,
+        queue_timeout,
+        displaced,
+    }
+}
+
+fn route(traffic: &Traffic) -> RouteStatus {
+    let budget = traffic.budget();
+    RouteStatus {
+        name: traffic.route.name.clone(),
+        requests: budget.requests,
+        retries: budget.retries,
+        retries_total: budget.retries_total,
+        retries_refused_total: budget.refused_total,
+        concurrency: traffic.places.figures().map(places),
+        rate_limited: traffic.rate_refused(),
+        canary: traffic.split().map(|split| CanaryStatus {
+            share_percent: f64::from(split.share.hundredths()) / 100.0,
+            rolled_back: split.rolled_back.map(|figures| figures.to_string()),
+            step: split.step.0 + 1,
+            steps: split.step.1,
+            next_step_ms: split.next_step.map(millis),
+            stable: side(split.stable),
+            canary: side(split.canary),
+        }),
+        not_mirrored: traffic.not_copied(),
+    }
+}
+
+fn side(figures: SideFigures) -> SideStatus {
+    SideStatus {
+        requests: figures.outcomes.count(),
+        failed: figures.outcomes.failed,
+        p95_ms: figures.p95.map(fraction),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds to a tenth.
+fn fraction(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// The tables.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "configuration {}", self.configuration)?;
+        for upstream in &self.upstreams {
+            let down = if upstream.down { "  DOWN" } else { "" };
+            writeln!(f, "\nupstream {}{down}", upstream.name)?;
+            writeln!(
+                f,
+                "  {:<24} {:<12} {:>7} {:>10} {:>9} {:>9}  last failure",
+                "backend", "state", "active", "tries", "failed", "median"
+            )?;
+            for backend in &upstream.backends {
+                let median = backend
+                    .median_ms
+                    .map_or_else(|| "-".to_string(), |ms| format!("{ms} ms"));
+                let failure = match &backend.last_failure {
+                    Some(last) => format!("{} ({} ago)", last.what, ago(last.ago_ms)),
+                    None => "-".to_string(),
+                };
+                writeln!(
+                    f,
+                    "  {:<24} {:<12} {:>7} {:>10} {:>9} {:>9}  {failure}",
+                    backend.address,
+                    backend.state,
+                    backend.active,
+                    backend.tries,
+                    backend.failures,
+                    median
+                )?;
+            }
+            if let Some(places) = &upstream.concurrency {
+                writeln!(f, "  {places}")?;
+            }
+        }
+        for route in &self.routes {
+            writeln!(f, "\nroute {}", route.name)?;
+            writeln!(
+                f,
+                "  {} requests and {} retries in 10 s; {} retries in all, {} refused by the budget",
+                route.requests, route.retries, route.retries_total, route.retries_refused_total
+            )?;
+            if let Some(places) = &route.concurrency {
+                writeln!(f, "  {places}")?;
+            }
+            if let Some(refused) = route.rate_limited {
+                writeln!(f, "  rate limit: {refused} refused")?;
+            }
+            if let Some(canary) = &route.canary {
+                writeln!(f, "  {canary}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PlacesStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "concurrency: {} of {} places taken, {} queued; refused: {} queue full, {} too long, {} displaced",
+            self.active,
+            self.limit,
+            self.queued,
+            self.queue_full,
+            self.queue_timeout,
+            self.displaced
+        )
+    }
+}
+
+impl fmt::Display for CanaryStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "canary: {} %", self.share_percent)?;
+        if self.steps > 1 {
+            write!(f, ", step {} of {}", self.step, self.steps)?;
+        }
+        write!(f, "; canary {}, stable {}", self.canary, self.stable)?;
+        match &self.rolled_back {
+            Some(why) => write!(f, "; rolled back: {why}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for SideStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} requests, {} failed", self.requests, self.failed)?;
+        match self.p95_ms {
+            Some(ms) => write!(f, ", p95 {ms} ms"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `450 ms`, `12 s`, `3 m`, `2 h`.
+fn ago(ms: u64) -> String {
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..60_000 => format!("{} s", ms / 1000),
+        60_000..3_600_000 => format!("{} m", ms / 60_000),
+        _ => format!("{} h", ms / 3_600_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables() {
+        let status = Status {
+            configuration: 3,
+            upstreams: vec![UpstreamStatus {
+                name: "pool".into(),
+                down: false,
+                backends: vec![BackendStatus {
+                    address: "127.0.0.1:9001".into(),
+                    state: "ejected".into(),
+                    active: 1,
+                    tries: 20,
+                    failures: 5,
+                    median_ms: Some(1.5),
+                    ejected_for_ms: Some(900),
+                    last_failure: Some(LastFailure {
+                        what: "status 500".into(),
+                        ago_ms: 61_000,
+                    }),
+                }],
+                concurrency: None,
+            }],
+            routes: vec![RouteStatus {
+                name: "all".into(),
+                requests: 10,
+                retries: 2,
+                retries_total: 7,
+                retries_refused_total: 1,
+                concurrency: Some(PlacesStatus {
+                    active: 3,
+                    queued: 2,
+                    limit: 3,
+                    queue_full: 4,
+                    queue_timeout: 5,
+                    displaced: 6,
+                }),
+                rate_limited: Some(8),
+                canary: Some(CanaryStatus {
+                    share_percent: 0.0,
+                    rolled_back: Some("too many failures".into()),
+                    step: 1,
+                    steps: 1,
+                    next_step_ms: None,
+                    stable: SideStatus {
+                        requests: 100,
+                        failed: 0,
+                        p95_ms: Some(2.0),
+                    },
+                    canary: SideStatus {
+                        requests: 10,
+                        failed: 9,
+                        p95_ms: None,
+                    },
+                }),
+                not_mirrored: 0,
+            }],
+        };
+        let text = "configuration 3
+
+upstream pool
+  backend                  state         active      tries    failed    median  last failure
+  127.0.0.1:9001           ejected            1         20         5    1.5 ms  status 500 (1 m ago)
+
+route all
+  10 requests and 2 retries in 10 s; 7 retries in all, 1 refused by the budget
+  concurrency: 3 of 3 places taken, 2 queued; refused: 4 queue full, 5 too long, 6 displaced
+  rate limit: 8 refused
+  canary: 0 %; canary 10 requests, 9 failed, stable 100 requests, 0 failed, p95 2 ms; rolled back: too many failures
+";
+        assert_eq!(status.to_string(), text);
+    }
+}

@@ -1,0 +1,147 @@
+//! When backends are probed: those with a health check again and again, unreachable ones until they take connections.
+//!
+//! Runs on the control thread, off the request path, and looks at the configuration in force each time, so that a reload needs
+//! no hand-over: what is known of a backend stays with it.
+
+use super::check::{self, Check};
+use super::{Backend, Upstream, clock};
+use crate::policy::health::Gate;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often it is looked which probes are due.
+const TICK: Duration = Duration::from_millis(50);
+/// How often an unreachable backend is tried, where no health check does it more often.
+const KNOCK: Duration = Duration::from_millis(500);
+/// How long such a try may take.
+const KNOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the speed of backends is compared.
+const COMPARE: Duration = Duration::from_millis(500);
+/// Probes under way at the same time; further ones wait for the next tick.
+const AT_ONCE: usize = 512;
+
+/// Probes for ever. `upstreams` tells those in force.
+pub async fn follow(upstreams: impl Fn() -> Vec<Arc<Upstream>>) {
+    let running = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    let mut compared = Duration::ZERO;
+    loop {
+        tokio::time::sleep(TICK).await;
+        let now = clock::now();
+        let compare = now.saturating_sub(compared) >= COMPARE;
+        if compare {
+            compared = now;
+        }
+        for upstream in upstreams() {
+            if compare {
+                upstream.judge_latency();
+            }
+            for (i, backend) in upstream.backends.iter().enumerate() {
+                if upstream.is_off(i) {
+                    continue;
+                }
+                if running.available_permits() == 0 {
+                    break;
+                }
+                let Some(job) = due(&upstream, backend, now) else {
+                    continue;
+                };
+                let Ok(permit) = running.clone().try_acquire_owned() else {
+                    break;
+                };
+                tokio::spawn(async move {
+                    job.run().await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+}
+
+/// Probes each backend that waits for its first probe, and returns when all have had one.
+pub async fn first(upstreams: &[Arc<Upstream>]) {
+    let now = clock::now();
+    let mut jobs = tokio::task::JoinSet::new();
+    for upstream in upstreams {
+        for (i, backend) in upstream.backends.iter().enumerate() {
+            if backend.standing.gate() == Gate::Checking
+                && !upstream.is_off(i)
+                && let Some(job) = due(upstream, backend, now)
+            {
+                jobs.spawn(job.run());
+            }
+        }
+    }
+    while jobs.join_next().await.is_some() {}
+}
+
+/// A probe that is to be made now.
+struct Job {
+    backend: Arc<Backend>,
+    /// The health check; without one, whether it takes connections at all.
+    check: Option<Arc<Check>>,
+    /// While no backend of the upstream can be used, the first good probe brings one back.
+    hurry: bool,
+}
+
+fn due(upstream: &Upstream, backend: &Arc<Backend>, now: Duration) -> Option<Job> {
+    let unreachable = backend.standing.gate() == Gate::Unreachable;
+    let hurry = upstream.is_down();
+    let interval = match (&upstream.check, unreachable) {
+        (Some(check), true) => check.interval.min(KNOCK),
+        (Some(check), false) if hurry => check.interval / 2,
+        (Some(check), false) => check.interval,
+        (None, true) => KNOCK,
+        (None, false) => return None,
+    };
+    // Spread, so that a thousand backends are not probed in the same moment for ever.
+    let next = now + interval.mul_f64(0.9 + 0.2 * fastrand::f64());
+    let job = Job {
+        backend: backend.clone(),
+        check: upstream.check.clone(),
+        hurry,
+    };
+    let taken = backend.standing.take_probe(now, next);
+    taken.then_some(job)
+}
+
+impl Job {
+    async fn run(self) {
+        let Job {
+            backend,
+            check,
+            hurry,
+        } = self;
+        let _done = Done(&backend);
+        let standing = &backend.standing;
+        let Some(address) = backend.socket_address() else {
+            if let Some(check) = &check {
+                let why = "its name has no address".to_string();
+                standing.probed(&backend.label, check.rules, Err(why));
+            }
+            return;
+        };
+        match &check {
+            Some(check) => {
+                let result = check.probe(address, &backend.label).await;
+                let mut rules = check.rules;
+                if hurry {
+                    rules.rise = 1;
+                }
+                standing.probed(&backend.label, rules, result);
+            }
+            None => match check::connect(address, KNOCK_TIMEOUT).await {
+                Ok(()) => standing.reached(&backend.label),
+                Err(why) => standing.failed(format!("connecting: {why}")),
+            },
+        }
+    }
+}
+
+/// Frees the backend for its next probe, also when this one is cancelled.
+struct Done<'a>(&'a Backend);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.standing.end_probe();
+    }
+}

@@ -1,0 +1,322 @@
+//! What is known of a backend's health, and whether it may be tried: the lock around `policy::health`, and its verdict as an
+//! atomic that the balancer reads.
+//!
+//! Told of every try by `proxy`, of every probe by [`super::probes`]. Decides nothing; logs what changed.
+
+use super::clock;
+use crate::policy::health::{Change, EjectRules, FailRules, Gate, Health, Observation, ProbeRules};
+use crate::policy::window::Window;
+use log::{info, warn};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A backend's health, shared by all workers.
+#[derive(Debug)]
+pub struct Standing {
+    health: Mutex<Health>,
+    /// The gate as last published, see [`encode`].
+    gate: AtomicU64,
+    /// Whether the one request runs that an ejected backend gets when its time is over.
+    trial: AtomicBool,
+    /// Whether the operator took it out, until the next reload.
+    drained: AtomicBool,
+    /// When the next probe is due, in nanoseconds of [`clock`].
+    probe_due: AtomicU64,
+    /// Whether a probe runs.
+    probing: AtomicBool,
+    last_failure: Mutex<Option<Failed>>,
+}
+
+/// The last thing that went wrong, for whoever looks.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// In words.
+    pub what: String,
+    /// When, by [`clock`].
+    pub at: Duration,
+}
+
+/// How a try stands to the rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// As any other.
+    InTurn,
+    /// The backend is ejected: this shows whether it is well again.
+    Trial,
+}
+
+/// A gate in one word: the kind in the upper three bits, its time in the others, which hold 73 years of nanoseconds.
+fn encode(gate: Gate) -> u64 {
+    let (kind, time) = match gate {
+        Gate::Open => (0, Duration::ZERO),
+        Gate::Warming(since) => (1, since),
+        Gate::Ejected(until) => (2, until),
+        Gate::Unreachable => (3, Duration::ZERO),
+        Gate::Down => (4, Duration::ZERO),
+        Gate::Checking => (5, Duration::ZERO),
+    };
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    (kind << 61) | nanos.min((1 << 61) - 1)
+}
+
+fn decode(word: u64) -> Gate {
+    let time = Duration::from_nanos(word & ((1 << 61) - 1));
+    match word >> 61 {
+        0 => Gate::Open,
+        1 => Gate::Warming(time),
+        2 => Gate::Ejected(time),
+        3 => Gate::Unreachable,
+        4 => Gate::Down,
+        _ => Gate::Checking,
+    }
+}
+
+impl Standing {
+    /// Of a backend nothing is known of. `checking`: whether it is to be probed before anything goes there.
+    pub fn new(checking: bool, window: Duration) -> Self {
+        let health = Health::new(checking, window);
+        Standing {
+            gate: AtomicU64::new(encode(health.gate())),
+            health: Mutex::new(health),
+            trial: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
+            probe_due: AtomicU64::new(0),
+            probing: AtomicBool::new(false),
+            last_failure: Mutex::new(None),
+        }
+    }
+
+    /// Under the rules of a new configuration.
+    pub fn settle(&self, probed: bool, window: Duration) {
+        self.drained.store(false, Ordering::Relaxed);
+        let mut health = self.lock();
+        health.settle(probed, window);
+        self.publish(&health);
+    }
+
+    /// Whether it may be tried, as far as health goes.
+    pub fn gate(&self) -> Gate {
+        decode(self.gate.load(Ordering::Relaxed))
+    }
+
+    /// Whether the operator took it out.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
+    }
+
+    /// Takes it out, or back in.
+    pub fn drain(&self, out: bool) {
+        self.drained.store(out, Ordering::Relaxed);
+    }
+
+    /// Whether the one trial of an ejected backend is free.
+    pub fn trial_is_free(&self) -> bool {
+        !self.trial.load(Ordering::Relaxed)
+    }
+
+    /// Begins a try: says how it stands, or none if another was faster to take the one trial there is. `forced`: whether it
+    /// goes there for lack of any other.
+    pub fn begin(&self, forced: bool) -> Option<Begun> {
+        match self.gate() {
+            Gate::Ejected(_) if forced => Some(Begun::Trial),
+            Gate::Ejected(_) => {
+                let taken = self.trial.swap(true, Ordering::AcqRel);
+                (!taken).then_some(Begun::Trial)
+            }
+            _ => Some(Begun::InTurn),
+        }
+    }
+
+    /// A trial ended, however it did.
+    pub fn end_trial(&self) {
+        self.trial.store(false, Ordering::Release);
+    }
+
+    /// Takes note of what a try met.
+    pub fn observe(
+        &self,
+        label: &str,
+        (rules, own): (&EjectRules, FailRules),
+        seen: Observation,
+        begun: Begun,
+        may_eject: impl FnOnce() -> bool,
+    ) {
+        let now = clock::now();
+        let mut health = self.lock();
+        let change = health.observe(rules, own, now, seen, begun == Begun::Trial, may_eject);
+        self.tell(label, &health, change);
+    }
+
+    /// Notes what went wrong, for whoever looks.
+    pub fn failed(&self, what: String) {
+        let mut last = self
+            .last_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *last = Some(Failed {
+            what,
+            at: clock::now(),
+        });
+    }
+
+    /// The last thing that went wrong.
+    pub fn last_failure(&self) -> Option<Failed> {
+        let last = self.last_failure.lock();
+        last.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of a probe.
+    pub fn probed(&self, label: &str, rules: ProbeRules, result: Result<(), String>) {
+        let mut health = self.lock();
+        let change = health.probe(rules, clock::now(), result.is_ok());
+        self.tell(label, &health, change);
+        drop(health);
+        if let Err(why) = result {
+            if change == Some(Change::Down) {
+                warn!("backend {label}: {why}");
+            }
+            self.failed(format!("probe: {why}"));
+        }
+    }
+
+    /// A connection could be made, outside of any try.
+    pub fn reached(&self, label: &str) {
+        let mut health = self.lock();
+        let change = health.reached(clock::now());
+        self.tell(label, &health, change);
+    }
+
+    /// Ejects it for being so many times as slow as the others.
+    pub fn too_slow(
+        &self,
+        label: &str,
+        rules: &EjectRules,
+        times: f64,
+        may_eject: impl FnOnce() -> bool,
+    ) {
+        let mut health = self.lock();
+        let change = health.too_slow(rules, clock::now(), times, may_eject);
+        self.tell(label, &health, change);
+    }
+
+    /// The median time of its answers in the last while, if there were at least so many.
+    pub fn median(&self, at_least: u32) -> Option<Duration> {
+        let now = clock::now();
+        let mut health = self.lock();
+        let window = health.window();
+        let enough = window.totals(now).good >= u64::from(at_least);
+        if enough {
+            window.quantile(now, 0.5)
+        } else {
+            None
+        }
+    }
+
+    /// Reads its tries of the last while.
+    pub fn read<T>(&self, read: impl FnOnce(&mut Window) -> T) -> T {
+        read(self.lock().window())
+    }
+
+    /// Takes the next probe if it is due, and sets when the one after that is.
+    pub fn take_probe(&self, now: Duration, next: Duration) -> bool {
+        let now = nanos(now);
+        if self.probe_due.load(Ordering::Relaxed) > now {
+            return false;
+        }
+        if self.probing.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.probe_due.store(nanos(next), Ordering::Relaxed);
+        true
+    }
+
+    /// The probe that was taken ended.
+    pub fn end_probe(&self) {
+        self.probing.store(false, Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, health: &Health) {
+        let word = encode(health.gate());
+        if self.gate.load(Ordering::Relaxed) != word {
+            self.gate.store(word, Ordering::Relaxed);
+        }
+    }
+
+    fn tell(&self, label: &str, health: &Health, change: Option<Change>) {
+        let Some(change) = change else { return };
+        self.publish(health);
+        match change {
+            Change::Ejected(cause, lasts) => {
+                warn!("backend {label} is ejected for {lasts:.1?}: {cause}");
+            }
+            Change::Returned => info!("backend {label} is back: a trial request succeeded"),
+            Change::Unreachable => {
+                warn!(
+                    "backend {label} is unreachable: nothing is sent there until it takes connections"
+                );
+            }
+            Change::Reachable => info!("backend {label} takes connections again"),
+            Change::Down => warn!("backend {label} is down: its health check fails"),
+            Change::Up => info!("backend {label} is up: its health check succeeds"),
+        }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_fits_into_one_word() {
+        let time = Duration::from_nanos(123_456_789_012_345);
+        for gate in [
+            Gate::Open,
+            Gate::Warming(time),
+            Gate::Ejected(time),
+            Gate::Unreachable,
+            Gate::Down,
+            Gate::Checking,
+        ] {
+            assert_eq!(decode(encode(gate)), gate);
+        }
+    }
+
+    #[test]
+    fn an_ejected_backend_gets_one_trial_at_a_time() {
+        let standing = Standing::new(false, Duration::from_secs(10));
+        let rules = EjectRules {
+            consecutive: 1,
+            ..EjectRules::default()
+        };
+        let fail = |begun| {
+            standing.observe(
+                "b",
+                (&rules, FailRules::default()),
+                Observation::Failed,
+                begun,
+                || true,
+            );
+        };
+        assert_eq!(standing.begin(false), Some(Begun::InTurn));
+        fail(Begun::InTurn);
+        assert!(matches!(standing.gate(), Gate::Ejected(_)));
+        assert_eq!(standing.begin(false), Some(Begun::Trial));
+        assert_eq!(standing.begin(false), None);
+        assert_eq!(
+            standing.begin(true),
+            Some(Begun::Trial),
+            "for lack of others"
+        );
+        standing.end_trial();
+        assert_eq!(standing.begin(false), Some(Begun::Trial));
+    }
+}

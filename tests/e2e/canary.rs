@@ -1,0 +1,211 @@
+//! A share of a route's requests for another upstream, which is taken back by itself; and copies.
+
+use crate::admin::{JSON, with_admin};
+use crate::client::{Client, get, request};
+use crate::harness::{Proxy, eventually, outcomes, until};
+use crate::origin::Origin;
+use crate::reply::{Gate, Reply};
+use std::time::{Duration, Instant};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Two upstreams, and one route with these further lines.
+fn split(stable: &Origin, next: &Origin, rules: &str) -> String {
+    let rules: String = rules.lines().map(|l| format!("    {l}\n")).collect();
+    format!(
+        "upstreams:\n  stable: {{ eject: off, backends: [127.0.0.1:{}] }}\n  next: {{ eject: off, backends: [127.0.0.1:{}] }}\nroutes:\n  - name: all\n    upstream: stable\n{rules}",
+        stable.port, next.port
+    )
+}
+
+fn origins() -> (Origin, Origin) {
+    (
+        Origin::always(Reply::ok("stable")),
+        Origin::always(Reply::ok("next")),
+    )
+}
+
+#[test]
+fn s14_the_split_is_exact() {
+    let (stable, next) = origins();
+    let canary = "canary: { upstream: next, share: 5% }";
+    let proxy = Proxy::start(&split(&stable, &next, canary));
+    let mut clients = [Client::to(proxy.port), Client::to(proxy.port)];
+    for n in 0..400 {
+        assert_eq!(clients[n % 2].get("/").status, 200);
+    }
+    assert_eq!((stable.count(), next.count()), (380, 20));
+    let line = eventually("a line of the canary", || {
+        proxy
+            .log_lines()
+            .into_iter()
+            .find(|l| l["upstream"] == "next")
+    });
+    assert_eq!(line["backend"], format!("127.0.0.1:{}", next.port));
+}
+
+#[test]
+fn s14_a_retry_leaves_the_canary_and_never_enters_it() {
+    let (stable, next) = origins();
+    next.set(|_| Reply::status(500));
+    let rules = "canary: { upstream: next, share: 50%, rollback: { after: 1000 } }\nretry: { tries: 3, wait: 1ms }";
+    let proxy = Proxy::start(&split(&stable, &next, rules));
+    for _ in 0..20 {
+        assert_eq!(get(proxy.port, "/").text(), "stable");
+    }
+    assert_eq!((stable.count(), next.count()), (20, 10));
+    next.set(|_| Reply::ok("next"));
+    stable.set(|r| match r.number % 2 {
+        0 => Reply::status(500),
+        _ => Reply::ok("stable"),
+    });
+    let before = next.count();
+    for _ in 0..20 {
+        assert_eq!(get(proxy.port, "/").status, 200);
+    }
+    assert_eq!(next.count() - before, 10);
+}
+
+#[test]
+fn s14_a_sick_canary_is_rolled_back_before_50_of_its_requests_have_failed() {
+    let (stable, next) = origins();
+    next.set(|r| match r.number % 5 {
+        0 => Reply::status(500),
+        _ => Reply::ok("next"),
+    });
+    let rules = "canary: { upstream: next, share: 5%, rollback: { success_below: 99%, after: 50 } }\nretry: { tries: 1 }";
+    let (setup, admin) = with_admin();
+    let upstreams = split(&stable, &next, rules);
+    let proxy = setup.start(&upstreams);
+    let mut client = Client::to(proxy.port);
+    let mut failed = 0;
+    for _ in 0..4_000 {
+        failed += usize::from(client.get("/").status == 500);
+    }
+    assert!((1..50).contains(&failed), "{failed} clients have noticed");
+    let line = proxy.said("canary of route all is rolled back");
+    assert!(line.contains("is below 99 %"), "{line}");
+    let seen = next.count();
+    for _ in 0..100 {
+        assert_eq!(client.get("/").text(), "stable");
+    }
+    assert_eq!(next.count(), seen, "its share is nothing");
+    let status = crate::maintenance::status(admin);
+    let canary = &status["routes"][0]["canary"];
+    assert_eq!(canary["share_percent"], 0.0);
+    assert!(
+        canary["rolled_back"]
+            .as_str()
+            .is_some_and(|why| why.contains("99 %"))
+    );
+    // A reload of the same file changes nothing, the operator's word or another file does.
+    proxy.reload_with(&upstreams);
+    for _ in 0..100 {
+        assert_eq!(client.get("/").text(), "stable");
+    }
+    next.set(|_| Reply::ok("next"));
+    let local = ("Host", "localhost");
+    let resumed = request(admin, "POST", "/canary/resume", &[local, JSON], b"{}");
+    assert_eq!(resumed.text(), "{\"changed\":1}\n");
+    for _ in 0..100 {
+        client.get("/");
+    }
+    assert_eq!(next.count() - seen, 5);
+}
+
+#[test]
+fn s14_a_slow_canary_is_rolled_back_too() {
+    let (stable, next) = origins();
+    stable.set(|_| Reply::ok("stable").after(2 * MS));
+    next.set(|_| Reply::ok("next").after(40 * MS));
+    let rules =
+        "canary: { upstream: next, share: 50%, rollback: { p95_above_stable: 3x, after: 20 } }";
+    let proxy = Proxy::start(&split(&stable, &next, rules));
+    let mut client = Client::to(proxy.port);
+    until("it is rolled back", || {
+        client.get("/");
+        proxy.count_said("is rolled back") == 1
+    });
+}
+
+#[test]
+fn s14_clients_stay_on_their_side() {
+    let (stable, next) = origins();
+    let canary = "canary: { upstream: next, share: 30%, sticky: { header: X-User } }";
+    let proxy = Proxy::start(&split(&stable, &next, canary));
+    let mut client = Client::to(proxy.port);
+    let mut on_next = 0;
+    for user in 0..100 {
+        let user = format!("user-{user}");
+        let mut side = || {
+            let answer = client.request("GET", "/", &[("X-User", &user)], b"");
+            answer.text()
+        };
+        let first = side();
+        assert!((0..3).all(|_| side() == first), "{user}");
+        on_next += usize::from(first == "next");
+    }
+    assert!((15..=45).contains(&on_next), "{on_next} of 100");
+}
+
+#[test]
+fn s14_a_canary_that_is_well_goes_from_step_to_step() {
+    let (stable, next) = origins();
+    let canary =
+        "canary: { upstream: next, steps: [10%, 50%, 100%], every: 300ms, rollback: { after: 5 } }";
+    let proxy = Proxy::start(&split(&stable, &next, canary));
+    let mut client = Client::to(proxy.port);
+    let start = Instant::now();
+    until("the last step", || {
+        client.get("/");
+        proxy.count_said("canary of route all goes from 50 % to 100 %") == 1
+    });
+    assert!(start.elapsed() >= 600 * MS, "{:?}", start.elapsed());
+    proxy.said("canary of route all goes from 10 % to 50 %");
+    for _ in 0..10 {
+        assert_eq!(client.get("/").text(), "next");
+    }
+}
+
+#[test]
+fn mirrored_requests_are_whole_and_nobody_waits_for_them() {
+    let (stable, next) = origins();
+    next.set(|_| Reply::hang());
+    let mirror = "mirror: { upstream: next, max: 3 }\nheaders: { request: { set: { X-From: \"{client_ip}\" } } }";
+    let proxy = Proxy::start(&split(&stable, &next, mirror));
+    let mut client = Client::to(proxy.port);
+    let body = vec![b'x'; 100_000];
+    let answer = client.request("POST", "/orders?a=b", &[], &body);
+    assert_eq!(answer.text(), "stable");
+    let copy = eventually("the copy", || {
+        next.requests().into_iter().find(|r| r.complete)
+    });
+    assert_eq!((&*copy.method, &*copy.target), ("POST", "/orders?a=b"));
+    assert_eq!(copy.body, body);
+    let original = stable.last();
+    for name in ["host", "x-request-id", "x-from", "x-forwarded-for"] {
+        assert_eq!(copy.header(name), original.header(name), "{name}");
+    }
+    // It hangs, and three hang at most.
+    for _ in 0..20 {
+        assert_eq!(client.get("/").text(), "stable");
+    }
+    until("two more", || next.count() == 3);
+    assert_eq!(stable.count(), 21);
+    assert_eq!(next.count(), 3);
+}
+
+#[test]
+fn a_share_is_mirrored() {
+    let (stable, next) = origins();
+    let mirror = "mirror: { upstream: next, share: 20% }";
+    let proxy = Proxy::start(&split(&stable, &next, mirror));
+    let mut client = Client::to(proxy.port);
+    for _ in 0..300 {
+        assert_eq!(client.get("/").text(), "stable");
+    }
+    until("the copies", || next.count() >= 25);
+    assert!(next.count() <= 110, "{}", next.count());
+    let _ = Gate::default();
+    assert!(proxy.log_lines().iter().all(|l| outcomes(l) == ["ok"]));
+}

@@ -1,0 +1,264 @@
+//! Backends that fail: when they leave the rotation, and how they come back.
+
+use crate::client::{Client, get};
+use crate::harness::{
+    PATIENCE, Proxy, free_port, never_ejecting, one_route, outcomes, until, with_upstream,
+};
+use crate::origin::Origin;
+use crate::reply::{Gate, Reply};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const MS: Duration = Duration::from_millis(1);
+const RETRY: &str = "retry: { tries: 3, wait: 1ms }";
+
+fn ports(origins: &[Origin]) -> Vec<u16> {
+    origins.iter().map(|o| o.port).collect()
+}
+
+fn fine(n: usize) -> Vec<Origin> {
+    (0..n).map(|_| Origin::always(Reply::ok("fine"))).collect()
+}
+
+fn ask(proxy: &Proxy, n: usize) {
+    let mut client = Client::to(proxy.port);
+    for _ in 0..n {
+        assert_eq!(client.get("/").status, 200);
+    }
+}
+
+#[test]
+fn s8_a_backend_that_only_fails_is_ejected_and_comes_back_by_a_trial() {
+    let origins = fine(3);
+    origins[0].set(|_| Reply::status(500));
+    let eject = "eject: { consecutive: 3, time: 300ms, slow_start: 0s }";
+    let upstreams = with_upstream(&one_route(&ports(&origins), RETRY), eject);
+    let proxy = Proxy::start(&upstreams);
+    ask(&proxy, 12);
+    proxy.said("is ejected for 300.0ms: 3 failed tries in a row");
+    // Then one at a time is let through, and it goes for longer each time.
+    let deadline = Instant::now() + PATIENCE;
+    while proxy.count_said("ejected for 600.0ms: the trial request failed") == 0 {
+        ask(&proxy, 3);
+        assert!(Instant::now() < deadline);
+    }
+    let failed = origins[0].count();
+    assert!(
+        failed <= 5,
+        "{failed} requests for a backend that only fails"
+    );
+    origins[0].set(|_| Reply::ok("fine"));
+    while proxy.count_said("is back: a trial request succeeded") == 0 {
+        ask(&proxy, 3);
+        assert!(Instant::now() < deadline);
+    }
+    let before = origins[0].count();
+    ask(&proxy, 30);
+    assert_eq!(origins[0].count() - before, 10, "it has its whole share");
+}
+
+#[test]
+fn a_trial_is_one_request_at_a_time() {
+    let origins = fine(2);
+    let gate = Gate::default();
+    let eject = "eject: { consecutive: 1, time: 100ms }";
+    let upstreams = with_upstream(&one_route(&ports(&origins), RETRY), eject);
+    let proxy = Proxy::start(&upstreams);
+    origins[0].set(|_| Reply::status(500));
+    ask(&proxy, 2);
+    proxy.said("is ejected");
+    let open = gate.clone();
+    origins[0].set(move |_| Reply::ok("slow").when(&open));
+    let before = origins[0].count();
+    let mut waiting = Vec::new();
+    // Until one of them is the trial; it hangs.
+    until("a trial", || {
+        let mut client = Client::to(proxy.port);
+        client.begin("GET", "/", &[], b"");
+        waiting.push(client);
+        origins[0].count() > before
+    });
+    // Nobody else is sent there, although its turn comes again and again.
+    ask(&proxy, 20);
+    assert_eq!(origins[0].count(), before + 1);
+    gate.open();
+    assert!(waiting.into_iter().all(|mut c| c.answer().status == 200));
+    proxy.said("is back");
+}
+
+#[test]
+fn s8_never_more_than_half_and_never_the_last() {
+    let origins = fine(4);
+    for origin in &origins {
+        origin.set(|_| Reply::status(500));
+    }
+    let eject = "eject: { consecutive: 1, time: 1m }";
+    let rules = "retry: { tries: 1 }";
+    let upstreams = with_upstream(&one_route(&ports(&origins), rules), eject);
+    let proxy = Proxy::start(&upstreams);
+    let mut client = Client::to(proxy.port);
+    for _ in 0..40 {
+        assert_eq!(client.get("/").text(), "the backend's own 500\n");
+    }
+    assert_eq!(proxy.count_said("is ejected"), 2);
+    let single = fine(1);
+    single[0].set(|_| Reply::status(500));
+    let upstreams = with_upstream(
+        &one_route(&ports(&single), rules),
+        "eject: { consecutive: 1, max_ejected: 100% }",
+    );
+    let proxy = Proxy::start(&upstreams);
+    let mut client = Client::to(proxy.port);
+    for _ in 0..10 {
+        assert_eq!(client.get("/").status, 500);
+    }
+    assert_eq!(single[0].count(), 10);
+    assert_eq!(proxy.count_said("is ejected"), 0);
+}
+
+#[test]
+fn max_fails_within_fail_timeout_as_nginx_means_it() {
+    let origins = fine(2);
+    origins[0].set(|_| Reply::status(500));
+    let backends = format!(
+        "[{{ address: 127.0.0.1:{}, max_fails: 2, fail_timeout: 30s }}, 127.0.0.1:{}]",
+        origins[0].port, origins[1].port
+    );
+    let upstreams = format!(
+        "upstreams: {{ pool: {{ eject: off, backends: {backends} }} }}\nroutes: [{{ upstream: pool, {RETRY} }}]\n"
+    );
+    let proxy = Proxy::start(&upstreams);
+    ask(&proxy, 10);
+    assert_eq!(origins[0].count(), 2);
+    proxy.said("is ejected for 30.0s: 2 failed tries within fail_timeout");
+}
+
+#[test]
+fn a_slow_backend_is_ejected_when_it_is_slower_than_the_others() {
+    let origins = fine(3);
+    origins[2].set(|_| Reply::ok("slow").after(60 * MS));
+    let eject = "eject: { latency: 5x, min_tries: 5, time: 1m }";
+    let upstreams = with_upstream(&one_route(&ports(&origins), ""), eject);
+    let proxy = Proxy::start(&upstreams);
+    until("the slow one goes", || {
+        ask(&proxy, 3);
+        proxy.count_said("times as slow as the others") == 1
+    });
+    let before = origins[2].count();
+    ask(&proxy, 10);
+    assert_eq!(origins[2].count(), before);
+}
+
+#[test]
+fn a_client_that_leaves_counts_against_no_backend() {
+    let origins = fine(2);
+    let gate = Gate::default();
+    for origin in &origins {
+        let open = gate.clone();
+        origin.set(move |_| Reply::ok("late").when(&open));
+    }
+    let eject = "eject: { consecutive: 1 }";
+    let upstreams = with_upstream(&one_route(&ports(&origins), RETRY), eject);
+    let proxy = Proxy::start(&upstreams);
+    for n in 1..=6 {
+        let mut client = Client::to(proxy.port);
+        client.begin("GET", "/", &[], b"");
+        until("it is under way", || {
+            origins.iter().map(Origin::count).sum::<usize>() == n
+        });
+        client.leave();
+    }
+    until("all have left", || proxy.log_lines().len() == 6);
+    gate.open();
+    ask(&proxy, 4);
+    assert_eq!(proxy.count_said("is ejected"), 0);
+}
+
+#[test]
+fn s5_with_nothing_to_connect_to_a_503_comes_at_once_and_the_service_when_it_is_back() {
+    let ports = [free_port(), free_port()];
+    let rules = "retry: { tries: 5, wait: 100ms }\ncache: { ttl: 1h }";
+    let proxy = Proxy::start(&one_route(&ports, rules));
+    // The first ones pay for finding out.
+    assert!(get(proxy.port, "/first").status >= 502);
+    assert_eq!(get(proxy.port, "/second").status, 503);
+    for port in ports {
+        proxy.said(&format!("backend 127.0.0.1:{port} is unreachable"));
+    }
+    for n in 0..20 {
+        let start = Instant::now();
+        let answer = get(proxy.port, &format!("/{n}"));
+        let took = start.elapsed();
+        assert_eq!(
+            (answer.status, answer.header("retry-after")),
+            (503, Some("1"))
+        );
+        assert!(took < 50 * MS, "{took:?}");
+        let line = proxy.logged(&format!("/{n}"));
+        assert!(outcomes(&line).is_empty(), "{line}");
+    }
+    let address: SocketAddr = ([127, 0, 0, 1], ports[0]).into();
+    let origin = Origin::at(address, |_| Reply::ok("back"));
+    let back = Instant::now();
+    until("it is noticed", || get(proxy.port, "/again").status == 200);
+    assert!(back.elapsed() < 2_000 * MS, "{:?}", back.elapsed());
+    assert!(origin.count() > 0);
+}
+
+#[test]
+fn s5_dead_backends_are_not_hit_by_every_request() {
+    let mut origins = fine(2);
+    let upstreams = one_route(&ports(&origins), "retry: { tries: 5, wait: 1ms }");
+    let proxy = Proxy::start(&upstreams);
+    ask(&proxy, 4);
+    for origin in &mut origins {
+        origin.stop();
+    }
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = Client::to(proxy.port);
+                for _ in 0..200 {
+                    assert!(client.get("/down").status >= 502);
+                }
+            });
+        }
+    });
+    // 1,600 requests with five tries each would be 8,000.
+    let tries: usize = proxy.log_lines().iter().map(|l| outcomes(l).len()).sum();
+    assert!(tries < 200, "{tries} tries of dead backends");
+}
+
+#[test]
+fn a_request_that_waits_for_its_retry_survives_a_restart_of_the_only_backend() {
+    let port = free_port();
+    let rules = "retry: { tries: 20, wait: 100ms }";
+    let proxy = Proxy::start(&one_route(&[port], rules));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/patient", &[], b"");
+    proxy.said("is unreachable");
+    // Who comes only now is not made to wait.
+    assert_eq!(get(proxy.port, "/late").status, 503);
+    let _origin = Origin::at(([127, 0, 0, 1], port).into(), |_| Reply::ok("back"));
+    assert_eq!(client.answer().text(), "back");
+}
+
+#[test]
+fn a_reload_keeps_what_is_known_and_eject_off_ejects_nothing() {
+    let origins = fine(2);
+    origins[0].set(|_| Reply::status(500));
+    let plain = one_route(&ports(&origins), RETRY);
+    let upstreams = with_upstream(&plain, "eject: { consecutive: 2, time: 1m }");
+    let proxy = Proxy::start(&upstreams);
+    ask(&proxy, 6);
+    proxy.said("is ejected");
+    let before = origins[0].count();
+    proxy.reload_with(&upstreams.replace("time: 1m", "time: 2m"));
+    ask(&proxy, 10);
+    assert_eq!(origins[0].count(), before);
+    let proxy = Proxy::start(&never_ejecting(&plain));
+    ask(&proxy, 40);
+    assert_eq!(origins[0].count() - before, 20);
+    assert_eq!(proxy.count_said("is ejected"), 0);
+}
