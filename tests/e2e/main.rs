@@ -17,6 +17,7 @@ mod cache; // a route with a cache: when it is asked, how long it keeps an answe
 mod cache_changes; // what an unsafe method makes void
 mod cache_confidence; // no secret in a file
 mod cache_crash; // killed while it writes
+mod cache_crowd; // a hundred thousand requests of fifty people
 mod cache_damage; // files that are not what they were
 mod cache_disk; // what is kept in a directory: restarts, limits, people
 mod cache_fill; // one fill for many, stale answers
