@@ -1,6 +1,7 @@
 //! What one client's request may and may not do to the answers of others.
 
-use crate::cache::{caching, hit, stored, told};
+use crate::cache::{caching, hit, rules, stored, told};
+use crate::cache_disk::{on_disk, until_written};
 use crate::client::{Client, get, request};
 use crate::harness::{Proxy, one_route, until};
 use crate::origin::Origin;
@@ -342,7 +343,8 @@ fn a_head_during_a_fill_leaves_the_fill_alone() {
                 .then(Reply::raw("def").when(&open)),
         }
     });
-    let proxy = caching(&origin, ORIGIN);
+    let directory = tempfile::tempdir().unwrap();
+    let proxy = on_disk(directory.path()).start(&rules(&origin, ORIGIN));
     let mut first = Client::to(proxy.port);
     first.begin("GET", "/", &[], b"");
     // Its head may be held back until there is more of it.
@@ -358,6 +360,8 @@ fn a_head_during_a_fill_leaves_the_fill_alone() {
     assert_eq!(origin.count(), 4);
     gate.open();
     assert_eq!(first.answer().text(), "abcdef");
+    // It finds its object where it put it, and finishes it: one that stays as it was coming could never be evicted.
+    until_written(directory.path(), 1);
     let answer = get(proxy.port, "/");
     hit(&answer);
     assert_eq!((answer.text().as_str(), origin.count()), ("abcdef", 4));
