@@ -9,6 +9,7 @@ pub mod fills;
 pub mod growing;
 pub mod key;
 mod memory;
+mod moments;
 pub mod object;
 mod passing;
 pub mod purges;
@@ -25,12 +26,13 @@ use http::HeaderMap;
 use key::{Key, Variant};
 use log::warn;
 use memory::Memory;
+use moments::Moments;
 use object::{Body, Object};
 use passing::Passing;
 use purges::{Purge, Purges};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
@@ -60,10 +62,7 @@ pub struct Store {
     passing: Passing,
     secret: [u8; 32],
     rules: Purges,
-    /// Counts purges: what was read from a file before one may not be put into memory after it.
-    purges: AtomicU64,
-    /// When the last of them was, in microseconds since the epoch.
-    purged_at: AtomicU64,
+    purges: Moments,
 }
 
 /// The process's store.
@@ -151,8 +150,7 @@ impl Cache {
             passing: Passing::default(),
             secret,
             rules,
-            purges: AtomicU64::new(0),
-            purged_at: AtomicU64::new(0),
+            purges: Moments::default(),
         }))))
     }
 
@@ -179,6 +177,11 @@ impl Cache {
     /// The key for these parts.
     pub fn key(self, parts: &KeyParts) -> Key {
         Key::new(&self.0.secret, parts)
+    }
+
+    /// Who of those that share a key sends these credentials.
+    pub fn asker(self, key: &Key, credentials: &[u8]) -> [u8; 16] {
+        key::half(&self.0.secret, &[&key.who, credentials].concat())
     }
 
     /// Which variant a request asks for, of an answer with these fields.
@@ -225,7 +228,7 @@ impl Cache {
         let Some(disk) = &self.0.disk else {
             return found;
         };
-        let before = self.0.purges.load(Ordering::Acquire);
+        let before = self.0.purges.count(&key.url);
         let mut objects = match self.open_at_once(disk, key, request) {
             Some(objects) => objects,
             None => {
@@ -244,7 +247,7 @@ impl Cache {
         if let Some(object) = from_disk.object.take() {
             from_disk.object = with_body(object).await;
         }
-        if self.0.purges.load(Ordering::Acquire) != before {
+        if self.0.purges.count(&key.url) != before {
             return found;
         }
         if let Some(object) = &from_disk.object {
@@ -342,27 +345,34 @@ impl Cache {
 
     /// Puts an answer in whose body is in memory. Not one that was asked for before the last purge, of whatever that was.
     pub fn insert(self, mut object: Object, asked: Duration) {
-        if self.0.disk.is_some() && matches!(object.body, Body::Memory(_)) {
+        if self.0.disk.is_some() && matches!(object.body, Body::Memory(_)) && !object.memory_only {
             object.file = Some(object.id());
         }
         let object = Arc::new(object);
         self.0.memory.insert(&object);
         // Looked at after it is in: a purge that comes now finds it there.
-        if asked <= self.0.purged_at() {
+        if asked <= self.0.purges.last(&object.key.url) {
             self.0.memory.remove(&object);
             return;
         }
-        if object.file.is_some() {
+        if object.memory_only {
+            let place = async move { self.0.place_in_file(&object).await };
+            tokio::spawn(place);
+        } else if object.file.is_some() {
             tokio::spawn(async move { self.0.write_small(&object).await });
         }
     }
 
-    /// Puts a validated answer in place of what it was.
+    /// Puts a validated answer in place of what it was. Not one that is still coming: it is its writer's to put in place,
+    /// who would not find it any more.
     pub async fn replace(self, old: &Object, new: &Arc<Object>) {
-        if new.variant != old.variant {
-            // It varies on something else now, and has another place.
+        if matches!(new.body, Body::Growing(_)) {
+            return;
+        }
+        if new.variant != old.variant || new.memory_only {
+            // It varies on something else now, and has another place; or it may not be in a file any more.
             self.remove(old).await;
-            if matches!(new.body, Body::Memory(_)) {
+            if !matches!(new.body, Body::File(_)) {
                 self.0.memory.insert(new);
             }
             return;
@@ -446,11 +456,42 @@ impl Cache {
         }
     }
 
-    /// Forgets all answers for a URL, also those on their way. The parts' `who` does not matter.
-    pub async fn forget_url(self, parts: &KeyParts) -> usize {
-        let key = self.key(parts);
-        self.0.fills.purge_url(key.url);
-        self.0.remove_url(key.url).await
+    /// Whether nothing is in it, and nothing on its way into it that counts: so it is where no route has a cache.
+    pub fn is_empty(self) -> bool {
+        let (objects, bytes, _, _) = self.0.memory.figures();
+        let no_file = |disk: &Arc<Disk>| {
+            let status = disk.status();
+            (status.objects, status.bytes, status.indexed) == (0, 0, 100)
+        };
+        (objects, bytes, self.0.fills.count()) == (0, 0, 0)
+            && self.0.disk.as_ref().is_none_or(no_file)
+    }
+
+    /// Forgets all answers for these URLs, as [`url`] makes them, also those on their way: whoever they are for, by
+    /// whatever rules they were stored.
+    pub async fn forget_urls(self, urls: &[Vec<u8>]) {
+        let urls = urls.iter().map(|url| key::half(&self.0.secret, url));
+        let urls: Vec<[u8; 16]> = urls.collect();
+        if self.is_empty() {
+            // A part of an answer may be about to come.
+            urls.iter()
+                .for_each(|url| self.0.purges.note(Some(url), now()));
+            return;
+        }
+        for url in &urls {
+            self.0.fills.purge_url(*url);
+            self.0.purges.note(Some(url), now());
+            self.0.memory.remove_url(*url);
+        }
+        if let Some(disk) = &self.0.disk {
+            let disk = disk.clone();
+            let _ = tokio::task::spawn_blocking(move || {
+                for url in &urls {
+                    disk.remove_url(object::first(url));
+                }
+            })
+            .await;
+        }
     }
 }
 
@@ -474,11 +515,12 @@ impl Store {
         else {
             return;
         };
-        let before = self.purges.load(Ordering::Acquire);
+        let before = self.purges.count(&object.key.url);
         let (disk, head, bytes) = (disk.clone(), codec::encode(object), bytes.clone());
         let _ = tokio::task::spawn_blocking(move || write(&disk, id, &head, &bytes)).await;
         // A purge may have come meanwhile, and not have found the file.
-        if self.purges.load(Ordering::Acquire) != before && !self.memory.contains(object) {
+        let now = self.purges.count(&object.key.url);
+        if now != before && !self.memory.contains(object) {
             self.remove_file(object).await;
         }
     }
@@ -513,23 +555,28 @@ impl Store {
         }
     }
 
-    /// Begins a purge, and says when that was.
+    /// The file that an answer on its way is to have, if any. One that may have none has no older one either, which would
+    /// be found in its place later.
+    async fn place_in_file(&self, object: &Object) -> Option<Id> {
+        let disk = self.disk.as_ref()?;
+        let id = object.id();
+        if !object.memory_only {
+            return Some(id);
+        }
+        let disk = disk.clone();
+        let _ = tokio::task::spawn_blocking(move || disk.remove(id)).await;
+        None
+    }
+
+    /// Begins a purge of anything, and says when that was.
     fn count_purge(&self) -> Duration {
         let at = now();
-        let micros = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
-        // Rounded up: what came in the same microsecond came before.
-        let order = Ordering::AcqRel;
-        self.purged_at.fetch_max(micros.saturating_add(1), order);
-        self.purges.fetch_add(1, order);
+        self.purges.note(None, at);
         at
     }
 
-    fn purged_at(&self) -> Duration {
-        Duration::from_micros(self.purged_at.load(Ordering::Acquire))
-    }
-
     async fn remove_url(&self, url: [u8; 16]) -> usize {
-        self.count_purge();
+        self.purges.note(Some(&url), now());
         let mut removed = self.memory.remove_url(url);
         if let Some(disk) = &self.disk {
             let disk = disk.clone();

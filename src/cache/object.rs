@@ -28,6 +28,8 @@ pub struct Object {
     pub freshness: Freshness,
     /// What follows the head.
     pub body: Body,
+    /// Whether its head repeats a secret of its request, which no file may have.
+    pub memory_only: bool,
     /// The file that it is in as well, or will be.
     pub(super) file: Option<Id>,
     /// When it was last given out; the memory tier's clock.
@@ -127,10 +129,20 @@ impl Object {
             head,
             freshness,
             body,
+            memory_only: false,
             file: None,
             used: AtomicU64::new(0),
             told: AtomicU64::new(0),
         }
+    }
+
+    /// The same answer, and if `so`, no file is to have it.
+    pub fn confined(mut self, so: bool) -> Self {
+        if so {
+            self.memory_only = true;
+            self.file = None;
+        }
+        self
     }
 
     /// The same answer with another head: it was validated.
@@ -142,6 +154,7 @@ impl Object {
             Body::Parts(parts) => Body::Parts(parts.clone()),
         };
         Object {
+            memory_only: self.memory_only,
             file: self.file,
             ..Object::new(self.key, &self.place, self.variant, head, freshness, body)
         }
@@ -150,6 +163,7 @@ impl Object {
     /// The same answer with its body elsewhere.
     pub fn moved(&self, body: Body) -> Self {
         Object {
+            memory_only: self.memory_only,
             file: self.file,
             ..Object::new(
                 self.key,

@@ -78,7 +78,7 @@ impl Storage for Store {
         };
         let growing = Arc::new(Growing::new(&self.memory));
         object.body = Body::Growing(growing.clone());
-        object.file = self.disk.as_ref().map(|_| object.id());
+        object.file = self.place_in_file(&object).await;
         let object = Arc::new(object);
         let shared = fill.filling.fill().clone();
         let writer = Writer::new(

@@ -6,6 +6,8 @@
 //! above all others: nobody gets another person's answer. Where a field can be read in two ways, the one that keeps and
 //! shares less is taken. Nothing here holds an answer, and what time it is, the caller says.
 
+pub mod collapsing;
+pub mod confidence;
 mod directives;
 pub mod freshness;
 pub mod invalidation;
@@ -18,7 +20,7 @@ pub mod validation;
 pub use freshness::{Freshness, Times};
 pub use key::{KeyParts, key, personal, vary_key};
 pub use reuse::{Reuse, reuse};
-pub use storing::storable;
+pub use storing::{Keep, storable};
 
 use super::cache_control::CacheControl;
 use http::{HeaderMap, HeaderName, Method, header};

@@ -3,27 +3,32 @@
 //! Called by [`super`] before an upstream is thought of. Every decision is `policy::cache`'s; what became of the request is
 //! noted in the context, for `Cache-Status` and the log.
 
+mod admission;
 pub(super) mod fill;
 pub(super) mod hit;
 pub(super) mod mark;
 pub(super) mod passing_by;
 
 use super::ctx::{Ctx, End};
-use super::facts::{authority, target};
+use super::facts::{authority, scheme, target};
 use super::respond::Answer;
 use super::{CLIENT_LEFT, downstream, failure, wait};
 use crate::cache::Cache;
 use crate::cache::fills::{Part, State};
+use crate::cache::key::Key;
 use crate::cache::object::{Body, Object};
+use crate::policy::cache::collapsing::{About, about};
+use crate::policy::cache::freshness::Times;
 use crate::policy::cache::key::KeyParts;
 use crate::policy::cache::reuse::{self, Reuse};
 use crate::policy::cache::{self, Bypass, CachePolicy};
-use crate::policy::conditional::{self, Condition};
+use crate::policy::conditional;
 use crate::policy::date;
 use crate::policy::range::{self, Ranges};
 use crate::policy::retry::Reason;
 use fill::Owner;
 use http::{HeaderMap, Method, StatusCode, Version, header};
+use pingora::http::RequestHeader;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
 use std::sync::Arc;
@@ -117,7 +122,46 @@ pub(super) fn key_parts(cache: Cache, policy: &CachePolicy, session: &Session) -
     let host = authority(request).to_ascii_lowercase();
     let secret = |credentials: &[u8]| cache.secret_hash(credentials);
     let headers = &request.headers;
-    cache::key::key(policy, "http", &host, target(request), headers, secret)
+    cache::key::key(
+        policy,
+        scheme(request),
+        &host,
+        target(request),
+        headers,
+        secret,
+    )
+}
+
+/// Under which it is remembered that this client's answers for a key are not stored, whatever those of others are.
+fn asker(cache: Cache, key: Key, request: &RequestHeader) -> Key {
+    let credentials = cache::key::credentials(&request.headers);
+    Key {
+        who: cache.asker(&key, &credentials),
+        ..key
+    }
+}
+
+/// Remembers of an answer that is not stored that nobody, or not this client, need wait for the next one.
+fn remember(cache: Cache, key: Key, request: &RequestHeader, status: StatusCode) {
+    match about(status) {
+        About::Url => cache.passing().remember(key),
+        About::Asker => cache.passing().remember(asker(cache, key, request)),
+        // All who come meanwhile wait for one of them, and share what it gets.
+        About::Moment | About::Nothing => {}
+    }
+}
+
+/// When the try under way was made, and its answer came: now.
+fn times(ctx: &Ctx) -> Times {
+    let took = ctx
+        .current
+        .as_ref()
+        .map(|current| current.started.elapsed());
+    let received = now();
+    Times {
+        requested: received.saturating_sub(took.unwrap_or_default()),
+        received,
+    }
 }
 
 /// Asks the cache, where the route has one and the request may be answered from it.
@@ -137,7 +181,8 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
     let total = proxy.timeouts.total;
     let has_content = !session.downstream_session.is_body_empty();
     let request = session.req_header();
-    let only_if_cached = reuse::only_if_cached(policy, &request.headers);
+    let only_if_cached = reuse::only_if_cached(policy, &request.headers)
+        && matches!(request.method, Method::GET | Method::HEAD);
     let asked = match cache::lookup(policy, &request.method, &request.headers) {
         // What the head does not tell of: HTTP/2 needs no length.
         Ok(()) if has_content => Err(Bypass::Method),
@@ -149,6 +194,10 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
         Err(Bypass::NoStore) if only_if_cached => Ok(()),
         asked => asked,
     };
+    if asked.is_err() && only_if_cached {
+        // Nothing stored is for such a request, and nobody else is to be asked.
+        return no_stored_answer(session, ctx).await;
+    }
     if let Err(why) = asked {
         ctx.cache = Some(Outcome {
             how: How::Bypass(why),
@@ -162,17 +211,17 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
     downstream::wrap(session, &ctx.watch, None);
 
     let mut why = "uri-miss";
-    for _ in 0..ROUNDS {
+    for round in 1..=ROUNDS {
         let headers = &session.req_header().headers;
         let method = &session.req_header().method;
         let usable = |object: &Object| has_what_is_asked(object, method, headers);
         let found = cache.find(&key, headers, usable).await;
         why = match &found.object {
             Some(object) => match reuse::reuse(policy, &object.freshness, headers, now()) {
-                Reuse::Fresh => return serve(session, ctx, object, How::Hit(None)).await,
+                Reuse::Fresh => return Ok(serve(ctx, object, How::Hit(None))),
                 Reuse::MaxStale => {
                     let how = How::Hit(Some("max-stale"));
-                    return serve(session, ctx, object, how).await;
+                    return Ok(serve(ctx, object, how));
                 }
                 Reuse::StaleWhileRevalidate => {
                     if let Part::Begin(filling) = cache.fills().join(key, found.variant) {
@@ -180,7 +229,7 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
                         fill::start(session, ctx, filling, Some(object), "stale");
                     }
                     let how = How::Hit(Some("stale-while-revalidate"));
-                    return serve(session, ctx, object, how).await;
+                    return Ok(serve(ctx, object, how));
                 }
                 Reuse::Validate if reuse::fresh_for(policy, &object.freshness, now()) > 0 => {
                     "request"
@@ -191,9 +240,7 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
             None => "uri-miss",
         };
         if only_if_cached {
-            note(ctx, How::OnlyIfCached);
-            Answer::only_if_cached(ctx)?.write(session, ctx).await?;
-            return Ok(Next::Answered);
+            return no_stored_answer(session, ctx).await;
         }
         let stale = found.object;
         // How a stored answer fares, an answer to HEAD can tell; it would be a pity to fetch the whole for it. Where a
@@ -214,7 +261,12 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
         }
         // The parser that a fill is read by takes no more.
         let too_many = headers.len() > MOST_FIELDS;
-        if too_many || stale.is_none() && cache.passing().contains(&key) {
+        let request = session.req_header();
+        let passes = || {
+            let asker = asker(cache, key, request);
+            [key, asker].iter().any(|k| cache.passing().contains(k))
+        };
+        if too_many || stale.is_none() && passes() {
             break;
         }
         let mut owner = None;
@@ -244,7 +296,7 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
         let end = wait_for(session, ctx, &mut steps, owner.as_mut(), total, impatient).await?;
         match end {
             State::Validated { shared: false, .. } if owner.is_none() => break,
-            State::Stored(object) | State::Validated { object, .. } => {
+            State::Stored(ref object) | State::Validated { ref object, .. } => {
                 let headers = &session.req_header().headers;
                 let variant = object
                     .variant
@@ -257,11 +309,11 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
                 );
                 if owner.is_some() || fits && reusable {
                     let how = How::Forwarded(Forwarded {
-                        stored: true,
+                        stored: !matches!(end, State::Validated { shared: false, .. }),
                         status: owner.as_ref().and_then(Owner::status),
                         ..forwarded
                     });
-                    return serve(session, ctx, &object, how).await;
+                    return Ok(serve(ctx, object, how));
                 }
                 if fits {
                     // Everybody has to ask for themselves; one after the other would take too long.
@@ -274,7 +326,9 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
                     fill::pipe(session, ctx, owner).await?;
                     return Ok(Next::Answered);
                 }
-                None if status.is_server_error() && !personal => {
+                // It may be due to who asked. But not each time.
+                None if about(status) == About::Moment && personal && round < ROUNDS => {}
+                None if about(status) == About::Moment => {
                     let end = End {
                         status,
                         proxy_error: "http_response_incomplete",
@@ -288,7 +342,7 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
             State::Waiting | State::Failing | State::Failed(_) => {
                 if let Some(object) = stand_in(session, &stale) {
                     let how = How::Hit(Some("stale-if-error"));
-                    return serve(session, ctx, &object, how).await;
+                    return Ok(serve(ctx, &object, how));
                 }
                 note(ctx, How::Forwarded(forwarded));
                 let end = match end {
@@ -312,24 +366,11 @@ fn note(ctx: &mut Ctx, how: How) {
 }
 
 /// The client gets this stored answer.
-async fn serve(
-    session: &mut Session,
-    ctx: &mut Ctx,
-    object: &Arc<Object>,
-    how: How,
-) -> Result<Next> {
-    let request = session.req_header();
-    let (status, stored) = (object.head.status, &object.head.headers);
-    let condition = conditional::evaluate(&request.method, &request.headers, status, stored, &date);
+fn serve(ctx: &mut Ctx, object: &Arc<Object>, how: How) -> Next {
     ctx.cache = Some(Outcome {
         how,
         served: Some(object.clone()),
     });
-    if condition == Condition::PreconditionFailed {
-        let answer = Answer::precondition_failed(ctx)?;
-        answer.write(session, ctx).await?;
-        return Ok(Next::Answered);
-    }
     if let Body::Growing(_) = object.body {
         ctx.watch.hurry();
     }
@@ -338,7 +379,14 @@ async fn serve(
         let total = ctx.watch.elapsed() + proxy.timeouts.total;
         ctx.watch.set_total(Some(total));
     }
-    Ok(Next::Serve)
+    Next::Serve
+}
+
+/// There is nothing stored to give, and the client wants nothing else.
+async fn no_stored_answer(session: &mut Session, ctx: &mut Ctx) -> Result<Next> {
+    note(ctx, How::OnlyIfCached);
+    Answer::only_if_cached(ctx)?.write(session, ctx).await?;
+    Ok(Next::Answered)
 }
 
 /// There is nothing to give.

@@ -44,6 +44,13 @@ pub(super) fn is_odd(request: &RequestHeader) -> bool {
     odd_host || !is_target
 }
 
+/// The scheme of what is asked for (RFC 9110 §4.2): that of the listener, which backends are told and answers are stored
+/// under. One that the client writes into its target is not looked at, as what a gateway in front of this one says of its
+/// own clients may be in it; the backend gets the same request in either case.
+pub(super) fn scheme(_request: &RequestHeader) -> &'static str {
+    "http"
+}
+
 /// Path and query, as written.
 pub(super) fn target(request: &RequestHeader) -> &str {
     request
@@ -82,6 +89,7 @@ pub(super) struct Values {
     http_host: String,
     uri: String,
     method: String,
+    scheme: &'static str,
 }
 
 impl Values {
@@ -92,6 +100,7 @@ impl Values {
             http_host: authority(request).to_owned(),
             uri: target(request).to_owned(),
             method: request.method.to_string(),
+            scheme: scheme(request),
         }
     }
 
@@ -103,7 +112,7 @@ impl Values {
             request_id,
             uri: &self.uri,
             method: &self.method,
-            scheme: "http",
+            scheme: self.scheme,
         }
     }
 }

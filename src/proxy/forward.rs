@@ -2,7 +2,7 @@
 
 use super::compress::Encoder;
 use super::ctx::Ctx;
-use super::facts::{Values, authority, target};
+use super::facts::{Values, authority, scheme, target};
 use crate::policy::encoding;
 use crate::policy::headers::{Edit, HeaderRules};
 use crate::policy::route::Proxy;
@@ -60,7 +60,8 @@ pub(super) fn prepare(
             request.remove_header("X-Forwarded-For");
         }
     }
-    request.insert_header("X-Forwarded-Proto", HeaderValue::from_static("http"))?;
+    let proto = HeaderValue::from_static(scheme(client_request));
+    request.insert_header("X-Forwarded-Proto", proto)?;
     request.insert_header("X-Forwarded-Host", authority(client_request))?;
     request.insert_header("X-Request-ID", ctx.request_id.as_str())?;
     if ctx.body_held || ctx.body_partly_taken {

@@ -475,6 +475,7 @@ impl ProxyHttp for Proxy {
         if !response.status.is_informational() {
             if response.status != StatusCode::SWITCHING_PROTOCOLS {
                 caching::hit::age(response, ctx)?;
+                caching::fill::own_fields(response, ctx)?;
             }
             caching::mark::mark(response, ctx)?;
             rate::mark(response, ctx)?;

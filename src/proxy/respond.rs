@@ -49,11 +49,6 @@ impl Answer {
         Answer::short(StatusCode::NOT_FOUND, ctx)
     }
 
-    /// A precondition of the request does not hold (RFC 9110 §15.5.13).
-    pub(super) fn precondition_failed(ctx: &Ctx) -> Result<Self> {
-        Answer::short(StatusCode::PRECONDITION_FAILED, ctx)
-    }
-
     /// Only a stored answer is wanted, and there is none (RFC 9111 §5.2.1.7).
     pub(super) fn only_if_cached(ctx: &Ctx) -> Result<Self> {
         Answer::short(StatusCode::GATEWAY_TIMEOUT, ctx)

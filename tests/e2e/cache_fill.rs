@@ -6,14 +6,13 @@ use crate::client2::Client2;
 use crate::harness::{PATIENCE, Proxy, eventually, one_route, outcomes, until};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
 
 /// So many clients that have asked for this and got nothing yet.
-fn waiting(proxy: &Proxy, clients: usize, path: &str) -> Vec<Client> {
+pub(crate) fn waiting(proxy: &Proxy, clients: usize, path: &str) -> Vec<Client> {
     let mut all: Vec<Client> = (0..clients).map(|_| Client::to(proxy.port)).collect();
     for client in &mut all {
         client.begin("GET", path, &[], b"");
@@ -21,7 +20,7 @@ fn waiting(proxy: &Proxy, clients: usize, path: &str) -> Vec<Client> {
     all
 }
 
-fn answers(clients: Vec<Client>) -> Vec<Answer> {
+pub(crate) fn answers(clients: Vec<Client>) -> Vec<Answer> {
     clients.into_iter().map(|mut c| c.answer()).collect()
 }
 
@@ -103,42 +102,6 @@ fn s4_different_urls_do_not_wait_for_each_other() {
     held.push(other);
     assert!(answers(held).iter().all(|a| a.text() == "held"));
     assert_eq!(origin.count(), 3);
-}
-
-#[test]
-fn s4_when_a_fill_fails_those_who_waited_do_not_go_one_after_the_other() {
-    let origin = Origin::always(Reply::status(500).after(300 * MS));
-    let proxy = caching(&origin, "ttl: 1h");
-    let start = Instant::now();
-    // One after the other they would take 15 seconds.
-    for answer in answers(waiting(&proxy, 50, "/")) {
-        assert!((500..=504).contains(&answer.status), "{}", answer.status);
-    }
-    assert!(start.elapsed() < 4_000 * MS, "{:?}", start.elapsed());
-    assert!(origin.count() <= 50, "{} requests", origin.count());
-    origin.set(|_| Reply::ok("well again"));
-    stored(&get(proxy.port, "/"));
-    hit(&get(proxy.port, "/"));
-}
-
-#[test]
-fn s4_an_answer_that_is_not_stored_makes_nobody_queue_and_is_given_to_one() {
-    let origin = Origin::new(|r| {
-        let body = r.number.to_string();
-        Reply::answer(200, &[("Set-Cookie", "a=1")], body.as_bytes()).after(300 * MS)
-    });
-    let proxy = caching(&origin, "ttl: 1h");
-    for _ in 0..2 {
-        let start = Instant::now();
-        let answers = answers(waiting(&proxy, 50, "/"));
-        answers.iter().for_each(not_stored);
-        assert!(start.elapsed() < 4_000 * MS, "{:?}", start.elapsed());
-        let different: HashSet<String> = answers.iter().map(Answer::text).collect();
-        assert_eq!(different.len(), 50);
-    }
-    // What may be stored after all is.
-    origin.set(|_| Reply::ok("for all"));
-    until("a hit", || is_hit(&get(proxy.port, "/")));
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What one client's request may and may not do to the answers of others.
 
-use crate::cache::{caching, hit, stored, told};
+use crate::cache::{caching, hit, rules, stored, told};
+use crate::cache_disk::{on_disk, until_written};
 use crate::client::{Client, get, request};
 use crate::harness::{Proxy, one_route, until};
 use crate::origin::Origin;
-use crate::reply::{Gate, Reply};
+use crate::reply::{Gate, Reply, Request};
 use std::time::Duration;
 
 const ORIGIN: &str = "respect_origin: true";
@@ -231,4 +232,168 @@ fn a_guess_at_freshness_is_not_made_where_a_cookie_tells_people_apart() {
             told(&answer)
         );
     }
+}
+
+const ANN: (&str, &str) = ("Cookie", "who=ann");
+const BOB: (&str, &str) = ("Cookie", "who=bob");
+
+#[test]
+fn a_part_made_for_one_person_is_given_to_no_other() {
+    for (lines, cache) in [
+        (
+            &[("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")][..],
+            ORIGIN,
+        ),
+        (&[], "respect_origin: true, stale_if_error: 1h"),
+    ] {
+        let origin = Origin::new(move |r| {
+            let range = [("ETag", "\"a\""), ("Content-Range", "bytes 0-6/100")];
+            let who = r.header("cookie").unwrap_or("who=all").to_string();
+            Reply::answer(206, &[lines, &range].concat(), who.as_bytes())
+        });
+        let proxy = caching(&origin, cache);
+        let part = ("Range", "bytes=0-6");
+        let ask = |who| request(proxy.port, "GET", "/", &[part, who], b"");
+        for who in [ANN, BOB, ANN] {
+            assert_eq!(ask(who).text(), who.1, "{}", told(&ask(who)));
+        }
+        // Nor when the origin fails.
+        origin.set(|_| Reply::status(500));
+        assert_eq!(ask(BOB).status, 500);
+    }
+}
+
+#[test]
+fn what_a_304_or_a_head_says_to_one_person_is_told_to_no_other() {
+    for method in ["GET", "HEAD"] {
+        for (who, vary) in [(ANN, ""), (("X-Any", "who=ann"), "X-Forwarded-For")] {
+            let origin = Origin::new(move |r| {
+                let (number, who) = (r.number, r.header("cookie").or(r.header("x-any")));
+                let (tag, kept) = (("ETag", "\"a\""), ("Cache-Control", "public, max-age=0"));
+                let own = ("X-Own", who.unwrap_or("nobody"));
+                match number {
+                    0 => Reply::answer(200, &[tag, kept, own], b"for all"),
+                    1 if vary.is_empty() => update(r, &[tag, own]),
+                    1 => update(r, &[tag, kept, own, ("Vary", vary)]),
+                    _ => update(r, &[tag, kept]),
+                }
+            });
+            let proxy = caching(&origin, ORIGIN);
+            assert_eq!(get(proxy.port, "/").header("x-own"), Some("nobody"));
+            let theirs = request(proxy.port, method, "/", &[who], b"");
+            assert_eq!((theirs.status, theirs.header("x-own")), (200, Some(who.1)));
+            let next = request(proxy.port, "GET", "/", &[BOB], b"");
+            assert_ne!(next.header("x-own"), Some(who.1), "{method} {vary}");
+            assert_eq!(next.text(), "for all");
+        }
+    }
+}
+
+/// What an origin says of what it said before: 304 where it is asked so.
+fn update(r: &Request, lines: &[(&str, &str)]) -> Reply {
+    if r.header("if-none-match").is_none() {
+        return Reply::answer(200, lines, b"for all");
+    }
+    let lines = lines.iter().map(|(n, v)| format!("{n}: {v}\r\n"));
+    let lines: String = lines.collect();
+    Reply::raw(format!("HTTP/1.1 304 Not Modified\r\n{lines}\r\n"))
+}
+
+#[test]
+fn the_cookie_of_a_304_is_for_who_asked() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let origin = Origin::new(move |r| {
+        let lines = [("ETag", "\"a\""), ("Cache-Control", "public, max-age=0")];
+        match r.number {
+            0 => Reply::answer(200, &lines, b"for all"),
+            1 => update(r, &[&lines[..], &[("Set-Cookie", "session=1")]].concat()).when(&open),
+            _ => update(r, &lines),
+        }
+    });
+    let proxy = caching(&origin, ORIGIN);
+    get(proxy.port, "/");
+    let mut first = Client::to(proxy.port);
+    first.begin("GET", "/", &[], b"");
+    until("the validation", || origin.count() == 2);
+    let mut other = Client::to(proxy.port);
+    other.begin("GET", "/", &[], b"");
+    assert!(other.is_silent_for(Duration::from_millis(100)));
+    gate.open();
+    let answer = first.answer();
+    assert_eq!(answer.all("set-cookie"), ["session=1"]);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "for all"));
+    for answer in [other.answer(), get(proxy.port, "/")] {
+        assert!(answer.all("set-cookie").is_empty(), "{}", told(&answer));
+        assert_eq!(answer.text(), "for all");
+    }
+}
+
+#[test]
+fn a_head_during_a_fill_leaves_the_fill_alone() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let lines = "ETag: \"a\"\r\nCache-Control: max-age=600\r\nContent-Length: 6";
+    let origin = Origin::new(move |r| {
+        let head = Reply::raw(format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n"));
+        match r.method.as_str() {
+            "HEAD" => head,
+            _ => head
+                .then(Reply::raw("abc"))
+                .then(Reply::raw("def").when(&open)),
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let proxy = on_disk(directory.path()).start(&rules(&origin, ORIGIN));
+    let mut first = Client::to(proxy.port);
+    first.begin("GET", "/", &[], b"");
+    // Its head may be held back until there is more of it.
+    until("the fill", || origin.count() == 1);
+    until("its head", || {
+        let only = [("Cache-Control", "only-if-cached")];
+        request(proxy.port, "HEAD", "/", &only, b"").status == 200
+    });
+    for _ in 0..3 {
+        let anew = [("Cache-Control", "no-cache")];
+        assert_eq!(request(proxy.port, "HEAD", "/", &anew, b"").status, 200);
+    }
+    assert_eq!(origin.count(), 4);
+    gate.open();
+    assert_eq!(first.answer().text(), "abcdef");
+    // It finds its object where it put it, and finishes it: one that stays as it was coming could never be evicted.
+    until_written(directory.path(), 1);
+    let answer = get(proxy.port, "/");
+    hit(&answer);
+    assert_eq!((answer.text().as_str(), origin.count()), ("abcdef", 4));
+}
+
+#[test]
+fn only_if_cached_is_never_forwarded_for_a_precondition() {
+    let origin = Origin::always(Reply::ok("x"));
+    let proxy = caching(&origin, ORIGIN);
+    for name in ["If-Match", "If-Unmodified-Since"] {
+        for method in ["GET", "HEAD"] {
+            let only = [("Cache-Control", "only-if-cached"), (name, "\"a\"")];
+            assert_eq!(request(proxy.port, method, "/", &only, b"").status, 504);
+        }
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn the_scheme_that_a_client_writes_makes_no_other_answer() {
+    let origin = Origin::new(|r| {
+        let proto = r.header("x-forwarded-proto").unwrap_or("none");
+        Reply::ok(format!("{} {proto} {}", r.target, r.number))
+    });
+    let proxy = caching(&origin, "ttl: 1h");
+    for target in ["https://example.com/p", "http://example.com/p", "/p"] {
+        assert_eq!(get(proxy.port, target).text(), "/p http 0", "{target}");
+    }
+    // What makes one of them void makes the others so.
+    assert_eq!(
+        request(proxy.port, "POST", "https://example.com/p", &[], b"").status,
+        200
+    );
+    assert_eq!(get(proxy.port, "/p").text(), "/p http 2");
 }

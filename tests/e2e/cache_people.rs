@@ -177,10 +177,14 @@ fn shared_true_shares_between_people() {
 
 #[test]
 fn s3_private_answers_are_stored_for_their_person_only() {
-    for value in ["private", "PRIVATE, max-age=60", "private=\"x-own\""] {
-        let origin = Origin::new(move |r| {
-            Reply::answer(200, &[("Cache-Control", value)], who(r).as_bytes())
-        });
+    let word = "Cache-Control";
+    for (name, value) in [
+        (word, "private"),
+        (word, "PRIVATE, max-age=60"),
+        (word, "private=\"x-own\""),
+        ("CDN-Cache-Control", "private, max-age=60"),
+    ] {
+        let origin = Origin::new(move |r| Reply::answer(200, &[(name, value)], who(r).as_bytes()));
         let proxy = caching(&origin, KEPT);
         for n in 1..4 {
             let headers = person(n);

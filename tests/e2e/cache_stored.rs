@@ -53,6 +53,8 @@ fn answers_that_must_not_be_stored_are_not() {
         ("Cache-Control", "no-store"),
         ("Cache-Control", "max-age=60, NO-STORE"),
         ("Cache-Control", "public,no-store ,x=\"y\""),
+        ("CDN-Cache-Control", "no-store"),
+        ("CDN-Cache-Control", "max-age=60, No-Store, &&&"),
         ("Vary", "*"),
         ("Vary", "Accept, *"),
     ] {

@@ -15,7 +15,10 @@ mod architecture; // the rules of the source tree
 mod balancing; // which backend a request goes to
 mod budget; // how many retries a route may make
 mod cache; // a route with a cache: when it is asked, how long it keeps an answer
+mod cache_changes; // what an unsafe method makes void
+mod cache_confidence; // no secret in a file
 mod cache_crash; // killed while it writes
+mod cache_crowd; // a hundred thousand requests of fifty people
 mod cache_damage; // files that are not what they were
 mod cache_disk; // what is kept in a directory: restarts, limits, people
 mod cache_fill; // one fill for many, stale answers
@@ -26,6 +29,7 @@ mod cache_people; // nobody gets another's answer
 mod cache_purge; // what is purged does not come back
 mod cache_stale; // stale answers on purpose
 mod cache_stored; // which answers are stored, sizes, memory
+mod cache_storm; // many at once for what fails
 mod canary; // a share for another upstream, and copies for it
 mod client_left; // clients that do not wait
 mod compress; // answers compressed for each client

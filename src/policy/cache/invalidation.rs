@@ -1,7 +1,8 @@
 //! Which stored answers a request that changes something makes void (RFC 9111 §4.4).
 //!
 //! `proxy/` asks of each answer that comes from an origin whether it [`invalidates`], and forgets what is stored under
-//! the [`targets`]: every answer for the URL, whoever it is for.
+//! the [`targets`], by all [`spellings`] of the host: every answer for the URL, whoever it is for and whichever route
+//! stored it.
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
@@ -33,6 +34,30 @@ pub fn targets(scheme: &str, host: &str, target: &str, headers: &HeaderMap) -> V
         targets.extend(named.filter(|named| !targets.contains(named)));
     }
     targets
+}
+
+/// The spellings of a host, with its port if it has one, under which answers of the same origin may be stored (RFC 9110
+/// §4.2.3): with the usual port, without, and with the colon alone.
+pub fn spellings(scheme: &str, host: &str) -> Vec<String> {
+    let plain = authority(scheme, host);
+    // The colons of an IPv6 address are inside its brackets.
+    let name_ends = plain.rfind(']').unwrap_or(0);
+    if plain.is_empty() || plain[name_ends..].contains(':') {
+        return vec![plain];
+    }
+    vec![
+        format!("{plain}{}", usual_port(scheme)),
+        format!("{plain}:"),
+        plain,
+    ]
+}
+
+/// The port that a URL of this scheme need not name, with its colon.
+fn usual_port(scheme: &str) -> &'static str {
+    match scheme {
+        "https" => ":443",
+        _ => ":80",
+    }
 }
 
 /// The URL that a reference is relative to.
@@ -88,11 +113,7 @@ fn scheme_of(reference: &str) -> Option<(&str, &str)> {
 /// A host and port in one spelling (RFC 9110 §4.2.3): lower-case, and the port only where it is not the usual one. With
 /// a user it equals no request's, which has none (RFC 9110 §4.2.4).
 fn authority(scheme: &str, host: &str) -> String {
-    let usual = match scheme {
-        "https" => ":443",
-        _ => ":80",
-    };
-    let host = host.strip_suffix(usual).unwrap_or(host);
+    let host = host.strip_suffix(usual_port(scheme)).unwrap_or(host);
     host.strip_suffix(':').unwrap_or(host).to_ascii_lowercase()
 }
 

@@ -28,6 +28,15 @@ pub fn carries_credentials(headers: &HeaderMap) -> bool {
     CREDENTIALS.iter().any(|name| headers.contains_key(name))
 }
 
+/// The credentials of a request, as they are: to be hashed before they are kept or shown.
+pub fn credentials(headers: &HeaderMap) -> Vec<u8> {
+    let mut all = Vec::new();
+    for name in &CREDENTIALS {
+        frame_values(&mut all, b'c', name, headers);
+    }
+    all
+}
+
 /// What an answer is kept under, in two parts. Neither holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyParts {
@@ -52,9 +61,7 @@ pub fn key(
 ) -> KeyParts {
     let mut secret = Vec::new();
     if personal(policy, headers) {
-        for name in &CREDENTIALS {
-            frame_values(&mut secret, b'c', name, headers);
-        }
+        secret = credentials(headers);
     }
     for per in &policy.per {
         match per {

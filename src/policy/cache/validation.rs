@@ -6,7 +6,7 @@
 
 use super::freshness::single;
 use super::storing::{belongs_to_hop, named_by_connection};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 /// What a successful HEAD means for a stored answer to GET (RFC 9111 §4.3.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,10 +96,19 @@ pub fn selects(stored: &HeaderMap, update: &HeaderMap) -> bool {
     }
 }
 
-/// What a 200 to a HEAD means for an answer to GET that is stored with 200 and could have served it, whose content has
-/// `stored_length` bytes (RFC 9111 §4.3.5). Where nothing can be compared, nothing is changed: a date without proof
-/// would make old content fresh.
-pub fn freshened_by_head(stored: &HeaderMap, stored_length: u64, head: &HeaderMap) -> Freshen {
+/// What a 200 to a HEAD means for a stored answer to GET that could have served it, which has this status and
+/// `stored_length` bytes of content (RFC 9111 §4.3.5). Where nothing can be compared, nothing is changed: a date without
+/// proof would make old content fresh.
+pub fn freshened_by_head(
+    status: StatusCode,
+    stored: &HeaderMap,
+    stored_length: u64,
+    head: &HeaderMap,
+) -> Freshen {
+    // An error or a redirect is not what the URL has now, however long it is.
+    if status != StatusCode::OK {
+        return Freshen::Invalidate;
+    }
     let mut matched = false;
     if head.contains_key(header::ETAG) {
         let (old, new) = (entity_tag(stored), entity_tag(head));

@@ -5,23 +5,23 @@
 
 use super::super::CLIENT_LEFT;
 use super::super::ctx::{Ctx, Try};
-use super::super::facts::{authority, target};
-use super::super::forward;
 use super::super::snapshot::Snapshot;
 use super::super::wait::client_leaves;
-use super::{Forwarded, How, Outcome, date, now};
+use super::admission::{is_confidential, keep, place, storable, updated};
+use super::{Forwarded, How, Outcome, asker, date, now, remember, times};
 use crate::cache::Cache;
 use crate::cache::fills::{Failed, Filling, State};
 use crate::cache::key::Key;
 use crate::cache::object::{Body, Object};
 use crate::cache::storage::FillFor;
-use crate::policy::cache::freshness::{Freshness, Times};
+use crate::policy::cache::collapsing::{About, about};
+use crate::policy::cache::freshness::Freshness;
 use crate::policy::cache::reuse;
-use crate::policy::cache::{CachePolicy, NotStored, key, personal, storing, validation};
+use crate::policy::cache::{CachePolicy, Keep, key, validation};
 use crate::policy::retry::{Reason, Verdict};
-use crate::policy::route::{Action, Route};
+use crate::policy::route::Route;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::subrequest::server::SubrequestHandle;
@@ -39,6 +39,8 @@ pub(in super::super) struct Report {
     pub(in super::super) tries: Vec<Try>,
     pub(in super::super) reason: Option<Reason>,
     status: Option<StatusCode>,
+    /// `Set-Cookie` of the 304 that validated a stored answer.
+    cookies: Vec<HeaderValue>,
 }
 
 /// The client's end of a fill it began.
@@ -244,12 +246,8 @@ pub(in super::super) async fn judge(
     ctx: &mut Ctx,
     response: &ResponseHeader,
 ) -> Result<()> {
-    let started = ctx.current.as_ref().map(|c| c.started.elapsed());
-    let received = now();
-    let times = Times {
-        requested: received.saturating_sub(started.unwrap_or_default()),
-        received,
-    };
+    let times = times(ctx);
+    let received = times.received;
     report(ctx, Some(response.status));
     let Some(job) = &mut ctx.fill else {
         return Ok(());
@@ -268,21 +266,24 @@ pub(in super::super) async fn judge(
             ctx.verdict = Some(Verdict::Retry(Duration::ZERO));
             return Err(Error::new_up(super::super::TRY_AGAIN));
         }
-        let fresh = Arc::new(validated(cache, session, &stale, response, times, ttl)?);
         let request = session.req_header();
-        let (whose, fields) = (personal(policy, &request.headers), &fresh.head.headers);
-        let (asked, status) = (&request.headers, fresh.head.status);
-        let shared =
-            storing::storable(policy, whose, asked, status, fields, received, &date).is_ok();
+        let fields = &response.headers;
+        let fresh = updated(cache, policy, request, &stale, fields, times)?;
+        let keep = Keep::Fields(&fresh.head.headers);
+        let status = stale.head.status;
+        let shared = storable(&route, request, (status, fields), keep, received).is_ok();
+        let fresh = Arc::new(fresh);
         if !shared {
             // What the 304 says forbids it from now on; this once it is valid, for who asked.
-            if is_over(policy, &stale) && !key::carries_credentials(asked) {
+            if is_over(policy, &stale) && !key::carries_credentials(&request.headers) {
                 cache.remove(&stale).await;
             }
-        } else if !job.filling.fill().is_purged() && !matches!(stale.body, Body::Growing(_)) {
-            // One that is still coming is its writer's to put in place.
+        } else if !job.filling.fill().is_purged() {
             cache.replace(&stale, &fresh).await;
         }
+        // A cookie is for who asked, and for nobody else.
+        let cookies = fields.get_all(header::SET_COOKIE).iter().cloned();
+        lock(&job.report).cookies = cookies.collect();
         job.filling.end(State::Validated {
             object: fresh,
             shared,
@@ -291,7 +292,8 @@ pub(in super::super) async fn judge(
     }
     let request = session.req_header();
     let status = response.status;
-    let storable = storable(&route, request, response, received);
+    let fields = &response.headers;
+    let storable = storable(&route, request, (status, fields), Keep::Whole, received);
     let mut how = Forwarded::because(job.why);
     how.status = Some(status);
     match storable {
@@ -306,15 +308,17 @@ pub(in super::super) async fn judge(
             }
             let nothing = Body::Memory(Bytes::new());
             let place = place(request);
+            let confidential = is_confidential(policy, request, &head.headers);
             let object = Object::new(job.key, &place, variant, head, freshness, nothing);
-            *lock(&job.pending) = Some(object);
+            *lock(&job.pending) = Some(object.confined(confidential));
             how.stored = true;
             cache.passing().forget(&job.key);
+            cache.passing().forget(&asker(cache, job.key, request));
         }
         Err(why) => {
             how.detail = Some(why.word());
-            if about_the_url(status) {
-                cache.passing().remember(job.key);
+            remember(cache, job.key, request, status);
+            if about(status) == About::Url {
                 // The origin has something else now; unless that is for this client only.
                 if let Some(stale) = job.stale.take()
                     && is_over(policy, &stale)
@@ -334,112 +338,20 @@ pub(in super::super) async fn judge(
     Ok(())
 }
 
-/// What a purge by prefix goes by: no query, which may hold secrets.
-pub(super) fn place(request: &RequestHeader) -> String {
-    let (path, _) = target(request)
-        .split_once('?')
-        .unwrap_or((target(request), ""));
-    format!("http://{}{path}", authority(request).to_ascii_lowercase())
-}
-
-/// Whether an answer may be kept: what `policy::cache` says, and what only this route knows.
-pub(super) fn storable(
-    route: &Route,
-    request: &RequestHeader,
-    response: &ResponseHeader,
-    received: Duration,
-) -> Result<(), NotStored> {
-    let Action::Proxy(proxy) = &route.action else {
-        return Err(NotStored::Status);
+/// Adds to the stored answer that this request had validated what the 304 said to it alone.
+pub(in super::super) fn own_fields(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+    let Some(report) = &ctx.report else {
+        return Ok(());
     };
-    let policy = route.cache().ok_or(NotStored::Status)?;
-    let (asked, fields) = (&request.headers, &response.headers);
-    let whose = personal(policy, asked);
-    storing::storable(
-        policy,
-        whose,
-        asked,
-        response.status,
-        fields,
-        received,
-        &date,
-    )?;
-    if forward::varies_on_ours(fields, proxy) {
-        return Err(NotStored::VaryStar);
+    for cookie in std::mem::take(&mut lock(report).cookies) {
+        response.append_header(header::SET_COOKIE, cookie)?;
     }
-    if policy.respects_origin() && storing::is_guess_for_a_person(asked, fields) {
-        return Err(NotStored::Cookie);
-    }
-    let length = fields.get(header::CONTENT_LENGTH);
-    let length = length.and_then(|l| l.to_str().ok()?.parse::<u64>().ok());
-    match length {
-        Some(length) if length > policy.max_object => Err(NotStored::TooLarge),
-        _ => Ok(()),
-    }
-}
-
-/// Whether an answer that is not stored tells of what the URL names; others tell of the request or of the moment.
-pub(super) fn about_the_url(status: StatusCode) -> bool {
-    let named = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    let confirms = status == StatusCode::NOT_MODIFIED;
-    named || (status.is_success() || status.is_redirection()) && !confirms
+    Ok(())
 }
 
 /// Whether an answer's time is over.
 fn is_over(policy: &CachePolicy, object: &Object) -> bool {
     reuse::fresh_for(policy, &object.freshness, now()) <= 0
-}
-
-/// The stored answer with what a 304 brings (RFC 9111 §3.2, §4.3.4).
-fn validated(
-    cache: Cache,
-    session: &Session,
-    stored: &Object,
-    update: &ResponseHeader,
-    times: Times,
-    ttl: bool,
-) -> Result<Object> {
-    let status = stored.head.status;
-    let fields = validation::merge(&stored.head.headers, &update.headers);
-    let mut head = rebuilt(status, &fields)?;
-    keep(&mut head)?;
-    // Its age is counted from what the 304 says of it.
-    let mut times_of = fields;
-    if let Some(age) = update.headers.get(header::AGE) {
-        times_of.insert(header::AGE, age.clone());
-    }
-    let freshness = Freshness::of(ttl, status, &times_of, times, &date);
-    let variant = cache.variant(&head.headers, &session.req_header().headers);
-    let mut fresh = stored.refreshed(head, freshness);
-    fresh.variant = variant;
-    Ok(fresh)
-}
-
-/// A head of these fields.
-pub(super) fn rebuilt(status: StatusCode, fields: &HeaderMap) -> Result<ResponseHeader> {
-    let mut head = ResponseHeader::build(status, Some(fields.len() + 1))?;
-    for (name, value) in fields {
-        head.append_header(name.clone(), value.clone())?;
-    }
-    Ok(head)
-}
-
-/// Leaves of a head what is kept of it (RFC 9111 §3.1), and adds the date that one without is to get (RFC 9110 §6.6.1).
-pub(super) fn keep(head: &mut ResponseHeader) -> Result<()> {
-    let kept = storing::kept(&head.headers);
-    let dropped: Vec<HeaderName> = head
-        .headers
-        .keys()
-        .filter(|name| !kept.contains_key(*name))
-        .cloned()
-        .collect();
-    for name in &dropped {
-        head.remove_header(name);
-    }
-    if !head.headers.contains_key(header::DATE) {
-        head.insert_header("Date", httpdate::fmt_http_date(SystemTime::now()))?;
-    }
-    Ok(())
 }
 
 /// Tells Pingora what was decided.

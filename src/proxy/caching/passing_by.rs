@@ -1,22 +1,21 @@
 //! What the store learns from answers that pass it by: of unsafe methods, of `HEAD`, of ranges, of what was not stored before.
 
 use super::super::ctx::Ctx;
-use super::super::facts::{authority, target};
-use super::super::forward::varies_on_ours;
-use super::fill::{about_the_url, keep, rebuilt, storable};
-use super::{How, date, key_parts, now};
+use super::super::facts::{authority, scheme, target};
+use super::admission::{is_confidential, keep, place, rebuilt, storable, updated};
+use super::{How, asker, date, key_parts, remember, times};
 use crate::cache::key::Key;
 use crate::cache::object::{Body, Object, Parts};
 use crate::cache::{Cache, Held};
 use crate::policy::cache::freshness::{Freshness, Times};
 use crate::policy::cache::validation::{self, Freshen};
-use crate::policy::cache::{CachePolicy, invalidation, key, personal, storing};
+use crate::policy::cache::{Keep, invalidation, key};
 use crate::policy::range;
-use crate::policy::route::{Action, Proxy};
+use crate::policy::route::Route;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, header};
 use pingora::Result;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,24 +39,19 @@ pub(in super::super) async fn head(
     ctx: &mut Ctx,
     response: &ResponseHeader,
 ) -> Result<()> {
+    let request = session.req_header();
+    if invalidation::invalidates(&request.method, response.status) {
+        invalidate(cache, request, response).await;
+        return Ok(());
+    }
     let Some(route) = ctx.route.clone() else {
         return Ok(());
     };
-    let (Some(policy), Action::Proxy(proxy)) = (route.cache(), &route.action) else {
+    let Some(policy) = route.cache() else {
         return Ok(());
     };
-    let request = session.req_header();
     let status = response.status;
-    if invalidation::invalidates(&request.method, status) {
-        let host = authority(request).to_ascii_lowercase();
-        let targets = invalidation::targets("http", &host, target(request), &response.headers);
-        for target in targets {
-            let secret = |credentials: &[u8]| cache.secret_hash(credentials);
-            let parts = key::key(policy, "http", &host, &target, &request.headers, secret);
-            cache.forget_url(&parts).await;
-        }
-        return Ok(());
-    }
+    let times = times(ctx);
     let Some(outcome) = &mut ctx.cache else {
         return Ok(());
     };
@@ -67,121 +61,119 @@ pub(in super::super) async fn head(
     forwarded.status = Some(status);
     let key = cache.key(&key_parts(cache, policy, session));
     if request.method == Method::HEAD {
-        freshen(cache, policy, session, response, key).await;
+        freshen(cache, &route, session, response, (key, times)).await;
         return Ok(());
     }
-    let received = now();
     if status == StatusCode::PARTIAL_CONTENT {
-        let asked = received.saturating_sub(ctx.watch.elapsed());
-        ctx.part = part(cache, (policy, proxy), session, response, key, asked);
+        let asked = times.received.saturating_sub(ctx.watch.elapsed());
+        ctx.part = part(cache, &route, session, response, (key, times), asked);
         forwarded.stored = ctx.part.is_some();
         return Ok(());
     }
-    let storable = storable(&route, request, response, received);
-    match storable {
+    let fields = (status, &response.headers);
+    match storable(&route, request, fields, Keep::Whole, times.received) {
         // The next one is stored.
-        Ok(()) => cache.passing().forget(&key),
+        Ok(()) => {
+            cache.passing().forget(&key);
+            cache.passing().forget(&asker(cache, key, request));
+        }
         Err(why) => {
             forwarded.detail = Some(why.word());
-            if about_the_url(status) {
-                cache.passing().remember(key);
-            }
+            remember(cache, key, request, status);
         }
     }
     Ok(())
 }
 
+/// Forgets what a request has changed (RFC 9111 §4.4), by whatever route it came and whichever stored it.
+async fn invalidate(cache: Cache, request: &RequestHeader, response: &ResponseHeader) {
+    let (scheme, host) = (scheme(request), authority(request));
+    let targets = invalidation::targets(scheme, host, target(request), &response.headers);
+    let hosts = invalidation::spellings(scheme, host);
+    let urls = hosts
+        .iter()
+        .flat_map(|host| targets.iter().map(|t| key::url(scheme, host, t)));
+    cache.forget_urls(&urls.collect::<Vec<_>>()).await;
+}
+
 /// An answer to `HEAD` says whether the stored answer to `GET` still holds (RFC 9111 §4.3.5).
 async fn freshen(
     cache: Cache,
-    policy: &CachePolicy,
+    route: &Route,
     session: &Session,
     response: &ResponseHeader,
-    key: Key,
+    (key, times): (Key, Times),
 ) {
-    if !policy.respects_origin() || response.status != StatusCode::OK {
+    let Some(policy) = route.cache().filter(|policy| policy.respects_origin()) else {
+        return;
+    };
+    if response.status != StatusCode::OK {
         return;
     }
     let request = session.req_header();
-    // What was said to one person is not for all.
-    let (asked, fields) = (&request.headers, &response.headers);
-    let whose = personal(policy, asked);
-    if storing::storable(policy, whose, asked, StatusCode::OK, fields, now(), &date).is_err() {
-        return;
-    }
     let found = cache.find(&key, &request.headers, |_| true).await;
     let Some(object) = found.object else { return };
     let Some(length) = object.length() else {
         return;
     };
-    match validation::freshened_by_head(&object.head.headers, length, &response.headers) {
+    let (status, stored, fields) = (object.head.status, &object.head.headers, &response.headers);
+    // What was said to one person is not for all.
+    let may = |merged| {
+        let keep = Keep::Fields(merged);
+        storable(
+            route,
+            request,
+            (StatusCode::OK, fields),
+            keep,
+            times.received,
+        )
+        .is_ok()
+    };
+    match validation::freshened_by_head(status, stored, length, fields) {
         Freshen::Update => {
-            let merged = validation::merge(&object.head.headers, &response.headers);
-            let Ok(mut head) = rebuilt(object.head.status, &merged) else {
-                return;
-            };
-            if keep(&mut head).is_err() {
-                return;
+            let fresh = updated(cache, policy, request, &object, fields, times);
+            let Ok(fresh) = fresh else { return };
+            if may(&fresh.head.headers) {
+                cache.replace(&object, &Arc::new(fresh)).await;
             }
-            let received = now();
-            let times = Times {
-                requested: received,
-                received,
-            };
-            let freshness = Freshness::of(false, head.status, &head.headers, times, &date);
-            let fresh = Arc::new(object.refreshed(head, freshness));
-            cache.replace(&object, &fresh).await;
         }
-        Freshen::Invalidate => cache.remove(&object).await,
-        Freshen::Nothing => {}
+        Freshen::Invalidate if may(fields) => cache.remove(&object).await,
+        Freshen::Invalidate | Freshen::Nothing => {}
     }
 }
 
 /// Begins to keep a part (RFC 9111 §3.3): one range, of an answer that has a strong validator and may be stored.
 fn part(
     cache: Cache,
-    (policy, proxy): (&CachePolicy, &Proxy),
+    route: &Route,
     session: &Session,
     response: &ResponseHeader,
-    key: Key,
-    asked_at: Duration,
+    (key, times): (Key, Times),
+    asked: Duration,
 ) -> Option<PartComing> {
     let request = session.req_header();
+    let policy = route.cache()?;
     let range = response.headers.get(header::CONTENT_RANGE)?;
     let (range, total) = range::content_range(range.to_str().ok()?)?;
     let total = total.filter(|total| *total <= policy.max_object)?;
-    let received = now();
-    let asked = &request.headers;
-    storing::part_storable(policy, asked, &response.headers, received, &date).ok()?;
-    if varies_on_ours(&response.headers, proxy) {
-        return None;
-    }
+    let fields = (response.status, &response.headers);
+    storable(route, request, fields, Keep::Part, times.received).ok()?;
     let mut head = response.clone();
     head.set_status(StatusCode::OK).ok()?;
     keep(&mut head).ok()?;
     head.remove_header(&header::CONTENT_RANGE);
     head.insert_header("Content-Length", total).ok()?;
-    let times = Times {
-        requested: received,
-        received,
-    };
-    let ttl = !policy.respects_origin();
-    let freshness = Freshness::of(ttl, StatusCode::OK, &head.headers, times, &date);
-    let variant = cache.variant(&head.headers, asked);
+    let freshness = Freshness::of(false, StatusCode::OK, &head.headers, times, &date);
+    let variant = cache.variant(&head.headers, &request.headers);
     head.remove_header(&header::AGE);
+    let confidential = is_confidential(policy, request, &head.headers);
     let pieces = Vec::new();
     let body = Body::Parts(Parts { total, pieces });
+    let object = Object::new(key, &place(request), variant, head, freshness, body);
     Some(PartComing {
-        object: Object::new(
-            key,
-            &super::fill::place(request),
-            variant,
-            head,
-            freshness,
-            body,
-        ),
+        object: object.confined(confidential),
         at: range.start,
-        asked: asked_at,
+        asked,
         bytes: BytesMut::new(),
         held: cache.held(),
         expected: usize::try_from(range.end - range.start).ok()?,
@@ -223,6 +215,7 @@ fn put_away(cache: Cache, part: PartComing) -> Option<()> {
         let fields = validation::merge(&old.head.headers, &part.object.head.headers);
         object.head = rebuilt(StatusCode::OK, &fields).ok()?;
         object.body = Body::Parts(parts.with(part.at, &bytes));
+        object = object.confined(old.memory_only);
     }
     if let Body::Parts(parts) = &object.body
         && let Some(whole) = parts.whole()

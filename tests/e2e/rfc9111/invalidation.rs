@@ -89,6 +89,17 @@ pub(super) const CASES: &str = r#"
 > GET | Host: one.example
 = hit | of 0
 
+# RFC 9110 §4.2.3.
+§4.4 the usual port makes no other target: {0} after {1}
+* example.com|example.com:80 example.com:80|example.com example.com:80|EXAMPLE.com example.com|example.com:
+> GET | Host: {0}
+< Cache-Control: max-age=60
+= stored
+> POST | Host: {1}
+= forwarded
+> GET | Host: {0}
+= forwarded
+
 §4.4 what comes after is stored again
 > GET
 < Cache-Control: max-age=60

@@ -79,12 +79,62 @@ pub(super) const CASES: &str = r#"
 > GET | Range: {}
 = hit | status 200 | no Content-Range
 
-§3.3 two ranges get two parts, or the whole
+§3.3 several ranges get as many parts, in the order asked for: bytes={0}
+* 0-1,8-9|0-1_8-9 8-9,0-1|8-9_0-1 0-0,2-2,4-4|0-0_2-2_4-4 5-6,-1,0-1|5-6_9-9_0-1 8-,4-5,20-30,0-0|8-9_4-5_0-0
 > GET
 < Cache-Control: max-age=60 | body 0123456789 | Content-Type: text/plain
 = stored
-> GET | Range: bytes=0-1,8-9
-= any | asked 0 | check two parts
+> GET | Range: bytes={0}
+= hit | status 206 | check parts {1}
+
+# RFC 9110 §15.3.7.2.
+§3.3 ranges that touch or overlap become one: bytes={}
+* 2-3,4-5 4-5,2-3 2-4,3-5 2-5,3-3 20-,2-5
+> GET
+< Cache-Control: max-age=60 | body 0123456789 | Content-Type: text/plain
+= stored
+> GET | Range: bytes={}
+= hit | status 206 | body 2345 | Content-Range: bytes 2-5/10 | Content-Type: text/plain
+
+§3.3 several ranges are served from an answer that came in chunks
+> GET
+< Cache-Control: max-age=60 | chunked | body 0123456789 | Content-Type: text/plain
+= stored
+> GET | Range: bytes=8-9,0-1
+= hit | status 206 | check parts 8-9 0-1
+
+§3.3 a stored part answers for several ranges within it: bytes={0} of 0-4
+* 0-0,3-4|0-0_3-4 3-4,0-1|3-4_0-1 4-4,2-2,0-0|4-4_2-2_0-0
+> GET | Range: bytes=0-4
+< resource | Cache-Control: max-age=60 | ETag: "a" | body 0123456789 | Content-Type: text/plain
+= stored | status 206
+> GET | Range: bytes={0}
+= hit | status 206 | check parts {1}
+
+§3.3 stored parts with a gap between them answer for ranges in both: bytes={0}
+* 0-1,8-9|0-1_8-9 8-9,0-1|8-9_0-1 7-7,9-9,0-0|7-7_9-9_0-0
+> GET | Range: bytes=0-2
+< resource | Cache-Control: max-age=60 | ETag: "a" | body 0123456789 | Content-Type: text/plain
+= stored | status 206
+> GET | Range: bytes=7-9
+< resource | Cache-Control: max-age=60 | ETag: "a" | body 0123456789 | Content-Type: text/plain
+= stored | status 206
+> GET | Range: bytes={0}
+= hit | status 206 | check parts {1}
+
+§3.3 a stored part does not answer for several ranges of which one is outside
+> GET | Range: bytes=0-4
+< resource | Cache-Control: max-age=60 | ETag: "a" | body 0123456789
+= stored | status 206
+> GET | Range: bytes=8-9,0-1
+= forwarded | sent Range: bytes=8-9,0-1
+
+§4.2.3 the time that a part took counts as age
+> GET | Range: bytes=0-4
+< resource | Cache-Control: max-age=60 | Age: 10 | ETag: "a" | body 0123456789 | late 1500
+= stored | status 206
+> GET | Range: bytes=0-4
+= hit | status 206 | age 11..30
 
 # RFC 9110 §14.2: defined for GET alone.
 §3.3 a HEAD has no ranges

@@ -283,6 +283,14 @@ pub(super) const CASES: &str = r#"
 = stored
 > GET | Cache-Control: only-if-cached
 = unasked | status 504
+
+§5.2.1.7 only-if-cached with {0} is not forwarded
+* If-Match|"a" If-Unmodified-Since|{now}
+> GET
+< Cache-Control: max-age=60 | ETag: "a"
+= stored
+> GET | Cache-Control: only-if-cached | {0}: {1}
+= unasked | status 504
 "#;
 
 #[test]

@@ -477,6 +477,27 @@ pub(super) const CASES: &str = r#"
 > GET
 = any | status 200 | no Set-Cookie
 
+§7.3 the cookie that a 304 sets is for who asked
+> GET
+< Cache-Control: max-age=60 | Age: 100 | ETag: "a"
+= stored
+> GET
+< confirms | ETag: "a" | Set-Cookie: a=1
+= validated | of 0 | Set-Cookie: a=1
+
+# RFC 9110 §15.4.5: a 304 says of caching what the 200 would have said.
+§3.5 a 304 to a request with {}, which does not allow it, is for who asked
+* Authorization Cookie
+> GET
+< Cache-Control: public, max-age=60 | Age: 100 | ETag: "a" | X-Own: all
+= stored
+> GET | {}: a=1
+< confirms | ETag: "a" | X-Own: one
+= validated | of 0 | X-Own: one
+> GET
+< confirms | ETag: "a" | Cache-Control: public, max-age=60
+= validated | of 0 | X-Own: all
+
 §4.3.4 one variant's confirmation leaves the other as it was
 > GET | Foo: 1
 < Cache-Control: max-age=60 | Age: 100 | ETag: "a" | Vary: Foo | X-Own: 1
@@ -561,6 +582,27 @@ pub(super) const CASES: &str = r#"
 = forwarded
 > GET
 = forwarded
+
+§4.3.5 an answer to HEAD does not confirm a stored {} of the same length
+* 404 301 410
+> GET
+< {} | Cache-Control: max-age=60 | body 0123456789 | X-Own: 1
+= stored
+> HEAD | Cache-Control: no-cache
+< Cache-Control: max-age=600 | body abcdefghij | X-Own: 2
+= forwarded | sent HEAD
+> GET
+= forwarded | status 200
+
+§4.2.3 the time that an answer to HEAD took counts as age
+> GET
+< Cache-Control: max-age=60 | ETag: "a" | body 0123456789
+= stored
+> HEAD | Cache-Control: no-cache
+< Cache-Control: max-age=60 | Age: 10 | ETag: "a" | body 0123456789 | late 1500
+= forwarded
+> GET
+= hit | of 0 | age 11..30
 
 §4.3.5 an answer to HEAD other than 200 changes nothing
 > GET

@@ -268,6 +268,22 @@ fn references_are_resolved() {
     }
 }
 
+#[test]
+fn a_host_is_forgotten_by_all_its_spellings() {
+    for (scheme, host, expected) in [
+        ("http", "a", &["a:80", "a:", "a"][..]),
+        ("http", "A:80", &["a:80", "a:", "a"]),
+        ("http", "a:", &["a:80", "a:", "a"]),
+        ("https", "a:443", &["a:443", "a:", "a"]),
+        ("https", "a:80", &["a:80"]),
+        ("http", "a:8080", &["a:8080"]),
+        ("http", "[::1]", &["[::1]:80", "[::1]:", "[::1]"]),
+        ("http", "[::1]:81", &["[::1]:81"]),
+    ] {
+        assert_eq!(spellings(scheme, host), expected, "{scheme} {host}");
+    }
+}
+
 proptest! {
     #[test]
     fn only_paths_without_dots_come_out(

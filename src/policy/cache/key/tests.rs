@@ -2,7 +2,7 @@
 
 use super::super::tests::{date, fields, forced, respectful, secs};
 use super::*;
-use crate::policy::cache::{lookup, storable};
+use crate::policy::cache::{Keep, lookup, storable};
 use http::{Method, StatusCode};
 use proptest::prelude::*;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -403,7 +403,7 @@ proptest! {
         prop_assert_eq!(vary_key(&headers, &headers), vary_key(&headers, &headers));
         for policy in [policy, respectful(&[])] {
             let _ = lookup(&policy, &Method::GET, &headers);
-            let _ = storable(&policy, true, &headers, StatusCode::OK, &headers, secs(1), &date);
+            let _ = storable(&policy, Keep::Whole, &headers, StatusCode::OK, &headers, secs(1), &date);
         }
     }
 }

@@ -10,21 +10,8 @@ const NOW: Duration = Duration::from_secs(1_000_000);
 fn judged(request: &[(&str, &str)], status: u16, lines: &[(&str, &str)]) -> Option<NotStored> {
     let (request, lines) = (fields(request), fields(lines));
     let code = StatusCode::from_u16(status).unwrap();
-    // Whose key it is makes no difference.
-    let judge = |personal| {
-        storable(
-            &respectful(&[]),
-            personal,
-            &request,
-            code,
-            &lines,
-            NOW,
-            &date,
-        )
-        .err()
-    };
-    assert_eq!(judge(true), judge(false), "{status} {lines:?}");
-    judge(false)
+    let policy = respectful(&[]);
+    storable(&policy, Keep::Whole, &request, code, &lines, NOW, &date).err()
 }
 
 fn control(value: &str) -> [(&str, &str); 1] {
@@ -333,7 +320,8 @@ fn the_route_can_make_stale_answers_worth_keeping() {
             ..respectful(&[])
         };
         let (request, lines) = (fields(&[]), fields(&control(value)));
-        let found = storable(&policy, false, &request, StatusCode::OK, &lines, NOW, &date);
+        let (keep, status) = (Keep::Whole, StatusCode::OK);
+        let found = storable(&policy, keep, &request, status, &lines, NOW, &date);
         assert_eq!(found.is_ok(), expected, "{stale_if_error:?} {value}");
     }
 }
@@ -352,10 +340,107 @@ fn which_parts_are_kept() {
         (&[tag, ("set-cookie", "a=b")], Some(SetCookie)),
     ] {
         let (request, headers) = (fields(&[]), fields(lines));
-        let part =
-            |policy: CachePolicy| part_storable(&policy, &request, &headers, NOW, &date).err();
+        let status = StatusCode::PARTIAL_CONTENT;
+        let part = |policy: CachePolicy| {
+            storable(&policy, Keep::Part, &request, status, &headers, NOW, &date).err()
+        };
         assert_eq!(part(respectful(&[])), expected, "{lines:?}");
         assert_eq!(part(forced(true, &[])), Some(Partial), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_guess_is_not_made_for_who_has_a_cookie_whichever_way_in() {
+    use NotStored::*;
+    let (tag, modified) = (("etag", "\"a\""), ("last-modified", "@1"));
+    let cookie = fields(&[("cookie", "a=1")]);
+    let plain = fields(&[]);
+    for (own, worded) in [
+        (&[tag, modified][..], false),
+        (&[tag], false),
+        (&[tag, ("cache-control", "must-revalidate")], false),
+        (&[tag, ("cache-control", "max-age=60")], true),
+        (&[tag, ("cache-control", "public")], true),
+        (&[tag, ("expires", "@2000000")], true),
+        (&[tag, modified, ("cdn-cache-control", "max-age=60")], true),
+        // What is no dictionary says nothing, and neither does one without a word of it.
+        (
+            &[tag, modified, ("cdn-cache-control", "max-age=60, &&&")],
+            false,
+        ),
+        (
+            &[
+                tag,
+                modified,
+                ("cdn-cache-control", "own"),
+                ("cache-control", "max-age=60"),
+            ],
+            false,
+        ),
+    ] {
+        let own = fields(own);
+        let policy = CachePolicy {
+            stale_if_error: Some(secs(60)),
+            ..respectful(&[])
+        };
+        let whole = (Keep::Whole, StatusCode::OK);
+        let part = (Keep::Part, StatusCode::PARTIAL_CONTENT);
+        // An update of what was allowed to all.
+        let merged = fields(&[tag, ("cache-control", "public, max-age=60")]);
+        let update = (Keep::Fields(&merged), StatusCode::OK);
+        for (keep, status) in [whole, part, update] {
+            let judge = |request| storable(&policy, keep, request, status, &own, NOW, &date).err();
+            let expected = (!worded).then_some(Cookie);
+            assert_eq!(judge(&cookie), expected, "{keep:?} {own:?}");
+            assert_eq!(judge(&plain), None, "{keep:?} {own:?}");
+        }
+    }
+}
+
+#[test]
+fn fields_that_come_later_pass_by_themselves_and_merged() {
+    use NotStored::*;
+    let (tag, fresh) = (("etag", "\"a\""), ("cache-control", "max-age=60"));
+    let ann = ("authorization", "Basic YQ==");
+    for (request, own, merged, expected) in [
+        (&[][..], &[tag][..], &[tag, fresh][..], None),
+        (&[], &[tag, ("vary", "*")], &[tag, fresh], Some(VaryStar)),
+        (
+            &[],
+            &[("set-cookie", "a=1")],
+            &[tag, fresh],
+            Some(SetCookie),
+        ),
+        (&[], &[tag], &[("cache-control", "private")], Some(Private)),
+        (
+            &[],
+            &[("cache-control", "private")],
+            &[fresh],
+            Some(Private),
+        ),
+        (
+            &[ann],
+            &[tag, ("cache-control", "public")],
+            &[tag, fresh],
+            Some(Authorization),
+        ),
+        (
+            &[ann],
+            &[tag],
+            &[tag, ("cache-control", "public")],
+            Some(Authorization),
+        ),
+        (
+            &[ann],
+            &[tag, ("cache-control", "public")],
+            &[tag, ("cache-control", "public")],
+            None,
+        ),
+    ] {
+        let (request, own, merged) = (fields(request), fields(own), fields(merged));
+        let (policy, keep) = (respectful(&[]), Keep::Fields(&merged));
+        let found = storable(&policy, keep, &request, StatusCode::OK, &own, NOW, &date);
+        assert_eq!(found.err(), expected, "{request:?} {own:?} {merged:?}");
     }
 }
 
@@ -498,7 +583,23 @@ fn what_a_forced_ttl_keeps() {
                 &[("cache-control", "no-store, must-understand")],
                 Some(NoStore),
             ),
-            (200, &[("cdn-cache-control", "no-store")], None),
+            // In whichever field, and however malformed, the origin forbids it.
+            (200, &[("cdn-cache-control", "no-store")], Some(NoStore)),
+            (
+                200,
+                &[("cdn-cache-control", "No-Store, &&&")],
+                Some(NoStore),
+            ),
+            (200, &[("cdn-cache-control", "private")], private(shared)),
+            (
+                200,
+                &[
+                    ("cdn-cache-control", "max-age=9"),
+                    ("cache-control", "private"),
+                ],
+                private(shared),
+            ),
+            (200, &[("cdn-cache-control", "no-cache, max-age=0")], None),
             (
                 200,
                 &[
@@ -517,7 +618,7 @@ fn what_a_forced_ttl_keeps() {
             let policy = forced(shared, &[]);
             let request = fields(&[("authorization", "x"), ("cookie", "a=1")]);
             let lines = fields(lines);
-            let found = storable(&policy, !shared, &request, code, &lines, NOW, &date);
+            let found = storable(&policy, Keep::Whole, &request, code, &lines, NOW, &date);
             assert_eq!(found.err(), expected, "{status} {lines:?} shared={shared}");
         }
     }

@@ -413,8 +413,13 @@ fn what_a_head_means() {
         ),
         ("4.3.5 nothing to tell by", &[], &[], Nothing),
     ] {
-        let found = freshened_by_head(&fields(stored), 5, &fields(head));
+        let (stored, head) = (fields(stored), fields(head));
+        let found = freshened_by_head(StatusCode::OK, &stored, 5, &head);
         assert_eq!(found, expected, "{section}: {stored:?} {head:?}");
+        for other in [StatusCode::NOT_FOUND, StatusCode::MOVED_PERMANENTLY] {
+            let found = freshened_by_head(other, &stored, 5, &head);
+            assert_eq!(found, Invalidate, "{section}: {stored:?} {head:?}");
+        }
     }
 }
 
