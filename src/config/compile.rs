@@ -230,6 +230,9 @@ impl Checks<'_> {
             self.compress(compress, &path.key("compress"), decoded.whole);
         }
         if decoded.whole {
+            if let Some(hedge) = spec.hedge.as_ref().and_then(Switch::on) {
+                hedge.check(self.document, &path.key("hedge"), self.report);
+            }
             if let Some(places) = spec.concurrency.as_ref().and_then(Switch::on) {
                 places.check(self.document, &path.key("concurrency"), self.report);
             }
@@ -290,6 +293,7 @@ impl Checks<'_> {
                 (spec.set_path.is_some(), "set_path"),
                 (spec.retry.is_some(), "retry"),
                 (spec.timeouts.is_some(), "timeouts"),
+                (spec.hedge.is_some(), "hedge"),
                 (spec.concurrency.is_some(), "concurrency"),
                 (spec.canary.is_some(), "canary"),
                 (spec.mirror.is_some(), "mirror"),
@@ -339,6 +343,9 @@ impl Checks<'_> {
 
     /// Reports what is wrong with the limits of a route, once they are merged. What only the defaults say is reported there.
     fn limits(&mut self, own: &RouteSpec, merged: &RouteSpec, path: &KeyPath) {
+        if let Some(hedge) = own.hedge.as_ref().and_then(Switch::on) {
+            hedge.check(self.document, &path.key("hedge"), self.report);
+        }
         if own.concurrency.is_some()
             && let Some(places) = merged.concurrency.as_ref().and_then(Switch::on)
         {

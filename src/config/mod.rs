@@ -21,6 +21,7 @@ mod fault;
 mod files;
 mod headers;
 mod health_check;
+mod hedge;
 mod key;
 mod keypath;
 mod locate;

@@ -8,6 +8,7 @@ use super::compress::CompressSpec;
 use super::concurrency::ConcurrencySpec;
 use super::fault::mismatch;
 use super::headers::{EditsSpec, HeadersSpec, ValueText};
+use super::hedge::HedgeSpec;
 use super::number::Bounded;
 use super::patterns::{
     ExactPathText, HostText, MethodText, PathText, RouteName, TargetText, UpstreamName,
@@ -31,12 +32,13 @@ use std::fmt;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a mapping with upstream, retry, timeouts, concurrency, rate_limit, cache, compress and headers"
+    expecting = "a mapping with upstream, retry, timeouts, hedge, concurrency, rate_limit, cache, compress and headers"
 )]
 pub(crate) struct DefaultsSpec {
     pub(crate) upstream: Option<UpstreamName>,
     pub(crate) retry: Option<RetrySpec>,
     pub(crate) timeouts: Option<TimeoutsSpec>,
+    pub(crate) hedge: Option<Switch<HedgeSpec>>,
     pub(crate) concurrency: Option<Switch<ConcurrencySpec>>,
     pub(crate) rate_limit: Option<Switch<RateLimitSpec>>,
     pub(crate) cache: Option<CacheSpec>,
@@ -69,6 +71,8 @@ pub(crate) struct RouteSpec {
     pub(crate) retry: Option<RetrySpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timeouts: Option<TimeoutsSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hedge: Option<Switch<HedgeSpec>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) concurrency: Option<Switch<ConcurrencySpec>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -285,6 +289,7 @@ pub(crate) struct Base {
     upstream: Option<UpstreamName>,
     retry: RetrySpec,
     timeouts: TimeoutsSpec,
+    hedge: Switch<HedgeSpec>,
     concurrency: Switch<ConcurrencySpec>,
     rate_limit: Switch<RateLimitSpec>,
     cache: CacheSpec,
@@ -298,6 +303,7 @@ impl Base {
             upstream: defaults.upstream,
             retry: defaults.retry.unwrap_or_default(),
             timeouts: defaults.timeouts.unwrap_or_default().filled(),
+            hedge: defaults.hedge.unwrap_or(Switch::Off),
             concurrency: defaults.concurrency.unwrap_or(Switch::Off),
             rate_limit: defaults.rate_limit.unwrap_or(Switch::Off),
             cache: defaults.cache.unwrap_or(CacheSpec::Off),
@@ -329,6 +335,10 @@ impl RouteSpec {
         let compress = match &self.compress {
             Some(own) => own.over(&base.compress).filled(),
             None => base.compress.filled(),
+        };
+        let hedge = match &self.hedge {
+            Some(own) => own.over(&base.hedge),
+            None => base.hedge.clone(),
         };
         let concurrency = match &self.concurrency {
             Some(own) => own.over(&base.concurrency),
@@ -364,6 +374,7 @@ impl RouteSpec {
             headers: headers.unless_empty(),
             retry: proxied.then_some(retry),
             timeouts: proxied.then_some(timeouts),
+            hedge: proxied.then(|| hedge.map(HedgeSpec::filled)),
             concurrency: proxied.then(|| concurrency.map(ConcurrencySpec::filled)),
             rate_limit: Some(rate_limit.map(RateLimitSpec::filled)),
             canary: self.canary.map(CanarySpec::filled),
@@ -447,6 +458,11 @@ impl RouteSpec {
                         .as_ref()
                         .and_then(Switch::on)
                         .map(ConcurrencySpec::compile),
+                    hedge: self
+                        .hedge
+                        .as_ref()
+                        .and_then(Switch::on)
+                        .map(HedgeSpec::compile),
                     canary: self.canary.as_ref().map(|c| c.compile(upstreams)),
                     mirror: self.mirror.as_ref().map(|m| m.compile(upstreams)),
                     timeouts: self.timeouts.clone().unwrap_or_default().compile(),

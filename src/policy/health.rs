@@ -86,6 +86,8 @@ pub enum Observation {
     Failed,
     /// No connection could be made.
     ConnectFailed,
+    /// None, but for this long none came: another backend was faster.
+    Late(Duration),
 }
 
 /// Whether a backend may be tried, for the balancer.
@@ -248,6 +250,11 @@ impl Health {
                 self.window.record(now, true, latency);
                 self.in_a_row = 0;
                 self.good(now, trial)
+            }
+            // Neither good nor bad, but slow; what had failed in a row before still has.
+            Observation::Late(latency) => {
+                self.window.record(now, true, latency);
+                None
             }
             Observation::Failed | Observation::ConnectFailed => {
                 self.window.record(now, false, None);

@@ -18,6 +18,7 @@ pub mod date;
 pub mod encoding;
 pub mod headers;
 pub mod health;
+pub mod hedge;
 pub mod range;
 pub mod rate;
 pub mod retry;

@@ -8,6 +8,7 @@ use super::canary::CanaryRules;
 use super::concurrency::Concurrency;
 use super::encoding::CompressPolicy;
 use super::headers::HeaderRules;
+use super::hedge::HedgeRules;
 use super::rate::RateRules;
 use super::retry::RetryPolicy;
 use super::target::Rewrite;
@@ -31,6 +32,14 @@ pub struct Route {
 }
 
 impl Route {
+    /// When it sends a request a second time, if ever.
+    pub fn hedge(&self) -> Option<&HedgeRules> {
+        match &self.action {
+            Action::Proxy(proxy) => proxy.hedge.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether it hands requests to an upstream.
     pub fn is_proxied(&self) -> bool {
         matches!(self.action, Action::Proxy(_))
@@ -81,6 +90,8 @@ pub struct Proxy {
     pub budget: BudgetRules,
     /// How many tries may run at once, if that is bounded.
     pub concurrency: Option<Concurrency>,
+    /// When a request that is late is sent a second time, if ever.
+    pub hedge: Option<HedgeRules>,
     /// Another upstream that gets a share of the requests, if any.
     pub canary: Option<Canary>,
     /// Another upstream that gets copies of the requests, if any.

@@ -112,9 +112,12 @@ impl Current {
     pub(super) fn observe(&self, ctx: &Ctx, seen: Observation) {
         self.upstream.observe(self.index, &self.active, seen);
         let (good, latency) = match seen {
-            Observation::Good(latency) => (true, latency),
+            Observation::Good(latency) | Observation::Late(latency) => (true, latency),
             Observation::Failed | Observation::ConnectFailed => (false, self.started.elapsed()),
         };
+        if let (Observation::Good(latency), Some(traffic)) = (seen, ctx.traffic()) {
+            traffic.answered_in(latency);
+        }
         if self.answered.is_none() {
             // An answer tells a limit of itself when it ends; what did not come is a sign of too much.
             self.places.observe(ctx, &self.upstream, latency, true);

@@ -6,6 +6,7 @@
 //! and unwraps before the request ends. Decides nothing: the deadlines come from `policy::timeouts`.
 
 use super::facts::{authority, target};
+use super::hedge::{HEDGED, Hedge};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
@@ -20,7 +21,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
@@ -41,6 +42,8 @@ pub(super) struct Watch {
     idle: AtomicU64,
     /// When `total` is over.
     total: AtomicU64,
+    /// A second request, where there may be one.
+    pub(super) hedge: OnceLock<Arc<Hedge>>,
     /// Whether this is a fill whose answer goes to the store: then there is nobody to read from or write to.
     filling: AtomicBool,
     /// Whether what is written is to leave at once, because what follows may take a while.
@@ -58,6 +61,7 @@ impl Watch {
             deadline: AtomicU64::new(NEVER),
             idle: AtomicU64::new(NEVER),
             total: AtomicU64::new(NEVER),
+            hedge: OnceLock::new(),
             filling: AtomicBool::new(false),
             eager: AtomicBool::new(false),
             draining,
@@ -262,6 +266,14 @@ async fn deadline_passed(watch: &Watch, timer: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
+/// Ends when a second request has an answer; never where there is none.
+async fn hedge_won(watch: &Watch) {
+    match watch.hedge.get() {
+        Some(hedge) => hedge.won(watch.started).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Lets a write to the client run until `total` is over: Pingora does not look at the session's deadline meanwhile.
 async fn write<T>(watch: &Watch, write: impl Future<Output = Result<T>> + Send) -> Result<T> {
     let written = match watch.at(&watch.total) {
@@ -291,6 +303,7 @@ impl CustomSession for Downstream {
             biased;
             read = inner.read_body_or_idle(no_body_expected), if !filling => read,
             () = deadline_passed(&self.watch, &mut self.timer) => Error::e_explain(DEADLINE, "waiting for a backend"),
+            () = hedge_won(&self.watch) => Error::e_explain(HEDGED, "an answer is there"),
         }
     }
 

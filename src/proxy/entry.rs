@@ -8,8 +8,10 @@ use super::{facts, wait};
 use crate::policy::admission::{Priority, Why};
 use crate::policy::concurrency::Concurrency;
 use crate::policy::target::normalise_path;
-use crate::upstream::places::Place;
+use crate::upstream::places::{Place, Places};
+use crate::upstream::traffic::Traffic;
 use crate::upstream::{NoBackend, Picked, Upstream};
+use futures::FutureExt;
 use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +46,25 @@ pub(super) enum Barred {
 }
 
 impl Taken {
+    /// Those that a try needs, if they are free at this moment.
+    pub(super) fn at_once(
+        of_route: Option<&Concurrency>,
+        traffic: &Traffic,
+        upstream: &Upstream,
+    ) -> Option<Taken> {
+        let free = |places: &Arc<Places>, rules: Option<&Concurrency>| match rules {
+            None => Some(None),
+            // Dropped where it would have to wait, and with it its turn.
+            Some(rules) => Some(Some(
+                places.take(rules, Priority::Low).now_or_never()?.ok()?,
+            )),
+        };
+        Some(Taken {
+            route: free(&traffic.places, of_route)?,
+            upstream: free(&upstream.places, upstream.concurrency.as_ref())?,
+        })
+    }
+
     /// Tells both how long the try took, so that limits can find themselves.
     pub(super) fn observe(&self, ctx: &Ctx, upstream: &Upstream, latency: Duration, dropped: bool) {
         let rules = ctx.proxy().and_then(|proxy| proxy.concurrency.as_ref());

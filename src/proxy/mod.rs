@@ -12,6 +12,7 @@ mod entry;
 mod facts;
 mod failure;
 mod forward;
+mod hedge;
 mod keep;
 mod mirror;
 mod peer;
@@ -272,13 +273,19 @@ impl ProxyHttp for Proxy {
         if wait::pause(session, waited).await.is_err() {
             return Err(tries::left(ctx));
         }
+        ctx.charged = false;
         let Some(proxy) = ctx.proxy() else {
             return Err(Error::new_in(ErrorType::InternalError));
         };
         if proxy.timeouts.left(ctx.watch.elapsed()).is_zero() {
             return Err(no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT));
         }
-        ctx.charged = false;
+        if let Some(won) = hedge::winner(ctx) {
+            let elapsed = ctx.watch.elapsed();
+            let upstream = won.upstream();
+            let peer = peer::dial(won.address(), &upstream, &proxy.timeouts, elapsed, false);
+            return Ok(hedge::take_over(ctx, won, peer));
+        }
         split::choose(session, ctx);
         let entry = match entry::enter(session, ctx).await {
             Ok(entry) => entry,
@@ -353,6 +360,7 @@ impl ProxyHttp for Proxy {
         if let Some(job) = &ctx.fill {
             job.condition(request)?;
         }
+        hedge::plan(session, request, ctx);
         ctx.sent = true;
         Ok(())
     }
@@ -390,6 +398,7 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         ctx.note_answer(status);
+        hedge::cancel(ctx);
         let listed = ctx
             .proxy()
             .is_some_and(|p| p.retry.on.lists_status(status.as_u16()));

@@ -7,6 +7,7 @@ use super::downstream::DEADLINE;
 use super::entry::Barred;
 use super::facts::{authority, target};
 use super::failure::Cause;
+use super::hedge::{self, HEDGED};
 use super::{CLIENT_LEFT, body, failure};
 use crate::policy::health::Observation;
 use crate::policy::retry::{self, Attempt, Failure, Reason, Verdict};
@@ -138,6 +139,11 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
         // The client has its answer and was still sending: the connection ends, the request did not fail.
         return false;
     }
+    if *e.etype() == HEDGED {
+        give_way(ctx);
+        return true;
+    }
+    hedge::cancel(ctx);
     if let Some(verdict) = ctx.verdict.take() {
         return obey(ctx, verdict);
     }
@@ -177,6 +183,17 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
         }
     }
     false
+}
+
+/// The try under way ends for another backend was faster: that one's answer is taken as the next try.
+fn give_way(ctx: &mut Ctx) {
+    if let Some(current) = &ctx.current {
+        let late = Observation::Late(current.started.elapsed());
+        current.observe(ctx, late);
+        ctx.tried.add(current.index);
+    }
+    ctx.wait = Duration::ZERO;
+    ctx.end_try(hedge::OUTCOME);
 }
 
 /// Does what was decided on a response: says whether there is to be another try.

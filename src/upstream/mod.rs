@@ -220,7 +220,7 @@ impl Upstream {
     pub fn observe(&self, index: usize, active: &Active, seen: Observation) {
         let backend = active.backend();
         let rules = (&self.eject, self.rules_of(index).fail);
-        let failed = !matches!(seen, Observation::Good(_));
+        let failed = matches!(seen, Observation::Failed | Observation::ConnectFailed);
         if failed {
             backend.count_failure();
         }

@@ -8,13 +8,18 @@ use super::clock;
 use super::places::Places;
 use crate::policy::budget::{Budget, BudgetRules, Report};
 use crate::policy::canary::{self, Event, Figures, Share, Side, SideFigures};
+use crate::policy::hedge;
 use crate::policy::rate::{RateRules, Table, Verdict};
 use crate::policy::route::{Canary, Route};
+use crate::policy::window::Window;
 use log::{info, warn};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+/// How far back it is looked to know when an answer is late.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// One route's traffic.
 #[derive(Debug)]
@@ -24,6 +29,7 @@ pub struct Traffic {
     /// Its places, if their number is bounded.
     pub places: Arc<Places>,
     budget: Arc<Mutex<Budget>>,
+    hedging: Option<Arc<Hedging>>,
     split: Option<Arc<Split>>,
     rate: Option<Arc<Rate>>,
     /// Copies of requests under way.
@@ -37,6 +43,14 @@ struct Split {
     plan: Canary,
     turn: AtomicU64,
     state: Mutex<canary::Canary>,
+}
+
+/// What second requests of a route go by.
+#[derive(Debug)]
+struct Hedging {
+    budget: Mutex<Budget>,
+    /// How long answers took of late.
+    answers: Mutex<Window>,
 }
 
 struct Rate {
@@ -99,8 +113,18 @@ impl Traffic {
                 }),
             }
         });
+        let hedging = route.hedge().map(|_| {
+            let kept = old.and_then(|old| old.hedging.clone());
+            kept.unwrap_or_else(|| {
+                Arc::new(Hedging {
+                    budget: Mutex::default(),
+                    answers: Mutex::new(Window::new(REMEMBERED)),
+                })
+            })
+        });
         Traffic {
             route: route.clone(),
+            hedging,
             places: old.map(|old| old.places.clone()).unwrap_or_default(),
             budget: old.map(|old| old.budget.clone()).unwrap_or_default(),
             split,
@@ -112,7 +136,43 @@ impl Traffic {
 
     /// Counts a request that begins its first try.
     pub fn request(&self) {
-        lock(&self.budget).request(clock::now());
+        let now = clock::now();
+        lock(&self.budget).request(now);
+        if let Some(hedging) = &self.hedging {
+            lock(&hedging.budget).request(now);
+        }
+    }
+
+    /// Takes a second request out of its budget, if there is one.
+    pub fn spend_hedge(&self, rules: &BudgetRules) -> bool {
+        let hedging = self.hedging.as_ref();
+        hedging.is_some_and(|hedging| lock(&hedging.budget).spend(rules, clock::now()))
+    }
+
+    /// What was spent on second requests, where there are any.
+    pub fn hedges(&self) -> Option<Report> {
+        let hedging = self.hedging.as_ref()?;
+        Some(lock(&hedging.budget).report(clock::now()))
+    }
+
+    /// Takes note of how long an answer took, where that decides on second requests.
+    pub fn answered_in(&self, latency: Duration) {
+        if let Some(hedging) = &self.hedging {
+            lock(&hedging.answers).record(clock::now(), true, latency);
+        }
+    }
+
+    /// The time that 95 of 100 answers of late took at most; none while there are too few.
+    pub fn p95(&self) -> Option<Duration> {
+        let hedging = self.hedging.as_ref()?;
+        let now = clock::now();
+        let mut answers = lock(&hedging.answers);
+        let enough = answers.count(now) >= hedge::ENOUGH;
+        if enough {
+            answers.quantile(now, 0.95)
+        } else {
+            None
+        }
     }
 
     /// Takes a retry out of the budget, if there is one.

@@ -41,6 +41,7 @@ mod flaky; // what it is all for: unreliable backends look reliable
 mod grpc; // a backend that answers health checks of gRPC
 mod headers; // what is added, edited and removed on the way
 mod health_check; // probes
+mod hedge; // a second request while the first is late
 mod hold_up; // what clients could hold up, break or get past
 mod http; // the protocol itself
 mod maintenance; // what an operator does to a running process

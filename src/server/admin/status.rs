@@ -94,6 +94,8 @@ pub struct RouteStatus {
     pub retries_total: u64,
     /// Retries the budget refused, since the start.
     pub retries_refused_total: u64,
+    /// Second requests since the start, if it has `hedge`.
+    pub hedged_total: Option<u64>,
     /// Its places, if it has `concurrency` and was used.
     pub concurrency: Option<PlacesStatus>,
     /// Requests refused for coming too often, if it has `rate_limit`.
@@ -211,6 +213,7 @@ fn route(traffic: &Traffic) -> RouteStatus {
         retries: budget.retries,
         retries_total: budget.retries_total,
         retries_refused_total: budget.refused_total,
+        hedged_total: traffic.hedges().map(|report| report.retries_total),
         concurrency: traffic.places.figures().map(places),
         rate_limited: traffic.rate_refused(),
         canary: traffic.split().map(|split| CanaryStatus {
@@ -285,6 +288,9 @@ impl fmt::Display for Status {
                 "  {} requests and {} retries in 10 s; {} retries in all, {} refused by the budget",
                 route.requests, route.retries, route.retries_total, route.retries_refused_total
             )?;
+            if let Some(hedged) = route.hedged_total {
+                writeln!(f, "  {hedged} sent twice")?;
+            }
             if let Some(places) = &route.concurrency {
                 writeln!(f, "  {places}")?;
             }
@@ -380,6 +386,7 @@ mod tests {
                 retries: 2,
                 retries_total: 7,
                 retries_refused_total: 1,
+                hedged_total: Some(3),
                 concurrency: Some(PlacesStatus {
                     active: 3,
                     queued: 2,
@@ -417,6 +424,7 @@ upstream pool
 
 route all
   10 requests and 2 retries in 10 s; 7 retries in all, 1 refused by the budget
+  3 sent twice
   concurrency: 3 of 3 places taken, 2 queued; refused: 4 queue full, 5 too long, 6 displaced
   rate limit: 8 refused
   canary: 0 %; canary 10 requests, 9 failed, stable 100 requests, 0 failed, p95 2 ms; rolled back: too many failures

@@ -1,0 +1,433 @@
+//! A second request to another backend while the first is late: `policy::hedge` says when.
+//!
+//! Made on a connection of its own, up to the first bytes of a good answer. Then it takes the place of the first try: Pingora
+//! is told to try again, and gets that connection for it, with the request already sent and the answer in it. So whatever
+//! comes after, the cache included, needs to know nothing of it. If the first try answers first, the second is dropped.
+
+use super::ctx::{Ctx, Current};
+use super::entry::Taken;
+use crate::policy::balancer::Tried;
+use crate::policy::health::Observation;
+use crate::policy::hedge;
+use crate::policy::retry::Conditions;
+use crate::policy::route::{Action, Route};
+use crate::upstream::traffic::Traffic;
+use crate::upstream::{Picked, Upstream};
+use async_trait::async_trait;
+use pingora::connectors::l4::Connect;
+use pingora::http::RequestHeader;
+use pingora::protocols::l4::socket::SocketAddr as AnyAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
+use pingora_proxy::Session;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// The error by which a late try gives way.
+pub(super) const HEDGED: ErrorType = ErrorType::Custom("another backend was faster");
+/// The log's word for a try that gave way.
+pub(super) const OUTCOME: &str = "hedged";
+
+/// A second request that may have to be made.
+struct Plan {
+    /// When, counted from the start of the request.
+    at: Duration,
+    route: Arc<Route>,
+    traffic: Arc<Traffic>,
+    upstream: Arc<Upstream>,
+    /// Where the request was sent already.
+    tried: Tried,
+    turn: u64,
+    request: Vec<u8>,
+}
+
+/// A second request whose answer has begun to come.
+pub(super) struct Won {
+    picked: Picked,
+    upstream: Arc<Upstream>,
+    places: Taken,
+    began: Instant,
+    tcp: TcpStream,
+}
+
+/// What one request's second request is doing.
+#[derive(Default)]
+pub(super) struct Hedge {
+    state: Mutex<State>,
+    /// Told of its end.
+    ended: Notify,
+}
+
+#[derive(Default)]
+enum State {
+    /// There is none, or no longer.
+    #[default]
+    None,
+    Planned(Box<Plan>),
+    Running(JoinHandle<()>),
+    Won(Box<Won>),
+}
+
+impl Hedge {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When it is to be made, if it is.
+    fn due(&self) -> Option<Duration> {
+        match &*self.lock() {
+            State::Planned(plan) => Some(plan.at),
+            _ => None,
+        }
+    }
+
+    fn cancel(&self) {
+        if let State::Running(task) = std::mem::take(&mut *self.lock()) {
+            task.abort();
+        }
+    }
+
+    /// Takes what won.
+    fn take(&self) -> Option<Won> {
+        let mut state = self.lock();
+        match std::mem::take(&mut *state) {
+            State::Won(won) => Some(*won),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    fn has_won(&self) -> bool {
+        matches!(&*self.lock(), State::Won(_))
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(&*self.lock(), State::Running(_))
+    }
+
+    /// Makes it.
+    fn start(self: &Arc<Self>) {
+        let mut state = self.lock();
+        let State::Planned(plan) = std::mem::take(&mut *state) else {
+            return;
+        };
+        // The task must not keep alive what ends it when the request ends.
+        let hedge = Arc::downgrade(self);
+        let task = tokio::spawn(async move {
+            let won = plan.run().await;
+            let Some(hedge) = hedge.upgrade() else { return };
+            let mut state = hedge.lock();
+            if let State::Running(_) = &*state {
+                *state = won.map_or(State::None, |won| State::Won(Box::new(won)));
+            }
+            drop(state);
+            hedge.ended.notify_one();
+        });
+        *state = State::Running(task);
+    }
+
+    /// Ends when the second request has won; never if it does not. Polled while the first one is waited for.
+    pub(super) async fn won(self: &Arc<Self>, started: Instant) {
+        loop {
+            if self.has_won() {
+                return;
+            }
+            if let Some(due) = self.due() {
+                tokio::time::sleep_until((started + due).into()).await;
+                self.start();
+            } else if self.is_running() {
+                self.ended.notified().await;
+            } else {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+impl Drop for Hedge {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl Plan {
+    /// Sends the request, and waits for the first bytes of a good answer.
+    async fn run(self: Box<Self>) -> Option<Won> {
+        let Action::Proxy(proxy) = &self.route.action else {
+            return None;
+        };
+        let rules = proxy.hedge.as_ref()?;
+        let places = Taken::at_once(proxy.concurrency.as_ref(), &self.traffic, &self.upstream)?;
+        let picked = self
+            .upstream
+            .pick(&self.tried, self.turn, None, false)
+            .ok()?;
+        if self.tried.count(picked.index) > 0 || !self.traffic.spend_hedge(&rules.budget) {
+            return None;
+        }
+        let began = Instant::now();
+        let connect = TcpStream::connect(picked.address);
+        let seen = match tokio::time::timeout(proxy.timeouts.connect, connect).await {
+            Ok(Ok(tcp)) => match self.ask(&tcp).await {
+                Ok(status) if is_good(&proxy.retry.on, status) => {
+                    return Some(Won {
+                        picked,
+                        upstream: self.upstream,
+                        places,
+                        began,
+                        tcp,
+                    });
+                }
+                Ok(_) | Err(_) => Observation::Failed,
+            },
+            Ok(Err(_)) | Err(_) => Observation::ConnectFailed,
+        };
+        self.upstream.observe(picked.index, &picked.active, seen);
+        None
+    }
+
+    /// The status of the answer, of which nothing is read.
+    async fn ask(&self, tcp: &TcpStream) -> io::Result<u16> {
+        tcp.set_nodelay(true)?;
+        let mut left = self.request.as_slice();
+        while !left.is_empty() {
+            tcp.writable().await?;
+            match tcp.try_write(left) {
+                Ok(n) => left = left.get(n..).unwrap_or_default(),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let mut line = [0; STATUS_LINE];
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match tcp.peek(&mut line).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                STATUS_LINE => return status(&line).ok_or(io::ErrorKind::InvalidData.into()),
+                _ => {
+                    // The rest of the line is on its way; the socket stays readable meanwhile, so readiness tells nothing.
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_millis(100));
+                }
+            }
+        }
+    }
+}
+
+/// As much of a status line as has the status: `HTTP/1.1 200`.
+const STATUS_LINE: usize = 12;
+
+fn status(line: &[u8; STATUS_LINE]) -> Option<u16> {
+    let line = str::from_utf8(line).ok()?;
+    let status = line.strip_prefix("HTTP/1.")?.get(2..)?;
+    status.parse().ok()
+}
+
+/// Whether an answer may take the place of one that may still come. Of an interim answer it is not known what follows.
+fn is_good(conditions: &Conditions, status: u16) -> bool {
+    (200..500).contains(&status) && !conditions.lists_status(status)
+}
+
+/// Plans a second request for the first try of a request, where its route wants one and it may be sent twice.
+pub(super) fn plan(session: &mut Session, request: &RequestHeader, ctx: &mut Ctx) {
+    let (Some(proxy), Some(traffic), true) = (ctx.proxy(), ctx.traffic(), ctx.tries.is_empty())
+    else {
+        return;
+    };
+    let Some(rules) = &proxy.hedge else { return };
+    if !hedge::may(rules, &request.method)
+        || !session.downstream_session.is_body_empty()
+        || super::forward::is_websocket(session.req_header())
+    {
+        return;
+    }
+    let (Some(current), Some(delay)) = (&ctx.current, hedge::delay(rules, || traffic.p95())) else {
+        return;
+    };
+    if current.upstream.backends.len() < 2 {
+        return;
+    }
+    let Some(route) = ctx.route.clone() else {
+        return;
+    };
+    let mut tried = ctx.tried.clone();
+    tried.add(current.index);
+    let plan = Plan {
+        at: ctx.watch.elapsed() + delay,
+        route,
+        traffic: traffic.clone(),
+        upstream: current.upstream.clone(),
+        tried,
+        turn: ctx.turn.unwrap_or_default(),
+        request: wire(request),
+    };
+    let hedge = ctx.watch.hedge.get_or_init(Arc::default);
+    *hedge.lock() = State::Planned(Box::new(plan));
+}
+
+/// There will be no second request: the first answered, or failed.
+pub(super) fn cancel(ctx: &Ctx) {
+    if let Some(hedge) = ctx.watch.hedge.get() {
+        hedge.cancel();
+    }
+}
+
+/// What has won, if a try gave way for it.
+pub(super) fn winner(ctx: &Ctx) -> Option<Won> {
+    ctx.watch.hedge.get()?.take()
+}
+
+/// Takes the place of the try that gave way.
+pub(super) fn take_over(ctx: &mut Ctx, won: Won, mut peer: Box<HttpPeer>) -> Box<HttpPeer> {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let Won {
+        picked,
+        upstream,
+        places,
+        began,
+        tcp,
+    } = won;
+    peer.options.custom_l4 = Some(Arc::new(Opened(Mutex::new(Some(tcp)))));
+    // No other connection will do, and this one is for nobody else: it began as another's.
+    peer.group_key = NUMBER.fetch_add(1, Ordering::Relaxed);
+    peer.options.idle_timeout = Some(Duration::ZERO);
+    ctx.current = Some(Current {
+        index: picked.index,
+        address: picked.address,
+        upstream,
+        active: picked.active,
+        places,
+        started: began,
+        waited: Duration::ZERO,
+        queued: Duration::ZERO,
+        answered: None,
+    });
+    peer
+}
+
+impl Won {
+    /// Where it goes.
+    pub(super) fn address(&self) -> std::net::SocketAddr {
+        self.picked.address
+    }
+
+    /// The upstream it belongs to.
+    pub(super) fn upstream(&self) -> Arc<Upstream> {
+        self.upstream.clone()
+    }
+}
+
+/// The request as it goes to the second backend.
+fn wire(request: &RequestHeader) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    bytes.extend_from_slice(request.method.as_str().as_bytes());
+    bytes.push(b' ');
+    bytes.extend_from_slice(request.raw_path());
+    bytes.extend_from_slice(b" HTTP/1.1\r\n");
+    request.header_to_h1_wire(&mut bytes);
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}
+
+/// Hands Pingora a connection that is there already.
+#[derive(Debug)]
+struct Opened(Mutex<Option<TcpStream>>);
+
+#[async_trait]
+impl Connect for Opened {
+    async fn connect(&self, _address: &AnyAddr) -> pingora::Result<Stream> {
+        let tcp = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match tcp {
+            Some(tcp) => Ok(VirtualSocketStream::new(Box::new(Asked(tcp))).into()),
+            None => Error::e_explain(ErrorType::ConnectError, "the connection was used"),
+        }
+    }
+}
+
+/// A connection on which the request was sent already: what is written is left out.
+#[derive(Debug)]
+struct Asked(TcpStream);
+
+impl AsyncRead for Asked {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Asked {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl VirtualSocket for Asked {
+    fn set_socket_option(&self, _option: VirtualSockOpt) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_and_what_is_good() {
+        for (line, expected) in [
+            (b"HTTP/1.1 200", Some(200)),
+            (b"HTTP/1.0 404", Some(404)),
+            (b"HTTP/2.0 200", None),
+            (b"220 mail rea", None),
+            (b"HTTP/1.1 2x0", None),
+        ] {
+            assert_eq!(status(line), expected);
+        }
+        let conditions = Conditions::default();
+        for (status, good) in [
+            (200, true),
+            (404, true),
+            (103, false),
+            (500, false),
+            (501, false),
+        ] {
+            assert_eq!(is_good(&conditions, status), good, "{status}");
+        }
+    }
+
+    #[test]
+    fn the_request_as_it_is_sent() {
+        let mut request = RequestHeader::build("GET", b"/a?b", None).unwrap();
+        request.insert_header("Host", "example.com").unwrap();
+        assert_eq!(
+            wire(&request),
+            b"GET /a?b HTTP/1.1\r\nHost: example.com\r\n\r\n"
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! A second request to another backend while the first is late.
+
+use crate::admin::with_admin;
+use crate::client::{Client, get, request};
+use crate::harness::{Proxy, eventually, one_route, outcomes, until, with_upstream};
+use crate::maintenance::status;
+use crate::origin::Origin;
+use crate::reply::{Gate, Reply};
+use std::time::{Duration, Instant};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Two backends, of which the first answers when the gate opens, and the second at once.
+fn late_and_quick(gate: &Gate) -> (Origin, Origin) {
+    let open = gate.clone();
+    let late = Origin::new(move |_| Reply::ok("late").when(&open));
+    (late, Origin::always(Reply::ok("quick")))
+}
+
+fn pool(late: &Origin, quick: &Origin, rules: &str) -> String {
+    with_upstream(&one_route(&[late.port, quick.port], rules), "eject: off")
+}
+
+#[test]
+fn a_late_answer_is_overtaken_by_another_backends() {
+    let gate = Gate::default();
+    let (late, quick) = late_and_quick(&gate);
+    let proxy = Proxy::start(&pool(&late, &quick, "hedge: { after: 100ms }"));
+    let start = Instant::now();
+    assert_eq!(get(proxy.port, "/a?b=c").text(), "quick");
+    let took = start.elapsed();
+    assert!((100 * MS..2_000 * MS).contains(&took), "{took:?}");
+    let line = proxy.logged("/a?b=c");
+    assert_eq!(outcomes(&line), ["hedged", "ok"]);
+    assert_eq!(line["backend"], format!("127.0.0.1:{}", quick.port));
+    assert_eq!(line["retry"], "answered");
+    let (first, second) = (late.request(0), quick.request(0));
+    assert_eq!(first.target, second.target);
+    for name in ["host", "x-request-id", "x-forwarded-for", "via"] {
+        assert_eq!(first.header(name), second.header(name), "{name}");
+    }
+    until("the loser is cancelled", || late.requests()[0].abandoned);
+}
+
+#[test]
+fn who_answers_in_time_is_asked_alone() {
+    let origins = [
+        Origin::always(Reply::ok("a")),
+        Origin::always(Reply::ok("b")),
+    ];
+    let proxy = Proxy::start(&pool(&origins[0], &origins[1], "hedge: { after: 5s }"));
+    for _ in 0..20 {
+        assert_eq!(get(proxy.port, "/").status, 200);
+    }
+    assert_eq!(origins[0].count() + origins[1].count(), 20);
+}
+
+#[test]
+fn the_first_answer_wins_also_if_the_second_was_asked() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let first = Origin::new(move |_| Reply::ok("first").when(&open));
+    let second = Origin::always(Reply::hang());
+    let proxy = Proxy::start(&pool(&first, &second, "hedge: { after: 50ms }"));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &[], b"");
+    until("both are asked", || {
+        first.count() == 1 && second.count() == 1
+    });
+    gate.open();
+    assert_eq!(client.answer().text(), "first");
+    until("the loser is cancelled", || second.requests()[0].abandoned);
+    assert_eq!(outcomes(&proxy.logged("/")), ["ok"]);
+}
+
+#[test]
+fn a_failure_is_no_good_answer() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let late = Origin::new(move |_| Reply::ok("late but right").when(&open));
+    let wrong = Origin::always(Reply::status(500));
+    let proxy = Proxy::start(&pool(&late, &wrong, "hedge: { after: 50ms }"));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &[], b"");
+    until("both are asked", || late.count() == 1 && wrong.count() == 1);
+    assert!(client.is_silent_for(100 * MS));
+    gate.open();
+    assert_eq!(client.answer().text(), "late but right");
+}
+
+#[test]
+fn what_has_a_side_effect_is_never_sent_twice() {
+    let gate = Gate::default();
+    let (late, quick) = late_and_quick(&gate);
+    let proxy = Proxy::start(&pool(&late, &quick, "hedge: { after: 20ms }"));
+    for (n, method) in ["POST", "PUT", "DELETE", "PATCH"].into_iter().enumerate() {
+        // Every second request begins on the quick one.
+        if n > 0 {
+            assert_eq!(get(proxy.port, "/").text(), "quick");
+        }
+        let mut client = Client::to(proxy.port);
+        client.begin(method, "/order", &[], b"");
+        until("it is there", || late.count() == n + 1);
+        assert!(client.is_silent_for(150 * MS), "{method}");
+        client.leave();
+    }
+    assert!(quick.requests().iter().all(|r| r.target == "/"));
+}
+
+#[test]
+fn no_more_than_the_budget_allows() {
+    let slow = || Origin::always(Reply::ok("slow").after(30 * MS));
+    let (one, two) = (slow(), slow());
+    let rules = "hedge: { after: 1ms, budget: 10% }";
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&pool(&one, &two, rules));
+    let mut client = Client::to(proxy.port);
+    for _ in 0..100 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let sent = one.count() + two.count();
+    // A tenth of what any ten seconds had, or three.
+    assert!((103..=113).contains(&sent), "{sent} requests");
+    let hedged = status(admin)["routes"][0]["hedged_total"].as_u64();
+    assert_eq!(hedged, Some(sent as u64 - 100));
+}
+
+#[test]
+fn p95_is_learned_from_the_answers() {
+    let gate = Gate::default();
+    let (late, quick) = late_and_quick(&gate);
+    late.set(|_| Reply::ok("quick"));
+    let proxy = Proxy::start(&pool(&late, &quick, "hedge: { after: p95, budget: 100% }"));
+    let mut client = Client::to(proxy.port);
+    for _ in 0..40 {
+        assert_eq!(client.get("/").text(), "quick");
+    }
+    let open = gate.clone();
+    late.set(move |_| Reply::ok("late").when(&open));
+    for n in 0..6 {
+        let start = Instant::now();
+        assert_eq!(client.get(&format!("/{n}")).text(), "quick");
+        assert!(start.elapsed() < 2_000 * MS, "{:?}", start.elapsed());
+    }
+    let hedged = proxy
+        .log_lines()
+        .into_iter()
+        .filter(|l| outcomes(l)[0] == "hedged");
+    assert!(hedged.count() >= 3);
+}
+
+#[test]
+fn a_fill_of_the_cache_is_hedged_as_well() {
+    let gate = Gate::default();
+    let (late, quick) = late_and_quick(&gate);
+    let rules = "hedge: { after: 50ms }\ncache: { ttl: 1h }";
+    let proxy = Proxy::start(&pool(&late, &quick, rules));
+    let answer = get(proxy.port, "/");
+    assert_eq!(answer.text(), "quick");
+    assert!(
+        answer
+            .header("cache-status")
+            .is_some_and(|s| s.contains("stored"))
+    );
+    assert_eq!(outcomes(&proxy.logged("/")), ["hedged", "ok"]);
+    assert_eq!(get(proxy.port, "/").text(), "quick");
+    assert_eq!((late.count(), quick.count()), (1, 1));
+}
+
+#[test]
+fn a_large_answer_of_the_second_is_whole_and_heads_have_no_body() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let late = Origin::new(move |_| Reply::ok("late").when(&open));
+    let body: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let sent = body.clone();
+    let large = Origin::new(move |r| match &*r.target {
+        "/chunked" => Reply::chunked(200, &[], &[&sent[..1_000_000], &sent[1_000_000..]]),
+        _ => Reply::ok(&sent),
+    });
+    let proxy = Proxy::start(&pool(&late, &large, "hedge: { after: 20ms, budget: 100% }"));
+    for path in ["/", "/chunked"] {
+        for _ in 0..2 {
+            let answer = get(proxy.port, path);
+            assert!(answer.complete && answer.body == body, "{path}");
+        }
+    }
+    for _ in 0..2 {
+        let head = request(proxy.port, "HEAD", "/", &[], b"");
+        assert_eq!(
+            (head.status, head.header("content-length")),
+            (200, Some("3000000"))
+        );
+    }
+    assert!(late.count() >= 3);
+}
+
+#[test]
+fn a_client_that_leaves_ends_both() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let late = Origin::new(move |_| Reply::ok("late").when(&open));
+    let later = Origin::always(Reply::hang());
+    let proxy = Proxy::start(&pool(&late, &later, "hedge: { after: 20ms }"));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &[], b"");
+    until("both are asked", || late.count() == 1 && later.count() == 1);
+    client.leave();
+    for origin in [&late, &later] {
+        eventually("it is cancelled", || {
+            origin.requests()[0].abandoned.then_some(())
+        });
+    }
+    assert_eq!(proxy.logged("/")["status"], 499);
+}
+
+#[test]
+fn a_limit_has_no_place_for_a_second_request() {
+    let gate = Gate::default();
+    let (late, quick) = late_and_quick(&gate);
+    let rules = "hedge: { after: 20ms }\nconcurrency: { max: 1 }";
+    let proxy = Proxy::start(&pool(&late, &quick, rules));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &[], b"");
+    until("it is there", || late.count() == 1);
+    assert!(client.is_silent_for(200 * MS));
+    assert_eq!(quick.count(), 0);
+    gate.open();
+    assert_eq!(client.answer().text(), "late");
+}
