@@ -7,9 +7,9 @@
 //! | [`cache`] | the store behind Pingora's cache phases |
 //! | [`cli`] | the command line |
 //! | [`config`] | what the operator wrote: two YAML files, read, checked, compiled. serde, no Pingora |
-//! | [`policy`] | decisions, pure: which route, which backend, try again or not. No sockets, no clock, no dice |
+//! | [`policy`] | decisions, pure: which route, which backend, try again or not, who waits. No sockets, no clock, no dice |
 //! | [`proxy`] | the mechanism of one request: Pingora's phases in order, each asks a policy and obeys |
-//! | [`upstream`] | running pools: backends, what is known of them, what outlives a reload |
+//! | [`upstream`] | running pools: backends, what is known of them and of each route's traffic, probes, what outlives a reload |
 //! | [`server`] | the mechanism of the process: listeners, workers, signals, reload, drain, systemd, the admin address |
 //! | [`observe`] | the access log and the process log, neither of which a request waits for |
 //! | [`demo`] | the built-in flaky backends of `backstop demo` |
@@ -23,16 +23,18 @@
 //! snapshot in force, once ([`proxy::snapshot`]), and keeps it to its end. Then, in [`proxy`]:
 //!
 //! 1. `request_filter`: [`policy::target`] normalises host and path, [`policy::router`] finds the route. Fixed answers and
-//!    redirects end here.
+//!    redirects end here, and so does a client that [`policy::rate`] finds asking too often.
 //!    Where the route has a cache, [`policy::cache`] says whether it may be asked, under which key, and what is kept; [`cache`]
 //!    keeps it. A hit goes on at 6.
 //! 2. `proxy_upstream_filter`: a body that may have to be sent again is read ahead; the client's session is wrapped, so that
 //!    deadlines reach into Pingora's waiting.
-//! 3. `upstream_peer`, once for each try: the wait that [`policy::retry`] asked for, which ends when the client leaves; then
-//!    [`policy::balancer`] picks a backend.
+//! 3. `upstream_peer`, once for each try: the wait that [`policy::retry`] asked for, which ends when the client leaves;
+//!    [`policy::canary`] chooses the side, [`policy::admission`] gives a place or lets it wait, [`policy::balancer`] picks a
+//!    backend among those that [`policy::health`] leaves.
 //! 4. `upstream_request_filter`: the path is rewritten, [`policy::headers`] are applied.
 //! 5. A failure arrives in `fail_to_connect`, `upstream_response_filter` (a listed status) or `error_while_proxy`. All fill
-//!    in one `Attempt` and obey [`policy::retry::decide`]: back to 3, or let it stand.
+//!    in one `Attempt` and obey [`policy::retry::decide`], within [`policy::budget`]: back to 3, or let it stand. Each try tells
+//!    its backend what it met. While an answer is late, [`policy::hedge`] may have another backend asked as well.
 //! 6. `response_filter`: the route's edits. `fail_to_proxy`: the answer when no backend's could be had.
 //! 7. `logging`: one line in the access log ([`observe::access_log`]).
 //!

@@ -56,9 +56,7 @@ impl Written for AfterText {
     }
 
     fn meant_by_number(number: &str) -> Option<String> {
-        PositiveSpan::parse(&format!("{number}ms"))
-            .ok()
-            .map(meant)
+        PositiveSpan::parse(&format!("{number}ms")).ok().map(meant)
     }
 }
 

@@ -11,6 +11,7 @@ use super::patterns::FileText;
 use super::report::{Document, Report};
 use super::store::{CacheSettings, StoreSpec};
 use super::written::{Complaint, Written, meant, written};
+use crate::policy::redact;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashMap;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Where the access log goes.
     pub access_log: AccessLog,
+    /// Parameters of a query whose values are left out of it.
+    pub hide_query: Vec<String>,
     /// What the process's own log shows.
     pub log_level: log::LevelFilter,
     /// Where the process id is written, if anywhere; absolute.
@@ -91,7 +94,10 @@ impl Settings {
             ("resolver", self.resolver != other.resolver),
             ("cache", self.cache != other.cache),
             ("admin", self.admin != other.admin),
-            ("access_log", self.access_log != other.access_log),
+            (
+                "access_log",
+                self.access_log != other.access_log || self.hide_query != other.hide_query,
+            ),
             ("log", self.log_level != other.log_level),
             ("pid_file", self.pid_file != other.pid_file),
         ]
@@ -144,6 +150,7 @@ struct ResolverSpec {
 )]
 struct AccessLogSpec {
     path: Option<FileText>,
+    hide_query: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -307,6 +314,13 @@ impl SettingsSpec {
             },
             cache: self.cache.unwrap_or_default().compile(absolute),
             admin: self.admin.map(|admin| admin.address()),
+            hide_query: match &self.access_log {
+                Some(AccessLogSpec {
+                    hide_query: Some(names),
+                    ..
+                }) => names.clone(),
+                _ => redact::USUAL.map(str::to_string).to_vec(),
+            },
             access_log: match self.access_log.unwrap_or_default().path {
                 None => AccessLog::Stdout,
                 Some(word) if word.0 == "stdout" => AccessLog::Stdout,
@@ -347,6 +361,7 @@ impl SettingsSpec {
             cache: Some(StoreSpec::of(&settings.cache)),
             admin: settings.admin.map(AdminSpec::of),
             access_log: Some(AccessLogSpec {
+                hide_query: Some(settings.hide_query.clone()),
                 path: Some(match &settings.access_log {
                     AccessLog::Stdout => FileText("stdout".to_string()),
                     AccessLog::Off => FileText("off".to_string()),
@@ -394,6 +409,7 @@ mod tests {
                 },
                 admin: None,
                 access_log: AccessLog::Stdout,
+                hide_query: redact::USUAL.map(str::to_string).to_vec(),
                 log_level: log::LevelFilter::Info,
                 pid_file: None,
             }

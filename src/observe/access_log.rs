@@ -4,8 +4,10 @@
 //! line is dropped and counted. Decides nothing.
 
 use crate::config;
+use crate::policy::redact::Redaction;
 use log::{error, warn};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -35,8 +37,8 @@ pub struct Line<'a> {
     pub method: &'a str,
     /// The host it asked for, as written.
     pub host: &'a str,
-    /// Path and query, as written.
-    pub path: &'a str,
+    /// Path and query, as written but for what is left out.
+    pub path: Cow<'a, str>,
     /// `HTTP/1.1` and the like.
     pub protocol: &'static str,
     /// The route's name; null when none matched.
@@ -98,6 +100,8 @@ enum Message {
 pub struct AccessLog {
     queue: Option<SyncSender<Message>>,
     dropped: Arc<AtomicU64>,
+    /// What is left out of queries.
+    pub redaction: Arc<Redaction>,
 }
 
 /// The writing end.
@@ -112,13 +116,15 @@ impl Writer {
     ///
     /// # Errors
     /// When the file cannot be opened for appending.
-    pub fn start(settings: &config::AccessLog) -> io::Result<Self> {
+    pub fn start(settings: &config::AccessLog, redaction: Redaction) -> io::Result<Self> {
         let dropped = Arc::new(AtomicU64::new(0));
+        let redaction = Arc::new(redaction);
         let target = match settings {
             config::AccessLog::Off => {
                 let log = AccessLog {
                     queue: None,
                     dropped,
+                    redaction,
                 };
                 return Ok(Writer { log, thread: None });
             }
@@ -133,6 +139,7 @@ impl Writer {
         let log = AccessLog {
             queue: Some(queue),
             dropped,
+            redaction,
         };
         Ok(Writer {
             log,

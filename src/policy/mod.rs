@@ -21,6 +21,7 @@ pub mod health;
 pub mod hedge;
 pub mod range;
 pub mod rate;
+pub mod redact;
 pub mod retry;
 pub mod route;
 pub mod router;

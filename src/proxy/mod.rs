@@ -614,7 +614,8 @@ impl ProxyHttp for Proxy {
             ctx.reason = report.reason.or(ctx.reason);
         }
         if self.log.enabled() {
-            self.log.write(&record::line(session, ctx));
+            let line = record::line(session, ctx, &self.log.redaction);
+            self.log.write(&line);
         }
         if ctx.answered_here {
             keep::linger(session).await;

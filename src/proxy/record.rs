@@ -5,12 +5,13 @@ use super::ctx::Ctx;
 use super::facts::{authority, target};
 use super::failure;
 use crate::observe::access_log::{Line, TryLine, millis};
+use crate::policy::redact::Redaction;
 use http::{StatusCode, Version};
 use jiff::Timestamp;
 use pingora_proxy::Session;
 
 /// The line of a request that ends now.
-pub(super) fn line<'a>(session: &'a Session, ctx: &'a Ctx) -> Line<'a> {
+pub(super) fn line<'a>(session: &'a Session, ctx: &'a Ctx, redaction: &Redaction) -> Line<'a> {
     let request = session.req_header();
     let lasted = ctx.watch.elapsed();
     let began = Timestamp::now() - jiff::SignedDuration::try_from(lasted).unwrap_or_default();
@@ -25,7 +26,7 @@ pub(super) fn line<'a>(session: &'a Session, ctx: &'a Ctx) -> Line<'a> {
         request_id: &ctx.request_id,
         method: request.method.as_str(),
         host: authority(request),
-        path: target(request),
+        path: redaction.redact(target(request)),
         protocol: protocol(request.version),
         route: ctx.route.as_deref().map(|route| route.name.as_str()),
         upstream: ctx.upstream().map(|upstream| upstream.name.as_str()),

@@ -19,6 +19,7 @@ use crate::config::CacheSettings;
 use crate::config::{self, AccessLog, Loaded, Settings};
 use crate::observe::access_log::Writer;
 use crate::observe::process_log::{self, ProcessLog};
+use crate::policy::redact::Redaction;
 use crate::proxy::Live;
 use crate::upstream::resolver::Resolver;
 use crate::upstream::{probes, traffic};
@@ -182,8 +183,9 @@ impl Server {
         let process_log = process_log::start(settings.log_level)?;
         let summary = reload::summary(&routing);
         let open = listener::open(&settings).map_err(StartError::Listen)?;
+        let redaction = Redaction::new(settings.hide_query.clone());
         let access_log =
-            Writer::start(&settings.access_log).map_err(|source| StartError::File {
+            Writer::start(&settings.access_log, redaction).map_err(|source| StartError::File {
                 what: format!(
                     "the access log cannot be opened ({:?})",
                     settings.access_log

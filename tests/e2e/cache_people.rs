@@ -108,6 +108,40 @@ fn s3_no_token_and_no_cookie_gets_into_the_logs() {
 }
 
 #[test]
+fn s3_no_secret_of_a_query_gets_into_the_logs() {
+    let origin = Origin::new(|r| match r.target.starts_with("/fails") {
+        true => Reply::close(),
+        false => Reply::ok("fine"),
+    });
+    let (token, own) = ("s3cret-token", "s3cret-patient");
+    let rules = "retry: { tries: 1 }\ncache: { ttl: 1h }";
+    let proxy = Proxy::with()
+        .key(
+            "access_log",
+            "{ path: stdout, hide_query: [token, patient] }",
+        )
+        .start(&one_route(&[origin.port], rules));
+    for path in ["/fine", "/fine", "/fails"] {
+        get(
+            proxy.port,
+            &format!("{path}?a=b&token={token}&Patient={own}"),
+        );
+    }
+    proxy.logged("/fine?a=b&token=***&Patient=***");
+    proxy.logged("/fails?a=b&token=***&Patient=***");
+    proxy.said("/fails: 502");
+    let log: Vec<String> = proxy.log_lines().iter().map(|l| l.to_string()).collect();
+    for secret in [token, own] {
+        assert!(!log.join("\n").contains(secret), "{secret}");
+        assert!(!proxy.stderr().contains(secret), "{secret}");
+    }
+    assert!(
+        origin.requests()[0].target.contains(token),
+        "the backend gets it"
+    );
+}
+
+#[test]
 fn s3_credentials_are_told_apart_whatever_header_they_are_in() {
     let origin = echo(&[]);
     let proxy = caching(&origin, KEPT);
