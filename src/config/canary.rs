@@ -122,6 +122,7 @@ impl CanarySpec {
         let share = |p: Percentage| Share::new(p.hundredths()).unwrap_or(Share::ALL);
         let rollback = self.rollback.clone().unwrap_or_default();
         Canary {
+            name: self.upstream.0.clone(),
             upstream: upstreams
                 .get(&*self.upstream.0)
                 .copied()

@@ -194,6 +194,13 @@ impl HealthCheckSpec {
             let problem = report.add(document, path.key("expect"), "no status is listed");
             problem.help = Some("leave it out to expect 200".to_string());
         }
+        if self.body.as_ref().is_some_and(String::is_empty) {
+            let problem = report.add(document, path.key("body"), "every body contains nothing");
+            problem.help = Some("leave it out, or say what it must contain".to_string());
+        }
+        if self.body.is_some() && self.method.as_ref().is_some_and(|m| m.0 == Method::HEAD) {
+            report.add(document, path.key("body"), "an answer to HEAD has no body");
+        }
         if self.service.as_ref().is_some_and(|name| name.len() > 127) {
             let expected = "the name of a gRPC service of at most 127 bytes";
             let found = Unexpected::Other("a longer one");

@@ -93,11 +93,6 @@ impl Tried {
         self.0[i] = self.0[i].saturating_add(1);
     }
 
-    /// How many different ones were tried.
-    pub fn different(&self) -> usize {
-        self.0.iter().filter(|count| **count > 0).count()
-    }
-
     /// How often backend `i` was tried.
     pub fn count(&self, i: usize) -> u32 {
         self.0.get(i).copied().unwrap_or(0)

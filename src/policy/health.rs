@@ -264,6 +264,7 @@ impl Health {
                 }
                 self.fails = self.fails.saturating_add(1);
                 self.failed_at = now;
+                let mut reachable = false;
                 if seen == Observation::ConnectFailed {
                     self.unconnected = self.unconnected.saturating_add(1);
                     if self.unconnected >= UNREACHABLE_AFTER && !self.unreachable {
@@ -273,9 +274,13 @@ impl Health {
                 } else {
                     // It was reached.
                     self.unconnected = 0;
-                    self.unreachable = false;
+                    reachable = std::mem::take(&mut self.unreachable);
                 }
-                self.failed(rules, own, now, trial, may_eject)
+                if reachable {
+                    self.warming = Some(now);
+                }
+                let ejected = self.failed(rules, own, now, trial, may_eject);
+                ejected.or(reachable.then_some(Change::Reachable))
             }
         }
     }
@@ -391,28 +396,19 @@ impl Health {
         self.fails = 0;
     }
 
-    /// Takes note of a probe.
+    /// Takes note of a probe. It does not say whether requests can be sent there: it may have gone to another port.
     pub fn probe(&mut self, rules: ProbeRules, now: Duration, good: bool) -> Option<Change> {
-        if good {
-            // Whatever tries met: it can be reached now.
-            self.unconnected = 0;
-        }
-        let reachable = good && std::mem::take(&mut self.unreachable);
         let Some(up) = self.probed else {
             self.probed = Some(good || !self.checking);
             self.contrary = u32::from(!good && !self.checking);
             return match (self.checking, good) {
                 (true, true) => Some(Change::Up),
                 (true, false) => Some(Change::Down),
-                (false, _) => reachable.then_some(Change::Reachable),
+                (false, _) => None,
             };
         };
         if up == good {
             self.contrary = 0;
-            if reachable {
-                self.warming = Some(now);
-                return Some(Change::Reachable);
-            }
             return None;
         }
         self.contrary = self.contrary.saturating_add(1);
@@ -423,7 +419,6 @@ impl Health {
         self.contrary = 0;
         self.probed = Some(good);
         if good {
-            self.ejection = None;
             self.return_at(now);
             Some(Change::Up)
         } else {

@@ -304,10 +304,10 @@ pub fn decide(policy: &RetryPolicy, attempt: &Attempt<'_>) -> Verdict {
 }
 
 /// Whether a retry counts against the route's budget. The one after a failed connection costs nobody anything while there is a
-/// backend that was not tried yet: what could not be reached has no work of it, and the other one gets the request for the
-/// first time. `tried` is how many different backends were tried, of `backends`.
-pub fn is_charged(failure: Failure, tried: usize, backends: usize) -> bool {
-    !failure.nothing_was_sent() || tried >= backends
+/// backend that was not tried yet (`untried`): what could not be reached has no work of it, and the other one gets the request
+/// for the first time.
+pub fn is_charged(failure: Failure, untried: bool) -> bool {
+    !(failure.nothing_was_sent() && untried)
 }
 
 /// Whether a failed response can possibly be followed by another try, asked before the response is seen by anyone, so

@@ -105,14 +105,23 @@ pub struct Proxy {
 }
 
 /// Another upstream that gets a share of the requests.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Canary {
     /// Index into the snapshot's upstreams.
     pub upstream: usize,
+    /// Its name, which stays when others are added to the file.
+    pub name: String,
     /// Who stays on the side they were on.
     pub sticky: Sticky,
     /// The share, and when it is taken back.
     pub rules: CanaryRules,
+}
+
+impl Canary {
+    /// Whether the file says the same of it as before.
+    pub fn is_the_same(&self, before: &Canary) -> bool {
+        self.name == before.name && self.sticky == before.sticky && self.rules == before.rules
+    }
 }
 
 /// By what clients stay on one side of a split.

@@ -8,6 +8,7 @@ use super::caching::passing_by::PartComing;
 use super::compress::Encoder;
 use super::downstream::Watch;
 use super::entry::Taken;
+use super::hedge;
 use super::rate;
 use super::snapshot::Snapshot;
 use crate::policy::balancer::Tried;
@@ -17,6 +18,7 @@ use crate::policy::retry::{Failure, Reason, Verdict};
 use crate::policy::route::{Action, Proxy, Route};
 use crate::policy::timeouts::Limit;
 use crate::server::connection::Connection;
+use crate::upstream::standing::Begun;
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Active, Backend, Upstream};
 use http::StatusCode;
@@ -45,6 +47,8 @@ pub struct Ctx {
     pub(super) elsewhere: Option<usize>,
     /// The side of its route's split, once it was chosen.
     pub(super) side: Option<Side>,
+    /// Whether the canary that was chosen could not take it.
+    pub(super) side_left: bool,
     /// This request's turn at its upstream, once it has one.
     pub(super) turn: Option<u64>,
     /// How often each backend was tried and failed.
@@ -105,9 +109,17 @@ pub(super) struct Current {
     pub(super) queued: Duration,
     /// A response head came, so long after the try began.
     pub(super) answered: Option<(StatusCode, Duration)>,
+    /// Whether the backend was told already that it is well.
+    pub(super) told: bool,
 }
 
 impl Current {
+    /// Whether what came, or that nothing came, is a sign of too much work.
+    fn is_overload(&self) -> bool {
+        let status = self.answered.map(|(status, _)| status.as_u16());
+        status.is_none_or(|status| matches!(status, 429 | 503 | 504))
+    }
+
     /// Tells the backend, the limits and the split what the try met.
     pub(super) fn observe(&self, ctx: &Ctx, seen: Observation) {
         self.upstream.observe(self.index, &self.active, seen);
@@ -116,11 +128,14 @@ impl Current {
             Observation::Failed | Observation::ConnectFailed => (false, self.started.elapsed()),
         };
         if let (Observation::Good(latency), Some(traffic)) = (seen, ctx.traffic()) {
-            traffic.answered_in(latency);
+            // What overtook another one has not begun when the request did.
+            let late = ctx.tries.last().filter(|t| t.outcome == hedge::OUTCOME);
+            traffic.answered_in(late.map_or(latency, |late| late.took));
         }
-        if self.answered.is_none() {
-            // An answer tells a limit of itself when it ends; what did not come is a sign of too much.
-            self.places.observe(ctx, &self.upstream, latency, true);
+        if matches!(seen, Observation::Failed | Observation::ConnectFailed) {
+            // An answer that goes to the client tells the limits of itself when it ends.
+            self.places
+                .observe(ctx, &self.upstream, latency, self.is_overload());
         }
         // What a further try meets says nothing of the side that the request began on.
         if let (Some(side), Some(traffic), true) = (ctx.side, ctx.traffic(), ctx.tries.is_empty()) {
@@ -179,6 +194,7 @@ impl Ctx {
             rate: None,
             elsewhere: None,
             side: None,
+            side_left: false,
             turn: None,
             tried: Tried::default(),
             tries: Vec::new(),
@@ -243,15 +259,29 @@ impl Ctx {
         }
     }
 
+    /// A trial ends with the head of a good answer: what follows may take for ever.
+    pub(super) fn tell_trial(&mut self, status: StatusCode) {
+        let Some(mut current) = self.current.take() else {
+            return;
+        };
+        let good = !status.is_server_error();
+        if let (true, Begun::Trial, Some((_, latency))) =
+            (good, current.active.begun(), current.answered)
+        {
+            current.observe(self, Observation::Good(latency));
+            current.told = true;
+        }
+        self.current = Some(current);
+    }
+
     /// The backend has sent all of its response: its places are free before the client can hear of the end.
     pub(super) fn release(&mut self) {
         let Some(mut current) = self.current.take() else {
             return;
         };
         let places = std::mem::take(&mut current.places);
-        if let Some((status, latency)) = current.answered {
-            let overloaded = matches!(status.as_u16(), 429 | 503 | 504);
-            places.observe(self, &current.upstream, latency, overloaded);
+        if let Some((_, latency)) = current.answered {
+            places.observe(self, &current.upstream, latency, current.is_overload());
         }
         drop(places);
         current.active.end();

@@ -292,6 +292,7 @@ impl CustomSession for Downstream {
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         if let Some(Held::Beginning(bytes)) = &mut self.held
             && !bytes.is_empty()
+            && !no_body_expected
         {
             return Ok(Some(std::mem::take(bytes)));
         }

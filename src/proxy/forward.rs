@@ -183,19 +183,22 @@ pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
-    let nominated: Vec<HeaderName> = response
-        .headers
+    for name in &nominated(&response.headers) {
+        response.remove_header(name);
+    }
+    response.remove_header("keep-alive");
+    response.remove_header("proxy-connection");
+}
+
+/// What `Connection` says concerns this connection only.
+pub(super) fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|line| line.as_bytes().split(|b| *b == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .filter(|name| !is_framing(name))
-        .collect();
-    for name in &nominated {
-        response.remove_header(name);
-    }
-    response.remove_header("keep-alive");
-    response.remove_header("proxy-connection");
+        .collect()
 }
 
 /// What Pingora's own framing depends on; it takes these out itself where they do not belong.

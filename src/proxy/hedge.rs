@@ -6,6 +6,7 @@
 
 use super::ctx::{Ctx, Current};
 use super::entry::Taken;
+use super::wait::client_leaves;
 use crate::policy::balancer::Tried;
 use crate::policy::health::Observation;
 use crate::policy::hedge;
@@ -190,6 +191,8 @@ impl Plan {
                         tcp,
                     });
                 }
+                // What follows an interim answer is not known.
+                Ok(..200) => return None,
                 Ok(_) | Err(_) => Observation::Failed,
             },
             Ok(Err(_)) | Err(_) => Observation::ConnectFailed,
@@ -277,16 +280,36 @@ pub(super) fn plan(session: &mut Session, request: &RequestHeader, ctx: &mut Ctx
     *hedge.lock() = State::Planned(Box::new(plan));
 }
 
-/// There will be no second request: the first answered, or failed.
+/// Whether a second request is under way, or has won.
+pub(super) fn is_open(ctx: &Ctx) -> bool {
+    let hedge = ctx.watch.hedge.get();
+    hedge.is_some_and(|hedge| hedge.is_running() || hedge.has_won())
+}
+
+/// There will be no second request: the first answered.
 pub(super) fn cancel(ctx: &Ctx) {
     if let Some(hedge) = ctx.watch.hedge.get() {
         hedge.cancel();
     }
 }
 
-/// What has won, if a try gave way for it.
-pub(super) fn winner(ctx: &Ctx) -> Option<Won> {
-    ctx.watch.hedge.get()?.take()
+/// What has won, if anything, once it is known.
+pub(super) async fn outcome(session: &mut Session, ctx: &Ctx) -> Option<Won> {
+    let hedge = ctx.watch.hedge.get()?.clone();
+    let left = ctx.proxy()?.timeouts.left(ctx.watch.elapsed());
+    let over = tokio::time::Instant::now() + left;
+    while hedge.is_running() {
+        tokio::select! {
+            biased;
+            () = hedge.ended.notified() => {}
+            // The try that follows finds out the same.
+            () = client_leaves(session) => break,
+            () = tokio::time::sleep_until(over) => break,
+        }
+    }
+    let won = hedge.take();
+    hedge.cancel();
+    won
 }
 
 /// Takes the place of the try that gave way.
@@ -313,6 +336,7 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won, mut peer: Box<HttpPeer>) -> Box
         waited: Duration::ZERO,
         queued: Duration::ZERO,
         answered: None,
+        told: false,
     });
     peer
 }

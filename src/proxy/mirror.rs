@@ -4,6 +4,7 @@
 //! route's `total`: the original neither waits for it nor learns of it. When too many are under way, one is left out.
 
 use super::ctx::Ctx;
+use super::entry::Taken;
 use super::facts::{authority, target};
 use super::{forward, peer};
 use crate::policy::balancer::Tried;
@@ -31,17 +32,26 @@ pub(super) fn is_wanted(ctx: &Ctx) -> bool {
     mirror.is_some_and(|mirror| mirror.share >= 1.0 || fastrand::f64() < mirror.share)
 }
 
-/// Sends a copy with this body, which is all of it.
-pub(super) fn send(session: &Session, ctx: &Ctx, body: Bytes) -> Result<()> {
+/// Sends a copy with this body, which is all of it. What goes wrong with it concerns nobody.
+pub(super) fn send(session: &Session, ctx: &Ctx, body: Bytes) {
+    if let Err(e) = try_send(session, ctx, body) {
+        debug!("a request is not copied: {e}");
+    }
+}
+
+fn try_send(session: &Session, ctx: &Ctx, body: Bytes) -> Result<()> {
     let Some(proxy) = ctx.proxy() else {
         return Ok(());
     };
     let (Some(mirror), Some(traffic)) = (&proxy.mirror, ctx.traffic()) else {
         return Ok(());
     };
-    let (Some(upstream), Some(copying)) = (
-        ctx.snapshot.upstreams.get(mirror.upstream).cloned(),
+    let Some(upstream) = ctx.snapshot.upstreams.get(mirror.upstream).cloned() else {
+        return Ok(());
+    };
+    let (Some(copying), Some(places)) = (
         traffic.copy(mirror.max),
+        Taken::at_once(None, traffic, &upstream),
     ) else {
         return Ok(());
     };
@@ -49,7 +59,9 @@ pub(super) fn send(session: &Session, ctx: &Ctx, body: Bytes) -> Result<()> {
     let mut request =
         RequestHeader::build(original.method.clone(), target(original).as_bytes(), None)?;
     request.set_version(Version::HTTP_11);
-    for (name, value) in &original.headers {
+    let nominated = forward::nominated(&original.headers);
+    let kept = original.headers.iter();
+    for (name, value) in kept.filter(|(name, _)| !nominated.contains(name)) {
         request.append_header(name.clone(), value.clone())?;
     }
     request.insert_header(header::HOST, authority(original))?;
@@ -57,6 +69,7 @@ pub(super) fn send(session: &Session, ctx: &Ctx, body: Bytes) -> Result<()> {
     for name in [
         "connection",
         "keep-alive",
+        "proxy-authorization",
         "proxy-connection",
         "te",
         "trailer",
@@ -77,7 +90,7 @@ pub(super) fn send(session: &Session, ctx: &Ctx, body: Bytes) -> Result<()> {
         if tokio::time::timeout(timeouts.total, copy).await.is_err() {
             debug!("a copy to upstream {} took too long", upstream.name);
         }
-        drop(copying);
+        drop((copying, places));
     });
     Ok(())
 }

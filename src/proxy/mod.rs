@@ -235,7 +235,7 @@ impl ProxyHttp for Proxy {
         let mirrored = !duplex && mirror::is_wanted(ctx);
         let empty = session.downstream_session.is_body_empty();
         let read_ahead = repeatable && !duplex && body::wanted(session, &proxy.retry)
-            || mirrored && !empty && max_body > 0;
+            || mirrored && body::fits(session, max_body);
         ctx.watch.set_total(Some(proxy.timeouts.total));
         ctx.idempotency_key = key;
         let mut held = None;
@@ -258,9 +258,9 @@ impl ProxyHttp for Proxy {
         }
         match &held {
             Some(downstream::Held::Whole(body)) if mirrored => {
-                mirror::send(session, ctx, body.clone())?;
+                mirror::send(session, ctx, body.clone());
             }
-            None if mirrored && empty => mirror::send(session, ctx, Bytes::new())?,
+            None if mirrored && empty => mirror::send(session, ctx, Bytes::new()),
             _ => {}
         }
         downstream::wrap(session, &ctx.watch, held);
@@ -273,24 +273,30 @@ impl ProxyHttp for Proxy {
         if wait::pause(session, waited).await.is_err() {
             return Err(tries::left(ctx));
         }
-        ctx.charged = false;
         let Some(proxy) = ctx.proxy() else {
             return Err(Error::new_in(ErrorType::InternalError));
         };
         if proxy.timeouts.left(ctx.watch.elapsed()).is_zero() {
             return Err(no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT));
         }
-        if let Some(won) = hedge::winner(ctx) {
+        if let Some(won) = hedge::outcome(session, ctx).await {
             let elapsed = ctx.watch.elapsed();
             let upstream = won.upstream();
             let peer = peer::dial(won.address(), &upstream, &proxy.timeouts, elapsed, false);
             return Ok(hedge::take_over(ctx, won, peer));
         }
         split::choose(session, ctx);
-        let entry = match entry::enter(session, ctx).await {
+        let mut entered = entry::enter(session, ctx).await;
+        if let Err(barred) = &entered
+            && split::leave(ctx, *barred)
+        {
+            entered = entry::enter(session, ctx).await;
+        }
+        let entry = match entered {
             Ok(entry) => entry,
             Err(barred) => return Err(tries::barred(ctx, barred)),
         };
+        ctx.charged = false;
         let Some(proxy) = ctx.proxy() else {
             return Err(Error::new_in(ErrorType::InternalError));
         };
@@ -314,6 +320,7 @@ impl ProxyHttp for Proxy {
             waited,
             queued: entry.queued,
             answered: None,
+            told: false,
         });
         Ok(peer)
     }
@@ -398,7 +405,6 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         ctx.note_answer(status);
-        hedge::cancel(ctx);
         let listed = ctx
             .proxy()
             .is_some_and(|p| p.retry.on.lists_status(status.as_u16()));
@@ -415,6 +421,8 @@ impl ProxyHttp for Proxy {
         } else {
             Reason::Answered
         });
+        hedge::cancel(ctx);
+        ctx.tell_trial(status);
         if caching::fill::prefers_stale(session, ctx, status) {
             ctx.verdict = ctx.reason.map(Verdict::GiveUp);
             return Err(Error::new_up(TRY_AGAIN));
@@ -596,7 +604,9 @@ impl ProxyHttp for Proxy {
                     outcome(Failure::Status(status))
                 }
                 answered => {
-                    if let (Some(current), Some((_, latency))) = (&ctx.current, answered) {
+                    if let (Some(current), Some((_, latency))) = (&ctx.current, answered)
+                        && !current.told
+                    {
                         current.observe(ctx, Observation::Good(latency));
                     }
                     "ok".into()

@@ -4,11 +4,13 @@
 //! with stable, never the other way round.
 
 use super::ctx::Ctx;
+use super::entry::Barred;
 use super::facts;
 use crate::policy::canary::Side;
 use crate::policy::route::{Canary, Sticky};
 use crate::upstream::traffic;
 use pingora_proxy::Session;
+use std::time::Duration;
 
 /// Chooses the side for the first try; takes a further one off the canary.
 pub(super) fn choose(session: &Session, ctx: &mut Ctx) {
@@ -16,7 +18,7 @@ pub(super) fn choose(session: &Session, ctx: &mut Ctx) {
         return;
     };
     let Some(canary) = route.canary() else { return };
-    if ctx.side.is_some() {
+    if ctx.side.is_some() || ctx.side_left {
         if ctx.elsewhere.take().is_some() {
             // Its turn and what it tried were those of the other upstream.
             ctx.turn = None;
@@ -30,6 +32,24 @@ pub(super) fn choose(session: &Session, ctx: &mut Ctx) {
         .map_or(Side::Stable, |traffic| traffic.choose_side(canary, key));
     ctx.elsewhere = (side == Side::Canary).then_some(canary.upstream);
     ctx.side = Some(side);
+}
+
+/// Takes a request off a canary that has no room for it, or no backend: that counts against the canary, and stable gets the
+/// request. Says whether it did.
+pub(super) fn leave(ctx: &mut Ctx, barred: Barred) -> bool {
+    let concerns_it = matches!(barred, Barred::NoBackend | Barred::Refused(_));
+    if !concerns_it || ctx.elsewhere.take().is_none() {
+        return false;
+    }
+    if let Some(traffic) = ctx.traffic() {
+        traffic.split_saw(Side::Canary, false, Duration::ZERO);
+    }
+    // What stable makes of it is no first try of its own.
+    ctx.side = None;
+    ctx.side_left = true;
+    ctx.turn = None;
+    ctx.tried = Default::default();
+    true
 }
 
 /// What keeps a client on its side; one that lacks it is counted by itself.

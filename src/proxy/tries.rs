@@ -49,6 +49,13 @@ pub(super) fn judge(
     failure: Failure,
     proxy_error: &'static str,
 ) -> bool {
+    if hedge::is_open(ctx) && !response_started(session) {
+        // The other backend may still give a good answer.
+        observe(ctx, failure);
+        ctx.end = Some(end(ctx, failure, proxy_error));
+        ctx.end_try_before_retry(failure, Duration::ZERO);
+        return true;
+    }
     let attempt = attempt(session, ctx, failure);
     let verdict = match ctx.proxy() {
         Some(proxy) => retry::decide(&proxy.retry, &attempt),
@@ -83,10 +90,13 @@ fn within_budget(ctx: &mut Ctx, failure: Failure, verdict: Verdict) -> Verdict {
     else {
         return verdict;
     };
-    // The one that just failed is not among those tried yet.
-    let tried = ctx.tried.different() + 1;
-    let backends = ctx.upstream().map_or(0, |u| u.backends.len());
-    if !retry::is_charged(failure, tried, backends) {
+    let index = ctx.current.as_ref().map_or(0, |current| current.index);
+    // Off a canary, everything is new.
+    let new = ctx.elsewhere.is_some()
+        || ctx
+            .upstream()
+            .is_some_and(|upstream| upstream.has_untried(&ctx.tried, index));
+    if !retry::is_charged(failure, new) {
         return verdict;
     }
     if traffic.spend(&proxy.budget) {
@@ -99,8 +109,21 @@ fn within_budget(ctx: &mut Ctx, failure: Failure, verdict: Verdict) -> Verdict {
 /// Tells the backend of the try under way that it failed; unless it is not to blame.
 pub(super) fn observe(ctx: &Ctx, failure: Failure) {
     let seen = match failure {
-        // The request had little time left, and the backend may have been as fast as ever.
-        Failure::Timeout | Failure::ConnectTimeout if ctx.limit == Limit::Total => return,
+        // Earlier tries used up its time, and the backend may have been as fast as ever.
+        Failure::Timeout | Failure::ConnectTimeout
+            if ctx.limit == Limit::Total && !ctx.tries.is_empty() =>
+        {
+            return;
+        }
+        // Such as a 304 about another answer: the backend is well.
+        Failure::Status(status)
+            if !status.is_server_error()
+                && !ctx
+                    .proxy()
+                    .is_some_and(|p| p.retry.on.lists_status(status.as_u16())) =>
+        {
+            return;
+        }
         Failure::ConnectFailure | Failure::ConnectTimeout => Observation::ConnectFailed,
         Failure::Status(_) | Failure::Reset | Failure::Timeout => Observation::Failed,
     };
@@ -124,6 +147,10 @@ pub(super) fn judge_response(
         return Verdict::GiveUp(Reason::NotListed);
     };
     let failure = Failure::Status(response.status);
+    if hedge::is_open(ctx) {
+        ctx.end = Some(end(ctx, failure, "http_response_incomplete"));
+        return Verdict::Retry(Duration::ZERO);
+    }
     let attempt = Attempt {
         retry_after: retry_after(response),
         ..attempt(session, ctx, failure)
@@ -143,7 +170,6 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
         give_way(ctx);
         return true;
     }
-    hedge::cancel(ctx);
     if let Some(verdict) = ctx.verdict.take() {
         return obey(ctx, verdict);
     }
@@ -241,13 +267,18 @@ pub(super) fn no_try(ctx: &mut Ctx, reason: Reason, end: End) -> Box<Error> {
     Error::explain(NO_TRY, reason.word())
 }
 
-/// The client left while its request waited for the next try.
-pub(super) fn left(ctx: &mut Ctx) -> Box<Error> {
-    if ctx.charged
+/// Gives back a retry that is not made.
+fn refund(ctx: &mut Ctx) {
+    if std::mem::take(&mut ctx.charged)
         && let Some(traffic) = ctx.traffic()
     {
         traffic.refund();
     }
+}
+
+/// The client left while its request waited for the next try.
+pub(super) fn left(ctx: &mut Ctx) -> Box<Error> {
+    refund(ctx);
     ctx.client_left = true;
     ctx.reason = Some(Reason::ClientLeft);
     Error::new_down(CLIENT_LEFT)
@@ -255,6 +286,7 @@ pub(super) fn left(ctx: &mut Ctx) -> Box<Error> {
 
 /// The try that was to come may not begin.
 pub(super) fn barred(ctx: &mut Ctx, barred: Barred) -> Box<Error> {
+    refund(ctx);
     match barred {
         Barred::ClientLeft => left(ctx),
         Barred::TimeOver => no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT),

@@ -170,7 +170,11 @@ impl Reloader {
         let summary = summary(&routing);
         let snapshot = build(routing, Some(old), &self.resolver).await?;
         old.retire();
-        self.live.store(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.live.store(snapshot.clone());
+        for upstream in &snapshot.upstreams {
+            upstream.settle();
+        }
         Ok(summary)
     }
 }

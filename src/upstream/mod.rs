@@ -107,13 +107,9 @@ impl Upstream {
             .map(|written| {
                 let kept =
                     old.and_then(|old| old.backends.iter().find(|b| b.address == written.address));
-                match kept {
-                    Some(backend) => {
-                        backend.standing.settle(plan.check.is_some(), window);
-                        backend.clone()
-                    }
-                    None => Arc::new(Backend::new(written.address.clone(), checking, window)),
-                }
+                kept.cloned().unwrap_or_else(|| {
+                    Arc::new(Backend::new(written.address.clone(), checking, window))
+                })
             })
             .collect();
         let slots = plan
@@ -269,6 +265,19 @@ impl Upstream {
     /// The file's weight of backend `i`.
     pub fn weight(&self, i: usize) -> u32 {
         self.rules_of(i).weight
+    }
+
+    /// Whether a backend other than `but` could take a request that was not tried there yet.
+    pub fn has_untried(&self, tried: &Tried, but: usize) -> bool {
+        (0..self.backends.len()).any(|i| i != but && tried.count(i) == 0 && self.is_open(i))
+    }
+
+    /// What a reload changes in backends that were there before. To be called when this is in force.
+    pub fn settle(&self) {
+        for backend in &self.backends {
+            let standing = &backend.standing;
+            standing.settle(self.check.is_some(), self.eject.window);
+        }
     }
 
     /// Whether no request can be sent to any backend at this moment.

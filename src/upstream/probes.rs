@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// How often it is looked which probes are due.
 const TICK: Duration = Duration::from_millis(50);
-/// How often an unreachable backend is tried, where no health check does it more often.
+/// How often it is tried to connect to an unreachable backend.
 const KNOCK: Duration = Duration::from_millis(500);
 /// How long such a try may take.
 const KNOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -77,31 +77,31 @@ pub async fn first(upstreams: &[Arc<Upstream>]) {
 /// A probe that is to be made now.
 struct Job {
     backend: Arc<Backend>,
-    /// The health check; without one, whether it takes connections at all.
+    /// The health check; without one, it is seen whether it takes connections at all.
     check: Option<Arc<Check>>,
     /// While no backend of the upstream can be used, the first good probe brings one back.
     hurry: bool,
 }
 
 fn due(upstream: &Upstream, backend: &Arc<Backend>, now: Duration) -> Option<Job> {
-    let unreachable = backend.standing.gate() == Gate::Unreachable;
+    let standing = &backend.standing;
     let hurry = upstream.is_down();
-    let interval = match (&upstream.check, unreachable) {
-        (Some(check), true) => check.interval.min(KNOCK),
-        (Some(check), false) if hurry => check.interval / 2,
-        (Some(check), false) => check.interval,
-        (None, true) => KNOCK,
-        (None, false) => return None,
-    };
-    // Spread, so that a thousand backends are not probed in the same moment for ever.
-    let next = now + interval.mul_f64(0.9 + 0.2 * fastrand::f64());
-    let job = Job {
+    let job = |check: Option<Arc<Check>>| Job {
         backend: backend.clone(),
-        check: upstream.check.clone(),
+        check,
         hurry,
     };
-    let taken = backend.standing.take_probe(now, next);
-    taken.then_some(job)
+    if let Some(check) = &upstream.check {
+        let interval = match hurry {
+            true => check.interval / 2,
+            false => check.interval,
+        };
+        if standing.take_probe(now, interval) {
+            return Some(job(Some(check.clone())));
+        }
+    }
+    let unreachable = standing.gate() == Gate::Unreachable;
+    (unreachable && standing.take_knock(now, KNOCK)).then(|| job(None))
 }
 
 impl Job {

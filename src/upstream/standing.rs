@@ -21,9 +21,10 @@ pub struct Standing {
     trial: AtomicBool,
     /// Whether the operator took it out, until the next reload.
     drained: AtomicBool,
-    /// When the next probe is due, in nanoseconds of [`clock`].
-    probe_due: AtomicU64,
-    /// Whether a probe runs.
+    /// When it was probed last, and when it was last tried to connect to, in nanoseconds of [`clock`]; 0 for never.
+    probed_at: AtomicU64,
+    knocked_at: AtomicU64,
+    /// Whether either is under way.
     probing: AtomicBool,
     last_failure: Mutex<Option<Failed>>,
 }
@@ -81,7 +82,8 @@ impl Standing {
             health: Mutex::new(health),
             trial: AtomicBool::new(false),
             drained: AtomicBool::new(false),
-            probe_due: AtomicU64::new(0),
+            probed_at: AtomicU64::new(0),
+            knocked_at: AtomicU64::new(0),
             probing: AtomicBool::new(false),
             last_failure: Mutex::new(None),
         }
@@ -145,7 +147,8 @@ impl Standing {
         let now = clock::now();
         let mut health = self.lock();
         let change = health.observe(rules, own, now, seen, begun == Begun::Trial, may_eject);
-        self.tell(label, &health, change);
+        self.publish(&health);
+        self.tell(label, change);
     }
 
     /// Notes what went wrong, for whoever looks.
@@ -170,7 +173,8 @@ impl Standing {
     pub fn probed(&self, label: &str, rules: ProbeRules, result: Result<(), String>) {
         let mut health = self.lock();
         let change = health.probe(rules, clock::now(), result.is_ok());
-        self.tell(label, &health, change);
+        self.publish(&health);
+        self.tell(label, change);
         drop(health);
         if let Err(why) = result {
             if change == Some(Change::Down) {
@@ -184,7 +188,8 @@ impl Standing {
     pub fn reached(&self, label: &str) {
         let mut health = self.lock();
         let change = health.reached(clock::now());
-        self.tell(label, &health, change);
+        self.publish(&health);
+        self.tell(label, change);
     }
 
     /// Ejects it for being so many times as slow as the others.
@@ -197,7 +202,8 @@ impl Standing {
     ) {
         let mut health = self.lock();
         let change = health.too_slow(rules, clock::now(), times, may_eject);
-        self.tell(label, &health, change);
+        self.publish(&health);
+        self.tell(label, change);
     }
 
     /// The median time of its answers in the last while, if there were at least so many.
@@ -218,16 +224,26 @@ impl Standing {
         read(self.lock().window())
     }
 
-    /// Takes the next probe if it is due, and sets when the one after that is.
-    pub fn take_probe(&self, now: Duration, next: Duration) -> bool {
-        let now = nanos(now);
-        if self.probe_due.load(Ordering::Relaxed) > now {
+    /// Takes the next probe if the last was so long ago.
+    pub fn take_probe(&self, now: Duration, interval: Duration) -> bool {
+        self.take(&self.probed_at, now, interval)
+    }
+
+    /// Takes the next connection to see whether one can be made, if the last was so long ago.
+    pub fn take_knock(&self, now: Duration, interval: Duration) -> bool {
+        self.take(&self.knocked_at, now, interval)
+    }
+
+    fn take(&self, last: &AtomicU64, now: Duration, interval: Duration) -> bool {
+        let before = last.load(Ordering::Relaxed);
+        // Up to a tenth less, the same until the next one: a thousand backends are not probed in the same moment for ever.
+        let spread = f64::from((before >> 10) as u8) / 255.0;
+        let interval = interval.mul_f64(1.0 - 0.1 * spread);
+        let due = before == 0 || Duration::from_nanos(before) + interval <= now;
+        if !due || self.probing.swap(true, Ordering::AcqRel) {
             return false;
         }
-        if self.probing.swap(true, Ordering::AcqRel) {
-            return false;
-        }
-        self.probe_due.store(nanos(next), Ordering::Relaxed);
+        last.store(nanos(now).max(1), Ordering::Relaxed);
         true
     }
 
@@ -247,9 +263,8 @@ impl Standing {
         }
     }
 
-    fn tell(&self, label: &str, health: &Health, change: Option<Change>) {
+    fn tell(&self, label: &str, change: Option<Change>) {
         let Some(change) = change else { return };
-        self.publish(health);
         match change {
             Change::Ejected(cause, lasts) => {
                 warn!("backend {label} is ejected for {lasts:.1?}: {cause}");

@@ -91,7 +91,7 @@ impl Traffic {
     pub fn build(route: &Arc<Route>, old: Option<&Traffic>) -> Self {
         let split = route.canary().map(|plan| {
             let kept = old.and_then(|old| old.split.as_ref());
-            match kept.filter(|kept| kept.plan == *plan) {
+            match kept.filter(|kept| kept.plan.is_the_same(plan)) {
                 Some(split) => split.clone(),
                 None => Arc::new(Split {
                     plan: plan.clone(),
@@ -217,12 +217,16 @@ impl Traffic {
         self.tell(event);
     }
 
-    /// Begins a split anew that was rolled back; says whether there is one.
+    /// Begins a split anew if it was rolled back; says whether it was.
     pub fn resume(&self) -> bool {
         let Some(split) = &self.split else {
             return false;
         };
-        lock(&split.state).resume(&split.plan.rules, clock::now());
+        let mut state = lock(&split.state);
+        if state.rolled_back().is_none() {
+            return false;
+        }
+        state.resume(&split.plan.rules, clock::now());
         info!("canary of route {} is resumed", self.route.name);
         true
     }

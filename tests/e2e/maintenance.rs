@@ -91,7 +91,7 @@ fn what_is_not_there_cannot_be_drained() {
     assert_eq!(said, known);
     let (ok, said) = command(&proxy, &["canary", "resume"]);
     assert!(
-        !ok && said == "backstop: canary: no route has a canary\n",
+        !ok && said == "backstop: canary: no canary was rolled back\n",
         "{said}"
     );
     for (path, body, status) in [

@@ -270,9 +270,15 @@ fn failed_connections_make_a_backend_unreachable_until_one_succeeds() {
     one.saw_all(3.0, &[ConnectFailed; 3]);
     assert_eq!(one.saw(4.0, good()), Some(Change::Reachable));
     one.saw_all(5.0, &[ConnectFailed; 3]);
-    let probed = one.health.probe(PROBES, s(6.0), true);
-    assert_eq!(probed, Some(Change::Reachable), "its first probe");
-    assert_ne!(one.health.gate(), Gate::Unreachable);
+    assert_eq!(one.health.probe(PROBES, s(6.0), true), None);
+    assert_eq!(
+        one.health.gate(),
+        Gate::Unreachable,
+        "a probe may go elsewhere"
+    );
+    // Who answers that it fails takes connections.
+    assert_eq!(one.saw(7.0, Failed), Some(Change::Reachable));
+    assert_eq!(one.health.gate(), Gate::Warming(s(7.0)));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use super::super::CLIENT_LEFT;
 use super::super::ctx::{Ctx, Try};
+use super::super::rate;
 use super::super::snapshot::Snapshot;
 use super::super::wait::client_leaves;
 use super::admission::{is_confidential, keep, place, storable, updated};
@@ -421,6 +422,12 @@ pub(super) async fn pipe(session: &mut Session, ctx: &mut Ctx, owner: Owner) -> 
             && let Some(date) = head.headers.get(header::DATE)
         {
             connection.date.set(date.as_bytes());
+        }
+        let mut task = task;
+        if let HttpTask::Header(head, _) = &mut task
+            && !head.status.is_informational()
+        {
+            rate::mark(head, ctx)?;
         }
         session.write_response_tasks(vec![task]).await?;
         if end {

@@ -77,8 +77,8 @@ pub fn resume_canary(snapshot: &Snapshot, which: &WhichCanary) -> Result<Done, S
         .filter(|t| which.route.as_ref().is_none_or(|n| *n == t.route.name));
     let changed = named.filter(|traffic| traffic.resume()).count();
     match (changed, &which.route) {
-        (0, Some(name)) => Err(format!("no route {name} has a canary")),
-        (0, None) => Err("no route has a canary".to_string()),
+        (0, Some(name)) => Err(format!("no route {name} has a canary that was rolled back")),
+        (0, None) => Err("no canary was rolled back".to_string()),
         (changed, _) => Ok(Done { changed }),
     }
 }
