@@ -45,7 +45,7 @@ const NOTICE: Duration = Duration::from_millis(500);
 const UNDER_WAY: Duration = Duration::from_millis(100);
 
 // An unoptimised Backstop on a busy machine has to manage the rush.
-const USUAL: f64 = 30.0;
+const USUAL: f64 = 20.0;
 const RUSH: f64 = 10.0 * USUAL;
 
 use Behaviour::{Bursts, Fine, Refuses, Slow};
@@ -59,7 +59,7 @@ pub(crate) const DAY: [Phase; 12] = [
     phase("and well again", 1_500, USUAL, [Fine, Fine, Fine]),
     phase("the third fails", 4_000, USUAL, [Fine, Fine, Bursts]),
     phase("and recovers", 1_500, USUAL, [Fine, Fine, Fine]),
-    phase("a rush", 2_000, RUSH, [Fine, Fine, Fine]),
+    phase("a rush", 3_000, RUSH, [Fine, Fine, Fine]),
     phase("and trouble in it", 2_000, RUSH, [Bursts, Fine, Slow]),
     phase("it is over", 1_500, USUAL, [Fine, Fine, Fine]),
     phase("all are gone", 2_500, USUAL, [Refuses, Refuses, Refuses]),
