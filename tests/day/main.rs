@@ -79,7 +79,9 @@ fn complaints(ours: &Day, peers: &[Day]) -> Vec<String> {
         // Who sees first that the backends are back is a matter of luck, if only a little.
         let soon = ours.promptly() >= peer.promptly();
         demand(soon, format!("behind {name} when all are back"));
-        let keeps_up = ours.quantile(0.99) <= peer.quantile(0.99) + HANDICAP;
+        // A client that the machine let wait before it asked counts that, too.
+        let allowed = peer.quantile(0.99) + HANDICAP + ours.late();
+        let keeps_up = ours.quantile(0.99) <= allowed;
         demand(keeps_up, format!("p99 is above that of {name}"));
     }
     all

@@ -66,7 +66,7 @@ impl Day {
     }
 
     /// How late the clients themselves were at most: if it is much, the machine was busy with something else.
-    fn late(&self) -> Duration {
+    pub(crate) fn late(&self) -> Duration {
         let late = self.outcomes.iter().map(|o| o.late);
         late.max().unwrap_or_default()
     }

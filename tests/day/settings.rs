@@ -28,6 +28,7 @@ pub(crate) fn nginx(dir: &str, port: u16, backends: &[u16]) -> String {
         .map(|p| format!("        server 127.0.0.1:{p} max_fails=3 fail_timeout=1s;\n"))
         .collect();
     // With a zone, its workers know the same of the servers.
+    // With max_fails=0 it would lose no request when all are back, but go on asking the slow one: a p99 of 515 ms.
     format!(
         "\
 daemon off;
