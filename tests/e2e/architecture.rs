@@ -109,7 +109,7 @@ fn the_map_in_the_crate_documentation_is_the_tree() {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    for dir in ["src", "tests/e2e"] {
+    for dir in ["src", "tests/e2e", "tests/day"] {
         for file in files(&Path::new(ROOT).join(dir)) {
             let text = std::fs::read_to_string(&file).expect("text");
             assert!(
