@@ -33,6 +33,9 @@ class Origin(http.server.BaseHTTPRequestHandler):
     """/1k/7 is an answer of 1 KB."""
 
     protocol_version = "HTTP/1.1"
+    # Else the body, a second write, would wait for the head to be acknowledged.
+    disable_nagle_algorithm = True
+    wbufsize = -1
 
     def do_GET(self):
         size = SIZES.get(self.path.split("/")[1], 1024)
@@ -42,6 +45,7 @@ class Origin(http.server.BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "max-age=3600")
         self.end_headers()
         self.wfile.write(b"x" * size)
+        self.wfile.flush()
 
     def log_message(self, *_):
         pass
@@ -50,6 +54,9 @@ class Origin(http.server.BaseHTTPRequestHandler):
 class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     request_queue_size = 1024
+
+    def handle_error(self, request, client_address):
+        """Proxies close kept connections as they like."""
 
 
 def free_port():

@@ -285,6 +285,13 @@ impl ProxyHttp for Proxy {
             let peer = peer::dial(won.address(), &upstream, &proxy.timeouts, elapsed, false);
             return Ok(hedge::take_over(ctx, won, peer));
         }
+        let tries = proxy.retry.tries;
+        if let Some(end) = ctx.end.take()
+            && ctx.tries_made() >= tries
+        {
+            // The first failed, and there was hope for the second.
+            return Err(no_try(ctx, Reason::TriesUsedUp, end));
+        }
         split::choose(session, ctx);
         let mut entered = entry::enter(session, ctx).await;
         if let Err(barred) = &entered

@@ -111,6 +111,26 @@ fn a_first_that_fails_waits_for_the_second() {
 }
 
 #[test]
+fn if_both_fail_that_was_it() {
+    let gate = Gate::default();
+    let held = |gate: &Gate| {
+        let open = gate.clone();
+        Origin::new(move |_| Reply::status(500).when(&open))
+    };
+    let (first, second) = (held(&gate), held(&gate));
+    let rules = "hedge: { after: 50ms }\nretry: { tries: 1 }";
+    let proxy = Proxy::start(&pool(&first, &second, rules));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &[], b"");
+    until("both are asked", || {
+        first.count() == 1 && second.count() == 1
+    });
+    gate.open();
+    assert_eq!(client.answer().status, 500);
+    assert_eq!((first.count(), second.count()), (1, 1));
+}
+
+#[test]
 fn what_has_a_side_effect_is_never_sent_twice() {
     let gate = Gate::default();
     let (late, quick) = late_and_quick(&gate);
