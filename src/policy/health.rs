@@ -216,12 +216,12 @@ impl Health {
 
     /// Whether it may be tried.
     pub fn gate(&self) -> Gate {
-        if self.probed == Some(false) {
+        if self.unreachable {
+            Gate::Unreachable
+        } else if self.probed == Some(false) {
             Gate::Down
         } else if self.probed.is_none() && self.checking {
             Gate::Checking
-        } else if self.unreachable {
-            Gate::Unreachable
         } else if let Some(ejection) = self.ejection {
             Gate::Ejected(ejection.until)
         } else {
@@ -288,6 +288,11 @@ impl Health {
     fn good(&mut self, now: Duration, trial: bool) -> Option<Change> {
         self.unconnected = 0;
         let reachable = std::mem::take(&mut self.unreachable);
+        if reachable && self.probed == Some(false) {
+            // A good answer says more than a probe that could not connect.
+            self.probed = Some(true);
+            self.contrary = 0;
+        }
         if trial && self.ejection.is_some() {
             self.return_at(now);
             return Some(Change::Returned);

@@ -10,7 +10,7 @@ use crate::policy::concurrency::Concurrency;
 use crate::policy::target::normalise_path;
 use crate::upstream::places::{Place, Places};
 use crate::upstream::traffic::Traffic;
-use crate::upstream::{NoBackend, Picked, Upstream};
+use crate::upstream::{NoBackend, Picked, Reach, Upstream};
 use futures::FutureExt;
 use pingora_proxy::Session;
 use std::sync::Arc;
@@ -87,9 +87,14 @@ pub(super) async fn enter(session: &mut Session, ctx: &mut Ctx) -> Result<Entry,
     };
     let began = Instant::now();
     let mut places = Taken::default();
+    ctx.chance = false;
     if upstream.is_down() && ctx.tries.is_empty() {
-        // No need to wait for a place to learn that.
-        return Err(Barred::NoBackend);
+        // A canary's request has another upstream to go to.
+        if ctx.elsewhere.is_some() || !upstream.take_chance() {
+            // No need to wait for a place to learn that.
+            return Err(Barred::NoBackend);
+        }
+        ctx.chance = true;
     }
     if let (Some(proxy), Some(traffic)) = (ctx.proxy(), ctx.traffic())
         && let Some(rules) = &proxy.concurrency
@@ -158,10 +163,14 @@ async fn pick(
     upstream: &Arc<Upstream>,
 ) -> Result<Picked, Barred> {
     let turn = *ctx.turn.get_or_insert_with(|| upstream.take_turn());
-    let again = !ctx.tries.is_empty();
+    let reach = match (ctx.tries.is_empty(), ctx.chance) {
+        (true, false) => Reach::Nothing,
+        (true, true) => Reach::Unreachable,
+        (false, _) => Reach::Down,
+    };
     let try_pick = |session: &Session, ctx: &Ctx| {
         let key = facts::hash_key(upstream.balance(), session.req_header(), ctx.client);
-        upstream.pick(&ctx.tried, turn, key.as_deref(), again)
+        upstream.pick(&ctx.tried, turn, key.as_deref(), reach)
     };
     let queue = upstream.concurrency.as_ref().map(|c| c.admission);
     let deadline = Instant::now() + queue.map_or(Duration::ZERO, |q| q.queue_timeout);

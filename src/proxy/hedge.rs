@@ -13,7 +13,7 @@ use crate::policy::hedge;
 use crate::policy::retry::Conditions;
 use crate::policy::route::{Action, Route};
 use crate::upstream::traffic::Traffic;
-use crate::upstream::{Picked, Upstream};
+use crate::upstream::{Picked, Reach, Upstream};
 use async_trait::async_trait;
 use pingora::connectors::l4::Connect;
 use pingora::http::RequestHeader;
@@ -173,7 +173,7 @@ impl Plan {
         let places = Taken::at_once(proxy.concurrency.as_ref(), &self.traffic, &self.upstream)?;
         let picked = self
             .upstream
-            .pick(&self.tried, self.turn, None, false)
+            .pick(&self.tried, self.turn, None, Reach::Nothing)
             .ok()?;
         if self.tried.count(picked.index) > 0 || !self.traffic.spend_hedge(&rules.budget) {
             return None;

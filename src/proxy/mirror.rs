@@ -10,7 +10,7 @@ use super::{forward, peer};
 use crate::policy::balancer::Tried;
 use crate::policy::health::Observation;
 use crate::policy::timeouts::Timeouts;
-use crate::upstream::Upstream;
+use crate::upstream::{Reach, Upstream};
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use log::debug;
@@ -96,7 +96,12 @@ fn try_send(session: &Session, ctx: &Ctx, body: Bytes) -> Result<()> {
 }
 
 async fn exchange(upstream: &Upstream, request: RequestHeader, body: Bytes, timeouts: Timeouts) {
-    let Ok(picked) = upstream.pick(&Tried::default(), upstream.take_turn(), None, false) else {
+    let Ok(picked) = upstream.pick(
+        &Tried::default(),
+        upstream.take_turn(),
+        None,
+        Reach::Nothing,
+    ) else {
         return;
     };
     let began = Instant::now();

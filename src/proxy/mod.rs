@@ -60,6 +60,8 @@ use tries::{arm, judge, judge_response, no_try};
 
 /// Seconds for which a client's idle connection is kept, as nginx does.
 const KEEPALIVE: u64 = 75;
+/// How long a request may take to find out that a backend is still gone.
+const CHANCE: Duration = Duration::from_millis(40);
 /// The error by which a response is turned into another try.
 const TRY_AGAIN: ErrorType = ErrorType::Custom("try again");
 /// The error of a client that left during a wait.
@@ -309,10 +311,14 @@ impl ProxyHttp for Proxy {
         };
         let elapsed = ctx.watch.elapsed();
         let (_, limit) = proxy.timeouts.deadline(Phase::Connecting, elapsed);
+        let mut timeouts = proxy.timeouts;
+        if ctx.chance {
+            timeouts.connect = timeouts.connect.min(CHANCE);
+        }
         let peer = peer::dial(
             entry.picked.address,
             &entry.upstream,
-            &proxy.timeouts,
+            &timeouts,
             elapsed,
             forward::is_websocket(session.req_header()),
         );

@@ -48,6 +48,8 @@ pub struct Upstream {
     balancer: Balancer,
     /// Requests so far, over all workers and across reloads: whose turn it is.
     turn: Arc<AtomicU64>,
+    /// When a request was last let through although nothing can be reached, in nanoseconds of [`clock`].
+    chance_at: AtomicU64,
     /// Held while it is decided whether one more may be ejected: two workers must not each take the last but one.
     ejecting: Mutex<()>,
 }
@@ -135,6 +137,7 @@ impl Upstream {
             places: old.map(|old| old.places.clone()).unwrap_or_default(),
             balancer: Balancer::new(plan.balance.clone(), slots, ring)?,
             turn: old.map(|old| old.turn.clone()).unwrap_or_default(),
+            chance_at: AtomicU64::new(0),
             ejecting: Mutex::new(()),
         })
     }
@@ -150,8 +153,7 @@ impl Upstream {
         self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Begins the next try of a request with this turn. `again`: whether it is a further one; where nothing else can be tried,
-    /// such a one goes to a backend that was unreachable or down before: it may be back.
+    /// Begins the next try of a request with this turn. `reach`: what else it may go to where nothing can be tried.
     ///
     /// # Errors
     /// When none can be tried.
@@ -160,7 +162,7 @@ impl Upstream {
         tried: &Tried,
         turn: u64,
         key: Option<&[u8]>,
-        again: bool,
+        reach: Reach,
     ) -> Result<Picked, NoBackend> {
         let turn = Turn {
             count: turn,
@@ -171,13 +173,13 @@ impl Upstream {
         for _ in 0..=self.backends.len() {
             let pool = View {
                 upstream: self,
-                reach: false,
+                reach: Reach::Nothing,
             };
             let index = self.balancer.pick(&pool, tried, turn, key);
             let index = index.or_else(|| {
                 let pool = View {
                     upstream: self,
-                    reach: again,
+                    reach,
                 };
                 self.balancer.pick(&pool, tried, turn, key)
             });
@@ -255,6 +257,26 @@ impl Upstream {
     pub fn is_withdrawn(&self, i: usize) -> bool {
         self.rules_of(i).state != BackendState::Up
             || self.backends.get(i).is_none_or(|b| b.standing.is_drained())
+    }
+
+    /// Whether a request may find out if an unreachable backend is back: one in twenty milliseconds, so that nobody is refused for
+    /// long after it is, and backends that are gone have few connections.
+    pub fn take_chance(&self) -> bool {
+        const APART: u64 = 20_000_000;
+        let unreachable = |i: usize| {
+            let gate = self.backends.get(i).map(|b| b.standing.gate());
+            gate == Some(Gate::Unreachable) && self.weight(i) > 0 && !self.is_withdrawn(i)
+        };
+        if !(0..self.backends.len()).any(unreachable) {
+            return false;
+        }
+        let now = u64::try_from(clock::now().as_nanos()).unwrap_or(u64::MAX);
+        let before = self.chance_at.load(Ordering::Relaxed);
+        now.saturating_sub(before) >= APART
+            && self
+                .chance_at
+                .compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// Whether backend `i` is out of service by the file, so that it is not even probed.
@@ -337,11 +359,21 @@ impl Upstream {
     }
 }
 
+/// What a try may go to where nothing can be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing.
+    Nothing,
+    /// A backend that was unreachable: it may be back.
+    Unreachable,
+    /// One that was down as well.
+    Down,
+}
+
 /// How the balancer sees the pool.
 struct View<'a> {
     upstream: &'a Upstream,
-    /// Whether those that are unreachable or down count, too.
-    reach: bool,
+    reach: Reach,
 }
 
 impl Pool for View<'_> {
@@ -365,7 +397,8 @@ impl Pool for View<'_> {
             }
             Gate::Ejected(_) if upstream.has_free_trial(i) => Ready,
             Gate::Ejected(_) => Out,
-            Gate::Unreachable | Gate::Down if self.reach => Out,
+            Gate::Unreachable if self.reach != Reach::Nothing => Out,
+            Gate::Down if self.reach == Reach::Down => Out,
             Gate::Unreachable | Gate::Down | Gate::Checking => Closed,
         }
     }

@@ -195,8 +195,10 @@ fn s5_with_nothing_to_connect_to_a_503_comes_at_once_and_the_service_when_it_is_
             (answer.status, answer.header("retry-after")),
             (503, Some("1"))
         );
+        // One now and then finds out whether a backend is back.
         let line = proxy.logged(&format!("/{n}"));
-        assert!(outcomes(&line).is_empty(), "{line}");
+        assert_eq!(line["retry"], "no_backend", "{line}");
+        assert!(outcomes(&line).len() <= 1, "{line}");
     }
     times.sort();
     // A busy machine may be slow at times, but not mostly.
@@ -218,6 +220,7 @@ fn s5_dead_backends_are_not_hit_by_every_request() {
     for origin in &mut origins {
         origin.stop();
     }
+    let began = Instant::now();
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -228,9 +231,14 @@ fn s5_dead_backends_are_not_hit_by_every_request() {
             });
         }
     });
-    // 1,600 requests with five tries each would be 8,000.
+    // 1,600 requests with five tries each would be 8,000; of those that come one in 20 ms is let through.
+    until("all lines", || proxy.log_lines().len() == 1_604);
     let tries: usize = proxy.log_lines().iter().map(|l| outcomes(l).len()).sum();
-    assert!(tries < 200, "{tries} tries of dead backends");
+    let allowed = 100 + usize::try_from(began.elapsed().as_millis()).unwrap() / 20;
+    assert!(
+        tries < allowed,
+        "{tries} tries of dead backends, {allowed} allowed"
+    );
 }
 
 #[test]

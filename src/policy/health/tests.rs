@@ -320,6 +320,25 @@ fn probes_turn_a_backend_after_rise_and_fall() {
 }
 
 #[test]
+fn a_good_answer_of_an_unreachable_backend_outdoes_probes_that_could_not_connect() {
+    let mut one = One::new(&OFF, NONE);
+    for _ in 0..3 {
+        one.health.probe(PROBES, s(1.0), false);
+        one.saw(1.0, Observation::ConnectFailed);
+    }
+    assert_eq!(one.health.gate(), Gate::Unreachable);
+    assert_eq!(one.saw(2.0, good()), Some(Change::Reachable));
+    assert_eq!(one.health.gate(), Gate::Warming(s(2.0)));
+    // That it can be connected to alone does not.
+    for _ in 0..3 {
+        one.health.probe(PROBES, s(3.0), false);
+        one.saw(3.0, Observation::ConnectFailed);
+    }
+    one.health.reached(s(4.0));
+    assert_eq!(one.health.gate(), Gate::Down);
+}
+
+#[test]
 fn how_many_of_a_pool_may_be_ejected() {
     for (pool, ejected, max, may) in [
         (0, 0, 0.5, false),
