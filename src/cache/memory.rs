@@ -13,10 +13,16 @@ use std::time::Instant;
 
 /// Maps, so that workers rarely wait for one another.
 const SHARDS: usize = 64;
-/// Variants of one key that are kept; the oldest goes.
+/// Variants of one key that are kept; the least recently used goes.
 const VARIANTS: usize = 64;
 
 type Map = BTreeMap<Key, Vec<Arc<Object>>>;
+
+/// What is in an object's place.
+fn same_variant<'a>(map: &'a Map, object: &'a Object) -> impl Iterator<Item = &'a Arc<Object>> {
+    let variants = map.get(&object.key).into_iter().flatten();
+    variants.filter(|other| other.variant == object.variant)
+}
 
 /// The tier.
 pub struct Memory {
@@ -64,36 +70,107 @@ impl Memory {
         object.used.store(self.now(), Ordering::Relaxed);
     }
 
-    /// Puts an object in, in place of the one it is a newer version of, and makes room.
-    pub fn insert(&self, object: &Arc<Object>) {
-        let now = self.now();
-        object.used.store(now, Ordering::Relaxed);
-        let mut gone = Vec::new();
+    /// Puts an object in, in place of the one it is a newer version of, and makes room. Not in place of one that is newer,
+    /// nor where `is_barred`, which is asked under the lock that removals take. Says whether it is in.
+    pub fn insert(&self, object: &Arc<Object>, is_barred: impl FnOnce() -> bool) -> bool {
         {
             let mut shard = self.shard(&object.key.url);
-            let variants = shard.entry(object.key).or_default();
-            variants.retain(|old| {
-                let stays = old.variant != object.variant || old.number == object.number;
-                if !stays {
-                    gone.push(old.clone());
-                }
-                stays
-            });
-            if variants.len() >= VARIANTS {
-                gone.push(variants.remove(0));
+            let older = |old: &Arc<Object>| !old.is_newer_than(object);
+            if is_barred() || !same_variant(&shard, object).all(older) {
+                return false;
             }
-            if variants.iter().all(|old| old.number != object.number) {
-                variants.push(object.clone());
-                self.bytes.fetch_add(object.size(), Ordering::Relaxed);
-                self.objects.fetch_add(1, Ordering::Relaxed);
+            self.put(&mut shard, object);
+        }
+        self.queue(object);
+        true
+    }
+
+    /// Puts an object in that was read from a file, unless it is in already or a newer one is. Returns what is to be given
+    /// out in any case: what is in, if it is the same answer. `None` where `is_barred`.
+    pub fn restore(
+        &self,
+        object: &Arc<Object>,
+        is_barred: impl FnOnce() -> bool,
+    ) -> Option<Arc<Object>> {
+        {
+            let mut shard = self.shard(&object.key.url);
+            if is_barred() {
+                return None;
+            }
+            let is_same =
+                |old: &&Arc<Object>| old.born == object.born && matches!(old.body, Body::Memory(_));
+            if let Some(same) = same_variant(&shard, object).find(is_same) {
+                return Some(same.clone());
+            }
+            if same_variant(&shard, object).any(|old| old.born > object.born) {
+                return Some(object.clone());
+            }
+            self.put(&mut shard, object);
+        }
+        self.queue(object);
+        Some(object.clone())
+    }
+
+    /// Puts the newer version of an object in, in the place of that one if it is there. If it is not, it was in a file
+    /// only, or was purged: `is_barred` knows.
+    pub fn renew(&self, old: &Object, new: &Arc<Object>, is_barred: impl FnOnce() -> bool) -> bool {
+        {
+            let mut shard = self.shard(&old.key.url);
+            if is_barred() {
+                return false;
+            }
+            let is_beaten = same_variant(&shard, new).any(|other| other.born > old.born);
+            let variants = shard.get_mut(&old.key);
+            let place = variants.and_then(|v| v.iter_mut().find(|o| o.number == old.number));
+            match place {
+                Some(place) => self.exchange(place, new),
+                None if is_beaten => return false,
+                None => self.put(&mut shard, new),
             }
         }
+        self.queue(new);
+        true
+    }
+
+    /// Puts an object in, under the lock.
+    fn put(&self, shard: &mut Map, object: &Arc<Object>) {
+        let mut gone = Vec::new();
+        let variants = shard.entry(object.key).or_default();
+        variants.retain(|old| {
+            let stays = old.variant != object.variant;
+            if !stays {
+                gone.push(old.clone());
+            }
+            stays
+        });
+        if variants.len() >= VARIANTS {
+            let uses = variants.iter().map(|o| o.used.load(Ordering::Relaxed));
+            let oldest = uses.enumerate().min_by_key(|&(_, used)| used);
+            gone.push(variants.remove(oldest.map_or(0, |(place, _)| place)));
+        }
+        object.used.store(self.now(), Ordering::Relaxed);
+        variants.push(object.clone());
+        self.bytes.fetch_add(object.size(), Ordering::Relaxed);
+        self.objects.fetch_add(1, Ordering::Relaxed);
         for old in gone {
             self.forget(&old);
         }
+    }
+
+    /// Puts an object in the place of its older version.
+    fn exchange(&self, place: &mut Arc<Object>, new: &Arc<Object>) {
+        new.used.store(self.now(), Ordering::Relaxed);
+        self.bytes.fetch_add(new.size(), Ordering::Relaxed);
+        self.bytes.fetch_sub(place.size(), Ordering::Relaxed);
+        *place = new.clone();
+    }
+
+    /// Notes that an object came, and makes room.
+    fn queue(&self, object: &Object) {
+        let used = object.used.load(Ordering::Relaxed);
         {
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.push(Reverse((now, object.key, object.number)));
+            queue.push(Reverse((used, object.key, object.number)));
             // What was replaced or purged is still in it.
             if queue.len() > 2 * self.objects.load(Ordering::Relaxed) + 1024 {
                 let old = std::mem::take(&mut *queue);
@@ -106,6 +183,21 @@ impl Memory {
         self.make_room();
     }
 
+    /// The same answer, if all of it is in memory.
+    pub fn same(&self, object: &Object) -> Option<Arc<Object>> {
+        let shard = self.shard(&object.key.url);
+        let is_same = |other: &&Arc<Object>| {
+            other.born == object.born && matches!(other.body, Body::Memory(_))
+        };
+        same_variant(&shard, object).find(is_same).cloned()
+    }
+
+    /// Whether a newer version of this object is in, or a newer answer in its place.
+    pub fn has_newer(&self, object: &Object) -> bool {
+        let shard = self.shard(&object.key.url);
+        same_variant(&shard, object).any(|other| other.is_newer_than(object))
+    }
+
     /// Whether exactly this object is in.
     pub fn contains(&self, object: &Object) -> bool {
         self.find(&object.key, object.number).is_some()
@@ -113,8 +205,6 @@ impl Memory {
 
     /// Puts a newer version of an object in its place; not if it is not there any more.
     pub fn replace(&self, old: &Object, new: &Arc<Object>) -> bool {
-        let now = self.now();
-        new.used.store(now, Ordering::Relaxed);
         {
             let mut shard = self.shard(&old.key.url);
             let variants = shard.get_mut(&old.key);
@@ -122,15 +212,9 @@ impl Memory {
             let Some(place) = place else {
                 return false;
             };
-            *place = new.clone();
+            self.exchange(place, new);
         }
-        self.bytes.fetch_add(new.size(), Ordering::Relaxed);
-        self.bytes.fetch_sub(old.size(), Ordering::Relaxed);
-        {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.push(Reverse((now, new.key, new.number)));
-        }
-        self.make_room();
+        self.queue(new);
         true
     }
 

@@ -3,6 +3,7 @@
 use super::disk::{Id, Stored};
 use super::growing::{End, Growing};
 use super::key::{Key, Variant};
+use super::moment::Moment;
 use crate::policy::cache::freshness::Freshness;
 use bytes::Bytes;
 use pingora::http::ResponseHeader;
@@ -28,8 +29,13 @@ pub struct Object {
     pub freshness: Freshness,
     /// What follows the head.
     pub body: Body,
+    /// When its body was asked for: whatever was validated since. Of a body in parts, the first of them.
+    pub born: Moment,
     /// The file that it is in as well, or will be.
     pub(super) file: Option<Id>,
+    /// Which file of that name has this body, as [`Stored::copy`] says; 0 as long as none has. One for all versions of the
+    /// object that differ in their heads only.
+    pub(super) copy: Arc<AtomicU64>,
     /// When it was last given out; the memory tier's clock.
     pub(super) used: AtomicU64,
     /// When the disk tier last heard of it; the same clock.
@@ -117,6 +123,7 @@ impl Object {
         head: ResponseHeader,
         freshness: Freshness,
         body: Body,
+        born: Moment,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Object {
@@ -127,7 +134,9 @@ impl Object {
             head,
             freshness,
             body,
+            born,
             file: None,
+            copy: Arc::default(),
             used: AtomicU64::new(0),
             told: AtomicU64::new(0),
         }
@@ -143,7 +152,16 @@ impl Object {
         };
         Object {
             file: self.file,
-            ..Object::new(self.key, &self.place, self.variant, head, freshness, body)
+            copy: self.copy.clone(),
+            ..Object::new(
+                self.key,
+                &self.place,
+                self.variant,
+                head,
+                freshness,
+                body,
+                self.born,
+            )
         }
     }
 
@@ -151,6 +169,7 @@ impl Object {
     pub fn moved(&self, body: Body) -> Self {
         Object {
             file: self.file,
+            copy: self.copy.clone(),
             ..Object::new(
                 self.key,
                 &self.place,
@@ -158,8 +177,14 @@ impl Object {
                 self.head.clone(),
                 self.freshness,
                 body,
+                self.born,
             )
         }
+    }
+
+    /// Whether this is another answer that was asked for later than that one, or the same one validated since.
+    pub fn is_newer_than(&self, other: &Object) -> bool {
+        (self.born, self.number) > (other.born, other.number)
     }
 
     /// Whether its body broke off.

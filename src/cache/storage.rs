@@ -80,22 +80,18 @@ impl Storage for Store {
         object.body = Body::Growing(growing.clone());
         object.file = self.disk.as_ref().map(|_| object.id());
         let object = Arc::new(object);
-        let shared = fill.filling.fill().clone();
+        let began = fill.filling.fill().began();
+        let kept = self
+            .memory
+            .insert(&object, || self.purges.bars(&object, began));
         let writer = Writer::new(
             self,
-            shared,
+            fill.filling.fill(),
             object.clone(),
             growing,
             (fill.max_object, fill.parts),
+            kept,
         );
-        // A purged one would push a newer one out.
-        if !fill.filling.fill().is_purged() {
-            self.memory.insert(&object);
-            // Once more: a purge that comes from now on finds it there.
-            if fill.filling.fill().is_purged() {
-                self.memory.remove(&object);
-            }
-        }
         fill.filling.end(State::Stored(object));
         Ok(Box::new(writer))
     }

@@ -279,9 +279,9 @@ pub(in super::super) async fn judge(
             if is_over(policy, &stale) && !key::carries_credentials(asked) {
                 cache.remove(&stale).await;
             }
-        } else if !job.filling.fill().is_purged() && !matches!(stale.body, Body::Growing(_)) {
-            // One that is still coming is its writer's to put in place.
-            cache.replace(&stale, &fresh).await;
+        } else {
+            let began = job.filling.fill().began();
+            cache.replace(&stale, &fresh, began).await;
         }
         job.filling.end(State::Validated {
             object: fresh,
@@ -306,7 +306,8 @@ pub(in super::super) async fn judge(
             }
             let nothing = Body::Memory(Bytes::new());
             let place = place(request);
-            let object = Object::new(job.key, &place, variant, head, freshness, nothing);
+            let born = job.filling.fill().began();
+            let object = Object::new(job.key, &place, variant, head, freshness, nothing, born);
             *lock(&job.pending) = Some(object);
             how.stored = true;
             cache.passing().forget(&job.key);

@@ -6,6 +6,7 @@ use super::super::forward::varies_on_ours;
 use super::fill::{about_the_url, keep, rebuilt, storable};
 use super::{How, date, key_parts, now};
 use crate::cache::key::Key;
+use crate::cache::moment::Moment;
 use crate::cache::object::{Body, Object, Parts};
 use crate::cache::{Cache, Held};
 use crate::policy::cache::freshness::{Freshness, Times};
@@ -27,6 +28,8 @@ pub(in super::super) struct PartComing {
     at: u64,
     /// When it was asked for; since the epoch.
     asked: Duration,
+    /// When its request began.
+    began: Moment,
     bytes: BytesMut,
     /// Counts them as taken.
     held: Held,
@@ -67,13 +70,14 @@ pub(in super::super) async fn head(
     forwarded.status = Some(status);
     let key = cache.key(&key_parts(cache, policy, session));
     if request.method == Method::HEAD {
-        freshen(cache, policy, session, response, key).await;
+        let began = cache.began(ctx.watch.elapsed());
+        freshen(cache, policy, session, response, key, began).await;
         return Ok(());
     }
     let received = now();
     if status == StatusCode::PARTIAL_CONTENT {
-        let asked = received.saturating_sub(ctx.watch.elapsed());
-        ctx.part = part(cache, (policy, proxy), session, response, key, asked);
+        let elapsed = ctx.watch.elapsed();
+        ctx.part = part(cache, (policy, proxy), session, response, key, elapsed);
         forwarded.stored = ctx.part.is_some();
         return Ok(());
     }
@@ -98,6 +102,7 @@ async fn freshen(
     session: &Session,
     response: &ResponseHeader,
     key: Key,
+    began: Moment,
 ) {
     if !policy.respects_origin() || response.status != StatusCode::OK {
         return;
@@ -130,7 +135,7 @@ async fn freshen(
             };
             let freshness = Freshness::of(false, head.status, &head.headers, times, &date);
             let fresh = Arc::new(object.refreshed(head, freshness));
-            cache.replace(&object, &fresh).await;
+            cache.replace(&object, &fresh, began).await;
         }
         Freshen::Invalidate => cache.remove(&object).await,
         Freshen::Nothing => {}
@@ -144,7 +149,7 @@ fn part(
     session: &Session,
     response: &ResponseHeader,
     key: Key,
-    asked_at: Duration,
+    elapsed: Duration,
 ) -> Option<PartComing> {
     let request = session.req_header();
     let range = response.headers.get(header::CONTENT_RANGE)?;
@@ -171,6 +176,7 @@ fn part(
     head.remove_header(&header::AGE);
     let pieces = Vec::new();
     let body = Body::Parts(Parts { total, pieces });
+    let began = cache.began(elapsed);
     Some(PartComing {
         object: Object::new(
             key,
@@ -179,9 +185,11 @@ fn part(
             head,
             freshness,
             body,
+            began,
         ),
         at: range.start,
-        asked: asked_at,
+        asked: received.saturating_sub(elapsed),
+        began,
         bytes: BytesMut::new(),
         held: cache.held(),
         expected: usize::try_from(range.end - range.start).ok()?,
@@ -222,6 +230,7 @@ fn put_away(cache: Cache, part: PartComing) -> Option<()> {
         };
         let fields = validation::merge(&old.head.headers, &part.object.head.headers);
         object.head = rebuilt(StatusCode::OK, &fields).ok()?;
+        object.born = object.born.min(old.born);
         object.body = Body::Parts(parts.with(part.at, &bytes));
     }
     if let Body::Parts(parts) = &object.body
@@ -230,6 +239,6 @@ fn put_away(cache: Cache, part: PartComing) -> Option<()> {
         object.body = Body::Memory(whole);
     }
     // At once: the client that has its last byte may ask for more.
-    cache.insert(object, part.asked);
+    cache.insert(object, part.began);
     Some(())
 }
