@@ -29,8 +29,8 @@ pub struct Memory {
     shards: [Mutex<Map>; SHARDS],
     /// When each object was last known to be used, the longest ago first.
     queue: Mutex<BinaryHeap<Reverse<(u64, Key, u64)>>>,
-    /// Bytes taken, those of bodies on their way included.
-    bytes: AtomicUsize,
+    /// Bytes taken, those of bodies on their way included, and of what had to go but is still being read.
+    bytes: Arc<AtomicUsize>,
     objects: AtomicUsize,
     evicted: AtomicU64,
     limit: usize,
@@ -43,7 +43,7 @@ impl Memory {
         Memory {
             shards: std::array::from_fn(|_| Mutex::default()),
             queue: Mutex::default(),
-            bytes: AtomicUsize::new(0),
+            bytes: Arc::default(),
             objects: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
             limit,
@@ -150,18 +150,15 @@ impl Memory {
         }
         object.used.store(self.now(), Ordering::Relaxed);
         variants.push(object.clone());
-        self.bytes.fetch_add(object.size(), Ordering::Relaxed);
+        object.count(&self.bytes);
         self.objects.fetch_add(1, Ordering::Relaxed);
-        for old in gone {
-            self.forget(&old);
-        }
+        self.objects.fetch_sub(gone.len(), Ordering::Relaxed);
     }
 
     /// Puts an object in the place of its older version.
     fn exchange(&self, place: &mut Arc<Object>, new: &Arc<Object>) {
         new.used.store(self.now(), Ordering::Relaxed);
-        self.bytes.fetch_add(new.size(), Ordering::Relaxed);
-        self.bytes.fetch_sub(place.size(), Ordering::Relaxed);
+        new.count(&self.bytes);
         *place = new.clone();
     }
 
@@ -238,7 +235,7 @@ impl Memory {
         }
         drop(shard);
         if removed {
-            self.forget(object);
+            self.objects.fetch_sub(1, Ordering::Relaxed);
         }
         removed
     }
@@ -253,7 +250,7 @@ impl Memory {
         for key in keys {
             let objects = self.shard(&url).remove(&key).unwrap_or_default();
             removed += objects.len();
-            objects.iter().for_each(|o| self.forget(o));
+            self.objects.fetch_sub(objects.len(), Ordering::Relaxed);
         }
         removed
     }
@@ -274,13 +271,8 @@ impl Memory {
                 !variants.is_empty()
             });
         }
-        gone.iter().for_each(|o| self.forget(o));
+        self.objects.fetch_sub(gone.len(), Ordering::Relaxed);
         gone.len()
-    }
-
-    fn forget(&self, object: &Object) {
-        self.bytes.fetch_sub(object.size(), Ordering::Relaxed);
-        self.objects.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts bytes of a body on its way.

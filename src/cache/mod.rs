@@ -221,6 +221,7 @@ impl Cache {
         if self.0.disk.is_some() && matches!(object.body, Body::Memory(_)) {
             object.file = Some(object.id());
         }
+        object.head = object::owned(object.head);
         let object = Arc::new(object);
         let is_barred = || self.0.purges.bars(&object, began);
         if self.0.memory.insert(&object, is_barred) && object.file.is_some() {

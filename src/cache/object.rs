@@ -7,11 +7,13 @@ use super::moment::Moment;
 use crate::policy::cache::freshness::Freshness;
 use bytes::Bytes;
 use pingora::http::ResponseHeader;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What an object takes beside its header's and body's bytes: map entry, list entry, allocations.
-const OVERHEAD: usize = 512;
+const OVERHEAD: usize = 1024;
+/// What a place in the two maps of a head takes, that of fields and that of how their names are written.
+const FIELD: usize = 160;
 
 /// A stored answer.
 pub struct Object {
@@ -40,6 +42,20 @@ pub struct Object {
     pub(super) used: AtomicU64,
     /// When the disk tier last heard of it; the same clock.
     pub(super) told: AtomicU64,
+    counted: OnceLock<Counted>,
+}
+
+/// What an object takes of memory, until the last who has it lets go: one that had to make room may still be on its way to
+/// slow clients.
+struct Counted {
+    bytes: usize,
+    sum: Arc<AtomicUsize>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.sum.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Where a body is.
@@ -85,7 +101,7 @@ impl Parts {
                 both.extend_from_slice(&piece[usize::try_from(joined_end - from).unwrap_or(0)..]);
             }
             start = start.min(*from);
-            joined = both.into();
+            joined = both.into_boxed_slice().into();
         }
         pieces.push((start, joined));
         pieces.sort_by_key(|(at, _)| *at);
@@ -139,6 +155,7 @@ impl Object {
             copy: Arc::default(),
             used: AtomicU64::new(0),
             told: AtomicU64::new(0),
+            counted: OnceLock::new(),
         }
     }
 
@@ -157,7 +174,7 @@ impl Object {
                 self.key,
                 &self.place,
                 self.variant,
-                head,
+                owned(head),
                 freshness,
                 body,
                 self.born,
@@ -205,12 +222,25 @@ impl Object {
         }
     }
 
+    /// Counts it as taken of this sum, once.
+    pub(super) fn count(&self, sum: &Arc<AtomicUsize>) {
+        self.counted.get_or_init(|| {
+            let bytes = self.size();
+            sum.fetch_add(bytes, Ordering::Relaxed);
+            let sum = sum.clone();
+            Counted { bytes, sum }
+        });
+    }
+
     /// What it takes of memory. A growing body counts for itself.
     pub fn size(&self) -> usize {
         let fields = self.head.headers.iter();
-        let head: usize = fields
-            .map(|(name, value)| 2 * name.as_str().len() + value.len() + 64)
+        let texts: usize = fields
+            .map(|(name, value)| 2 * name.as_str().len() + value.len() + 32)
             .sum();
+        // Their places are powers of two, of which three quarters are used at most.
+        let fields = self.head.headers.len();
+        let head = texts + (fields + fields / 3).next_power_of_two().max(8) * FIELD;
         let body = match &self.body {
             Body::Memory(bytes) => bytes.len(),
             Body::Parts(parts) => parts.held(),
@@ -218,6 +248,32 @@ impl Object {
         };
         OVERHEAD + self.place.len() + head + body
     }
+}
+
+/// A head with bytes of its own: what was read from a connection keeps all of the buffer that it was read into.
+pub(super) fn owned(head: ResponseHeader) -> ResponseHeader {
+    copied(&head).unwrap_or(head)
+}
+
+fn copied(head: &ResponseHeader) -> Option<ResponseHeader> {
+    let fields = Some(head.headers.len());
+    let mut own = match head.has_case() {
+        true => ResponseHeader::build(head.status, fields).ok()?,
+        false => ResponseHeader::build_no_case(head.status, fields).ok()?,
+    };
+    own.set_version(head.version);
+    own.set_reason_phrase(head.get_reason_phrase()).ok()?;
+    if head.has_case() {
+        for (name, value) in head.case_header_iter() {
+            let name = String::from_utf8(name.as_slice().to_vec()).ok()?;
+            own.append_header(name, value.as_bytes()).ok()?;
+        }
+    } else {
+        for (name, value) in &head.headers {
+            own.append_header(name, value.as_bytes()).ok()?;
+        }
+    }
+    Some(own)
 }
 
 impl Object {

@@ -3,7 +3,7 @@
 use super::Store;
 use super::fills::{Filling, State};
 use super::growing::Growing;
-use super::object::{Body, Object};
+use super::object::{self, Body, Object};
 use super::reader::Reader;
 use super::writer::Writer;
 use async_trait::async_trait;
@@ -58,7 +58,7 @@ impl Storage for Store {
             0,
             object.head.clone(),
         );
-        let hit: HitHandler = Box::new(Reader::new(object.clone(), *piece));
+        let hit: HitHandler = Box::new(Reader::new(object.clone(), *piece, &self.memory));
         Ok(Some((meta, hit)))
     }
 
@@ -78,6 +78,7 @@ impl Storage for Store {
         };
         let growing = Arc::new(Growing::new(&self.memory));
         object.body = Body::Growing(growing.clone());
+        object.head = object::owned(object.head);
         object.file = self.disk.as_ref().map(|_| object.id());
         let object = Arc::new(object);
         let began = fill.filling.fill().began();
