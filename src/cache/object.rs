@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 /// What an object takes beside its header's and body's bytes: map entry, list entry, allocations.
 const OVERHEAD: usize = 1024;
 /// What a place in the two maps of a head takes, that of fields and that of how their names are written.
-const FIELD: usize = 160;
+const FIELD: usize = 192;
 
 /// A stored answer.
 pub struct Object {
@@ -242,8 +242,8 @@ impl Object {
         let fields = self.head.headers.len();
         let head = texts + (fields + fields / 3).next_power_of_two().max(8) * FIELD;
         let body = match &self.body {
-            Body::Memory(bytes) => bytes.len(),
-            Body::Parts(parts) => parts.held(),
+            Body::Memory(bytes) => allocated(bytes.len()),
+            Body::Parts(parts) => allocated(parts.held()),
             Body::File(_) | Body::Growing(_) => 0,
         };
         OVERHEAD + self.place.len() + head + body
@@ -285,6 +285,11 @@ impl Object {
             variant: self.variant.as_ref().map_or(0, first),
         }
     }
+}
+
+/// What the allocator takes for so many bytes: it has four sizes between one power of two and the next.
+fn allocated(bytes: usize) -> usize {
+    bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(16))
 }
 
 /// The first half of a hash.

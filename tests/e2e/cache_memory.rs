@@ -105,8 +105,9 @@ fn compare(little: (u64, u64), much: (u64, u64)) {
     );
     eprintln!("{said}");
     assert!(much.0 > LIMIT / 10 * 9 && much.0 <= LIMIT + SLACK, "{said}");
+    // Between blocks of different sizes the allocator leaves some room.
     let more = much.1.saturating_sub(little.1);
-    assert!(more <= LIMIT - LITTLE + SLACK, "{said}");
+    assert!(more <= (LIMIT - LITTLE) / 5 * 6, "{said}");
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod cache_fill; // one fill for many, stale answers
 mod cache_full; // no room, no disk
 mod cache_growing; // many readers of what is still coming
 mod cache_guests; // what one client may do to the answers of others
+mod cache_huge; // 2 GiB, a million objects
 mod cache_memory; // what is kept in memory, and that it is no more
 mod cache_people; // nobody gets another's answer
 mod cache_purge; // what is purged does not come back

@@ -4,7 +4,7 @@ use super::files::{self, units};
 use super::format::{self, MOST_ROOM, Prefix};
 use super::health::lock;
 use super::stored::{Front, Stored, Trouble};
-use super::{Disk, Id, Keep, Off, Updated};
+use super::{Disk, Id, Keep, MayGo, Off, Updated};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Disk {
         id: Id,
         copy: u64,
         head: &[u8],
-        keep: &dyn Fn(&[u8]) -> bool,
+        keep: MayGo<'_>,
     ) -> Result<Updated, Trouble> {
         let path = self.names.object(id);
         let files = lock(&self.shard(id.url).files);
@@ -87,7 +87,7 @@ impl Disk {
         from: BorrowedFd<'_>,
         prefix: &Prefix,
         head: &[u8],
-        keep: Option<&dyn Fn(&[u8]) -> bool>,
+        keep: Option<MayGo<'_>>,
     ) -> Result<Option<Arc<Stored>>, Off> {
         let made = self.widen(from, prefix, head)?;
         let _files = lock(&self.shard(prefix.id.url).files);

@@ -14,6 +14,7 @@ mod heads;
 mod health;
 mod index;
 mod place;
+mod removal;
 mod room;
 mod start;
 mod stored;
@@ -32,7 +33,6 @@ use format::{MOST_ROOM, Prefix};
 use health::{Health, lock};
 use index::Table;
 use rustix::io::Errno;
-use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -86,6 +86,9 @@ pub struct DiskStatus {
 
 /// Whether something may still be found, as who wrote it says when it is about to be.
 pub type Keep<'a> = &'a dyn Fn() -> bool;
+
+/// Whether the head that is there may be replaced.
+pub type MayGo<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 /// What became of a head's change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -308,13 +311,7 @@ impl Disk {
     /// Gives an object another head. `copy` is what [`Stored::copy`] said of the file that the head belongs to: in any
     /// other, nothing is done. `keep` sees the head that is there and says whether it may be replaced, under the lock that
     /// removals take.
-    pub fn update_head(
-        &self,
-        id: Id,
-        copy: u64,
-        head: &[u8],
-        keep: &dyn Fn(&[u8]) -> bool,
-    ) -> Updated {
+    pub fn update_head(&self, id: Id, copy: u64, head: &[u8], keep: MayGo<'_>) -> Updated {
         if self.health.is_off() || head.len() > MOST_ROOM {
             return Updated::No;
         }
@@ -341,71 +338,6 @@ impl Disk {
         let period = |micros: u64| micros / upkeep::SAVE_USE;
         if before.is_some_and(|before| period(before) < period(now)) {
             self.note_touched(id);
-        }
-    }
-
-    /// Removes an object. Says whether it was there.
-    pub fn remove(&self, id: Id) -> bool {
-        let _files = lock(&self.shard(id.url).files);
-        self.remove_file(id).unwrap_or(false)
-    }
-
-    /// Removes all objects of a URL, also those that another process wrote; `lasting`: so that not even a crash of the
-    /// system brings them back. What is being written is not looked at: that is for [`Writer::finish_if`]. Returns how many
-    /// there were.
-    ///
-    /// # Errors
-    /// When some may still be there.
-    pub fn remove_url(&self, url: u64, lasting: bool) -> Result<usize, io::Error> {
-        let _files = lock(&self.shard(url).files);
-        let removed = self.remove_url_locked(url)?;
-        if lasting {
-            match files::sync_dir(self.names.shard(files::shard_of(url))) {
-                // The directory went with the last of them.
-                Err(Errno::NOENT) => match files::sync_dir(self.names.objects()) {
-                    Err(Errno::NOENT) => {}
-                    synced => synced?,
-                },
-                synced => synced?,
-            }
-        }
-        Ok(removed)
-    }
-
-    /// Removes all objects that were begun up to `now`, since the epoch. They are not found any more when this returns;
-    /// the files go in the background. Says whether a restart before that would know of it.
-    pub fn remove_everything_before(&self, now: Duration) -> bool {
-        let until = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        // No time to come: what is written then would be missing.
-        let until = until.min(self.stamp());
-        let before = self.cleared.fetch_max(until, Ordering::Relaxed);
-        let saved = self.tmp();
-        let saved = saved.and_then(|tmp| start::save_cleared(&self.names, tmp, before.max(until)));
-        if let Err(error) = saved {
-            self.upkeep_failed("noting that all was removed", error);
-        }
-        self.upkeep.ring();
-        saved.is_ok()
-    }
-
-    /// Shows every object's head to `f`, which says whether the object goes. Leaves out what was begun after this. For
-    /// the background: it reads the whole directory.
-    pub fn each_head(&self, f: &mut dyn FnMut(Id, &[u8]) -> bool) {
-        let began = self.stamp();
-        for number in 0..SHARDS {
-            // Others may have written something, too.
-            self.index_shard(number, true);
-            let Some(shard) = self.shards.get(number) else {
-                continue;
-            };
-            let ids = {
-                // Whoever gives a file its name has done all of that, or asks afterwards whether it may.
-                let _files = lock(&shard.files);
-                lock(&shard.table).ids(|_| true)
-            };
-            for id in ids {
-                self.show_head(id, began, f);
-            }
         }
     }
 
