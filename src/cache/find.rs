@@ -83,7 +83,7 @@ impl Cache {
             return Some(object);
         };
         let length = usize::try_from(stored.body_len()).unwrap_or(usize::MAX);
-        if length > SMALL || self.is_exhausted() {
+        if length > SMALL || store.memory.is_crowded() {
             return (!store.purges.bars(&object, began)).then_some(object);
         }
         let mut held = self.held();

