@@ -5,9 +5,11 @@
 
 use super::disk::Id;
 use super::key::{Key, Variant};
+use super::moment::Moment;
 use super::object::{Body, Object};
 use crate::policy::cache::freshness::Freshness;
 use pingora::http::ResponseHeader;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Writes the head of an answer.
@@ -18,6 +20,7 @@ pub fn encode(object: &Object) -> Vec<u8> {
     put(&mut out, object.place.as_bytes());
     out.push(u8::from(object.variant.is_some()));
     out.extend(object.variant.unwrap_or_default());
+    out.extend(object.born.0.to_le_bytes());
     let f = &object.freshness;
     for time in [
         f.received,
@@ -69,6 +72,7 @@ pub fn decode(bytes: &[u8], id: Id, body: Body) -> Option<Object> {
     let place = std::str::from_utf8(get(&mut rest)?).ok()?;
     let [varies] = take::<1>(&mut rest)?;
     let variant: Variant = take(&mut rest)?;
+    let born = Moment(u64::from_le_bytes(take(&mut rest)?));
     let mut times = [Duration::ZERO; 5];
     for time in &mut times {
         *time = Duration::from_micros(u64::from_le_bytes(take(&mut rest)?));
@@ -98,8 +102,11 @@ pub fn decode(bytes: &[u8], id: Id, body: Body) -> Option<Object> {
         stale_if_error,
     };
     let variant = (varies != 0).then_some(variant);
-    let mut object = Object::new(key, place, variant, head, freshness, body);
+    let mut object = Object::new(key, place, variant, head, freshness, body, born);
     object.file = Some(id);
+    if let Body::File(stored) = &object.body {
+        object.copy.store(stored.copy(), Ordering::Release);
+    }
     // Two keys that share the half that files are named by.
     (object.id() == id).then_some(object)
 }

@@ -4,10 +4,10 @@
 //! nobody is slowed down by another's slow connection.
 
 use super::key::{Key, Variant};
+use super::moment::Moment;
 use super::object::Object;
 use http::StatusCode;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -60,8 +60,7 @@ pub struct Failed {
 /// A fill as those see it who wait for it.
 pub struct Fill {
     state: watch::Sender<State>,
-    /// What it fills was purged meanwhile: its answer may not be kept.
-    purged: AtomicBool,
+    began: Moment,
 }
 
 impl Fill {
@@ -70,9 +69,9 @@ impl Fill {
         self.state.subscribe()
     }
 
-    /// Whether what it fills was purged since it began.
-    pub fn is_purged(&self) -> bool {
-        self.purged.load(Ordering::Acquire)
+    /// When the request that began it began to look for an answer.
+    pub fn began(&self) -> Moment {
+        self.began
     }
 }
 
@@ -106,16 +105,25 @@ impl Fills {
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the fill under way, or begins one.
-    pub fn join(&'static self, key: Key, variant: Option<Variant>) -> Part {
+    /// Joins the fill under way, or begins one for a request that began then. `is_over` says whether something was purged
+    /// since a fill began: nobody joins it any more, and a new one takes its place.
+    pub fn join(
+        &'static self,
+        key: Key,
+        variant: Option<Variant>,
+        began: Moment,
+        is_over: impl Fn(Moment) -> bool,
+    ) -> Part {
         let lane = (key, variant);
         let mut shard = self.shard(&key.url);
-        if let Some(fill) = shard.get(&lane) {
+        if let Some(fill) = shard.get(&lane)
+            && !is_over(fill.began)
+        {
             return Part::Join(fill.clone());
         }
         let fill = Arc::new(Fill {
             state: watch::Sender::new(State::Waiting),
-            purged: AtomicBool::new(false),
+            began,
         });
         shard.insert(lane, fill.clone());
         Part::Begin(Filling {
@@ -128,31 +136,6 @@ impl Fills {
     /// The fill under way, if there is one.
     pub fn find(&self, key: Key, variant: Option<Variant>) -> Option<Arc<Fill>> {
         self.shard(&key.url).get(&(key, variant)).cloned()
-    }
-
-    /// What was purged is not stored by who fills now, and nobody who comes from now on waits for them.
-    pub fn purge(&self, fits: impl Fn(&Key) -> bool) {
-        for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|(key, _), fill| {
-                let goes = fits(key);
-                if goes {
-                    fill.purged.store(true, Ordering::Release);
-                }
-                !goes
-            });
-        }
-    }
-
-    /// As [`Fills::purge`], for one URL.
-    pub fn purge_url(&self, url: [u8; 16]) {
-        self.shard(&url).retain(|(key, _), fill| {
-            let goes = key.url == url;
-            if goes {
-                fill.purged.store(true, Ordering::Release);
-            }
-            !goes
-        });
     }
 
     /// How many there are.

@@ -17,6 +17,10 @@ const WINDOW: u64 = 1 << 20;
 /// How long those who were told of a body may take to begin reading it once it is not kept any more.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// Bytes of a body that is not kept any more which are held for readers that stand still, or have not begun yet, as long as
+/// there is memory.
+const SPARE: usize = 4 << 20;
+
 /// How long a reader may stand still before others go on without it, once a body is not kept any more.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
@@ -144,7 +148,7 @@ impl Growing {
         let mut state = self.state();
         state.taken = length;
         state.file = Some((file, to));
-        state.forget(to, self.memory);
+        state.forget(to, 0, self.memory);
     }
 
     /// There is no file any more. Says whether all of the body is still in memory, for another one.
@@ -232,7 +236,12 @@ impl Growing {
             true => 0,
             false => state.slowest()?,
         };
-        state.forget(slowest, self.memory);
+        // Those who lag behind or come late may still need what the others have read.
+        let spare = match self.memory.is_exhausted() {
+            true => 0,
+            false => SPARE,
+        };
+        state.forget(slowest, spare, self.memory);
         Some(self.progress.borrow().length.saturating_sub(slowest) < WINDOW)
     }
 
@@ -252,10 +261,10 @@ impl State {
         slowest.or_else(|| places().map(|(at, _)| *at).min())
     }
 
-    /// Lets go of what lies wholly before `to`.
-    fn forget(&mut self, to: u64, memory: &Memory) {
+    /// Lets go of what lies wholly before `to`, as far as more than `spare` bytes are held.
+    fn forget(&mut self, to: u64, spare: usize, memory: &Memory) {
         while let Some((at, bytes)) = self.pieces.front() {
-            if at + bytes.len() as u64 > to {
+            if at + bytes.len() as u64 > to || self.held <= spare {
                 break;
             }
             let length = bytes.len();
@@ -270,5 +279,56 @@ impl Drop for Growing {
     fn drop(&mut self) {
         let held = self.state().held;
         self.memory.release(held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn growing(limit: usize) -> Growing {
+        Growing::new(Box::leak(Box::new(Memory::new(limit))))
+    }
+
+    /// As after a second without anybody new.
+    fn pass(growing: &Growing) {
+        growing.pass();
+        growing.state().passing = Instant::now().checked_sub(2 * GRACE);
+    }
+
+    /// Has not read for longer than others wait for it.
+    fn stand_still(growing: &Growing, reader: u64) {
+        if let Some((_, since)) = growing.state().readers.get_mut(&reader) {
+            *since = Instant::now().checked_sub(2 * STANDSTILL).unwrap_or(*since);
+        }
+    }
+
+    fn is_lost(growing: &Growing, reader: u64, at: u64) -> bool {
+        matches!(growing.piece(reader, at), Piece::Lost)
+    }
+
+    #[test]
+    fn who_stands_still_or_comes_late_loses_nothing_within_bounds() {
+        for (limit, pieces, loses) in [
+            (100 << 20, 3, false),
+            // More than is held for anybody, or than there is memory.
+            (100 << 20, 6, true),
+            (2 << 20, 3, true),
+        ] {
+            let growing = growing(limit);
+            let (still, moving) = (growing.join(), growing.join());
+            pass(&growing);
+            for n in 0..pieces {
+                growing.push(Bytes::from(vec![n; 1 << 20]));
+                let length = growing.progress().length;
+                growing.piece(moving, length);
+                stand_still(&growing, still);
+                assert_eq!(growing.room(), Some(true), "nobody is held up");
+            }
+            let late = growing.join();
+            assert_eq!(is_lost(&growing, still, 0), loses, "{limit} {pieces}");
+            assert_eq!(is_lost(&growing, late, 0), loses, "{limit} {pieces}");
+            assert!(growing.held() <= SPARE + (1 << 20));
+        }
     }
 }

@@ -13,18 +13,26 @@ use std::time::Instant;
 
 /// Maps, so that workers rarely wait for one another.
 const SHARDS: usize = 64;
-/// Variants of one key that are kept; the oldest goes.
+/// Variants of one key that are kept; the least recently used goes.
 const VARIANTS: usize = 64;
 
 type Map = BTreeMap<Key, Vec<Arc<Object>>>;
+
+/// What is in an object's place.
+fn same_variant<'a>(map: &'a Map, object: &'a Object) -> impl Iterator<Item = &'a Arc<Object>> {
+    let variants = map.get(&object.key).into_iter().flatten();
+    variants.filter(|other| other.variant == object.variant)
+}
 
 /// The tier.
 pub struct Memory {
     shards: [Mutex<Map>; SHARDS],
     /// When each object was last known to be used, the longest ago first.
     queue: Mutex<BinaryHeap<Reverse<(u64, Key, u64)>>>,
-    /// Bytes taken, those of bodies on their way included.
-    bytes: AtomicUsize,
+    /// Bytes taken, those of bodies on their way included, and of what had to go but is still being read.
+    bytes: Arc<AtomicUsize>,
+    /// Bytes that were read from files for clients and are on their way to them.
+    lent: AtomicUsize,
     objects: AtomicUsize,
     evicted: AtomicU64,
     limit: usize,
@@ -37,7 +45,8 @@ impl Memory {
         Memory {
             shards: std::array::from_fn(|_| Mutex::default()),
             queue: Mutex::default(),
-            bytes: AtomicUsize::new(0),
+            bytes: Arc::default(),
+            lent: AtomicUsize::new(0),
             objects: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
             limit,
@@ -64,36 +73,104 @@ impl Memory {
         object.used.store(self.now(), Ordering::Relaxed);
     }
 
-    /// Puts an object in, in place of the one it is a newer version of, and makes room.
-    pub fn insert(&self, object: &Arc<Object>) {
-        let now = self.now();
-        object.used.store(now, Ordering::Relaxed);
-        let mut gone = Vec::new();
+    /// Puts an object in, in place of the one it is a newer version of, and makes room. Not in place of one that is newer,
+    /// nor where `is_barred`, which is asked under the lock that removals take. Says whether it is in.
+    pub fn insert(&self, object: &Arc<Object>, is_barred: impl FnOnce() -> bool) -> bool {
         {
             let mut shard = self.shard(&object.key.url);
-            let variants = shard.entry(object.key).or_default();
-            variants.retain(|old| {
-                let stays = old.variant != object.variant || old.number == object.number;
-                if !stays {
-                    gone.push(old.clone());
-                }
-                stays
-            });
-            if variants.len() >= VARIANTS {
-                gone.push(variants.remove(0));
+            let older = |old: &Arc<Object>| !old.is_newer_than(object);
+            if is_barred() || !same_variant(&shard, object).all(older) {
+                return false;
             }
-            if variants.iter().all(|old| old.number != object.number) {
-                variants.push(object.clone());
-                self.bytes.fetch_add(object.size(), Ordering::Relaxed);
-                self.objects.fetch_add(1, Ordering::Relaxed);
+            self.put(&mut shard, object);
+        }
+        self.queue(object);
+        true
+    }
+
+    /// Puts an object in that was read from a file, unless it is in already or a newer one is. Returns what is to be given
+    /// out in any case: what is in, if it is the same answer. `None` where `is_barred`.
+    pub fn restore(
+        &self,
+        object: &Arc<Object>,
+        is_barred: impl FnOnce() -> bool,
+    ) -> Option<Arc<Object>> {
+        {
+            let mut shard = self.shard(&object.key.url);
+            if is_barred() {
+                return None;
+            }
+            let is_same =
+                |old: &&Arc<Object>| old.born == object.born && matches!(old.body, Body::Memory(_));
+            if let Some(same) = same_variant(&shard, object).find(is_same) {
+                return Some(same.clone());
+            }
+            if same_variant(&shard, object).any(|old| old.born > object.born) {
+                return Some(object.clone());
+            }
+            self.put(&mut shard, object);
+        }
+        self.queue(object);
+        Some(object.clone())
+    }
+
+    /// Puts the newer version of an object in, in the place of that one if it is there. If it is not, it was in a file
+    /// only, or was purged: `is_barred` knows.
+    pub fn renew(&self, old: &Object, new: &Arc<Object>, is_barred: impl FnOnce() -> bool) -> bool {
+        {
+            let mut shard = self.shard(&old.key.url);
+            if is_barred() {
+                return false;
+            }
+            let is_beaten = same_variant(&shard, new).any(|other| other.born > old.born);
+            let variants = shard.get_mut(&old.key);
+            let place = variants.and_then(|v| v.iter_mut().find(|o| o.number == old.number));
+            match place {
+                Some(place) => self.exchange(place, new),
+                None if is_beaten => return false,
+                None => self.put(&mut shard, new),
             }
         }
-        for old in gone {
-            self.forget(&old);
+        self.queue(new);
+        true
+    }
+
+    /// Puts an object in, under the lock.
+    fn put(&self, shard: &mut Map, object: &Arc<Object>) {
+        let mut gone = Vec::new();
+        let variants = shard.entry(object.key).or_default();
+        variants.retain(|old| {
+            let stays = old.variant != object.variant;
+            if !stays {
+                gone.push(old.clone());
+            }
+            stays
+        });
+        if variants.len() >= VARIANTS {
+            let uses = variants.iter().map(|o| o.used.load(Ordering::Relaxed));
+            let oldest = uses.enumerate().min_by_key(|&(_, used)| used);
+            gone.push(variants.remove(oldest.map_or(0, |(place, _)| place)));
         }
+        object.used.store(self.now(), Ordering::Relaxed);
+        variants.push(object.clone());
+        object.count(&self.bytes);
+        self.objects.fetch_add(1, Ordering::Relaxed);
+        self.objects.fetch_sub(gone.len(), Ordering::Relaxed);
+    }
+
+    /// Puts an object in the place of its older version.
+    fn exchange(&self, place: &mut Arc<Object>, new: &Arc<Object>) {
+        new.used.store(self.now(), Ordering::Relaxed);
+        new.count(&self.bytes);
+        *place = new.clone();
+    }
+
+    /// Notes that an object came, and makes room.
+    fn queue(&self, object: &Object) {
+        let used = object.used.load(Ordering::Relaxed);
         {
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.push(Reverse((now, object.key, object.number)));
+            queue.push(Reverse((used, object.key, object.number)));
             // What was replaced or purged is still in it.
             if queue.len() > 2 * self.objects.load(Ordering::Relaxed) + 1024 {
                 let old = std::mem::take(&mut *queue);
@@ -106,6 +183,21 @@ impl Memory {
         self.make_room();
     }
 
+    /// The same answer, if all of it is in memory.
+    pub fn same(&self, object: &Object) -> Option<Arc<Object>> {
+        let shard = self.shard(&object.key.url);
+        let is_same = |other: &&Arc<Object>| {
+            other.born == object.born && matches!(other.body, Body::Memory(_))
+        };
+        same_variant(&shard, object).find(is_same).cloned()
+    }
+
+    /// Whether a newer version of this object is in, or a newer answer in its place.
+    pub fn has_newer(&self, object: &Object) -> bool {
+        let shard = self.shard(&object.key.url);
+        same_variant(&shard, object).any(|other| other.is_newer_than(object))
+    }
+
     /// Whether exactly this object is in.
     pub fn contains(&self, object: &Object) -> bool {
         self.find(&object.key, object.number).is_some()
@@ -113,8 +205,6 @@ impl Memory {
 
     /// Puts a newer version of an object in its place; not if it is not there any more.
     pub fn replace(&self, old: &Object, new: &Arc<Object>) -> bool {
-        let now = self.now();
-        new.used.store(now, Ordering::Relaxed);
         {
             let mut shard = self.shard(&old.key.url);
             let variants = shard.get_mut(&old.key);
@@ -122,15 +212,9 @@ impl Memory {
             let Some(place) = place else {
                 return false;
             };
-            *place = new.clone();
+            self.exchange(place, new);
         }
-        self.bytes.fetch_add(new.size(), Ordering::Relaxed);
-        self.bytes.fetch_sub(old.size(), Ordering::Relaxed);
-        {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.push(Reverse((now, new.key, new.number)));
-        }
-        self.make_room();
+        self.queue(new);
         true
     }
 
@@ -154,7 +238,7 @@ impl Memory {
         }
         drop(shard);
         if removed {
-            self.forget(object);
+            self.objects.fetch_sub(1, Ordering::Relaxed);
         }
         removed
     }
@@ -169,7 +253,7 @@ impl Memory {
         for key in keys {
             let objects = self.shard(&url).remove(&key).unwrap_or_default();
             removed += objects.len();
-            objects.iter().for_each(|o| self.forget(o));
+            self.objects.fetch_sub(objects.len(), Ordering::Relaxed);
         }
         removed
     }
@@ -190,13 +274,8 @@ impl Memory {
                 !variants.is_empty()
             });
         }
-        gone.iter().for_each(|o| self.forget(o));
+        self.objects.fetch_sub(gone.len(), Ordering::Relaxed);
         gone.len()
-    }
-
-    fn forget(&self, object: &Object) {
-        self.bytes.fetch_sub(object.size(), Ordering::Relaxed);
-        self.objects.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts bytes of a body on its way.
@@ -210,6 +289,26 @@ impl Memory {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Counts bytes that are on their way from a file to a client.
+    pub fn lend(&self, bytes: usize) {
+        self.lent.fetch_add(bytes, Ordering::Relaxed);
+        self.make_room();
+    }
+
+    /// The client has them.
+    pub fn returned(&self, bytes: usize) {
+        self.lent.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn taken(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed) + self.lent.load(Ordering::Relaxed)
+    }
+
+    /// Whether more is taken than may be, with nothing left that could make room.
+    pub fn is_crowded(&self) -> bool {
+        self.taken() > self.limit
+    }
+
     /// Whether bodies on their way alone take everything.
     pub fn is_exhausted(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) > self.limit
@@ -217,7 +316,7 @@ impl Memory {
 
     /// The least recently used go until the rest fits.
     fn make_room(&self) {
-        while self.bytes.load(Ordering::Relaxed) > self.limit {
+        while self.is_crowded() {
             let oldest = {
                 let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
                 queue.pop()
@@ -243,7 +342,7 @@ impl Memory {
     pub fn figures(&self) -> (usize, usize, usize, u64) {
         (
             self.objects.load(Ordering::Relaxed),
-            self.bytes.load(Ordering::Relaxed),
+            self.taken(),
             self.limit,
             self.evicted.load(Ordering::Relaxed),
         )

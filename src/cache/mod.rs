@@ -6,40 +6,43 @@
 mod codec;
 pub mod disk;
 pub mod fills;
+mod find;
 pub mod growing;
 pub mod key;
 mod memory;
-mod moments;
+pub mod moment;
 pub mod object;
 mod passing;
 pub mod purges;
 mod reader;
 pub mod storage;
+mod sweep;
 mod writer;
 
 use crate::policy::cache::key::{KeyParts, url, vary_key};
 use crate::policy::cache::validation::combinable;
-use bytes::{Bytes, BytesMut};
-use disk::{Corrupt, Disk, DiskSettings, DiskStatus, Id, OpenError, Stored};
-use fills::Fills;
+pub use find::Found;
+
+use disk::{Disk, DiskSettings, DiskStatus, Id, Updated};
+use fills::{Fills, Part};
+use find::Loads;
 use http::HeaderMap;
 use key::{Key, Variant};
-use log::warn;
+use log::{error, warn};
 use memory::Memory;
-use moments::Moments;
+use moment::Moment;
 use object::{Body, Object};
 use passing::Passing;
-use purges::{Purge, Purges};
+use purges::{Purge, Purges, What};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+use sweep::Sweeper;
 use thiserror::Error;
 
 /// Bodies up to this many bytes are kept in memory besides a file.
 const SMALL: usize = 512 * 1024;
-/// Files under one key that are looked at for one request.
-const LOOKED_AT: usize = 64;
 /// How often the disk tier hears that an object in memory is in use, in microseconds.
 const TELL: u64 = 60_000_000;
 
@@ -49,9 +52,6 @@ pub enum CacheError {
     /// The system gives no random bytes.
     #[error("no random bytes: {0}")]
     Random(#[from] getrandom::Error),
-    /// The directory cannot be used.
-    #[error(transparent)]
-    Disk(#[from] OpenError),
 }
 
 /// The tiers, and what belongs to them.
@@ -60,17 +60,15 @@ pub struct Store {
     disk: Option<Arc<Disk>>,
     fills: Fills,
     passing: Passing,
+    loads: Loads,
     secret: [u8; 32],
-    rules: Purges,
-    purges: Moments,
+    purges: Purges,
+    sweeper: Sweeper,
 }
 
 /// The process's store.
 #[derive(Clone, Copy)]
 pub struct Cache(&'static Store);
-
-/// An object's file and head, or that it is not there; `None` when that cannot be said without waiting.
-type Opened = Option<Option<(Arc<Stored>, Vec<u8>)>>;
 
 /// Memory that somebody else holds on behalf of the cache; counted until dropped.
 pub struct Held {
@@ -116,27 +114,22 @@ pub struct Tier {
     pub evicted: u64,
 }
 
-/// What was found for a request.
-pub struct Found {
-    /// The answer that fits, the newest of several.
-    pub object: Option<Arc<Object>>,
-    /// Whether there are others under this key, which do not fit.
-    pub others: bool,
-    /// Which variant this request asks for, as far as the newest answer under the key tells.
-    pub variant: Option<Variant>,
-}
-
 impl Cache {
-    /// A cache of at most `memory` bytes, and files if there is a place for them.
+    /// A cache of at most `memory` bytes, and files if there is a place for them. One that cannot be used is tried again
+    /// later.
     ///
     /// # Errors
-    /// When the place cannot be used, or the system gives no random bytes.
+    /// When the system gives no random bytes.
     pub fn new(memory: usize, disk: Option<DiskSettings>) -> Result<Self, CacheError> {
-        let rules = match &disk {
+        let purges = match &disk {
             Some(settings) => Purges::in_directory(&settings.path),
             None => Purges::default(),
         };
-        let disk = disk.map(Disk::open).transpose()?;
+        let opened = disk.map(Disk::open).transpose()?;
+        if let Some((_, Some(trouble))) = &opened {
+            error!("{trouble}; until it can be used, new answers are kept in memory only");
+        }
+        let disk = opened.map(|(disk, _)| disk);
         let mut secret = [0; 32];
         match &disk {
             // The names of files are made with it, so it has to last as long as they do.
@@ -148,9 +141,10 @@ impl Cache {
             disk,
             fills: Fills::default(),
             passing: Passing::default(),
+            loads: Loads::default(),
             secret,
-            rules,
-            purges: Moments::default(),
+            purges,
+            sweeper: Sweeper::default(),
         }))))
     }
 
@@ -158,9 +152,7 @@ impl Cache {
     pub fn start(self) {
         if let Some(disk) = &self.0.disk {
             disk.start_indexing();
-            if !self.0.rules.is_empty() {
-                self.0.sweep();
-            }
+            sweep::start(self.0);
         }
     }
 
@@ -203,6 +195,22 @@ impl Cache {
         self.0.memory.is_exhausted()
     }
 
+    /// The moment it is.
+    pub fn moment(self) -> Moment {
+        self.0.purges.clock().now()
+    }
+
+    /// The moment at which something began that has taken so long.
+    pub fn began(self, elapsed: Duration) -> Moment {
+        self.0.purges.clock().ago(elapsed)
+    }
+
+    /// Joins the fill under way for a key, or begins one, on behalf of a request that began to look then.
+    pub fn join(self, key: Key, variant: Option<Variant>, began: Moment) -> Part {
+        let is_over = |fill: Moment| self.0.purges.any_since(&key.url, fill);
+        self.0.fills.join(key, variant, began, is_over)
+    }
+
     /// The fills under way.
     pub fn fills(self) -> &'static Fills {
         &self.0.fills
@@ -213,183 +221,64 @@ impl Cache {
         &self.0.passing
     }
 
-    /// Looks for the answer to a request. `usable`: whether an object that has only parts of a body has the right ones.
-    pub async fn find(
-        self,
-        key: &Key,
-        request: &HeaderMap,
-        usable: impl Fn(&Object) -> bool,
-    ) -> Found {
-        let found = self.choose(self.0.memory.get(key), request, &usable);
-        if let Some(object) = &found.object {
-            self.0.used(object);
-            return found;
-        }
-        let Some(disk) = &self.0.disk else {
-            return found;
-        };
-        let before = self.0.purges.count(&key.url);
-        let mut objects = match self.open_at_once(disk, key, request) {
-            Some(objects) => objects,
-            None => {
-                let (disk, key, request) = (disk.clone(), *key, request.clone());
-                let opened = move || self.open_all(&disk, &key, &request);
-                let opened = tokio::task::spawn_blocking(opened).await;
-                opened.unwrap_or_default()
-            }
-        };
-        if objects.is_empty() {
-            return found;
-        }
-        // The newest last, as in memory.
-        objects.sort_by_key(|object| object.freshness.received);
-        let mut from_disk = self.choose(objects, request, &usable);
-        if let Some(object) = from_disk.object.take() {
-            from_disk.object = with_body(object).await;
-        }
-        if self.0.purges.count(&key.url) != before {
-            return found;
-        }
-        if let Some(object) = &from_disk.object {
-            if matches!(object.body, Body::Memory(_)) {
-                self.0.memory.insert(object);
-            }
-            self.0.used(object);
-        }
-        Found {
-            others: from_disk.others || found.others,
-            variant: from_disk.variant.or(found.variant),
-            object: from_disk.object,
-        }
-    }
-
-    /// Opens what is in files under a key, bodies unread, waiting for the disk where that is needed.
-    fn open_all(self, disk: &Disk, key: &Key, request: &HeaderMap) -> Vec<Arc<Object>> {
-        let ids = disk.candidates(object::first(&key.url), object::first(&key.who));
-        let opened = self.open_some(ids, key, request, |id| Some(disk.open_object(id)));
-        opened.unwrap_or_default()
-    }
-
-    /// The same, as far as it can be done without waiting; `None` if it cannot.
-    fn open_at_once(self, disk: &Disk, key: &Key, request: &HeaderMap) -> Option<Vec<Arc<Object>>> {
-        let ids = disk.try_candidates(object::first(&key.url), object::first(&key.who))?;
-        self.open_some(ids, key, request, |id| disk.try_open_object(id).map(Some))
-    }
-
-    /// Clients choose what an answer varies by, so there may be very many: the one that the last used says to be right is
-    /// looked at, and not many others.
-    fn open_some(
-        self,
-        mut ids: Vec<Id>,
-        key: &Key,
-        request: &HeaderMap,
-        open: impl Fn(Id) -> Opened,
-    ) -> Option<Vec<Arc<Object>>> {
-        let mut objects = Vec::new();
-        let mut next = 0;
-        while next < ids.len().min(LOOKED_AT) {
-            let id = ids[next];
-            next += 1;
-            let Some((stored, head)) = open(id)? else {
-                continue;
-            };
-            let object = codec::decode(&head, id, Body::File(stored));
-            let Some(object) = object.filter(|o| o.key == *key && !self.0.rules.hit(o)) else {
-                continue;
-            };
-            if objects.is_empty() {
-                let wanted = self.variant(&object.head.headers, request);
-                let wanted = wanted.as_ref().map_or(0, object::first);
-                let place = ids.iter().position(|id| id.variant == wanted);
-                if let Some(place) = place.filter(|place| *place > next) {
-                    ids.swap(next, place);
-                }
-            }
-            objects.push(Arc::new(object));
-        }
-        Some(objects)
-    }
-
-    fn choose(
-        self,
-        objects: Vec<Arc<Object>>,
-        request: &HeaderMap,
-        usable: &impl Fn(&Object) -> bool,
-    ) -> Found {
-        let mut found = Found {
-            object: None,
-            others: false,
-            variant: None,
-        };
-        // Those that vary first: of an origin that forgets `Vary` now and then, the answer without it is not for everybody
-        // (RFC 9111 §4.1).
-        let (varied, plain): (Vec<_>, Vec<_>) =
-            objects.iter().rev().partition(|o| o.variant.is_some());
-        for object in varied.into_iter().chain(plain) {
-            let variant = match object.variant {
-                None => None,
-                Some(_) => self.variant(&object.head.headers, request),
-            };
-            if found.variant.is_none() {
-                found.variant = variant;
-            }
-            if variant != object.variant {
-                found.others = true;
-            } else if usable(object) && !object.is_broken() {
-                found.object = Some(object.clone());
-                return found;
-            }
-        }
-        found
-    }
-
-    /// Puts an answer in whose body is in memory. Not one that was asked for before the last purge, of whatever that was.
-    pub fn insert(self, mut object: Object, asked: Duration) {
+    /// Puts an answer in whose body is in memory, as a request brings it that began then.
+    pub fn insert(self, mut object: Object, began: Moment) {
         if self.0.disk.is_some() && matches!(object.body, Body::Memory(_)) && !object.memory_only {
             object.file = Some(object.id());
         }
+        object.head = object::owned(object.head);
         let object = Arc::new(object);
-        self.0.memory.insert(&object);
-        // Looked at after it is in: a purge that comes now finds it there.
-        if asked <= self.0.purges.last(&object.key.url) {
-            self.0.memory.remove(&object);
+        let is_barred = || self.0.purges.bars(&object, began);
+        if !self.0.memory.insert(&object, is_barred) {
             return;
         }
         if object.memory_only {
-            let place = async move { self.0.place_in_file(&object).await };
-            tokio::spawn(place);
+            tokio::spawn(async move { self.0.clear_place(&object).await });
         } else if object.file.is_some() {
-            tokio::spawn(async move { self.0.write_small(&object).await });
+            tokio::spawn(async move { self.0.write_small(&object, began).await });
         }
     }
 
-    /// Puts a validated answer in place of what it was. Not one that is still coming: it is its writer's to put in place,
-    /// who would not find it any more.
-    pub async fn replace(self, old: &Object, new: &Arc<Object>) {
-        if matches!(new.body, Body::Growing(_)) {
+    /// Puts a validated answer in place of what it was, as a request brings it that began then. What was purged since stays
+    /// away; what is not whole yet is its writer's to put in place.
+    pub async fn replace(self, old: &Object, new: &Arc<Object>, began: Moment) {
+        let store = self.0;
+        // Both: a purge by tag may mean what it was.
+        let before = old.refreshed(old.head.clone(), old.freshness);
+        let is_barred =
+            move |new: &Object| store.purges.bars(new, began) || store.purges.bars(&before, began);
+        if matches!(old.body, Body::Growing(_)) || is_barred(new) {
             return;
         }
-        if new.variant != old.variant || new.memory_only {
-            // It varies on something else now, and has another place; or it may not be in a file any more.
+        if new.variant != old.variant {
+            // It varies on something else now, and has another place.
             self.remove(old).await;
-            if !matches!(new.body, Body::File(_)) {
-                self.0.memory.insert(new);
+            if !matches!(new.body, Body::File(_)) && store.memory.insert(new, || is_barred(new)) {
+                store.clear_place(new).await;
             }
             return;
         }
-        if !matches!(new.body, Body::File(_)) {
-            self.0.memory.insert(new);
+        if !matches!(new.body, Body::File(_)) && !store.memory.renew(old, new, || is_barred(new)) {
+            return;
         }
-        let (Some(disk), Some(id)) = (&self.0.disk, old.file) else {
+        let (Some(disk), Some(id)) = (&store.disk, old.file) else {
             return;
         };
-        let (disk, head) = (disk.clone(), codec::encode(new));
-        let new = new.clone();
+        if new.memory_only {
+            // After it is in memory: so no writer of the old one puts it back.
+            self.remove(old).await;
+            return;
+        }
+        let (disk, head, new) = (disk.clone(), codec::encode(new), new.clone());
         let _ = tokio::task::spawn_blocking(move || {
-            if let Some((stored, _)) = disk.open_object(id) {
-                disk.update_head(id, &stored, &head);
-            } else if let Body::Memory(bytes) = &new.body {
-                write(&disk, id, &head, bytes);
+            let copy = new.copy.load(Ordering::Acquire);
+            let keep = |there: &[u8]| {
+                let there = codec::decode(there, id, Body::Memory(bytes::Bytes::new()));
+                there.is_some_and(|there| !store.purges.hit(&there)) && !is_barred(&new)
+            };
+            // Only the file that has this very body: another one's is none of this head's.
+            if disk.update_head(id, copy, &head, &keep) == Updated::Other {
+                store.write(&disk, id, &new, &|| !is_barred(&new));
             }
         })
         .await;
@@ -407,38 +296,37 @@ impl Cache {
     /// When a purge by prefix or tag, or of all, cannot be written down: it holds, but a crash before all files were gone
     /// through would undo it for those that were not.
     pub async fn purge(self, what: Purge) -> io::Result<usize> {
-        if let Purge::Url {
-            scheme,
-            host,
-            target,
-        } = &what
-        {
-            let url = key::half(&self.0.secret, &url(scheme, host, target));
-            self.0.fills.purge_url(url);
-            return Ok(self.0.remove_url(url).await);
-        }
-        let at = self.0.count_purge();
-        let mut saved = match (&self.0.disk, &what) {
-            (Some(_), Purge::Prefix(_) | Purge::Tag(_)) => self.0.rules.add(what.clone(), at),
-            _ => Ok(()),
-        };
-        // What a fill will bring is not known before it does.
-        self.0.fills.purge(|_| true);
-        let removed = self.0.memory.remove_if(|object| what.fits(object));
-        if let Some(disk) = &self.0.disk {
-            match what {
-                Purge::All => {
-                    let disk = disk.clone();
-                    let noted =
-                        tokio::task::spawn_blocking(move || disk.remove_everything_before(at));
-                    if !noted.await.unwrap_or(false) {
-                        saved = Err(io::Error::other("the disk does not take it"));
-                    }
-                }
-                _ => self.0.sweep(),
+        let store = self.0;
+        let what = match what {
+            Purge::Url {
+                scheme,
+                host,
+                target,
+            } => {
+                let url = key::half(&store.secret, &url(&scheme, &host, &target));
+                let (removed, lasting) = store.remove_urls(vec![url], true).await;
+                return lasting.map(|()| removed);
             }
-        }
-        saved.map(|()| removed)
+            Purge::Prefix(prefix) => What::Prefix(prefix),
+            Purge::Tag(tag) => What::Tag(tag),
+            Purge::All => What::All,
+        };
+        let is_all = what == What::All;
+        let at = store.purges.add(what);
+        let removed = store.leave_memory();
+        let Some(disk) = store.disk.clone() else {
+            return Ok(removed);
+        };
+        let saved = tokio::task::spawn_blocking(move || {
+            if is_all {
+                // So that its files need not be read one by one.
+                disk.remove_everything_before(at.since_epoch());
+            }
+            store.purges.save()
+        });
+        store.sweeper.ring();
+        saved.await.map_err(io::Error::other)??;
+        Ok(removed)
     }
 
     /// What is in it.
@@ -456,41 +344,13 @@ impl Cache {
         }
     }
 
-    /// Whether nothing is in it, and nothing on its way into it that counts: so it is where no route has a cache.
-    pub fn is_empty(self) -> bool {
-        let (objects, bytes, _, _) = self.0.memory.figures();
-        let no_file = |disk: &Arc<Disk>| {
-            let status = disk.status();
-            (status.objects, status.bytes, status.indexed) == (0, 0, 100)
-        };
-        (objects, bytes, self.0.fills.count()) == (0, 0, 0)
-            && self.0.disk.as_ref().is_none_or(no_file)
-    }
-
     /// Forgets all answers for these URLs, as [`url`] makes them, also those on their way: whoever they are for, by
     /// whatever rules they were stored.
     pub async fn forget_urls(self, urls: &[Vec<u8>]) {
         let urls = urls.iter().map(|url| key::half(&self.0.secret, url));
-        let urls: Vec<[u8; 16]> = urls.collect();
-        if self.is_empty() {
-            // A part of an answer may be about to come.
-            urls.iter()
-                .for_each(|url| self.0.purges.note(Some(url), now()));
-            return;
-        }
-        for url in &urls {
-            self.0.fills.purge_url(*url);
-            self.0.purges.note(Some(url), now());
-            self.0.memory.remove_url(*url);
-        }
-        if let Some(disk) = &self.0.disk {
-            let disk = disk.clone();
-            let _ = tokio::task::spawn_blocking(move || {
-                for url in &urls {
-                    disk.remove_url(object::first(url));
-                }
-            })
-            .await;
+        let (_, done) = self.0.remove_urls(urls.collect(), false).await;
+        if let Err(e) = done {
+            warn!("what was changed at the upstream may be given out after a restart: {e}");
         }
     }
 }
@@ -509,19 +369,44 @@ impl Store {
         }
     }
 
-    /// Writes an object's file, if it is to have one.
-    async fn write_small(&self, object: &Arc<Object>) {
-        let (Some(disk), Some(id), Body::Memory(bytes)) = (&self.disk, object.file, &object.body)
+    /// Writes an object's file, if it is to have one. `began`: when the request did that brought it.
+    async fn write_small(&'static self, object: &Arc<Object>, began: Moment) {
+        let (Some(disk), Some(id), Body::Memory(_)) = (&self.disk, object.file, &object.body)
         else {
             return;
         };
-        let before = self.purges.count(&object.key.url);
-        let (disk, head, bytes) = (disk.clone(), codec::encode(object), bytes.clone());
-        let _ = tokio::task::spawn_blocking(move || write(&disk, id, &head, &bytes)).await;
-        // A purge may have come meanwhile, and not have found the file.
-        let now = self.purges.count(&object.key.url);
-        if now != before && !self.memory.contains(object) {
-            self.remove_file(object).await;
+        let (disk, object) = (disk.clone(), object.clone());
+        let _ = tokio::task::spawn_blocking(move || {
+            // Unless it was purged, written with a newer head already, or another took its place.
+            let keep = || {
+                let is_written = object.copy.load(Ordering::Acquire) != 0;
+                let is_old = is_written || self.memory.has_newer(&object);
+                !is_old && !self.purges.bars(&object, began)
+            };
+            self.write(&disk, id, &object, &keep);
+        })
+        .await;
+    }
+
+    /// Writes a file whole. Where that does not work, the answer is in memory only, and what has its file's name is not this
+    /// one.
+    fn write(&self, disk: &Arc<Disk>, id: Id, object: &Object, keep: disk::Keep<'_>) {
+        let Body::Memory(body) = &object.body else {
+            return;
+        };
+        let head = codec::encode(object);
+        if let Ok(mut file) = disk.create(id, head.len())
+            && file.append(body).is_ok()
+        {
+            let copy = file.reader().copy();
+            let kept = || {
+                let kept = keep();
+                if kept {
+                    object.copy.store(copy, Ordering::Release);
+                }
+                kept
+            };
+            let _ = file.finish_if(&head, &kept);
         }
     }
 
@@ -533,115 +418,64 @@ impl Store {
         }
     }
 
-    /// Holds every file against the rules, on a thread of its own.
-    fn sweep(&'static self) {
-        let Some(disk) = self.disk.clone() else {
-            return;
-        };
-        let swept = std::thread::Builder::new().name("purge".to_owned());
-        let swept = swept.spawn(move || {
-            let at = now();
-            disk.each_head(&mut |id, head| {
-                let nothing = Body::Memory(Bytes::new());
-                let object = codec::decode(head, id, nothing);
-                object.is_none_or(|o| self.rules.hit(&o))
-            });
-            if let Err(e) = self.rules.done(at) {
-                warn!("the list of purges cannot be written: {e}");
-            }
-        });
-        if let Err(e) = swept {
-            warn!("no thread to remove purged files; they are not served, but take space: {e}");
+    /// Takes the file away that has the place of an answer which may be in none: it would be found there later.
+    async fn clear_place(&self, object: &Object) {
+        if let (Some(disk), true) = (&self.disk, object.memory_only) {
+            let (disk, id) = (disk.clone(), object.id());
+            let _ = tokio::task::spawn_blocking(move || disk.remove(id)).await;
         }
     }
 
-    /// The file that an answer on its way is to have, if any. One that may have none has no older one either, which would
-    /// be found in its place later.
-    async fn place_in_file(&self, object: &Object) -> Option<Id> {
-        let disk = self.disk.as_ref()?;
-        let id = object.id();
-        if !object.memory_only {
-            return Some(id);
-        }
-        let disk = disk.clone();
-        let _ = tokio::task::spawn_blocking(move || disk.remove(id)).await;
-        None
-    }
-
-    /// Begins a purge of anything, and says when that was.
-    fn count_purge(&self) -> Duration {
-        let at = now();
-        self.purges.note(None, at);
-        at
-    }
-
-    async fn remove_url(&self, url: [u8; 16]) -> usize {
-        self.purges.note(Some(&url), now());
-        let mut removed = self.memory.remove_url(url);
-        if let Some(disk) = &self.disk {
-            let disk = disk.clone();
-            let gone = tokio::task::spawn_blocking(move || disk.remove_url(object::first(&url)));
-            removed = removed.max(gone.await.unwrap_or(0));
-        }
+    /// Takes out of memory what the rules mean.
+    fn leave_memory(&self) -> usize {
+        let removed = self.memory.remove_if(|object| self.purges.hit(object));
+        self.purges.settled();
         removed
     }
-}
 
-fn now() -> Duration {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default()
-}
-
-/// Writes a file whole. Where that does not work, the answer is in memory only.
-fn write(disk: &Arc<Disk>, id: Id, head: &[u8], body: &[u8]) {
-    if let Ok(mut file) = disk.create(id, head.len())
-        && file.append(body).is_ok()
-    {
-        let _ = file.finish(head);
+    /// Removes all there is of these URLs. How many that were; and whether all files are gone, with `lasting` even after a
+    /// crash of the system, or it is at least written down that they are purged.
+    async fn remove_urls(
+        &'static self,
+        urls: Vec<[u8; 16]>,
+        lasting: bool,
+    ) -> (usize, io::Result<()>) {
+        let Some(disk) = &self.disk else {
+            // Takes no time, least of all where nothing is stored: every change that passes comes here.
+            let removed = urls.iter().map(|url| {
+                let _going = self.purges.begin_url(url);
+                self.memory.remove_url(*url)
+            });
+            return (removed.sum(), Ok(()));
+        };
+        // Not given up when the request that asks for it is.
+        let removal = tokio::task::spawn_blocking(move || {
+            let (mut removed, mut done) = (0, Ok(()));
+            for url in &urls {
+                let (count, gone) = self.remove_url(disk, url, lasting);
+                removed += count;
+                done = done.and(gone);
+            }
+            (removed, done)
+        });
+        let gone = removal.await;
+        gone.unwrap_or_else(|e| (0, Err(io::Error::other(e))))
     }
-}
 
-/// An opened object with its body read, if that is small; `None` if it cannot be read.
-async fn with_body(object: Arc<Object>) -> Option<Arc<Object>> {
-    let Body::File(stored) = &object.body else {
-        return Some(object);
-    };
-    let length = usize::try_from(stored.body_len()).unwrap_or(usize::MAX);
-    if length > SMALL {
-        return Some(object);
-    }
-    let body = match read(stored, length, Stored::try_read_at) {
-        Some(body) => body,
-        None => {
-            let stored = stored.clone();
-            let wait = |stored: &Stored, at, most| Some(stored.read_at(at, most));
-            let body = tokio::task::spawn_blocking(move || read(&stored, length, wait));
-            body.await.ok().flatten()?
+    /// Removes all there is of one, waiting for the disk.
+    fn remove_url(&self, disk: &Disk, url: &[u8; 16], lasting: bool) -> (usize, io::Result<()>) {
+        let going = self.purges.begin_url(url);
+        let in_memory = self.memory.remove_url(*url);
+        match disk.remove_url(object::first(url), lasting) {
+            Ok(in_files) => (in_memory.max(in_files), Ok(())),
+            Err(e) => {
+                warn!("purged files cannot be removed, and are not given out: {e}");
+                self.purges.add(What::Url(*url));
+                drop(going);
+                (in_memory, self.purges.save())
+            }
         }
-    };
-    Some(Arc::new(object.moved(Body::Memory(body))))
-}
-
-/// A whole body.
-fn read(
-    stored: &Stored,
-    length: usize,
-    read_at: impl Fn(&Stored, u64, usize) -> Option<Result<Bytes, Corrupt>>,
-) -> Option<Bytes> {
-    let first = read_at(stored, 0, length)?.ok()?;
-    if first.len() == length {
-        return Some(first);
     }
-    let mut whole = BytesMut::with_capacity(length);
-    whole.extend_from_slice(&first);
-    while whole.len() < length {
-        let piece = read_at(stored, whole.len() as u64, length - whole.len())?.ok()?;
-        if piece.is_empty() {
-            return None;
-        }
-        whole.extend_from_slice(&piece);
-    }
-    Some(whole.freeze())
 }
 
 impl Cache {
@@ -666,3 +500,6 @@ impl Cache {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,14 +3,17 @@
 use super::disk::{Id, Stored};
 use super::growing::{End, Growing};
 use super::key::{Key, Variant};
+use super::moment::Moment;
 use crate::policy::cache::freshness::Freshness;
 use bytes::Bytes;
 use pingora::http::ResponseHeader;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What an object takes beside its header's and body's bytes: map entry, list entry, allocations.
-const OVERHEAD: usize = 512;
+const OVERHEAD: usize = 1024;
+/// What a place in the two maps of a head takes, that of fields and that of how their names are written.
+const FIELD: usize = 192;
 
 /// A stored answer.
 pub struct Object {
@@ -30,12 +33,31 @@ pub struct Object {
     pub body: Body,
     /// Whether its head repeats a secret of its request, which no file may have.
     pub memory_only: bool,
+    /// When its body was asked for: whatever was validated since. Of a body in parts, the first of them.
+    pub born: Moment,
     /// The file that it is in as well, or will be.
     pub(super) file: Option<Id>,
+    /// Which file of that name has this body, as [`Stored::copy`] says; 0 as long as none has. One for all versions of the
+    /// object that differ in their heads only.
+    pub(super) copy: Arc<AtomicU64>,
     /// When it was last given out; the memory tier's clock.
     pub(super) used: AtomicU64,
     /// When the disk tier last heard of it; the same clock.
     pub(super) told: AtomicU64,
+    counted: OnceLock<Counted>,
+}
+
+/// What an object takes of memory, until the last who has it lets go: one that had to make room may still be on its way to
+/// slow clients.
+struct Counted {
+    bytes: usize,
+    sum: Arc<AtomicUsize>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.sum.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Where a body is.
@@ -81,7 +103,7 @@ impl Parts {
                 both.extend_from_slice(&piece[usize::try_from(joined_end - from).unwrap_or(0)..]);
             }
             start = start.min(*from);
-            joined = both.into();
+            joined = both.into_boxed_slice().into();
         }
         pieces.push((start, joined));
         pieces.sort_by_key(|(at, _)| *at);
@@ -119,6 +141,7 @@ impl Object {
         head: ResponseHeader,
         freshness: Freshness,
         body: Body,
+        born: Moment,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Object {
@@ -130,9 +153,12 @@ impl Object {
             freshness,
             body,
             memory_only: false,
+            born,
             file: None,
+            copy: Arc::default(),
             used: AtomicU64::new(0),
             told: AtomicU64::new(0),
+            counted: OnceLock::new(),
         }
     }
 
@@ -156,7 +182,16 @@ impl Object {
         Object {
             memory_only: self.memory_only,
             file: self.file,
-            ..Object::new(self.key, &self.place, self.variant, head, freshness, body)
+            copy: self.copy.clone(),
+            ..Object::new(
+                self.key,
+                &self.place,
+                self.variant,
+                owned(head),
+                freshness,
+                body,
+                self.born,
+            )
         }
     }
 
@@ -165,6 +200,7 @@ impl Object {
         Object {
             memory_only: self.memory_only,
             file: self.file,
+            copy: self.copy.clone(),
             ..Object::new(
                 self.key,
                 &self.place,
@@ -172,8 +208,14 @@ impl Object {
                 self.head.clone(),
                 self.freshness,
                 body,
+                self.born,
             )
         }
+    }
+
+    /// Whether this is another answer that was asked for later than that one, or the same one validated since.
+    pub fn is_newer_than(&self, other: &Object) -> bool {
+        (self.born, self.number) > (other.born, other.number)
     }
 
     /// Whether its body broke off.
@@ -194,19 +236,58 @@ impl Object {
         }
     }
 
+    /// Counts it as taken of this sum, once.
+    pub(super) fn count(&self, sum: &Arc<AtomicUsize>) {
+        self.counted.get_or_init(|| {
+            let bytes = self.size();
+            sum.fetch_add(bytes, Ordering::Relaxed);
+            let sum = sum.clone();
+            Counted { bytes, sum }
+        });
+    }
+
     /// What it takes of memory. A growing body counts for itself.
     pub fn size(&self) -> usize {
         let fields = self.head.headers.iter();
-        let head: usize = fields
-            .map(|(name, value)| 2 * name.as_str().len() + value.len() + 64)
+        let texts: usize = fields
+            .map(|(name, value)| 2 * name.as_str().len() + value.len() + 32)
             .sum();
+        // Their places are powers of two, of which three quarters are used at most.
+        let fields = self.head.headers.len();
+        let head = texts + (fields + fields / 3).next_power_of_two().max(8) * FIELD;
         let body = match &self.body {
-            Body::Memory(bytes) => bytes.len(),
-            Body::Parts(parts) => parts.held(),
+            Body::Memory(bytes) => allocated(bytes.len()),
+            Body::Parts(parts) => allocated(parts.held()),
             Body::File(_) | Body::Growing(_) => 0,
         };
         OVERHEAD + self.place.len() + head + body
     }
+}
+
+/// A head with bytes of its own: what was read from a connection keeps all of the buffer that it was read into.
+pub(super) fn owned(head: ResponseHeader) -> ResponseHeader {
+    copied(&head).unwrap_or(head)
+}
+
+fn copied(head: &ResponseHeader) -> Option<ResponseHeader> {
+    let fields = Some(head.headers.len());
+    let mut own = match head.has_case() {
+        true => ResponseHeader::build(head.status, fields).ok()?,
+        false => ResponseHeader::build_no_case(head.status, fields).ok()?,
+    };
+    own.set_version(head.version);
+    own.set_reason_phrase(head.get_reason_phrase()).ok()?;
+    if head.has_case() {
+        for (name, value) in head.case_header_iter() {
+            let name = String::from_utf8(name.as_slice().to_vec()).ok()?;
+            own.append_header(name, value.as_bytes()).ok()?;
+        }
+    } else {
+        for (name, value) in &head.headers {
+            own.append_header(name, value.as_bytes()).ok()?;
+        }
+    }
+    Some(own)
 }
 
 impl Object {
@@ -218,6 +299,11 @@ impl Object {
             variant: self.variant.as_ref().map_or(0, first),
         }
     }
+}
+
+/// What the allocator takes for so many bytes: it has four sizes between one power of two and the next.
+fn allocated(bytes: usize) -> usize {
+    bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(16))
 }
 
 /// The first half of a hash.

@@ -1,18 +1,29 @@
 //! Purges: what is no longer to be given out, from the moment that the purge returns.
 //!
-//! What is in memory or on its way is taken out at once. Files are many, so a purge by prefix or tag is a rule first, which
-//! every file that is read is held against, while a thread goes through all of them. The rules are in a file of their own
-//! until that is done: a crash in between brings nothing back.
+//! Every answer has the moment at which its body was asked for, and every request that may bring one in has the moment at
+//! which it began to look. Wherever something becomes findable, in a map or under a file's name, [`Purges::bars`] is asked
+//! once, under a lock that purges take to remove things: what a purge does not find there comes later and is told.
+//!
+//! A purge of a URL removes what there is of it. One by prefix or tag, or of all, becomes a rule, which every file that is
+//! read is held against while a thread goes through all of them ([`super::sweep`]). Rules are in a file of their own until
+//! that is done ([`record`]): no crash brings anything back.
 
+mod record;
+mod rules;
+
+use super::moment::{Clock, Moment};
 use super::object::Object;
 use crate::policy::cache::tags::tags;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use std::{fs, io};
+use arc_swap::ArcSwap;
+use record::Record;
+use rules::{KEPT, Rules};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-/// How long files are held against a rule at least.
-const KEPT: Duration = Duration::from_secs(600);
+/// Places for URLs. Those that share one only keep each other's answers that are on their way from being stored.
+const PLACES: usize = 1 << 14;
 
 /// What a purge is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,142 +45,209 @@ pub enum Purge {
     All,
 }
 
-impl Purge {
-    /// Whether it is of this object; those of one URL are found by their key.
+/// What a rule is of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum What {
+    /// A URL by its key, some of whose files could not be removed.
+    Url([u8; 16]),
+    /// As [`Purge::Prefix`].
+    Prefix(String),
+    /// As [`Purge::Tag`].
+    Tag(String),
+    /// Everything.
+    All,
+}
+
+impl What {
+    /// Whether it is of this object.
     pub fn fits(&self, object: &Object) -> bool {
         match self {
-            Purge::Url { .. } => false,
-            Purge::Prefix(prefix) => object.place.starts_with(prefix.as_str()),
-            Purge::Tag(tag) => tags(&object.head.headers).iter().any(|t| t == tag),
-            Purge::All => true,
+            What::Url(url) => object.key.url == *url,
+            What::Prefix(prefix) => object.place.starts_with(prefix.as_str()),
+            What::Tag(tag) => tags(&object.head.headers).iter().any(|t| t == tag),
+            What::All => true,
         }
     }
 }
 
-/// A purge that files are still held against.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Rule {
-    what: Purge,
-    /// What came before is meant; since the epoch.
-    at: Duration,
+/// A URL's purges.
+#[derive(Debug, Default)]
+struct Place {
+    /// How many are under way.
+    going: AtomicU32,
+    /// When the last one ended.
+    last: AtomicU64,
 }
 
-/// The rules in force.
-#[derive(Default)]
+/// All that was purged and is not surely gone.
 pub struct Purges {
-    rules: Mutex<Vec<Rule>>,
-    /// Where they outlive the process.
-    file: Option<PathBuf>,
+    clock: Clock,
+    urls: Box<[Place]>,
+    rules: ArcSwap<Rules>,
+    /// When the last rule had been put to effect.
+    last: AtomicU64,
+    /// Held while the rules are changed, never during I/O.
+    change: Mutex<()>,
+    record: Option<Record>,
+}
+
+impl Default for Purges {
+    fn default() -> Self {
+        Purges::new(Rules::default(), None)
+    }
 }
 
 impl Purges {
-    /// The rules that an earlier process left in this directory.
-    pub fn in_directory(directory: &Path) -> Self {
-        let file = directory.join("purges");
-        let text = fs::read_to_string(&file).unwrap_or_default();
+    fn new(rules: Rules, record: Option<Record>) -> Self {
         Purges {
-            rules: Mutex::new(text.lines().filter_map(Rule::read).collect()),
-            file: Some(file),
+            clock: Clock::after(rules.latest()),
+            urls: (0..PLACES).map(|_| Place::default()).collect(),
+            rules: ArcSwap::from_pointee(rules),
+            last: AtomicU64::new(0),
+            change: Mutex::default(),
+            record,
         }
     }
 
-    fn rules(&self) -> MutexGuard<'_, Vec<Rule>> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    /// With the rules that an earlier process left in this directory.
+    pub fn in_directory(directory: &Path) -> Self {
+        let record = Record::new(directory);
+        Purges::new(Rules::of(record.read()), Some(record))
+    }
+
+    /// The moment it is.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn place(&self, url: &[u8; 16]) -> &Place {
+        // Not the bytes that files and maps are spread by: a place is shared by as few of a shard as possible.
+        let number = usize::from(url[14]) << 8 | usize::from(url[15]);
+        &self.urls[number % PLACES]
+    }
+
+    /// A purge of a URL begins, and ends when this is dropped.
+    pub fn begin_url(&self, url: &[u8; 16]) -> Going<'_> {
+        let place = self.place(url);
+        place.going.fetch_add(1, Ordering::SeqCst);
+        Going {
+            place,
+            clock: &self.clock,
+        }
+    }
+
+    /// Adds a rule, for what was asked for up to now. In effect when this returns; what is there already is to be removed,
+    /// then [`Purges::settled`] called.
+    pub fn add(&self, what: What) -> Moment {
+        let at = self.clock.now();
+        self.change(|rules| rules.with(what, at));
+        at
+    }
+
+    /// What the rules so far mean was taken out of memory: no request that begins now is to wait for one that began before.
+    pub fn settled(&self) {
+        self.last.fetch_max(self.clock.now().0, Ordering::SeqCst);
+    }
+
+    fn change(&self, next: impl FnOnce(&Rules) -> Rules) {
+        let _alone = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = next(&self.rules.load());
+        self.rules.store(next.into());
+    }
+
+    /// Whether this object may not become findable: what is meant by a rule, or found by a request that began before its
+    /// URL was purged.
+    pub fn bars(&self, object: &Object, began: Moment) -> bool {
+        let rules = self.rules.load();
+        self.url_changed(&object.key.url, began)
+            || began <= rules.forgotten()
+            || rules.hit(object, &self.clock)
+    }
+
+    /// Whether what a request that began then found for a URL may have been purged since.
+    pub fn url_changed(&self, url: &[u8; 16], began: Moment) -> bool {
+        let place = self.place(url);
+        place.going.load(Ordering::SeqCst) > 0 || place.last.load(Ordering::SeqCst) >= began.0
     }
 
     /// Whether what a file holds was purged.
     pub fn hit(&self, object: &Object) -> bool {
-        let came = object.freshness.received;
-        let rules = self.rules();
-        rules.iter().any(|r| came <= r.at && r.what.fits(object))
+        self.rules.load().hit(object, &self.clock)
     }
 
-    /// Whether there are any.
-    pub fn is_empty(&self) -> bool {
-        self.rules().is_empty()
+    /// Whether anything was purged since then that a request for this URL may be about to bring.
+    pub fn any_since(&self, url: &[u8; 16], began: Moment) -> bool {
+        self.url_changed(url, began) || self.last.load(Ordering::SeqCst) >= began.0
     }
 
-    /// Adds a rule.
+    /// Whether there are rules that files are still to be held against.
+    pub fn is_swept(&self) -> bool {
+        self.rules.load().is_swept()
+    }
+
+    /// All files there were at this moment have been held against the rules of before it. Says whether any rule is over
+    /// now, and the record to be written.
+    pub fn swept(&self, began: Moment) -> bool {
+        let before = self.rules.load_full();
+        let now = self.clock.now();
+        self.change(|rules| rules.swept(began, now));
+        self.rules.load().len() < before.len()
+    }
+
+    /// Writes the rules down, so that they outlive the process. Waits for the disk.
     ///
     /// # Errors
-    /// When it cannot be written down: then it holds for this process only.
-    pub fn add(&self, what: Purge, at: Duration) -> io::Result<()> {
-        let mut rules = self.rules();
-        rules.push(Rule { what, at });
-        self.save(&rules)
-    }
-
-    /// Every file was held against the rules of before `at`.
-    ///
-    /// # Errors
-    /// When that cannot be written down: then it is done once more after a restart.
-    pub fn done(&self, at: Duration) -> io::Result<()> {
-        let mut rules = self.rules();
-        // A purge takes its time before it adds its rule: a pass of the purge before may begin in between, and go by files
-        // that it knows nothing against yet. And a pass does not see files that are still being written. So only one that
-        // began well after a purge ends its rule.
-        rules.retain(|rule| rule.at + KEPT > at);
-        self.save(&rules)
-    }
-
-    fn save(&self, rules: &[Rule]) -> io::Result<()> {
-        let Some(file) = &self.file else {
+    /// When they cannot be: then they hold for this process only.
+    pub fn save(&self) -> io::Result<()> {
+        let Some(record) = &self.record else {
             return Ok(());
         };
-        let text: String = rules.iter().map(Rule::write).collect();
-        let beside = file.with_extension("new");
-        fs::write(&beside, text)?;
-        fs::rename(beside, file)
+        let wanted = self.rules.load_full();
+        record.write(&wanted, || {
+            self.adopt_now(record);
+            self.rules.load_full()
+        })
+    }
+
+    /// Takes in what another process wrote down. Says whether there was anything. Waits for the disk.
+    pub fn adopt(&self) -> bool {
+        let Some(record) = self.record.as_ref().filter(|record| record.is_news()) else {
+            return false;
+        };
+        self.adopt_now(record)
+    }
+
+    fn adopt_now(&self, record: &Record) -> bool {
+        let known = self.rules.load_full();
+        // Older ones that are not known here are done with.
+        let recent = |at: Moment| at.plus(KEPT) > self.clock.now();
+        let news: Vec<_> = record
+            .read()
+            .into_iter()
+            .filter(|(what, at)| recent(*at) && !known.has(what, *at))
+            .collect();
+        for (what, at) in &news {
+            self.clock.pass(*at);
+            self.change(|rules| rules.with(what.clone(), *at));
+        }
+        !news.is_empty()
     }
 }
 
-impl Rule {
-    /// One line: time, kind, and the rest as it is.
-    fn write(&self) -> String {
-        let at = self.at.as_micros();
-        match &self.what {
-            // Those are removed at once.
-            Purge::Url { .. } | Purge::All => String::new(),
-            Purge::Prefix(prefix) => format!("{at} prefix {prefix}\n"),
-            Purge::Tag(tag) => format!("{at} tag {tag}\n"),
-        }
-    }
+/// A purge of a URL under way.
+pub struct Going<'a> {
+    place: &'a Place,
+    clock: &'a Clock,
+}
 
-    fn read(line: &str) -> Option<Self> {
-        let (at, rest) = line.split_once(' ')?;
-        let (kind, text) = rest.split_once(' ')?;
-        Some(Rule {
-            at: Duration::from_micros(at.parse().ok()?),
-            what: match kind {
-                "prefix" => Purge::Prefix(text.to_owned()),
-                "tag" => Purge::Tag(text.to_owned()),
-                _ => return None,
-            },
-        })
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        // Later than any request that may have found what is gone now.
+        let now = self.clock.now().0;
+        self.place.last.fetch_max(now, Ordering::SeqCst);
+        self.place.going.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rules_outlive_the_process_until_they_are_done() {
-        let directory = tempfile::tempdir().unwrap();
-        let second = Duration::from_secs;
-        let purges = Purges::in_directory(directory.path());
-        assert!(purges.is_empty());
-        purges.add(Purge::Tag("a b c".into()), second(5)).unwrap();
-        let prefix = Purge::Prefix("http://h/x".into());
-        purges.add(prefix.clone(), second(9)).unwrap();
-        let next = Purges::in_directory(directory.path());
-        assert_eq!(*next.rules(), *purges.rules());
-        next.done(second(608)).unwrap();
-        let last = Purges::in_directory(directory.path());
-        let left = Rule {
-            what: prefix,
-            at: second(9),
-        };
-        assert_eq!(*last.rules(), [left]);
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use super::disk::Stored;
 use super::growing::{Growing, Piece, Progress};
+use super::memory::Memory;
 use super::object::{Body, Object};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,6 +13,9 @@ use pingora_cache::trace::SpanHandle;
 use std::any::Any;
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// Bytes that are read from a file at least, as they are checked together.
+const BLOCK: usize = 64 * 1024;
 
 /// Bytes that are read from a file at once.
 const PIECE: usize = 256 * 1024;
@@ -25,6 +29,9 @@ pub struct Reader {
     /// Bytes that are handed on at once at most.
     piece: usize,
     following: Option<Following>,
+    /// Bytes of a file that were handed on last, and may not have reached the client yet.
+    held: usize,
+    memory: &'static Memory,
 }
 
 /// A reader's place at a body on its way.
@@ -32,6 +39,12 @@ struct Following {
     growing: Arc<Growing>,
     number: u64,
     progress: watch::Receiver<Progress>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.memory.returned(self.held);
+    }
 }
 
 impl Drop for Following {
@@ -42,7 +55,7 @@ impl Drop for Following {
 
 impl Reader {
     /// Reads from the beginning.
-    pub fn new(object: Arc<Object>, piece: usize) -> Self {
+    pub fn new(object: Arc<Object>, piece: usize, memory: &'static Memory) -> Self {
         let following = match &object.body {
             Body::Growing(growing) => Some(Following {
                 growing: growing.clone(),
@@ -57,6 +70,8 @@ impl Reader {
             end: u64::MAX,
             piece,
             following,
+            held: 0,
+            memory,
         }
     }
 
@@ -65,7 +80,13 @@ impl Reader {
             return Ok(None);
         }
         let left = self.end - self.next;
-        let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        // One block for each slow client, where many of them take all the memory there is.
+        let piece = match self.memory.is_crowded() {
+            true => BLOCK,
+            false => PIECE,
+        };
+        let most = usize::try_from(left).unwrap_or(piece).min(piece);
+        self.hold(0);
         let bytes = match &self.object.body {
             Body::Memory(bytes) => slice(bytes, self.next, left),
             Body::Parts(parts) => {
@@ -78,7 +99,11 @@ impl Reader {
                 };
                 bytes
             }
-            Body::File(stored) => read_file(stored, self.next, most).await?,
+            Body::File(stored) => {
+                let bytes = read_file(stored, self.next, most).await?;
+                self.hold(bytes.len());
+                bytes
+            }
             Body::Growing(_) => match self.follow(most).await? {
                 Some(bytes) => bytes,
                 None => return Ok(None),
@@ -92,6 +117,15 @@ impl Reader {
         Ok(Some(bytes))
     }
 
+    /// Counts what is handed on.
+    fn hold(&mut self, bytes: usize) {
+        self.memory.returned(self.held);
+        self.held = bytes;
+        if bytes > 0 {
+            self.memory.lend(bytes);
+        }
+    }
+
     async fn follow(&mut self, most: usize) -> Result<Option<Bytes>> {
         let Some(following) = &mut self.following else {
             return Ok(None);
@@ -102,7 +136,9 @@ impl Reader {
                 Piece::Here(bytes) => return Ok(Some(bytes)),
                 Piece::InFile(file, to) => {
                     let there = usize::try_from(to - self.next).unwrap_or(most);
-                    return read_file(&file, self.next, most.min(there)).await.map(Some);
+                    let bytes = read_file(&file, self.next, most.min(there)).await?;
+                    self.hold(bytes.len());
+                    return Ok(Some(bytes));
                 }
                 Piece::End => return Ok(None),
                 Piece::Lost => {

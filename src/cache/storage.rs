@@ -3,7 +3,7 @@
 use super::Store;
 use super::fills::{Filling, State};
 use super::growing::Growing;
-use super::object::{Body, Object};
+use super::object::{self, Body, Object};
 use super::reader::Reader;
 use super::writer::Writer;
 use async_trait::async_trait;
@@ -58,7 +58,7 @@ impl Storage for Store {
             0,
             object.head.clone(),
         );
-        let hit: HitHandler = Box::new(Reader::new(object.clone(), *piece));
+        let hit: HitHandler = Box::new(Reader::new(object.clone(), *piece, &self.memory));
         Ok(Some((meta, hit)))
     }
 
@@ -78,23 +78,26 @@ impl Storage for Store {
         };
         let growing = Arc::new(Growing::new(&self.memory));
         object.body = Body::Growing(growing.clone());
-        object.file = self.place_in_file(&object).await;
+        object.head = object::owned(object.head);
+        if self.disk.is_some() && !object.memory_only {
+            object.file = Some(object.id());
+        }
         let object = Arc::new(object);
-        let shared = fill.filling.fill().clone();
+        let began = fill.filling.fill().began();
+        let kept = self
+            .memory
+            .insert(&object, || self.purges.bars(&object, began));
         let writer = Writer::new(
             self,
-            shared,
+            fill.filling.fill(),
             object.clone(),
             growing,
             (fill.max_object, fill.parts),
+            kept,
         );
-        // A purged one would push a newer one out.
-        if !fill.filling.fill().is_purged() {
-            self.memory.insert(&object);
-            // Once more: a purge that comes from now on finds it there.
-            if fill.filling.fill().is_purged() {
-                self.memory.remove(&object);
-            }
+        // With its writer there already, who takes it out again should this be broken off.
+        if kept {
+            self.clear_place(&object).await;
         }
         fill.filling.end(State::Stored(object));
         Ok(Box::new(writer))

@@ -16,6 +16,7 @@ use pingora_cache::storage::{HandleMiss, MissFinishType};
 use std::sync::Arc;
 
 use super::fills::Fill;
+use super::moment::Moment;
 
 /// Bytes that a head grows by once the length of its body is known, and some more: with too little room for it, all of the
 /// file would have to be written again.
@@ -24,7 +25,8 @@ const LENGTH_ROOM: usize = 64;
 /// One fill's writing.
 pub struct Writer {
     store: &'static Store,
-    fill: Arc<Fill>,
+    /// When the fill began.
+    began: Moment,
     object: Arc<Object>,
     growing: Arc<Growing>,
     max_object: u64,
@@ -39,18 +41,21 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Writes the body of `object`, which must be a growing one.
+    /// Writes the body of `object`, which must be a growing one; `kept`: it can be found, and is to be stored.
     pub fn new(
         store: &'static Store,
-        fill: Arc<Fill>,
+        fill: &Fill,
         object: Arc<Object>,
         growing: Arc<Growing>,
         (max_object, parts): (u64, bool),
+        kept: bool,
     ) -> Self {
-        let kept = !fill.is_purged();
+        if !kept {
+            growing.pass();
+        }
         Writer {
             store,
-            fill,
+            began: fill.began(),
             object,
             growing,
             max_object,
@@ -65,7 +70,7 @@ impl Writer {
     /// It cannot be stored after all: nobody finds it any more.
     fn give_up(&mut self) {
         self.kept = false;
-        self.file = None;
+        drop_aside(self.file.take());
         self.store.memory.remove(&self.object);
         self.growing.pass();
     }
@@ -126,14 +131,14 @@ impl HandleMiss for Writer {
             self.store.passing.remember(self.object.key);
             self.give_up();
         }
-        if self.kept && self.fill.is_purged() {
-            self.give_up();
-        }
         self.growing.push(data);
-        if self.kept && !self.no_file && self.growing.held() > SMALL {
+        let is_exhausted = self.store.memory.is_exhausted();
+        let most = if is_exhausted { 0 } else { SMALL };
+        if self.kept && !self.no_file && self.growing.held() > most {
             self.spill().await?;
         }
-        if self.kept && self.store.memory.is_exhausted() {
+        // What goes to a file takes little.
+        if self.kept && is_exhausted && self.file.is_none() {
             self.give_up();
         }
         loop {
@@ -159,7 +164,7 @@ impl HandleMiss for Writer {
         }
         self.growing.end(End::Whole);
         // What is not found any more was purged, or a newer answer took its place.
-        if !self.kept || self.fill.is_purged() || !self.store.memory.contains(&self.object) {
+        if !self.kept || !self.store.memory.contains(&self.object) {
             self.store.memory.remove(&self.object);
             return Ok(MissFinishType::Created(0));
         }
@@ -173,12 +178,15 @@ impl HandleMiss for Writer {
         if let Some(file) = self.file.take() {
             let rest = self.growing.unwritten();
             let head = codec::encode(&whole);
+            let (store, object, began) = (self.store, self.object.clone(), self.began);
             let written = tokio::task::spawn_blocking(move || {
                 let mut file = file;
                 for piece in &rest {
                     file.append(piece)?;
                 }
-                file.finish(&head)
+                // What is not in memory any more was purged meanwhile, or a newer answer took its place.
+                let keep = || store.memory.contains(&object) && !store.purges.bars(&whole, began);
+                file.finish_if(&head, &keep)
             });
             let written = written
                 .await
@@ -186,14 +194,12 @@ impl HandleMiss for Writer {
             if let Ok(stored) = written {
                 self.growing.in_file(stored, length);
             }
-            // A purge may have come while the file was finished.
-            if !self.store.memory.remove(&self.object) {
-                self.store.remove_file(&self.object).await;
-            }
+            // It is found in its file from now on.
+            self.store.memory.remove(&self.object);
         } else if let Some(bytes) = self.growing.whole() {
             let whole = Arc::new(whole.moved(Body::Memory(bytes)));
             if self.store.memory.replace(&self.object, &whole) {
-                self.store.write_small(&whole).await;
+                self.store.write_small(&whole, self.began).await;
             }
         }
         Ok(MissFinishType::Created(
@@ -202,8 +208,17 @@ impl HandleMiss for Writer {
     }
 }
 
+/// Lets go of a file that is not to be finished: removing it may wait for the disk, which a worker must not.
+fn drop_aside(file: Option<disk::Writer>) {
+    let Some(file) = file else { return };
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn_blocking(move || drop(file));
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
+        drop_aside(self.file.take());
         if !self.whole {
             if self.kept && self.parts {
                 self.keep_part();

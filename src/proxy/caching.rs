@@ -224,7 +224,7 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
                     return Ok(serve(ctx, object, how));
                 }
                 Reuse::StaleWhileRevalidate => {
-                    if let Part::Begin(filling) = cache.fills().join(key, found.variant) {
+                    if let Part::Begin(filling) = cache.join(key, found.variant, found.began) {
                         // Nobody waits for this one.
                         fill::start(session, ctx, filling, Some(object), "stale");
                     }
@@ -270,7 +270,7 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
             break;
         }
         let mut owner = None;
-        let mut steps = match cache.fills().join(key, found.variant) {
+        let mut steps = match cache.join(key, found.variant, found.began) {
             Part::Begin(filling) => {
                 let steps = filling.fill().follow();
                 let began = fill::start(session, ctx, filling, stale.as_ref(), why);

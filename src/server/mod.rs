@@ -24,7 +24,7 @@ use crate::proxy::Live;
 use crate::upstream::resolver::Resolver;
 use crate::upstream::{probes, traffic};
 use arc_swap::ArcSwap;
-use log::{error, info, warn};
+use log::{info, warn};
 use pid_file::PidFile;
 use reload::Reloader;
 use std::io;
@@ -62,7 +62,7 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// The cache. A directory that cannot be used costs what is stored in it, not the service.
+/// The cache. A directory that cannot be used costs what would be stored in it, not the service.
 fn open_cache(settings: &CacheSettings) -> Result<Cache, CacheError> {
     let memory = usize::try_from(settings.memory).unwrap_or(usize::MAX);
     let disk = settings.disk.clone().map(|disk| DiskSettings {
@@ -70,13 +70,7 @@ fn open_cache(settings: &CacheSettings) -> Result<Cache, CacheError> {
         max_size: disk.max_size,
         min_free: disk.min_free,
     });
-    let cache = match Cache::new(memory, disk) {
-        Err(CacheError::Disk(e)) => {
-            error!("{e}; until the next start, answers are kept in memory only");
-            Cache::new(memory, None)?
-        }
-        opened => opened?,
-    };
+    let cache = Cache::new(memory, disk)?;
     cache.start();
     Ok(cache)
 }

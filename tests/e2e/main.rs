@@ -25,8 +25,11 @@ mod cache_fill; // one fill for many, stale answers
 mod cache_full; // no room, no disk
 mod cache_growing; // many readers of what is still coming
 mod cache_guests; // what one client may do to the answers of others
+mod cache_huge; // 2 GiB, a million objects
+mod cache_memory; // what is kept in memory, and that it is no more
 mod cache_people; // nobody gets another's answer
 mod cache_purge; // what is purged does not come back
+mod cache_purge_again; // what was found before a purge does not bring it back
 mod cache_stale; // stale answers on purpose
 mod cache_stored; // which answers are stored, sizes, memory
 mod cache_storm; // many at once for what fails

@@ -3,6 +3,7 @@
 //! ```text
 //! secret                    32 random bytes
 //! cleared                   when everything was last removed
+//! purges                    what else was; the store's own
 //! objects/abc/HEX           an object: url, who, variant in 48 hexadecimal digits; the directory is the first three
 //! tmp/PID-HEX/NUMBER        what a living process is writing; it holds a lock on the directory
 //! ```
@@ -171,14 +172,6 @@ pub fn is_at(file: impl AsFd, path: &[u8]) -> bool {
         return false;
     };
     is_same_stat(&open, &there)
-}
-
-/// Whether two open files are the same.
-pub fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
-    let (Ok(one), Ok(other)) = (rustix::fs::fstat(one), rustix::fs::fstat(other)) else {
-        return false;
-    };
-    is_same_stat(&one, &other)
 }
 
 fn is_same_stat(one: &Stat, other: &Stat) -> bool {
@@ -395,6 +388,32 @@ pub fn list_shard(path: &[u8], shard: usize) -> Result<Vec<Found>, Errno> {
         }
     })?;
     Ok(found)
+}
+
+/// The objects of a URL in their directory.
+pub fn list_url(path: &[u8], shard: usize, url: u64) -> Result<Vec<Id>, Errno> {
+    let dir = match open_dir(path) {
+        Ok(dir) => dir,
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    list(&dir, |name| {
+        found.extend(parse_name(name.to_bytes(), shard).filter(|id| id.url == url));
+    })?;
+    Ok(found)
+}
+
+/// What a file or directory takes on the file system, in units; nothing if it is not there.
+pub fn units_taken(path: &[u8]) -> u32 {
+    let stat = rustix::fs::lstat(path);
+    let blocks = stat.map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0));
+    u32::try_from(units(blocks.saturating_mul(512))).unwrap_or(u32::MAX)
+}
+
+/// Waits until what came and went in a directory is on the disk.
+pub fn sync_dir(path: impl rustix::path::Arg) -> Result<(), Errno> {
+    rustix::fs::fsync(open_dir(path)?)
 }
 
 /// Bytes that this user can still write on the file system.

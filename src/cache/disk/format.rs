@@ -21,9 +21,10 @@
 //! block. So no part of one file passes for a part of another, or for another part of its own: after a crash a file
 //! system may leave in a file what an earlier file held there.
 //!
-//! A head is replaced by writing the slot that does not count. The slot with the higher number counts; where its
-//! checksum is wrong, the other one. So an update that a crash tore leaves the head before it, and a damaged byte in
-//! the slot that does not count goes unnoticed, as it does no harm.
+//! A head is replaced by writing the slot that does not count: first that it is unfinished, then the head, and at last the
+//! slot's number, length and checksum. Of two whole slots the one with the higher number counts; beside an unfinished
+//! one, which an update that a crash cut short leaves, the other. A slot that is neither whole nor said to be unfinished is
+//! damaged, and the file is wrong as a whole: the head before it may have been taken back by the one that was there.
 
 use super::{Corrupt, Id};
 use std::ops::Range;
@@ -32,7 +33,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// What the files begin with: bytes that no text has, so that no text is taken for one.
 const MAGIC: [u8; 8] = *b"\x89BSTOP\r\n";
 /// The one version that is read and written.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of the body between two checksums.
 pub const BLOCK: usize = 64 * 1024;
 /// Bytes that a checksum takes.
@@ -147,8 +148,10 @@ impl Prefix {
     pub fn front(&self, head: &[u8]) -> Result<Vec<u8>, TooLong> {
         let mut front = Vec::with_capacity(PREFIX + 2 * (SLOT + self.room));
         front.extend(self.encode());
-        let slot = encode_slot(self, self.seed(), 0, 1, head)?;
-        front.extend(slot);
+        let seed = self.seed();
+        front.extend(encode_slot(self, seed, 0, 1, head)?);
+        front.resize(self.slot_start(1), 0);
+        front.extend(unfinished(seed, 1));
         front.resize(PREFIX + 2 * (SLOT + self.room), 0);
         Ok(front)
     }
@@ -186,6 +189,31 @@ pub fn encode_slot(
     Ok(bytes)
 }
 
+/// What stands at the beginning of a slot that holds no head: nothing was written to it yet, or not all.
+pub fn unfinished(seed: u64, slot: usize) -> [u8; SLOT] {
+    let mut bytes = [0; SLOT];
+    // Not just zeros: those are what a bad sector may give.
+    bytes[8..].copy_from_slice(&slot_sum(seed, slot, 0, &[]).to_le_bytes());
+    bytes
+}
+
+/// How a slot gets another head: these bytes at its beginning, one after the other, and only then the second.
+///
+/// # Errors
+/// When the head needs more than [`Prefix::room`].
+pub fn update(
+    prefix: &Prefix,
+    seed: u64,
+    slot: usize,
+    number: u32,
+    head: &[u8],
+) -> Result<[Vec<u8>; 2], TooLong> {
+    let mut bytes = encode_slot(prefix, seed, slot, number, head)?;
+    let last = bytes[..SLOT].to_vec();
+    bytes[..SLOT].copy_from_slice(&unfinished(seed, slot));
+    Ok([bytes, last])
+}
+
 /// The head that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
@@ -200,9 +228,10 @@ pub struct Head {
 /// Finds the head that counts. `front` reaches from the file's beginning to the end of the second slot.
 ///
 /// # Errors
-/// When neither slot holds a whole head.
+/// When a slot is damaged, or neither holds a head.
 pub fn find_head(prefix: &Prefix, seed: u64, front: &[u8]) -> Result<Head, Corrupt> {
-    let [a, b] = [0, 1].map(|slot| whole_slot(prefix, seed, slot, front));
+    let a = read_slot(prefix, seed, 0, front)?;
+    let b = read_slot(prefix, seed, 1, front)?;
     match (a, b) {
         (Some(a), Some(b)) => Ok(if a.number > b.number { a } else { b }),
         (Some(one), None) | (None, Some(one)) => Ok(one),
@@ -210,19 +239,32 @@ pub fn find_head(prefix: &Prefix, seed: u64, front: &[u8]) -> Result<Head, Corru
     }
 }
 
-fn whole_slot(prefix: &Prefix, seed: u64, slot: usize, front: &[u8]) -> Option<Head> {
+/// `None` for an unfinished one.
+fn read_slot(
+    prefix: &Prefix,
+    seed: u64,
+    slot: usize,
+    front: &[u8],
+) -> Result<Option<Head>, Corrupt> {
     let start = prefix.slot_start(slot);
-    let bytes = front.get(start..start + SLOT + prefix.room)?;
+    let bytes = front.get(start..start + SLOT + prefix.room);
+    let bytes = bytes.ok_or(Corrupt::Head)?;
+    if bytes.starts_with(&unfinished(seed, slot)) {
+        return Ok(None);
+    }
     let number = u32_at(bytes, 0);
-    let len = usize::try_from(u32_at(bytes, 4)).ok()?;
-    let head = bytes.get(SLOT..SLOT.checked_add(len)?)?;
-    // Numbers begin at 1; an empty slot is all zeros.
-    let fits = number > 0 && u64_at(bytes, 8) == slot_sum(seed, slot, number, head);
-    fits.then(|| Head {
+    let len = usize::try_from(u32_at(bytes, 4)).unwrap_or(usize::MAX);
+    let head = bytes.get(SLOT..SLOT.saturating_add(len));
+    let head = head.ok_or(Corrupt::Head)?;
+    // Numbers begin at 1.
+    if number == 0 || u64_at(bytes, 8) != slot_sum(seed, slot, number, head) {
+        return Err(Corrupt::Head);
+    }
+    Ok(Some(Head {
         slot,
         number,
         range: start + SLOT..start + SLOT + len,
-    })
+    }))
 }
 
 fn slot_sum(seed: u64, slot: usize, number: u32, head: &[u8]) -> u64 {

@@ -4,45 +4,67 @@ use super::files::{self, units};
 use super::format::{self, MOST_ROOM, Prefix};
 use super::health::lock;
 use super::stored::{Front, Stored, Trouble};
-use super::{Disk, Id, Off};
+use super::{Disk, Id, Keep, MayGo, Off, Updated};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+
+/// A copy with more room, without its name yet.
+struct Wider {
+    path: Vec<u8>,
+    file: OwnedFd,
+    prefix: Prefix,
+    reserved: u64,
+}
 
 impl Disk {
     /// Writes a head into the slot that does not count, or where it does not fit, into a new file.
-    pub(super) fn write_head(&self, id: Id, object: &Stored, head: &[u8]) -> Result<bool, Trouble> {
+    pub(super) fn write_head(
+        &self,
+        id: Id,
+        copy: u64,
+        head: &[u8],
+        keep: MayGo<'_>,
+    ) -> Result<Updated, Trouble> {
         let path = self.names.object(id);
         let files = lock(&self.shard(id.url).files);
         let file = match files::open_change(&path) {
-            Err(Errno::NOENT) => return Ok(false),
+            Err(Errno::NOENT) => return Ok(Updated::Other),
             other => other?,
         };
-        // Not by the name: another process may have put another file there just now.
-        if !files::is_same(&file, object.file()) {
-            return Ok(false);
+        let front = Front::read(file.as_fd(), id, true)?;
+        // Not by the name: any other version of the object may have it, and none of its bytes belong to this head.
+        if front.seed != copy {
+            return Ok(Updated::Other);
+        }
+        if !keep(front.head()) {
+            return Ok(Updated::No);
         }
         let Front {
             prefix,
             seed,
             head: now,
             ..
-        } = Front::read(file.as_fd(), id, true)?;
+        } = front;
         let slot = 1 - now.slot;
         let number = now.number.saturating_add(1);
-        let fits = format::encode_slot(&prefix, seed, slot, number, head);
-        let (Ok(bytes), true) = (fits, number > now.number) else {
+        let fits = format::update(&prefix, seed, slot, number, head);
+        let (Ok(steps), true) = (fits, number > now.number) else {
             drop(files);
-            return Ok(self
-                .copy(file.as_fd(), &prefix, head, true)
-                .is_ok_and(|s| s.is_some()));
+            let copied = self.copy(file.as_fd(), &prefix, head, Some(keep));
+            return Ok(match copied {
+                Ok(Some(_)) => Updated::Yes,
+                Ok(None) | Err(_) => Updated::No,
+            });
         };
         let at = format::to_u64(prefix.slot_start(slot));
-        if let Err(error) = self.write(file.as_fd(), &[&bytes], at) {
-            self.write_failed("changing a head", error);
-            return Ok(false);
+        for bytes in steps {
+            if let Err(error) = self.write(file.as_fd(), &[&bytes], at) {
+                self.write_failed("changing a head", error);
+                return Ok(Updated::No);
+            }
         }
-        Ok(true)
+        Ok(Updated::Yes)
     }
 
     /// Copies a file that is whole but for its head into one with more room, which gets the object's name.
@@ -51,18 +73,44 @@ impl Disk {
         from: BorrowedFd<'_>,
         prefix: &Prefix,
         head: &[u8],
+        keep: Keep<'_>,
     ) -> Result<Arc<Stored>, Off> {
-        self.copy(from, prefix, head, false)?.ok_or(Off::Failed)
+        let made = self.widen(from, prefix, head)?;
+        let _files = lock(&self.shard(prefix.id.url).files);
+        self.name_copy(made, keep)
     }
 
-    /// `None`: with `replaces`, when `from` does not have the object's name any more.
+    /// The same for one that has the object's name. `None`: it does not have it any more, or `keep` says so of the head
+    /// that is there.
     pub(super) fn copy(
         &self,
         from: BorrowedFd<'_>,
         prefix: &Prefix,
         head: &[u8],
-        replaces: bool,
+        keep: Option<MayGo<'_>>,
     ) -> Result<Option<Arc<Stored>>, Off> {
+        let made = self.widen(from, prefix, head)?;
+        let _files = lock(&self.shard(prefix.id.url).files);
+        let is_kept = || {
+            let front = Front::read(from, prefix.id, true);
+            front.is_ok_and(|front| keep.is_none_or(|keep| keep(front.head())))
+        };
+        if !files::is_at(from, &self.names.object(prefix.id)) || !is_kept() {
+            self.remove_tmp(&made.path);
+            self.release(made.reserved);
+            return Ok(None);
+        }
+        self.name_copy(made, &|| true).map(Some)
+    }
+
+    /// The caller holds the lock.
+    fn name_copy(&self, made: Wider, keep: Keep<'_>) -> Result<Arc<Stored>, Off> {
+        self.give_name_locked(&made.path, &made.prefix, made.reserved, keep)?;
+        let stored = Stored::growing(made.file, &made.prefix, self.me.clone());
+        Ok(Arc::new(stored))
+    }
+
+    fn widen(&self, from: BorrowedFd<'_>, prefix: &Prefix, head: &[u8]) -> Result<Wider, Off> {
         let room = (head.len() + head.len() / 4)
             .min(MOST_ROOM)
             .max(prefix.room);
@@ -87,22 +135,18 @@ impl Disk {
             }
             written.map(|()| (path, file))
         });
-        let (path, file) = match made {
-            Ok(made) => made,
+        match made {
+            Ok((path, file)) => Ok(Wider {
+                path,
+                file,
+                prefix: wider,
+                reserved,
+            }),
             Err(error) => {
                 self.release(reserved);
-                return Err(self.write_failed("rewriting an object", error));
+                Err(self.write_failed("rewriting an object", error))
             }
-        };
-        let _files = lock(&self.shard(prefix.id.url).files);
-        if replaces && !files::is_at(from, &self.names.object(prefix.id)) {
-            self.remove_tmp(&path);
-            self.release(reserved);
-            return Ok(None);
         }
-        self.give_name_locked(&path, &wider, reserved)?;
-        let stored = Stored::growing(file, &wider, self.me.clone());
-        Ok(Some(Arc::new(stored)))
     }
 
     /// Shows an object's head to `f`, unless it was begun after `began`, and removes it if that says so.

@@ -160,6 +160,13 @@ impl Health {
         }
     }
 
+    /// Nothing can be written from the start on.
+    pub fn switch_off(&self, why: String) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        lock(&self.switch).failed(self.began.elapsed(), why);
+        self.troubled.store(true, Ordering::Relaxed);
+    }
+
     /// A writing succeeded.
     pub fn write_worked(&self, root: &Path) {
         if !self.troubled.load(Ordering::Relaxed) {

@@ -13,6 +13,9 @@ const NONE: u32 = u32::MAX;
 /// Most objects that a table can number. Beyond it nothing more is taken in.
 const MOST: usize = (u32::MAX - 1) as usize;
 
+/// Variants of one URL for one person that are kept.
+pub const VARIANTS: usize = 64;
+
 /// An object.
 #[derive(Debug, Clone, Copy)]
 pub struct Node {
@@ -57,9 +60,8 @@ pub struct Table {
     changed: Option<Vec<Id>>,
     /// Whether the directory was listed.
     pub indexed: bool,
-    /// Nothing that was begun before this is to be taken in, in microseconds since the epoch: a purge may have meant
-    /// it.
-    pub purged: u64,
+    /// What the directory takes by itself, in units.
+    pub dir_units: u32,
 }
 
 impl Default for Table {
@@ -71,7 +73,7 @@ impl Default for Table {
             oldest: NONE,
             changed: None,
             indexed: false,
-            purged: 0,
+            dir_units: 0,
         }
     }
 }
@@ -130,6 +132,28 @@ impl Table {
             .collect();
         nodes.sort_unstable_by_key(|node| std::cmp::Reverse(node.used));
         nodes
+    }
+
+    /// What is too many of the variants of one URL for one person: clients choose what an answer varies by, and each
+    /// request looks through all there are. The least recently used.
+    pub fn surplus(&self, url: u64, who: u64) -> Vec<Id> {
+        let places = self.places.iter_hash(hash(url, who));
+        if places.count() <= VARIANTS {
+            return Vec::new();
+        }
+        let nodes = self.candidates(url, who);
+        nodes.iter().skip(VARIANTS).map(|node| node.id).collect()
+    }
+
+    /// The same for all URLs and persons.
+    pub fn all_surplus(&self) -> Vec<Id> {
+        let ids: Vec<Id> = self.ids(|_| true);
+        let mut owners: Vec<_> = ids.iter().map(|id| (id.url, id.who)).collect();
+        owners.sort_unstable();
+        let many = owners.chunk_by(|a, b| a == b);
+        let many = many.filter(|same| same.len() > VARIANTS);
+        many.flat_map(|same| self.surplus(same[0].0, same[0].1))
+            .collect()
     }
 
     /// Notes that an object was used. Returns when it was used before, if it is there.

@@ -14,6 +14,7 @@ mod heads;
 mod health;
 mod index;
 mod place;
+mod removal;
 mod room;
 mod start;
 mod stored;
@@ -22,6 +23,7 @@ mod trouble;
 mod upkeep;
 mod writer;
 
+pub use start::alone;
 pub use stored::Stored;
 pub use trouble::{Corrupt, Off, OpenError};
 pub use writer::Writer;
@@ -34,7 +36,7 @@ use rustix::io::Errno;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 use stored::Trouble;
 use tmp::TmpDir;
@@ -55,7 +57,7 @@ pub struct Id {
 pub struct DiskSettings {
     /// The directory. Made if it is missing; nothing else may be in it.
     pub path: PathBuf,
-    /// Most bytes that the files take together, each rounded up to 4 KiB. One object takes half of it at most.
+    /// Most bytes that files and directories take together, each rounded up to 4 KiB. One object takes half of it at most.
     pub max_size: u64,
     /// Bytes that others are left on the file system.
     pub min_free: u64,
@@ -66,7 +68,7 @@ pub struct DiskSettings {
 pub struct DiskStatus {
     /// Objects that are known.
     pub objects: u64,
-    /// Bytes that they take, with those that are being written.
+    /// Bytes that they take, with those that are being written and the directories.
     pub bytes: u64,
     /// Most that they may take.
     pub max_size: u64,
@@ -80,6 +82,23 @@ pub struct DiskStatus {
     pub errors: u64,
     /// Since when (since the epoch) nothing is written, and why.
     pub off: Option<(Duration, String)>,
+}
+
+/// Whether something may still be found, as who wrote it says when it is about to be.
+pub type Keep<'a> = &'a dyn Fn() -> bool;
+
+/// Whether the head that is there may be replaced.
+pub type MayGo<'a> = &'a dyn Fn(&[u8]) -> bool;
+
+/// What became of a head's change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Updated {
+    /// It was changed.
+    Yes,
+    /// It was not, and the file is as it was, or gone.
+    No,
+    /// There is no file, or it is another version's.
+    Other,
 }
 
 /// The tier.
@@ -96,7 +115,12 @@ pub struct Disk {
     oldest: Box<[AtomicU64]>,
     counts: Counts,
     health: Health,
-    tmp: TmpDir,
+    /// Where files are written; not there as long as the directory cannot be used.
+    tmp: OnceLock<TmpDir>,
+    /// Held while it is made.
+    making: Mutex<()>,
+    /// For its name.
+    token: u64,
     salt: u64,
     last_stamp: AtomicU64,
     /// Objects that were begun up to this moment are gone, in microseconds since the epoch.
@@ -130,6 +154,10 @@ struct Counts {
     units: AtomicI64,
     /// Units of what is being written.
     writing: AtomicI64,
+    /// Units of the directories of objects.
+    dirs: AtomicI64,
+    /// Units of all else.
+    base: AtomicI64,
     /// Units by which we made the directory grow since the start.
     growth: AtomicI64,
     /// Shards that were not looked through yet.
@@ -138,14 +166,18 @@ struct Counts {
 }
 
 impl Disk {
-    /// Opens the directory and makes what is missing. Starts nothing and looks at no object.
+    /// Opens the directory and makes what is missing. Starts nothing and looks at no object. Where it cannot be made or
+    /// written to, what is there can be read all the same, and with each writing it is tried again.
     ///
     /// # Errors
-    /// When it cannot be made or written to.
-    pub fn open(settings: DiskSettings) -> Result<Arc<Self>, OpenError> {
-        let opened = start::prepare(&settings)?;
+    /// When the system gives no random bytes.
+    pub fn open(
+        settings: DiskSettings,
+    ) -> Result<(Arc<Self>, Option<OpenError>), getrandom::Error> {
+        let mut opened = start::prepare(&settings)?;
         let max_units = i64::try_from(settings.max_size / UNIT).unwrap_or(i64::MAX);
-        Ok(Arc::new_cyclic(|me| {
+        let trouble = opened.trouble.take();
+        let disk = Arc::new_cyclic(|me| {
             let shards: Box<[Shard]> = (0..SHARDS).map(|_| Shard::default()).collect();
             let mut unindexed = SHARDS;
             for (shard, there) in shards.iter().zip(&opened.shards) {
@@ -169,7 +201,9 @@ impl Disk {
                     ..Counts::default()
                 },
                 health: Health::new(),
-                tmp: opened.tmp,
+                tmp: opened.tmp.map_or_else(OnceLock::new, OnceLock::from),
+                making: Mutex::default(),
+                token: opened.token,
                 salt: opened.salt,
                 last_stamp: AtomicU64::new(0),
                 cleared: AtomicU64::new(opened.cleared),
@@ -180,7 +214,12 @@ impl Disk {
                 #[cfg(test)]
                 faults: tests::Faults::default(),
             }
-        }))
+        });
+        disk.measure_base();
+        if let Some(trouble) = &trouble {
+            disk.health.switch_off(trouble.to_string());
+        }
+        Ok((disk, trouble))
     }
 
     /// Random bytes that stay with the directory: ids that are hashed with them mean something in a later process too.
@@ -269,23 +308,25 @@ impl Disk {
         Writer::begin(self.clone(), prefix)
     }
 
-    /// Gives an object another head. `object` is what was opened: if there is another version of it by now, nothing is
-    /// done. Says whether it was.
-    pub fn update_head(&self, id: Id, object: &Stored, head: &[u8]) -> bool {
+    /// Gives an object another head. `copy` is what [`Stored::copy`] said of the file that the head belongs to: in any
+    /// other, nothing is done. `keep` sees the head that is there and says whether it may be replaced, under the lock that
+    /// removals take.
+    pub fn update_head(&self, id: Id, copy: u64, head: &[u8], keep: MayGo<'_>) -> Updated {
         if self.health.is_off() || head.len() > MOST_ROOM {
-            return false;
+            return Updated::No;
         }
-        match self.write_head(id, object, head) {
+        match self.write_head(id, copy, head, keep) {
             Ok(done) => done,
-            Err(Trouble::Corrupt(corrupt)) => {
-                self.damaged(id, object.file(), corrupt);
-                false
+            Err(Trouble::Corrupt(_)) => {
+                // Looked at once more, and removed if it is wrong.
+                let _ = self.open_object(id);
+                Updated::Other
             }
             Err(Trouble::Io(error)) => {
                 self.write_failed("changing a head", error);
-                false
+                Updated::No
             }
-            Err(Trouble::WouldBlock) => false,
+            Err(Trouble::WouldBlock) => Updated::No,
         }
     }
 
@@ -300,67 +341,16 @@ impl Disk {
         }
     }
 
-    /// Removes an object. Says whether it was there.
-    pub fn remove(&self, id: Id) -> bool {
-        let _files = lock(&self.shard(id.url).files);
-        self.remove_file(id)
-    }
-
-    /// Removes all objects of a URL, and those of it that are being written when they are finished. Returns how many
-    /// there were.
-    pub fn remove_url(&self, url: u64) -> usize {
-        self.index_shard(files::shard_of(url), false);
-        let stamp = self.stamp();
-        let ids = {
-            // What is finished under this lock later sees the time of the purge.
-            let _files = lock(&self.shard(url).files);
-            let mut table = self.table(url);
-            table.purged = table.purged.max(stamp);
-            table.ids(|node| node.id.url == url)
-        };
-        ids.into_iter().filter(|&id| self.remove(id)).count()
-    }
-
-    /// Removes all objects that were begun up to `now`, since the epoch. They are not found any more when this returns;
-    /// the files go in the background. Says whether a restart before that would know of it.
-    pub fn remove_everything_before(&self, now: Duration) -> bool {
-        let until = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        // No time to come: what is written then would be missing.
-        let until = until.min(self.stamp());
-        let before = self.cleared.fetch_max(until, Ordering::Relaxed);
-        let saved = start::save_cleared(&self.names, &self.tmp, before.max(until));
-        if let Err(error) = saved {
-            self.upkeep_failed("noting that all was removed", error);
-        }
-        self.upkeep.ring();
-        saved.is_ok()
-    }
-
-    /// Shows every object's head to `f`, which says whether the object goes. Leaves out what was begun after this. For
-    /// the background: it reads the whole directory.
-    pub fn each_head(&self, f: &mut dyn FnMut(Id, &[u8]) -> bool) {
-        let began = self.stamp();
-        for number in 0..SHARDS {
-            self.index_shard(number, false);
-            let Some(shard) = self.shards.get(number) else {
-                continue;
-            };
-            let ids = lock(&shard.table).ids(|_| true);
-            for id in ids {
-                self.show_head(id, began, f);
-            }
-        }
-    }
-
     /// What the tier holds and how it fares.
     pub fn status(&self) -> DiskStatus {
         let counts = &self.counts;
         let unindexed = counts.unindexed.load(Ordering::Relaxed);
         let indexed = (SHARDS - unindexed) * 100 / SHARDS;
-        let units = counts.units.load(Ordering::Relaxed) + counts.writing.load(Ordering::Relaxed);
         DiskStatus {
             objects: u64::try_from(counts.objects.load(Ordering::Relaxed)).unwrap_or(0),
-            bytes: u64::try_from(units).unwrap_or(0).saturating_mul(UNIT),
+            bytes: u64::try_from(self.taken())
+                .unwrap_or(0)
+                .saturating_mul(UNIT),
             max_size: self.max_size,
             indexed: u8::try_from(indexed).unwrap_or(100),
             evicted: counts.evicted.load(Ordering::Relaxed),

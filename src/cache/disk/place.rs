@@ -7,7 +7,9 @@ use super::files::{self, shard_of};
 use super::format::Prefix;
 use super::health::{self, Seldom, lock, more};
 use super::index::Change;
-use super::{Corrupt, Disk, Id, Off};
+use super::start;
+use super::tmp::TmpDir;
+use super::{Corrupt, Disk, Id, Keep, Off};
 use rustix::io::Errno;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -17,7 +19,25 @@ impl Disk {
     pub(super) fn create_tmp(&self) -> Result<(Vec<u8>, OwnedFd), Errno> {
         #[cfg(test)]
         self.faults.check_create()?;
-        self.tmp.create()
+        self.tmp()?.create()
+    }
+
+    /// Where files are written until they are whole. Made now, if the directory could not be used when it was opened.
+    pub(super) fn tmp(&self) -> Result<&TmpDir, Errno> {
+        if let Some(tmp) = self.tmp.get() {
+            return Ok(tmp);
+        }
+        let _making = lock(&self.making);
+        if let Some(tmp) = self.tmp.get() {
+            return Ok(tmp);
+        }
+        let (tmp, _) = start::make(&self.names, self.token, Some(&self.secret))
+            .map_err(|error| error.errno())?;
+        log::info!(
+            "cache on disk at {}: it can be used now",
+            self.names.root().display()
+        );
+        Ok(self.tmp.get_or_init(|| tmp))
     }
 
     /// Removes one of these.
@@ -39,10 +59,16 @@ impl Disk {
         files::write_all(file, pieces, at)
     }
 
-    /// Gives a file that is whole its name, and counts it as an object. Where it was purged meanwhile, it is removed.
-    pub(super) fn give_name(&self, path: &[u8], prefix: &Prefix, reserved: u64) -> Result<(), Off> {
+    /// Gives a file that is whole its name, and counts it as an object. Where it is not to be kept, it is removed.
+    pub(super) fn give_name(
+        &self,
+        path: &[u8],
+        prefix: &Prefix,
+        reserved: u64,
+        keep: Keep<'_>,
+    ) -> Result<(), Off> {
         let _files = lock(&self.shard(prefix.id.url).files);
-        self.give_name_locked(path, prefix, reserved)
+        self.give_name_locked(path, prefix, reserved, keep)
     }
 
     /// The same under the lock.
@@ -51,10 +77,10 @@ impl Disk {
         path: &[u8],
         prefix: &Prefix,
         reserved: u64,
+        keep: Keep<'_>,
     ) -> Result<(), Off> {
         let id = prefix.id;
-        let purged = self.table(id.url).purged;
-        if prefix.stamp <= purged.max(self.cleared.load(Ordering::Relaxed)) {
+        if prefix.stamp <= self.cleared.load(Ordering::Relaxed) || !keep() {
             self.remove_tmp(path);
             self.release(reserved);
             return Ok(());
@@ -71,6 +97,8 @@ impl Disk {
         self.release(reserved);
         // `release` took from the growth what stays.
         self.grew(change.units);
+        self.measure(shard_of(id.url));
+        self.keep_to_variants(id);
         self.health.write_worked(self.names.root());
         Ok(())
     }
@@ -89,19 +117,61 @@ impl Disk {
         }
     }
 
-    /// Takes an object out of the index and its file off the disk. Says whether it was there. The caller holds the
-    /// lock.
-    pub(super) fn remove_file(&self, id: Id) -> bool {
-        let change = self.table(id.url).remove(id);
-        let removed = unlink(&self.names.object(id));
-        // Not before: what is freed on paper only must not be written to yet.
-        self.count(change);
-        self.grew(change.units);
+    /// Takes an object's file off the disk, and then the object out of the index. Says whether it was there. The caller
+    /// holds the lock.
+    ///
+    /// # Errors
+    /// When the file stays. So does what is known of it, but as the last used: it keeps nobody from making way.
+    pub(super) fn remove_file(&self, id: Id) -> Result<bool, Errno> {
+        let removed = self.unlink_object(id);
         match removed {
-            Ok(was_there) => was_there,
+            Ok(_) => {
+                // Not before: what is freed on paper only must not be written to yet.
+                let change = self.table(id.url).remove(id);
+                self.count(change);
+                self.grew(change.units);
+                self.remove_if_empty(shard_of(id.url));
+            }
             Err(error) => {
+                self.table(id.url).touch(id, health::micros());
                 self.upkeep_failed("removing an object", error);
-                false
+            }
+        }
+        removed
+    }
+
+    fn unlink_object(&self, id: Id) -> Result<bool, Errno> {
+        #[cfg(test)]
+        self.faults.check_unlink()?;
+        unlink(&self.names.object(id))
+    }
+
+    /// Removes all of a URL that is found in the index or in the directory, whoever wrote it. The caller holds the lock.
+    pub(super) fn remove_url_locked(&self, url: u64) -> Result<usize, Errno> {
+        let shard = shard_of(url);
+        let path = self.names.shard(shard);
+        let listed = files::list_url(&path, shard, url);
+        let mut failed = listed.as_ref().err().copied();
+        let mut ids = listed.unwrap_or_default();
+        ids.extend(lock(&self.shard(url).table).ids(|node| node.id.url == url));
+        ids.sort_unstable();
+        ids.dedup();
+        let mut removed = 0;
+        for id in ids {
+            match self.remove_file(id) {
+                Ok(was_there) => removed += usize::from(was_there),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(removed), Err)
+    }
+
+    /// Of very many variants of an object the least recently used go. The caller holds the lock.
+    pub(super) fn keep_to_variants(&self, id: Id) {
+        let surplus = lock(&self.shard(id.url).table).surplus(id.url, id.who);
+        for id in surplus {
+            if self.remove_file(id).is_ok() {
+                self.counts.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -111,7 +181,8 @@ impl Disk {
         let _files = lock(&self.shard(id.url).files);
         let node = self.table(id.url).get(id);
         if node.is_some_and(|node| node.used <= since) {
-            self.remove_file(id);
+            // What cannot be removed is in the log.
+            let _ = self.remove_file(id);
         }
     }
 
@@ -119,7 +190,7 @@ impl Disk {
     pub(super) fn remove_if_same(&self, id: Id, file: BorrowedFd<'_>) {
         let _files = lock(&self.shard(id.url).files);
         if files::is_at(file, &self.names.object(id)) {
-            self.remove_file(id);
+            let _ = self.remove_file(id);
         }
     }
 
@@ -145,7 +216,7 @@ impl Disk {
     /// Removes a file with wrong contents. The caller holds the lock.
     pub(super) fn remove_damaged(&self, id: Id, corrupt: Corrupt) {
         self.note_damaged(id, corrupt);
-        self.remove_file(id);
+        let _ = self.remove_file(id);
     }
 
     fn note_damaged(&self, id: Id, corrupt: Corrupt) {

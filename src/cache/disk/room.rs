@@ -4,9 +4,13 @@
 //! when it is. So the files never take more than the limit, but for what others wrote meanwhile and what readers still
 //! hold open.
 //!
+//! Directories count as well: each of those for objects takes as much as a small object, and goes when the last object in
+//! it does.
+//!
 //! Until all is indexed nobody knows how much there is. It is taken for the limit, and the directory may grow by 4 % of
 //! that.
 
+use super::files;
 use super::health::{lock, more};
 use super::{Disk, Off};
 use std::sync::atomic::Ordering;
@@ -56,11 +60,72 @@ impl Disk {
             // By what is known nobody can say yet what was used the longest ago: nothing goes that does not have to.
             return counts.growth.load(Ordering::Relaxed) > self.max_units / UNINDEXED_GROWTH;
         }
-        let units = counts.units.load(Ordering::Relaxed) + counts.writing.load(Ordering::Relaxed);
-        units > self.max_units
+        self.taken() > self.max_units
     }
 
-    /// Removes the object that was used the longest ago. Returns its size in units; `None` if there is no object.
+    /// Units of the objects, of what is being written and of the directories.
+    pub(super) fn taken(&self) -> i64 {
+        let counts = &self.counts;
+        [&counts.units, &counts.writing, &counts.dirs, &counts.base]
+            .map(|units| units.load(Ordering::Relaxed))
+            .iter()
+            .sum()
+    }
+
+    /// Looks how much a directory of objects takes by itself. It grows with its entries, and does not shrink.
+    pub(super) fn measure(&self, shard: usize) {
+        let now = self.units_of(&self.names.shard(shard));
+        let mut table = self.table_of(shard);
+        let more = i64::from(now) - i64::from(table.dir_units);
+        table.dir_units = now;
+        let is_new = table.indexed;
+        drop(table);
+        self.counts.dirs.fetch_add(more, Ordering::Relaxed);
+        // What is met for the first time was there before.
+        if is_new {
+            self.grew(more);
+            if more > 0 {
+                // The directory above it may have grown, too.
+                self.measure_base();
+            }
+        }
+    }
+
+    /// Looks how much all else takes: the directories above those of objects, and what is no object.
+    pub(super) fn measure_base(&self) {
+        let root = self.names.root();
+        let mut units = self.units_of(root.as_os_str().as_encoded_bytes());
+        for name in ["objects", "tmp", "secret", "cleared", "purges"] {
+            units += self.units_of(root.join(name).as_os_str().as_encoded_bytes());
+        }
+        if let Some(tmp) = self.tmp.get() {
+            units += self.units_of(tmp.path().as_os_str().as_encoded_bytes());
+        }
+        self.counts.base.store(i64::from(units), Ordering::Relaxed);
+    }
+
+    fn units_of(&self, path: &[u8]) -> u32 {
+        #[cfg(test)]
+        if !self.faults.count_directories.load(Ordering::Relaxed) {
+            return 0;
+        }
+        files::units_taken(path)
+    }
+
+    /// Removes a directory of objects in which there are none. The caller holds the lock.
+    pub(super) fn remove_if_empty(&self, shard: usize) {
+        let is_empty = {
+            let table = self.table_of(shard);
+            table.indexed && table.oldest().is_none()
+        };
+        // Another process may have put something there: then it stays.
+        if is_empty && rustix::fs::rmdir(self.names.shard(shard)).is_ok() {
+            self.measure(shard);
+        }
+    }
+
+    /// Removes the object that was used the longest ago. Returns its size in units; `None` if there is no object, or it
+    /// cannot be removed.
     pub(super) fn evict(&self) -> Option<i64> {
         loop {
             let uses = self
@@ -79,7 +144,8 @@ impl Disk {
             if node.used > used {
                 continue;
             }
-            self.remove_file(node.id);
+            // What cannot be removed frees nothing, and the next one is likely to fare the same.
+            self.remove_file(node.id).ok()?;
             self.counts.evicted.fetch_add(1, Ordering::Relaxed);
             return Some(i64::from(node.units));
         }

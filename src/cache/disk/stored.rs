@@ -175,6 +175,12 @@ impl Stored {
         self.id
     }
 
+    /// What tells this file from every other of the same object. A copy that was made only to have more room for its head
+    /// has the same: the body is the same.
+    pub fn copy(&self) -> u64 {
+        self.seed
+    }
+
     /// The open file.
     pub(super) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
@@ -209,7 +215,8 @@ impl Stored {
         self.read(offset, most, true).unwrap_or(Ok(Bytes::new()))
     }
 
-    /// The same without waiting for the disk: `None` when the bytes are not in the system's memory.
+    /// The same without waiting for the disk: `None` when the bytes are not in the system's memory, or are wrong:
+    /// [`Stored::read_at`] sees to the rest.
     pub fn try_read_at(&self, offset: u64, most: usize) -> Option<Result<Bytes, Corrupt>> {
         self.read(offset, most, false)
     }
@@ -241,6 +248,7 @@ impl Stored {
             Ok(BlocksRead::Whole(blocks)) => self.check(first, blocks),
             Ok(BlocksRead::WouldBlock) => return None,
             Ok(BlocksRead::Short) => Err(Corrupt::Length),
+            Err(_) if !wait => return None,
             Err(error) => {
                 self.tell(|disk| disk.read_failed(error));
                 Err(Corrupt::Unreadable)
@@ -248,6 +256,8 @@ impl Stored {
         };
         let data = match result {
             Ok(data) => data,
+            // Removing it waits for the disk.
+            Err(_) if !wait => return None,
             Err(corrupt) => {
                 self.tell(|disk| disk.damaged(self.id, self.file(), corrupt));
                 return Some(Err(corrupt));
@@ -256,6 +266,11 @@ impl Stored {
         let start = usize::try_from(offset - first * block).unwrap_or(0);
         let end = usize::try_from(end - first * block).unwrap_or(0);
         Some(Ok(part(data, start, end)))
+    }
+
+    /// Whether the whole body is in memory already, as it came with the head.
+    pub fn is_at_hand(&self) -> bool {
+        self.whole.is_some()
     }
 
     fn check(&self, first: u64, blocks: files::Blocks) -> Result<Vec<u8>, Corrupt> {

@@ -31,7 +31,9 @@ fn settings(dir: &TempDir, max_size: u64) -> DiskSettings {
 }
 
 fn open(dir: &TempDir, max_size: u64) -> Arc<Disk> {
-    Disk::open(settings(dir, max_size)).unwrap()
+    let (disk, trouble) = Disk::open(settings(dir, max_size)).unwrap();
+    assert!(trouble.is_none());
+    disk
 }
 
 /// A disk of its own, in a directory that goes with the test.
@@ -65,6 +67,11 @@ fn store(disk: &Arc<Disk>, id: Id, head: &[u8], body: &[u8]) -> Arc<Stored> {
     let mut writer = disk.create(id, head.len()).unwrap();
     writer.append(body).unwrap();
     writer.finish(head).unwrap()
+}
+
+/// Gives the file that was opened another head, whatever head it has.
+fn update(disk: &Disk, id: Id, stored: &Stored, head: &[u8]) -> bool {
+    disk.update_head(id, stored.copy(), head, &|_| true) == super::Updated::Yes
 }
 
 /// The whole body, read in pieces of up to `most`.

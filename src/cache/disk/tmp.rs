@@ -41,6 +41,11 @@ impl TmpDir {
         Err(Errno::EXIST)
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A new file in it, and its path.
     pub fn create(&self) -> Result<(Vec<u8>, OwnedFd), Errno> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);

@@ -17,6 +17,14 @@ pub struct OpenError {
     pub advice: &'static str,
 }
 
+impl OpenError {
+    /// What the system said, as a number.
+    pub(super) fn errno(&self) -> rustix::io::Errno {
+        let raw = rustix::io::Errno::from_io_error(&self.why);
+        raw.unwrap_or(rustix::io::Errno::IO)
+    }
+}
+
 /// Why an object is not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Off {
@@ -50,7 +58,7 @@ pub enum Corrupt {
     /// It was cut, or something was added.
     #[error("its length is wrong")]
     Length,
-    /// No head in it is whole.
+    /// A place for a head in it is damaged.
     #[error("its head is damaged")]
     Head,
     /// A block of its body is damaged.

@@ -91,11 +91,24 @@ impl Disk {
         });
         let mut table = self.table_of(number);
         let is_first = !table.indexed;
+        if is_first {
+            // Before it counts as known: what the directory takes did not grow now.
+            drop(table);
+            self.measure(number);
+            table = self.table_of(number);
+        }
         let change = table.merge(found, is_whole, health::micros());
+        let surplus = table.all_surplus();
         drop(table);
         self.count(change);
         if is_first {
             self.counts.unindexed.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.measure(number);
+        }
+        let _files = lock(&shard.files);
+        for id in surplus {
+            self.keep_to_variants(id);
         }
     }
 
@@ -123,6 +136,7 @@ impl Disk {
 
     /// All that is to be done every few seconds.
     pub(super) fn tend(&self) {
+        self.measure_base();
         self.save_uses();
         self.sweep();
         while self.is_over() && self.evict().is_some() {}

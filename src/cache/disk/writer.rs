@@ -7,7 +7,7 @@
 use super::files::units;
 use super::format::{self, BLOCK, MOST_ROOM, Prefix, SUM, to_u64};
 use super::stored::Stored;
-use super::{Disk, Id, Off};
+use super::{Disk, Id, Keep, Off};
 use rustix::io::Errno;
 use std::sync::Arc;
 
@@ -104,7 +104,16 @@ impl Writer {
     ///
     /// # Errors
     /// When it cannot be written. Nothing remains of it then.
-    pub fn finish(mut self, head: &[u8]) -> Result<Arc<Stored>, Off> {
+    pub fn finish(self, head: &[u8]) -> Result<Arc<Stored>, Off> {
+        self.finish_if(head, &|| true)
+    }
+
+    /// The same, but only what `keep` then still wants gets its name. It is asked under the lock that removals take: what
+    /// it does not know of yet finds the file.
+    ///
+    /// # Errors
+    /// As [`Writer::finish`].
+    pub fn finish_if(mut self, head: &[u8], keep: Keep<'_>) -> Result<Arc<Stored>, Off> {
         if let Some(off) = self.failed {
             return Err(off);
         }
@@ -120,13 +129,15 @@ impl Writer {
             }
             self.prefix.body_len = self.written;
             if head.len() > self.prefix.room {
-                return self.finish_elsewhere(head);
+                return self.finish_elsewhere(head, keep);
             }
             let front = self.prefix.front(head).map_err(|_| Off::NoRoom)?;
             self.write(&[&front], 0)?;
         }
         let path = self.path.take().unwrap_or_default();
-        let named = self.disk.give_name(&path, &self.prefix, self.reserved);
+        let named = self
+            .disk
+            .give_name(&path, &self.prefix, self.reserved, keep);
         // Counted by the index now, or not at all.
         self.reserved = 0;
         named?;
@@ -152,9 +163,9 @@ impl Writer {
     }
 
     /// The head does not fit into this file: it becomes another with more room.
-    fn finish_elsewhere(mut self, head: &[u8]) -> Result<Arc<Stored>, Off> {
+    fn finish_elsewhere(mut self, head: &[u8], keep: Keep<'_>) -> Result<Arc<Stored>, Off> {
         let disk = self.disk.clone();
-        let result = disk.copy_with_head(self.stored.file(), &self.prefix, head);
+        let result = disk.copy_with_head(self.stored.file(), &self.prefix, head, keep);
         self.failed = result.as_ref().err().copied();
         result
     }

@@ -279,8 +279,9 @@ pub(in super::super) async fn judge(
             if is_over(policy, &stale) && !key::carries_credentials(&request.headers) {
                 cache.remove(&stale).await;
             }
-        } else if !job.filling.fill().is_purged() {
-            cache.replace(&stale, &fresh).await;
+        } else {
+            let began = job.filling.fill().began();
+            cache.replace(&stale, &fresh, began).await;
         }
         // A cookie is for who asked, and for nobody else.
         let cookies = fields.get_all(header::SET_COOKIE).iter().cloned();
@@ -310,7 +311,8 @@ pub(in super::super) async fn judge(
             let nothing = Body::Memory(Bytes::new());
             let place = place(request);
             let confidential = is_confidential(policy, request, &head.headers);
-            let object = Object::new(job.key, &place, variant, head, freshness, nothing);
+            let born = job.filling.fill().began();
+            let object = Object::new(job.key, &place, variant, head, freshness, nothing, born);
             *lock(&job.pending) = Some(object.confined(confidential));
             how.stored = true;
             cache.passing().forget(&job.key);

@@ -5,6 +5,7 @@ use super::super::facts::{authority, scheme, target};
 use super::admission::{is_confidential, keep, place, rebuilt, storable, updated};
 use super::{How, asker, date, key_parts, remember, times};
 use crate::cache::key::Key;
+use crate::cache::moment::Moment;
 use crate::cache::object::{Body, Object, Parts};
 use crate::cache::{Cache, Held};
 use crate::policy::cache::freshness::{Freshness, Times};
@@ -26,6 +27,8 @@ pub(in super::super) struct PartComing {
     at: u64,
     /// When it was asked for; since the epoch.
     asked: Duration,
+    /// When its request began.
+    began: Moment,
     bytes: BytesMut,
     /// Counts them as taken.
     held: Held,
@@ -61,12 +64,13 @@ pub(in super::super) async fn head(
     forwarded.status = Some(status);
     let key = cache.key(&key_parts(cache, policy, session));
     if request.method == Method::HEAD {
-        freshen(cache, &route, session, response, (key, times)).await;
+        let began = cache.began(ctx.watch.elapsed());
+        freshen(cache, &route, session, response, (key, times), began).await;
         return Ok(());
     }
     if status == StatusCode::PARTIAL_CONTENT {
-        let asked = times.received.saturating_sub(ctx.watch.elapsed());
-        ctx.part = part(cache, &route, session, response, (key, times), asked);
+        let elapsed = ctx.watch.elapsed();
+        ctx.part = part(cache, &route, session, response, (key, times), elapsed);
         forwarded.stored = ctx.part.is_some();
         return Ok(());
     }
@@ -103,6 +107,7 @@ async fn freshen(
     session: &Session,
     response: &ResponseHeader,
     (key, times): (Key, Times),
+    began: Moment,
 ) {
     let Some(policy) = route.cache().filter(|policy| policy.respects_origin()) else {
         return;
@@ -134,7 +139,7 @@ async fn freshen(
             let fresh = updated(cache, policy, request, &object, fields, times);
             let Ok(fresh) = fresh else { return };
             if may(&fresh.head.headers) {
-                cache.replace(&object, &Arc::new(fresh)).await;
+                cache.replace(&object, &Arc::new(fresh), began).await;
             }
         }
         Freshen::Invalidate if may(fields) => cache.remove(&object).await,
@@ -149,7 +154,7 @@ fn part(
     session: &Session,
     response: &ResponseHeader,
     (key, times): (Key, Times),
-    asked: Duration,
+    elapsed: Duration,
 ) -> Option<PartComing> {
     let request = session.req_header();
     let policy = route.cache()?;
@@ -169,11 +174,13 @@ fn part(
     let confidential = is_confidential(policy, request, &head.headers);
     let pieces = Vec::new();
     let body = Body::Parts(Parts { total, pieces });
-    let object = Object::new(key, &place(request), variant, head, freshness, body);
+    let began = cache.began(elapsed);
+    let object = Object::new(key, &place(request), variant, head, freshness, body, began);
     Some(PartComing {
         object: object.confined(confidential),
         at: range.start,
-        asked,
+        asked: times.received.saturating_sub(elapsed),
+        began,
         bytes: BytesMut::new(),
         held: cache.held(),
         expected: usize::try_from(range.end - range.start).ok()?,
@@ -214,6 +221,7 @@ fn put_away(cache: Cache, part: PartComing) -> Option<()> {
         };
         let fields = validation::merge(&old.head.headers, &part.object.head.headers);
         object.head = rebuilt(StatusCode::OK, &fields).ok()?;
+        object.born = object.born.min(old.born);
         object.body = Body::Parts(parts.with(part.at, &bytes));
         object = object.confined(old.memory_only);
     }
@@ -223,6 +231,6 @@ fn put_away(cache: Cache, part: PartComing) -> Option<()> {
         object.body = Body::Memory(whole);
     }
     // At once: the client that has its last byte may ask for more.
-    cache.insert(object, part.asked);
+    cache.insert(object, part.began);
     Some(())
 }

@@ -51,13 +51,13 @@ fn stress(disks: &[Arc<Disk>], rounds: u64) -> u64 {
                                 disk.remove(id);
                             }
                             4 if dice.below(10) == 0 => {
-                                disk.remove_url(id.url);
+                                disk.remove_url(id.url, false).unwrap();
                             }
                             5 => {
                                 if let Some((stored, mut head)) = disk.open_object(id) {
                                     // Longer each time, so that it has to move at last.
                                     head.resize(head.len() + 1 + dice.below(20) as usize, b'.');
-                                    disk.update_head(id, &stored, &head);
+                                    update(disk, id, &stored, &head);
                                 }
                             }
                             6 => disk.index_shard(super::super::files::shard_of(id.url), true),

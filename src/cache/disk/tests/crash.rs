@@ -18,7 +18,8 @@ fn write_until_killed() {
         max_size: 20 << 20,
         min_free: 0,
     })
-    .unwrap();
+    .unwrap()
+    .0;
     disk.start_indexing();
     let mut dice = Dice(u64::from(std::process::id()));
     loop {
@@ -38,7 +39,7 @@ fn write_until_killed() {
             let changes = u64::from_le_bytes(head[16..24].try_into().unwrap()) + 1;
             let mut head = [&head[..16], &changes.to_le_bytes()].concat();
             head.resize(24 + dice.below(3) as usize * 10, 0);
-            disk.update_head(other, &stored, &head);
+            update(&disk, other, &stored, &head);
         }
     }
 }

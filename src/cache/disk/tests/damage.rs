@@ -8,13 +8,20 @@ use std::os::unix::fs::symlink;
 
 /// Head and body as far as they can be read, under a name that held `bytes`.
 fn try_bytes(disk: &Disk, id: Id, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>), ()> {
-    fs::write(path(disk, id), bytes).unwrap();
+    put(disk, id, bytes);
     let before = disk.status().corrupt;
     let loaded = load(disk, id).ok_or(());
     let noticed = disk.status().corrupt - before;
     assert_eq!(noticed, u64::from(loaded.is_err()), "counted once");
     assert_eq!(path(disk, id).exists(), loaded.is_ok(), "removed");
     loaded
+}
+
+/// Puts this there, also where the directory went with what was in it.
+fn put(disk: &Disk, id: Id, bytes: &[u8]) {
+    let path = path(disk, id);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
 }
 
 /// Every byte of small files, changed in three ways; every length.
@@ -28,29 +35,34 @@ fn no_flipped_byte_and_no_cut_in_small_files_goes_unnoticed() {
         writer.append(&body).unwrap();
         let stored = writer.finish(b"head 0").unwrap();
         for n in 1..=updates {
-            assert!(disk.update_head(id, &stored, format!("head {n}").as_bytes()));
+            assert!(update(&disk, id, &stored, format!("head {n}").as_bytes()));
         }
         let newest = format!("head {updates}").into_bytes();
-        let older = format!("head {}", updates - i32::from(updates > 0)).into_bytes();
         let good = fs::read(path(&disk, id)).unwrap();
         assert_eq!(
             good.len(),
             72 + 2 * (16 + 12) + body_len + 8 * usize::from(body_len > 0)
         );
-        // The slot that counts begins here.
-        let counts = 72 + 28 * (updates as usize % 2);
+        // Each slot begins with what says whether it counts, which no byte of may be wrong; and the one that counts
+        // has its head after it. Behind them is room.
+        let (counts, other) = match updates % 2 {
+            0 => (72, 72 + 28),
+            _ => (72 + 28, 72),
+        };
+        let of_other = if updates == 0 { 0 } else { newest.len() };
+        let matters = |at: usize| {
+            !(72..72 + 56).contains(&at)
+                || (counts..counts + 16 + newest.len()).contains(&at)
+                || (other..other + 16 + of_other).contains(&at)
+        };
         for at in 0..good.len() {
             for flip in [0x01, 0x80, 0xff] {
                 let mut bytes = good.clone();
                 bytes[at] ^= flip;
                 let got = try_bytes(&disk, id, &bytes);
-                let in_head = (counts..counts + 16 + newest.len()).contains(&at);
-                let in_slots = (72..72 + 56).contains(&at);
-                let expected = match (in_head, in_slots) {
-                    // As after a torn update.
-                    (true, _) if updates > 0 => Ok((older.clone(), body.clone())),
-                    (false, true) => Ok((newest.clone(), body.clone())),
-                    _ => Err(()),
+                let expected = match matters(at) {
+                    true => Err(()),
+                    false => Ok((newest.clone(), body.clone())),
                 };
                 assert_eq!(got, expected, "byte {at} of {}", good.len());
             }
@@ -79,7 +91,7 @@ proptest! {
         let (_dir, disk) = disk();
         let body = body(1, len);
         let stored = store(&disk, id(1), b"first head", &body);
-        prop_assert!(disk.update_head(id(1), &stored, b"second"));
+        prop_assert!(update(&disk, id(1), &stored, b"second"));
         let mut bytes = fs::read(path(&disk, id(1))).unwrap();
         for (at, with, len) in damage {
             let at = at.index(bytes.len());
@@ -113,7 +125,7 @@ fn damage_in_large_files_is_found_where_it_is() {
         let at = start + dice.below((good.len() - start) as u64) as usize;
         let mut bytes = good.clone();
         bytes[at] ^= 1 << dice.below(8);
-        fs::write(path(&disk, id), &bytes).unwrap();
+        put(&disk, id, &bytes);
         let (stored, head) = disk.open_object(id).unwrap();
         assert_eq!(head, b"head");
         let broken = (at - start) / (65536 + 8);
@@ -180,6 +192,8 @@ fn what_is_no_object_of_that_name_goes() {
     assert_eq!(try_bytes(&disk, one, &[0; 70_000]), Err(()));
     let target = dir.path().join("precious");
     fs::write(&target, right).unwrap();
+    put(&disk, one, b"");
+    fs::remove_file(path(&disk, one)).unwrap();
     symlink(&target, path(&disk, one)).unwrap();
     assert!(load(&disk, one).is_none());
     assert!(target.exists() && path(&disk, one).symlink_metadata().is_err());

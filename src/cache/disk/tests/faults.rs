@@ -6,6 +6,7 @@ use super::*;
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Failures that a test asks for.
@@ -15,6 +16,10 @@ pub struct Faults {
     pub create: Mutex<Option<Errno>>,
     /// Renaming fails.
     pub rename: Mutex<Option<Errno>>,
+    /// Removing fails.
+    pub unlink: Mutex<Option<Errno>>,
+    /// Whether directories count: on most file systems they take something, which most tests do not go into.
+    pub count_directories: AtomicBool,
     /// Writing fails, after so many bytes.
     pub write: Mutex<Option<(u64, Errno)>>,
 }
@@ -22,6 +27,10 @@ pub struct Faults {
 impl Faults {
     pub fn check_create(&self) -> Result<(), Errno> {
         self.create.lock().unwrap().map_or(Ok(()), Err)
+    }
+
+    pub fn check_unlink(&self) -> Result<(), Errno> {
+        self.unlink.lock().unwrap().map_or(Ok(()), Err)
     }
 
     pub fn check_rename(&self) -> Result<(), Errno> {
@@ -47,6 +56,13 @@ impl Faults {
         }
         super::super::files::write_all(file, &[&bytes[..fits]], at).unwrap();
         Err(errno)
+    }
+}
+
+impl super::super::Disk {
+    /// Removing files fails from now on, or does not any more.
+    pub fn fail_to_remove(&self, fails: bool) {
+        *self.faults.unlink.lock().unwrap() = fails.then_some(Errno::ROFS);
     }
 }
 
@@ -121,6 +137,52 @@ fn a_lack_of_descriptors_switches_nothing_off() {
     assert_eq!(try_store(&disk, 1, b"x", b"y"), Ok(()));
 }
 
+/// What cannot be removed is known all the same: it is found again when it can be used, and makes way when it can.
+#[test]
+fn what_cannot_be_removed_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(&dir, 8 * 4096);
+    for n in 0..8 {
+        store(&disk, id(n), b"head", b"body");
+    }
+    *disk.faults.unlink.lock().unwrap() = Some(Errno::ROFS);
+    assert_eq!(disk.evict(), None);
+    assert!(!disk.remove(id(3)));
+    assert!(disk.remove_url(id(4).url, true).is_err());
+    assert_eq!(try_store(&disk, 9, b"body", b"head"), Err(Off::NoRoom));
+    disk.tend();
+    assert_eq!((disk.status().objects, disk.status().evicted), (8, 0));
+    assert_eq!(disk.status().bytes, 8 * 4096);
+    for n in 0..8 {
+        assert_eq!(disk.candidates(id(n).url, id(n).who), [id(n)]);
+        assert!(load(&disk, id(n)).is_some(), "{n}");
+    }
+    *disk.faults.unlink.lock().unwrap() = None;
+    assert_eq!(try_store(&disk, 9, b"body", b"head"), Ok(()));
+    assert_eq!((disk.status().objects, disk.status().evicted), (8, 1));
+}
+
+/// Also where others are to be left more space than there is.
+#[test]
+fn too_little_space_on_a_disk_that_cannot_be_written_to_forgets_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(&dir, PLENTY);
+    for n in 0..100 {
+        store(&disk, id(n), b"head", b"body");
+    }
+    drop(disk);
+    let settings = DiskSettings {
+        min_free: 1 << 62,
+        ..settings(&dir, PLENTY)
+    };
+    let (disk, _) = Disk::open(settings).unwrap();
+    *disk.faults.unlink.lock().unwrap() = Some(Errno::ROFS);
+    index(&disk, false);
+    disk.tend();
+    assert_eq!(disk.create(id(1), 10).unwrap_err(), Off::LowSpace);
+    assert_eq!((disk.status().objects, disk.status().evicted), (100, 0));
+}
+
 #[test]
 fn writing_is_tried_again_after_growing_pauses() {
     let at = Duration::from_secs;
@@ -182,7 +244,7 @@ fn a_really_full_file_system() {
             min_free: 1 << 20,
             ..settings(&dir, PLENTY)
         };
-        let disk = Disk::open(settings).unwrap();
+        let disk = Disk::open(settings).unwrap().0;
         index(&disk, false);
         disk.tend();
         std::thread::sleep(Duration::from_millis(1100));

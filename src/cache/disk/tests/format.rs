@@ -1,6 +1,8 @@
 //! The file format by itself.
 
-use super::super::format::{BLOCK, PREFIX, Prefix, TooLong, block_sum, encode_slot, find_head};
+use super::super::format::{
+    BLOCK, PREFIX, Prefix, TooLong, block_sum, encode_slot, find_head, update,
+};
 use super::super::{Corrupt, Id};
 use proptest::prelude::*;
 
@@ -40,7 +42,8 @@ proptest! {
         prop_assert!(Prefix::decode(&bytes).is_err());
     }
 
-    /// However much of an update reached the disk: the head before it or the new one, nothing else.
+    /// However much of an update was written: the head before it or the new one, or none where the few bytes that say that
+    /// it is under way were torn; nothing else.
     #[test]
     fn a_torn_update_leaves_a_head(
         prefix in prefix(),
@@ -58,15 +61,21 @@ proptest! {
             let now = find_head(&prefix, seed, &front).unwrap();
             prop_assert_eq!(&front[now.range.clone()], &pair[0][..]);
             let slot = 1 - now.slot;
-            let bytes = encode_slot(&prefix, seed, slot, now.number + 1, &pair[1]).unwrap();
+            let steps = update(&prefix, seed, slot, now.number + 1, &pair[1]).unwrap();
             let start = prefix.slot_start(slot);
-            let cut = torn.index(bytes.len());
-            let mut half = front.clone();
-            half[start..start + cut].copy_from_slice(&bytes[..cut]);
-            let left = find_head(&prefix, seed, &half).unwrap();
-            let left = &half[left.range];
-            prop_assert!(left == &pair[0][..] || half[start..start + bytes.len()] == bytes);
-            front[start..start + bytes.len()].copy_from_slice(&bytes);
+            for bytes in steps {
+                let cut = torn.index(bytes.len() + 1);
+                let mut half = front.clone();
+                half[start..start + cut].copy_from_slice(&bytes[..cut]);
+                match find_head(&prefix, seed, &half) {
+                    Ok(left) => {
+                        let is_new = half[start..start + 16] == encode_slot(&prefix, seed, slot, now.number + 1, &pair[1]).unwrap()[..16];
+                        prop_assert_eq!(&half[left.range], &pair[usize::from(is_new)][..]);
+                    }
+                    Err(_) => prop_assert!((1..16).contains(&cut), "{}", cut),
+                }
+                front[start..start + bytes.len()].copy_from_slice(&bytes);
+            }
         }
         let last = find_head(&prefix, seed, &front).unwrap();
         prop_assert_eq!(&front[last.range], &heads[heads.len() - 1][..]);
@@ -126,17 +135,18 @@ fn the_format_stays() {
     let front = prefix.front(b"head").unwrap();
     let hex: String = front.iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = concat!(
-        "8942 53544f500d0a 01000000 08000000 0807060504030201 1817161514131211 2827262524232221",
+        "8942 53544f500d0a 02000000 08000000 0807060504030201 1817161514131211 2827262524232221",
         " 00401e18240a0600 6300000000000000 7011010000000000 PREFIXSUM",
         " 01000000 04000000 HEADSUM 68656164 00000000",
-        " 00000000 00000000 0000000000000000 0000000000000000",
+        " 00000000 00000000 OTHERSUM 0000000000000000",
     );
     let expected = expected
         .replace("PREFIXSUM", &hex[128..144])
         .replace("HEADSUM", &hex[160..176])
+        .replace("OTHERSUM", &hex[208..224])
         .replace(' ', "");
     assert_eq!(hex, expected);
-    assert_eq!(&hex[128..144], "979bdeb7f3ac427e");
+    assert_eq!(&hex[128..144], "f69db37acf6a5d4a");
     assert_eq!(&hex[160..176], "b9d0e77bb8c2ab21");
     assert_eq!(block_sum(prefix.seed(), 1, &[7; 100]), 672865287623722169);
     assert_eq!(BLOCK, 65536);

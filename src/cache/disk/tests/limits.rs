@@ -142,7 +142,8 @@ fn too_little_free_space_stops_writing_and_frees_some() {
         min_free: 1 << 62,
         ..settings(&dir, PLENTY)
     })
-    .unwrap();
+    .unwrap()
+    .0;
     index(&disk, false);
     assert_eq!(disk.create(id(1), 10).unwrap_err(), Off::LowSpace);
     // A few at a time while somebody waits, once a second; as many as it takes in the background.
@@ -154,6 +155,77 @@ fn too_little_free_space_stops_writing_and_frees_some() {
     thread::sleep(Duration::from_millis(1050));
     disk.tend();
     assert_eq!((disk.status().evicted, taken(&dir)), (100, 0));
+}
+
+/// As the system counts: with the directories, on a file system where they take something.
+#[test]
+fn directories_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let du = || -> u64 {
+        let du = std::process::Command::new("du")
+            .args(["-s", "-B1"])
+            .arg(dir.path().join("cache"))
+            .output();
+        let du = String::from_utf8(du.unwrap().stdout).unwrap();
+        du.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    const MAX: u64 = 400 * 4096;
+    for round in 0..2 {
+        let disk = open(&dir, MAX);
+        disk.faults.count_directories.store(true, Ordering::Relaxed);
+        index(&disk, false);
+        disk.tend();
+        for n in 0..1000 {
+            let _ = disk
+                .create(id(n * 2 + round), 10)
+                .and_then(|writer| writer.finish(b"head"));
+            if n % 100 == 0 {
+                disk.tend();
+            }
+        }
+        disk.tend();
+        let (du, status) = (du(), disk.status());
+        assert!(du <= MAX && du > MAX / 10 * 9, "{du} of {MAX}");
+        assert!(status.bytes.abs_diff(du) <= 2 * 4096, "{status:?}, {du}");
+        assert!(status.objects > 100, "{status:?}");
+    }
+}
+
+/// Clients choose what an answer varies by.
+#[test]
+fn of_very_many_variants_the_last_used_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(&dir, PLENTY);
+    let of = |who, variant| Id {
+        url: 5,
+        who,
+        variant,
+    };
+    for who in [1, 2] {
+        for variant in 0..64 {
+            store(&disk, of(who, variant), b"head", b"body");
+        }
+    }
+    assert_eq!(disk.status().evicted, 0);
+    disk.used(of(1, 0));
+    for variant in 100..105 {
+        store(&disk, of(1, variant), b"head", b"body");
+    }
+    let mut left: Vec<u64> = disk.candidates(5, 1).iter().map(|id| id.variant).collect();
+    left.sort_unstable();
+    let expected = [0].into_iter().chain(6..64).chain(100..105);
+    assert!(left.iter().copied().eq(expected), "{left:?}");
+    assert_eq!(disk.candidates(5, 2).len(), 64);
+    assert_eq!(all_files(&dir).len(), 128);
+    drop(disk);
+    // Of more that others left there, too.
+    let disk = open(&dir, PLENTY);
+    let one = path(&disk, of(1, 0));
+    for variant in 200..300 {
+        std::fs::copy(&one, path(&disk, of(1, variant))).unwrap();
+    }
+    assert_eq!(disk.candidates(5, 1).len(), 64);
+    assert_eq!(all_files(&dir).len(), 128);
 }
 
 /// Until all is known, hardly anything may be added; once it is, the limit holds.

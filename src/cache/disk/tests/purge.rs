@@ -22,8 +22,12 @@ fn a_url_goes_with_all_its_objects() {
     drop(disk);
     // Even before they are indexed.
     let disk = open(&dir, PLENTY);
-    assert_eq!(disk.remove_url(1), 9);
-    assert_eq!(disk.remove_url(1), 0);
+    // And those of another process.
+    let other = open(&dir, PLENTY);
+    index(&disk, false);
+    store(&other, of(1, 7, 7), b"h", b"b");
+    assert_eq!(disk.remove_url(1, true).unwrap(), 10);
+    assert_eq!(disk.remove_url(1, true).unwrap(), 0);
     assert!(disk.candidates(1, 1).is_empty());
     assert!(disk.open_object(of(1, 1, 1)).is_none());
     assert_eq!(disk.candidates(2, 1).len(), 3);
@@ -39,10 +43,10 @@ fn what_is_being_written_when_its_url_is_purged_is_not_kept() {
             writer.append(&body(1, len)).unwrap();
             match everything {
                 true => assert!(disk.remove_everything_before(now())),
-                false => assert_eq!(disk.remove_url(id(1).url), 0),
+                false => assert_eq!(disk.remove_url(id(1).url, true).unwrap(), 0),
             }
             // Those who wait for it get it.
-            let stored = writer.finish(b"head").unwrap();
+            let stored = writer.finish_if(b"head", &|| everything).unwrap();
             assert!(read_all(&stored, 70_000).unwrap() == body(1, len));
             assert!(disk.open_object(id(1)).is_none());
             assert_eq!((all_files(&dir).len(), disk.status().bytes), (0, 0));

@@ -67,13 +67,15 @@ fn a_place_that_cannot_be_used_is_told() {
     let file = dir.path().join("file");
     fs::write(&file, b"").unwrap();
     for path in [file.clone(), file.join("below")] {
-        let error = Disk::open(DiskSettings {
+        let (disk, error) = Disk::open(DiskSettings {
             path,
             max_size: PLENTY,
             min_free: 0,
         })
-        .unwrap_err();
-        let told = error.to_string();
+        .unwrap();
+        let told = error.unwrap().to_string();
+        assert!(disk.status().off.is_some());
+        assert!(disk.create(id(1), 10).is_err());
         assert!(told.starts_with("cannot make "), "{told}");
         assert!(
             told.contains("file") && told.contains("Not a directory"),
@@ -87,8 +89,46 @@ fn a_place_that_cannot_be_used_is_told() {
         max_size: PLENTY,
         min_free: 0,
     };
-    assert!(Disk::open(settings).is_ok());
+    assert!(Disk::open(settings).unwrap().1.is_none());
     assert!(deep.join("secret").exists());
+}
+
+/// What cannot be used when it is opened is read as far as it goes, and used as soon as it can be.
+#[test]
+fn a_place_that_can_be_used_later_is_used_later() {
+    let (dir, first) = disk();
+    store(&first, id(1), b"head", b"body");
+    let secret = *first.secret();
+    drop(first);
+    let tmp = dir.path().join("cache/tmp");
+    fs::remove_dir_all(&tmp).unwrap();
+    fs::write(&tmp, b"in the way").unwrap();
+    let (disk, error) = Disk::open(settings(&dir, PLENTY)).unwrap();
+    assert!(error.unwrap().to_string().contains("tmp"));
+    assert_eq!(*disk.secret(), secret);
+    assert_eq!(disk.candidates(id(1).url, id(1).who), [id(1)]);
+    assert!(load(&disk, id(1)).is_some());
+    fs::remove_file(&tmp).unwrap();
+    disk.health.end_pause();
+    store(&disk, id(2), b"head", b"body");
+    assert!(load(&disk, id(2)).is_some());
+    assert_eq!(disk.status().off, None);
+    drop(disk);
+    // With nothing there at first, it is the one who makes the secret, unless another does meanwhile.
+    let root = dir.path().join("cache");
+    for by_another in [false, true] {
+        fs::remove_dir_all(&root).unwrap();
+        fs::write(&root, b"in the way").unwrap();
+        let (disk, error) = Disk::open(settings(&dir, PLENTY)).unwrap();
+        assert!(error.is_some());
+        fs::remove_file(&root).unwrap();
+        let other = by_another.then(|| open(&dir, PLENTY));
+        disk.health.end_pause();
+        assert_eq!(disk.create(id(1), 10).is_ok(), !by_another);
+        let saved = fs::read(root.join("secret")).unwrap();
+        let expected = other.as_ref().unwrap_or(&disk);
+        assert_eq!(saved, *expected.secret());
+    }
 }
 
 #[test]
