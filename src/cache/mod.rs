@@ -153,6 +153,9 @@ impl Cache {
         if let Some(disk) = &self.0.disk {
             disk.start_indexing();
             sweep::start(self.0);
+            if !self.0.purges.is_swept() {
+                self.0.sweeper.ring();
+            }
         }
     }
 

@@ -2,13 +2,15 @@
 
 use crate::admin::{figures, post, with_admin};
 use crate::cache::{counting, hit, is_hit, rules, told};
+use crate::cache_disk::objects;
 use crate::client::{Answer, Client, request};
 use crate::command::run;
 use crate::harness::{PATIENCE, Proxy, Setup, until};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply, Step};
 use rustix::process::Signal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use tempfile::TempDir;
 
 /// A process with an admin address, and a store in this directory, if there is one.
@@ -250,6 +252,7 @@ fn a_crash_right_after_a_purge_brings_nothing_back() {
         purge(admin, body);
         proxy.signal(Signal::KILL);
         proxy.wait_exit(PATIENCE);
+        let killed = SystemTime::now();
         let (second, admin) = setup(Some(directory.path()));
         let mut proxy = second.start(&rules(&origin, "ttl: 1h"));
         let mut client = Client::to(proxy.port);
@@ -264,6 +267,14 @@ fn a_crash_right_after_a_purge_brings_nothing_back() {
         );
         // What was stored since stays.
         until_written(admin, gone.len() as u64 + 1);
+        let is_new = |file: &PathBuf| {
+            let written = file.metadata().and_then(|meta| meta.modified());
+            written.is_ok_and(|written| written > killed)
+        };
+        until("the new files", || {
+            let all = objects(directory.path());
+            all.iter().filter(|file| is_new(file)).count() >= gone.len()
+        });
         proxy.signal(Signal::KILL);
         proxy.wait_exit(PATIENCE);
         let (third, _) = setup(Some(directory.path()));
