@@ -41,6 +41,9 @@ use std::time::Duration;
 use sweep::Sweeper;
 use thiserror::Error;
 
+/// How long the answer of a change waits for what it makes void to be removed from files.
+const FORGETTING: Duration = Duration::from_millis(250);
+
 /// Bodies up to this many bytes are kept in memory besides a file.
 const SMALL: usize = 512 * 1024;
 /// How often the disk tier hears that an object in memory is in use, in microseconds.
@@ -351,10 +354,15 @@ impl Cache {
     /// whatever rules they were stored.
     pub async fn forget_urls(self, urls: &[Vec<u8>]) {
         let urls = urls.iter().map(|url| key::half(&self.0.secret, url));
-        let (_, done) = self.0.remove_urls(urls.collect(), false).await;
-        if let Err(e) = done {
-            warn!("what was changed at the upstream may be given out after a restart: {e}");
-        }
+        let urls = urls.collect();
+        let removal = tokio::spawn(async move {
+            let (_, done) = self.0.remove_urls(urls, false).await;
+            if let Err(e) = done {
+                warn!("what was changed at the upstream may be given out after a restart: {e}");
+            }
+        });
+        // A disk that hangs must not hold up the answer of a change; the removal goes on by itself.
+        let _ = tokio::time::timeout(FORGETTING, removal).await;
     }
 }
 
