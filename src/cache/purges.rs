@@ -5,8 +5,8 @@
 //! once, under a lock that purges take to remove things: what a purge does not find there comes later and is told.
 //!
 //! A purge of a URL removes what there is of it. One by prefix or tag, or of all, becomes a rule, which every file that is
-//! read is held against while a thread goes through all of them ([`super::sweep`]). Rules are in a file of their own until
-//! that is done ([`record`]): no crash brings anything back.
+//! read is held against while a thread goes through all of them (`sweep`). Rules are in a file of their own until
+//! that is done (`record`): no crash brings anything back.
 
 mod record;
 mod rules;

@@ -16,7 +16,7 @@ impl Disk {
     }
 
     /// Removes all objects of a URL, also those that another process wrote; `lasting`: so that not even a crash of the
-    /// system brings them back. What is being written is not looked at: that is for [`Writer::finish_if`]. Returns how many
+    /// system brings them back. What is being written is not looked at: that is for `Writer::finish_if`. Returns how many
     /// there were.
     ///
     /// # Errors
