@@ -178,6 +178,10 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
         give_way(ctx);
         return true;
     }
+    if !hedge::is_open(ctx) {
+        // One that was only planned was for a try that is late, not for one that failed.
+        hedge::cancel(ctx);
+    }
     if let Some(verdict) = ctx.verdict.take() {
         return obey(ctx, verdict);
     }

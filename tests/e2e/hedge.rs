@@ -111,6 +111,22 @@ fn a_first_that_fails_waits_for_the_second() {
 }
 
 #[test]
+fn a_first_that_fails_before_it_is_late_is_retried_as_ever() {
+    let (first, second) = (
+        Origin::always(Reply::status(500)),
+        Origin::always(Reply::ok("second")),
+    );
+    let rules = "hedge: { after: 50ms }\nretry: { tries: 2, wait: 200ms }";
+    let proxy = Proxy::start(&pool(&first, &second, rules));
+    for n in 0..4 {
+        let path = format!("/{n}");
+        assert_eq!(get(proxy.port, &path).text(), "second");
+        assert!(!outcomes(&proxy.logged(&path)).contains(&"hedged".to_string()));
+    }
+    assert_eq!((first.count(), second.count()), (2, 4));
+}
+
+#[test]
 fn if_both_fail_that_was_it() {
     let gate = Gate::default();
     let held = |gate: &Gate| {
