@@ -148,7 +148,7 @@ def nginx(origin, d):
         f.write(
             f"daemon off; worker_processes 2; pid {d}/nginx.pid; error_log {d}/error.log;\n"
             "events { worker_connections 4096; }\n"
-            f"http {{ access_log {d}/access.log combined buffer=64k flush=1s; sendfile on; tcp_nopush on; keepalive_requests 100000000;\n"
+            f"http {{ access_log {d}/access.log combined buffer=64k flush=1s; sendfile on; keepalive_requests 100000000;\n"
             f" open_file_cache max=20000; proxy_cache_path {d}/cache levels=1:2 keys_zone=z:64m max_size=4g inactive=1h use_temp_path=off;\n"
             f" upstream o {{ server 127.0.0.1:{origin}; keepalive 64; }}\n"
             f" server {{ listen 127.0.0.1:{port} reuseport; location / {{ proxy_pass http://o; proxy_http_version 1.1;\n"
@@ -157,13 +157,23 @@ def nginx(origin, d):
     return Proxy("nginx", ["/usr/sbin/nginx", "-c", path, "-p", d], port)
 
 
+SINK = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
+def log_sink():
+    """Where a syslog daemon would be: HAProxy logs to one. What nobody reads is dropped by the kernel."""
+    if SINK.getsockname()[1] == 0:
+        SINK.bind(("127.0.0.1", 0))
+    return SINK.getsockname()[1]
+
+
 def haproxy(origin, d):
     port = free_port()
     path = os.path.join(d, "haproxy.cfg")
     with open(path, "w") as f:
         f.write(
-            "global\n nbthread 2\n maxconn 5000\n"
-            "defaults\n mode http\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n"
+            f"global\n nbthread 2\n maxconn 5000\n log 127.0.0.1:{log_sink()} local0\n"
+            "defaults\n mode http\n log global\n option httplog\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n"
             "cache c\n total-max-size 512\n max-object-size 1000000\n max-age 3600\n"
             f"frontend f\n bind 127.0.0.1:{port}\n http-request cache-use c\n http-response cache-store c\n default_backend b\n"
             f"backend b\n server s 127.0.0.1:{origin}\n"

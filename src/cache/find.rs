@@ -83,7 +83,7 @@ impl Cache {
             return Some(object);
         };
         let length = usize::try_from(stored.body_len()).unwrap_or(usize::MAX);
-        if length > SMALL || store.memory.is_crowded() {
+        if length > SMALL || !self.belongs_in_memory(&object, stored.id(), length) {
             return (!store.purges.bars(&object, began)).then_some(object);
         }
         let mut held = self.held();
@@ -111,6 +111,18 @@ impl Cache {
         let object = Arc::new(object.moved(Body::Memory(body)));
         let is_barred = || store.purges.bars(&object, began);
         store.memory.restore(&object, is_barred)
+    }
+
+    /// Whether there is room in memory, or what would have to make way was not used for longer than this: otherwise whoever
+    /// asks for everything in turn would only push out what others ask for often.
+    fn belongs_in_memory(self, object: &Object, id: Id, length: usize) -> bool {
+        let memory = &self.0.memory;
+        if memory.is_crowded() {
+            return false;
+        }
+        let used = || self.0.disk.as_ref()?.last_used(id);
+        memory.has_room(object.size() + length)
+            || used().is_some_and(|used| used > memory.oldest_use())
     }
 
     /// Opens what is in files under a key, bodies unread, waiting for the disk where that is needed.
@@ -250,7 +262,8 @@ fn read(
 ) -> Option<Bytes> {
     let first = read_at(stored, 0, length)?.ok()?;
     if first.len() == length {
-        return Some(first);
+        // With memory of its own: that of readers is larger, and they want it back.
+        return Some(Bytes::copy_from_slice(&first));
     }
     let mut whole = BytesMut::with_capacity(length);
     whole.extend_from_slice(&first);

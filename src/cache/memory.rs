@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Maps, so that workers rarely wait for one another.
 const SHARDS: usize = 64;
@@ -37,6 +37,8 @@ pub struct Memory {
     evicted: AtomicU64,
     limit: usize,
     began: Instant,
+    /// The same moment in microseconds since the epoch, by which the disk tier counts.
+    began_at: u64,
 }
 
 impl Memory {
@@ -51,6 +53,7 @@ impl Memory {
             evicted: AtomicU64::new(0),
             limit,
             began: Instant::now(),
+            began_at: since_epoch(),
         }
     }
 
@@ -304,6 +307,31 @@ impl Memory {
         self.bytes.load(Ordering::Relaxed) + self.lent.load(Ordering::Relaxed)
     }
 
+    /// Whether so many bytes more can be taken without anything having to go.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.taken() + bytes <= self.limit
+    }
+
+    /// When what has to go next was last used, in microseconds since the epoch; never, if there is nothing.
+    pub fn oldest_use(&self) -> u64 {
+        loop {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(&Reverse((stamp, key, number))) = queue.peek() else {
+                return u64::MAX;
+            };
+            let used = self
+                .find(&key, number)
+                .map(|o| o.used.load(Ordering::Relaxed));
+            if used == Some(stamp) {
+                return self.began_at.saturating_add(stamp);
+            }
+            queue.pop();
+            if let Some(used) = used {
+                queue.push(Reverse((used, key, number)));
+            }
+        }
+    }
+
     /// Whether more is taken than may be, with nothing left that could make room.
     pub fn is_crowded(&self) -> bool {
         self.taken() > self.limit
@@ -347,4 +375,11 @@ impl Memory {
             self.evicted.load(Ordering::Relaxed),
         )
     }
+}
+
+fn since_epoch() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

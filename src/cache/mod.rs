@@ -6,7 +6,7 @@
 mod codec;
 pub mod disk;
 pub mod fills;
-mod find;
+pub mod find;
 pub mod growing;
 pub mod key;
 mod memory;
@@ -14,7 +14,7 @@ pub mod moment;
 pub mod object;
 mod passing;
 pub mod purges;
-mod reader;
+pub mod reader;
 pub mod storage;
 mod sweep;
 mod writer;
@@ -186,6 +186,11 @@ impl Cache {
     pub fn variant(self, answer: &HeaderMap, request: &HeaderMap) -> Option<Variant> {
         let key = vary_key(answer, request)?;
         Some(key::half(&self.0.secret, &key))
+    }
+
+    /// The tier that readers of files count their bytes in.
+    pub(crate) fn memory(self) -> &'static Memory {
+        &self.0.memory
     }
 
     /// Nothing yet of what somebody will hold on behalf of the cache.

@@ -75,7 +75,11 @@ impl Reader {
         }
     }
 
-    async fn read(&mut self) -> Result<Option<Bytes>> {
+    /// The next bytes; `None` after the last.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn read(&mut self) -> Result<Option<Bytes>> {
         if self.next >= self.end {
             return Ok(None);
         }

@@ -289,3 +289,48 @@ async fn many_purges_are_seen_to_together() {
     sweep::sweep(now.0);
     assert_eq!(now.status().disk.unwrap().objects, 0);
 }
+
+#[tokio::test]
+async fn asking_for_everything_in_turn_does_not_push_out_what_is_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = cache(dir.path(), 0);
+    let key = |n: u8| Key {
+        url: [n; 16],
+        ..KEY
+    };
+    let ask = async |n: u8| {
+        let found = cache.find(&key(n), &HeaderMap::new(), |_| true).await;
+        found.object.unwrap()
+    };
+    let body = Bytes::from(vec![b'x'; 200_000]);
+    for n in 0..8 {
+        let born = cache.moment();
+        let body = Body::Memory(body.clone());
+        let place = "http://h/a";
+        let object = Object::new(key(n), place, None, head("v"), freshness(1), body, born);
+        cache.insert(object, cache.moment());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while cache.status().disk.unwrap().objects <= u64::from(n) {
+            assert!(Instant::now() < deadline, "no file");
+            tokio::task::yield_now().await;
+        }
+    }
+    let evicted = || cache.0.memory.figures().3;
+    let before = evicted();
+    for _ in 0..3 {
+        for n in 0..8 {
+            ask(n).await;
+        }
+    }
+    assert!(evicted() <= before + 1, "{before} {}", evicted());
+    // What is asked for again meanwhile belongs there.
+    let in_file = |object: &Object| matches!(object.body, Body::File(_));
+    let mut outside = 0;
+    for n in 0..8 {
+        if in_file(&*ask(n).await) {
+            outside += 1;
+            assert!(!in_file(&*ask(n).await));
+        }
+    }
+    assert!(outside > 0);
+}

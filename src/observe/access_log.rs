@@ -5,17 +5,20 @@
 
 use crate::config;
 use crate::policy::redact::Redaction;
+use jiff::Timestamp;
 use log::{error, warn};
 use serde::Serialize;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Lines that may wait to be written.
 const QUEUE: usize = 65_536;
@@ -30,7 +33,7 @@ pub struct Line<'a> {
     /// When the request began, RFC 3339 with milliseconds, UTC.
     pub time: String,
     /// The address at the other end of the connection.
-    pub client: Option<String>,
+    pub client: Option<IpAddr>,
     /// As sent upstream in `X-Request-ID`.
     pub request_id: &'a str,
     /// The request's method.
@@ -87,6 +90,33 @@ fn is_nothing(ms: &f64) -> bool {
 /// A duration as the log writes it: milliseconds, to the microsecond.
 pub fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A time as the log writes it: RFC 3339 with milliseconds, UTC.
+pub fn stamp(time: SystemTime) -> String {
+    thread_local! {
+        /// The second of the line before, which most lines share, and how it is written.
+        static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut text = String::with_capacity(24);
+    SECOND.with_borrow_mut(|(second, written)| {
+        if *second != since.as_secs() {
+            *second = since.as_secs();
+            let whole = i64::try_from(*second)
+                .ok()
+                .and_then(|s| Timestamp::from_second(s).ok());
+            *written = whole.unwrap_or_default().to_string();
+        }
+        text.push_str(written.strip_suffix('Z').unwrap_or(written));
+    });
+    let millis = since.subsec_millis();
+    text.push('.');
+    for digit in [millis / 100, millis / 10 % 10, millis % 10] {
+        text.push(char::from(b"0123456789"[digit as usize]));
+    }
+    text.push('Z');
+    text
 }
 
 enum Message {
@@ -321,5 +351,19 @@ impl Output {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_with_milliseconds() {
+        let at = |millis| stamp(UNIX_EPOCH + Duration::from_millis(millis));
+        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(at(999), "1970-01-01T00:00:00.999Z");
+        assert_eq!(at(1_764_122_400_070), "2025-11-26T02:00:00.070Z");
+        assert_eq!(at(7), "1970-01-01T00:00:00.007Z");
     }
 }

@@ -4,10 +4,12 @@
 //! noted in the context, for `Cache-Status` and the log.
 
 mod admission;
+pub(super) mod at_once;
 pub(super) mod fill;
 pub(super) mod hit;
 pub(super) mod mark;
 pub(super) mod passing_by;
+mod wire;
 
 use super::ctx::{Ctx, End};
 use super::facts::{authority, scheme, target};
@@ -116,8 +118,7 @@ pub(super) fn policy(ctx: &Ctx) -> Option<&CachePolicy> {
 }
 
 /// What answers to this request are kept under.
-pub(super) fn key_parts(cache: Cache, policy: &CachePolicy, session: &Session) -> KeyParts {
-    let request = session.req_header();
+pub(super) fn key_parts(cache: Cache, policy: &CachePolicy, request: &RequestHeader) -> KeyParts {
     // With its port, which the backend gets to see and may answer with.
     let host = authority(request).to_ascii_lowercase();
     let secret = |credentials: &[u8]| cache.secret_hash(credentials);
@@ -205,7 +206,10 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
         });
         return Ok(Next::Forward);
     }
-    let key = cache.key(&key_parts(cache, policy, session));
+    let key = match ctx.key {
+        Some(key) => key,
+        None => cache.key(&key_parts(cache, policy, session.req_header())),
+    };
     // A hit, too, ends when `total` is over.
     ctx.watch.set_total(Some(total));
     downstream::wrap(session, &ctx.watch, None);

@@ -11,6 +11,7 @@ use super::entry::Taken;
 use super::hedge;
 use super::rate;
 use super::snapshot::Snapshot;
+use crate::cache::key::Key;
 use crate::policy::balancer::Tried;
 use crate::policy::canary::Side;
 use crate::policy::health::Observation;
@@ -34,7 +35,7 @@ pub(super) const LINGER: Duration = Duration::from_secs(5);
 pub struct Ctx {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) watch: Arc<Watch>,
-    /// The connection the request came on, once its first callback ran.
+    /// The connection the request came on, if that is HTTP/1.
     pub(super) connection: Option<Arc<Connection>>,
     pub(super) client: Option<IpAddr>,
     pub(super) request_id: String,
@@ -77,6 +78,8 @@ pub struct Ctx {
     pub(super) tunnel: bool,
     /// Whether the last byte of the response was handed on.
     pub(super) response_whole: bool,
+    /// What the front already looked for in the cache, in vain.
+    pub(super) key: Option<Key>,
     /// What became of the request at its route's cache, where it has one.
     pub(super) cache: Option<Outcome>,
     /// What this request fills, if it is a fill and no client's.
@@ -87,6 +90,8 @@ pub struct Ctx {
     pub(super) encoder: Option<(Encoder, bool)>,
     /// A part of an answer that is kept as it passes.
     pub(super) part: Option<PartComing>,
+    /// Status and body bytes of an answer that was sent beside the session.
+    pub(super) sent_at_once: Option<(StatusCode, usize)>,
     pub(super) client_left: bool,
     /// Whether an answer of ours was written whole, so that the connection can serve on.
     pub(super) answered_here: bool,
@@ -211,11 +216,13 @@ impl Ctx {
             sent: false,
             tunnel: false,
             response_whole: false,
+            key: None,
             cache: None,
             fill: None,
             report: None,
             part: None,
             encoder: None,
+            sent_at_once: None,
             client_left: false,
             answered_here: false,
             reason: None,

@@ -5,6 +5,7 @@
 //! body larger than Pingora's own 64 KiB replay buffer is handed out again from ours. `proxy` wraps once the route is known
 //! and unwraps before the request ends. Decides nothing: the deadlines come from `policy::timeouts`.
 
+use super::ctx::Ctx;
 use super::facts::{authority, target};
 use super::hedge::{HEDGED, Hedge};
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -154,13 +156,49 @@ pub(super) enum Held {
 pub(super) fn wrap(session: &mut Session, watch: &Arc<Watch>, held: Option<Held>) {
     let wrapper = Box::new(ServerSession::Custom(Box::new(())));
     let inner = std::mem::replace(&mut session.downstream_session, wrapper);
-    *session.downstream_session = ServerSession::Custom(Box::new(Downstream {
+    *session.downstream_session = around(inner, watch, held, None);
+}
+
+thread_local! {
+    static UNPACKING: Cell<bool> = const { Cell::new(false) };
+    static UNPACKED: Cell<Option<(Box<ServerSession>, Box<Ctx>)>> = const { Cell::new(None) };
+}
+
+/// Wraps a session whose request was read, which Pingora then does not do, and lets what is known of that request travel
+/// along to the first phase.
+pub(super) fn pack(session: Box<ServerSession>, ctx: Box<Ctx>) -> ServerSession {
+    let watch = ctx.watch.clone();
+    around(session, &watch, None, Some(ctx))
+}
+
+/// Takes that wrapper off again. `None` where there is none: the request is not a client's.
+pub(super) fn unpack(session: &mut Session) -> Option<Box<Ctx>> {
+    if !session.downstream_session.is_custom() {
+        return None;
+    }
+    // A wrapper can be told nothing through Pingora's interface, but it can be dropped.
+    UNPACKING.set(true);
+    *session.downstream_session = ServerSession::Custom(Box::new(()));
+    UNPACKING.set(false);
+    let (inner, ctx) = UNPACKED.take()?;
+    session.downstream_session = inner;
+    Some(ctx)
+}
+
+fn around(
+    inner: Box<ServerSession>,
+    watch: &Arc<Watch>,
+    held: Option<Held>,
+    packed: Option<Box<Ctx>>,
+) -> ServerSession {
+    ServerSession::Custom(Box::new(Downstream {
+        packed,
         inner: Some(inner),
         watch: watch.clone(),
         held,
         swallowed: None,
         timer: None,
-    }));
+    }))
 }
 
 /// Takes the wrapper off again, if it is on.
@@ -186,6 +224,8 @@ struct Downstream {
     held: Option<Held>,
     /// The head of an answer that went to the store: the response has begun, though nobody was written to.
     swallowed: Option<Box<ResponseHeader>>,
+    /// What is known of the request, until its first phase asks for it.
+    packed: Option<Box<Ctx>>,
     /// Kept between polls, so that a body of many pieces arms one timer, not one for each.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -238,6 +278,9 @@ impl Downstream {
 
 impl Drop for Downstream {
     fn drop(&mut self) {
+        if let (Some(ctx), true) = (self.packed.take(), UNPACKING.get()) {
+            return UNPACKED.set(self.inner.take().zip(Some(ctx)));
+        }
         let mut returned = self
             .watch
             .returned
@@ -275,7 +318,10 @@ async fn hedge_won(watch: &Watch) {
 }
 
 /// Lets a write to the client run until `total` is over: Pingora does not look at the session's deadline meanwhile.
-async fn write<T>(watch: &Watch, write: impl Future<Output = Result<T>> + Send) -> Result<T> {
+pub(super) async fn write<T>(
+    watch: &Watch,
+    write: impl Future<Output = Result<T>> + Send,
+) -> Result<T> {
     let written = match watch.at(&watch.total) {
         None => write.await,
         Some(total) => match tokio::time::timeout_at(total.into(), write).await {

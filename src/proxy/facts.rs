@@ -5,7 +5,7 @@ use crate::policy::target::{is_host, normalise_host};
 use crate::policy::template::Vars;
 use http::{Version, header};
 use pingora::http::RequestHeader;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -66,7 +66,18 @@ pub(super) fn request_id(request: &RequestHeader) -> String {
         .get(REQUEST_ID)
         .and_then(|id| id.to_str().ok())
         .filter(|id| is_plain(id))
-        .map_or_else(|| format!("{:032x}", fastrand::u128(..)), str::to_owned)
+        .map_or_else(new_request_id, str::to_owned)
+}
+
+/// 128 random bits in hexadecimal digits.
+fn new_request_id() -> String {
+    let mut bits = fastrand::u128(..);
+    let mut id = String::with_capacity(32);
+    for _ in 0..32 {
+        id.push(char::from(b"0123456789abcdef"[(bits & 15) as usize]));
+        bits >>= 4;
+    }
+    id
 }
 
 fn is_plain(id: &str) -> bool {
@@ -77,8 +88,8 @@ fn is_plain(id: &str) -> bool {
 }
 
 /// The address at the other end of the connection.
-pub(super) fn client(session: &Session) -> Option<IpAddr> {
-    let address = session.downstream_session.client_addr()?.as_inet()?.ip();
+pub(super) fn client(session: &ServerSession) -> Option<IpAddr> {
+    let address = session.client_addr()?.as_inet()?.ip();
     Some(address.to_canonical())
 }
 

@@ -1,8 +1,10 @@
 //! The request as it goes to the backend: its target rewritten, its headers edited, its way recorded.
 
+use super::caching;
 use super::compress::Encoder;
 use super::ctx::Ctx;
 use super::facts::{Values, authority, scheme, target};
+use super::rate;
 use crate::policy::encoding;
 use crate::policy::headers::{Edit, HeaderRules};
 use crate::policy::route::Proxy;
@@ -105,6 +107,33 @@ fn written(name: &HeaderName) -> String {
     name.as_str().chars().map(letter).collect()
 }
 
+/// Makes a final response of an upstream, or of the store, the one that the client gets.
+///
+/// # Errors
+/// When a field cannot be written, or there is no memory to compress with.
+pub(super) fn dress(
+    response: &mut ResponseHeader,
+    client_request: &RequestHeader,
+    ctx: &mut Ctx,
+) -> Result<()> {
+    if response.status != StatusCode::SWITCHING_PROTOCOLS {
+        caching::hit::age(response, ctx)?;
+        caching::fill::own_fields(response, ctx)?;
+    }
+    caching::mark::mark(response, ctx)?;
+    rate::mark(response, ctx)?;
+    if let (Some(connection), Some(date)) = (&ctx.connection, response.headers.get(header::DATE)) {
+        connection.date.set(date.as_bytes());
+    }
+    if !ctx.watch.filling() {
+        compress(response, client_request, ctx)?;
+    }
+    match &ctx.route {
+        Some(route) => edit_response(response, &route.response_headers, client_request, ctx),
+        None => Ok(()),
+    }
+}
+
 /// Edits a response as its route says, whoever made it.
 pub(super) fn edit_response(
     response: &mut ResponseHeader,
@@ -123,7 +152,7 @@ pub(super) fn edit_response(
 ///
 /// # Errors
 /// When there is no memory for it.
-pub(super) fn compress(
+fn compress(
     response: &mut ResponseHeader,
     client_request: &RequestHeader,
     ctx: &mut Ctx,

@@ -14,14 +14,14 @@ const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Takes what the client still sends of a body nobody wants: closing at once would reset the connection, and with it the
 /// answer, before the client has read it.
-pub(super) async fn linger(session: &mut Session) {
+pub(super) async fn linger(session: &mut ServerSession) {
     let waits_for_100 = session.req_header().headers.contains_key(header::EXPECT);
-    if session.downstream_session.as_http1().is_none() || waits_for_100 {
+    if session.as_http1().is_none() || waits_for_100 {
         return;
     }
     let rest = async {
         let mut left = LINGER_BYTES;
-        while let Ok(Some(piece)) = session.downstream_session.read_request_body().await {
+        while let Ok(Some(piece)) = session.read_request_body().await {
             left = left.saturating_sub(piece.len());
             if left == 0 {
                 return;

@@ -12,6 +12,7 @@ mod entry;
 mod facts;
 mod failure;
 mod forward;
+mod front;
 mod hedge;
 mod keep;
 mod mirror;
@@ -25,18 +26,14 @@ mod tries;
 mod wait;
 
 pub use ctx::{Ctx, Try};
+pub use front::{Front, Received};
 pub use snapshot::{Live, Snapshot};
 
-use crate::cache::Cache;
 use crate::cache::fills::Failed;
-use crate::observe::access_log::AccessLog;
 use crate::policy::health::Observation;
 use crate::policy::retry::{self, Failure, Reason, Verdict};
-use crate::policy::route::{Action, Proxy as ProxyTo};
-use crate::policy::router::Found;
-use crate::policy::target;
+use crate::policy::route::Proxy as ProxyTo;
 use crate::policy::timeouts::Phase;
-use crate::server::connection::Connection;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ctx::{Current, outcome};
@@ -52,14 +49,9 @@ use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 use respond::Answer;
-use std::any::Any;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tries::{arm, judge, judge_response, no_try};
 
-/// Seconds for which a client's idle connection is kept, as nginx does.
-const KEEPALIVE: u64 = 75;
 /// How long a request may take to find out that a backend is still gone.
 const CHANCE: Duration = Duration::from_millis(40);
 /// The error by which a response is turned into another try.
@@ -69,21 +61,13 @@ const CLIENT_LEFT: ErrorType = ErrorType::Custom("client left");
 
 /// One worker's share of the proxy.
 pub struct Proxy {
-    live: Live,
-    log: AccessLog,
-    cache: Cache,
-    draining: Arc<AtomicBool>,
+    front: Front,
 }
 
 impl Proxy {
-    /// `draining` is set once, when the process begins to drain.
-    pub fn new(live: Live, log: AccessLog, cache: Cache, draining: Arc<AtomicBool>) -> Self {
-        Proxy {
-            live,
-            log,
-            cache,
-            draining,
-        }
+    /// Serves what `front` hands on.
+    pub fn new(front: Front) -> Self {
+        Proxy { front }
     }
 }
 
@@ -92,74 +76,33 @@ impl ProxyHttp for Proxy {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx::new(self.live.load_full(), Watch::new(self.draining.clone()))
+        Ctx::new(
+            self.front.live.load_full(),
+            Watch::new(self.front.draining.clone()),
+        )
     }
 
     /// None: Pingora's own default would build a compression module for each request.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    fn on_connection_reuse(
-        &self,
-        _session: &mut Session,
-        ctx: &mut Ctx,
-        connection: Box<dyn Any + Send + Sync>,
-    ) {
-        ctx.connection = connection.downcast::<Arc<Connection>>().ok().map(|c| *c);
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        if let Some(packed) = downstream::unpack(session) {
+            *ctx = *packed;
+        }
+        Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         if caching::fill::adopt(session, ctx)? {
             return Ok(false);
         }
-        ctx.client = facts::client(session);
-        if session.get_keepalive().is_some() {
-            // Pingora would keep an idle connection for ever once it served a request.
-            session.set_keepalive(Some(KEEPALIVE));
-        }
-        let request = session.req_header();
-        ctx.request_id = facts::request_id(request);
-        let answer = {
-            let host = target::normalise_host(facts::authority(request));
-            match target::normalise_path(facts::target(request)) {
-                _ if facts::is_odd(request) => Some(Answer::bad_request(ctx)?),
-                Err(_) => Some(Answer::bad_request(ctx)?),
-                Ok(path) => match ctx.snapshot.router.find(&host, &path, &request.method) {
-                    Found::Route(route) => {
-                        ctx.route = Some(route.clone());
-                        None
-                    }
-                    Found::MethodNotAllowed(allowed) => {
-                        Some(Answer::method_not_allowed(&allowed, ctx)?)
-                    }
-                    Found::NotFound => Some(Answer::not_found(ctx)?),
-                },
-            }
-        };
-        let answer = match answer {
-            None => rate::count(session, ctx)?,
-            answer => answer,
-        };
-        let answer = match (&answer, ctx.route.as_deref().map(|route| &route.action)) {
-            (None, Some(Action::Respond(respond))) => Some(Answer::fixed(respond)?),
-            (None, Some(Action::Redirect(redirect))) => {
-                Some(Answer::redirect(redirect, session, ctx)?)
-            }
-            _ => answer,
-        };
-        match answer {
-            Some(answer) => {
-                answer.write(session, ctx).await?;
+        match caching::consult(self.front.cache, session, ctx).await? {
+            caching::Next::Answered => {
+                downstream::unwrap(session, &ctx.watch);
                 ctx.answered_here = true;
                 Ok(true)
             }
-            None => match caching::consult(self.cache, session, ctx).await? {
-                caching::Next::Answered => {
-                    downstream::unwrap(session, &ctx.watch);
-                    ctx.answered_here = true;
-                    Ok(true)
-                }
-                caching::Next::Serve | caching::Next::Forward => Ok(false),
-            },
+            caching::Next::Serve | caching::Next::Forward => Ok(false),
         }
     }
 
@@ -170,7 +113,7 @@ impl ProxyHttp for Proxy {
 
     /// Stored answers are looked for before: here Pingora learns of the one that was chosen, or of the fill that this is.
     fn request_cache_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
-        caching::hit::enable(self.cache, session, ctx);
+        caching::hit::enable(self.front.cache, session, ctx);
         Ok(())
     }
 
@@ -449,9 +392,9 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         if ctx.fill.is_some() {
-            caching::fill::judge(self.cache, session, ctx, response).await?;
+            caching::fill::judge(self.front.cache, session, ctx, response).await?;
         } else {
-            caching::passing_by::head(self.cache, session, ctx, response).await?;
+            caching::passing_by::head(self.front.cache, session, ctx, response).await?;
         }
         forward::strip_hop_by_hop(response);
         if forward::has_no_body(&session.req_header().method, response) {
@@ -474,7 +417,7 @@ impl ProxyHttp for Proxy {
         if ctx.tunnel {
             return Ok(None);
         }
-        caching::passing_by::body(self.cache, ctx, body.as_ref(), end_of_stream);
+        caching::passing_by::body(self.front.cache, ctx, body.as_ref(), end_of_stream);
         if end_of_stream {
             ctx.response_whole = true;
             ctx.release();
@@ -503,25 +446,7 @@ impl ProxyHttp for Proxy {
             response.remove_header(&header::TRANSFER_ENCODING);
         }
         if !response.status.is_informational() {
-            if response.status != StatusCode::SWITCHING_PROTOCOLS {
-                caching::hit::age(response, ctx)?;
-                caching::fill::own_fields(response, ctx)?;
-            }
-            caching::mark::mark(response, ctx)?;
-            rate::mark(response, ctx)?;
-            if let (Some(connection), Some(date)) =
-                (&ctx.connection, response.headers.get(header::DATE))
-            {
-                connection.date.set(date.as_bytes());
-            }
-            if !ctx.watch.filling() {
-                forward::compress(response, session.req_header(), ctx)?;
-            }
-        }
-        if let Some(route) = &ctx.route
-            && !response.status.is_informational()
-        {
-            forward::edit_response(response, &route.response_headers, session.req_header(), ctx)?;
+            forward::dress(response, session.req_header(), ctx)?;
         }
         Ok(())
     }
@@ -636,10 +561,7 @@ impl ProxyHttp for Proxy {
             ctx.tries = std::mem::take(&mut report.tries);
             ctx.reason = report.reason.or(ctx.reason);
         }
-        if self.log.enabled() {
-            let line = record::line(session, ctx, &self.log.redaction);
-            self.log.write(&line);
-        }
+        self.front.log(session, ctx);
         if ctx.answered_here {
             keep::linger(session).await;
         }

@@ -11,7 +11,7 @@ use crate::upstream::traffic::secret_hash;
 use http::header;
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 use std::net::IpAddr;
 
 /// Where the client stands, for the fields of its answer.
@@ -21,7 +21,7 @@ pub(super) struct Standing {
 }
 
 /// Counts the request. An answer comes back if it is refused.
-pub(super) fn count(session: &Session, ctx: &mut Ctx) -> Result<Option<Answer>> {
+pub(super) fn count(session: &ServerSession, ctx: &mut Ctx) -> Result<Option<Answer>> {
     let Some(limit) = ctx
         .route
         .as_ref()

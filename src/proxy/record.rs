@@ -4,25 +4,24 @@ use super::caching::mark::word;
 use super::ctx::Ctx;
 use super::facts::{authority, target};
 use super::failure;
-use crate::observe::access_log::{Line, TryLine, millis};
+use crate::observe::access_log::{Line, TryLine, millis, stamp};
 use crate::policy::redact::Redaction;
 use http::{StatusCode, Version};
-use jiff::Timestamp;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
+use std::time::SystemTime;
 
 /// The line of a request that ends now.
-pub(super) fn line<'a>(session: &'a Session, ctx: &'a Ctx, redaction: &Redaction) -> Line<'a> {
+pub(super) fn line<'a>(
+    session: &'a ServerSession,
+    ctx: &'a Ctx,
+    redaction: &Redaction,
+) -> Line<'a> {
     let request = session.req_header();
     let lasted = ctx.watch.elapsed();
-    let began = Timestamp::now() - jiff::SignedDuration::try_from(lasted).unwrap_or_default();
-    let written = session
-        .response_written()
-        .map(|head| head.status)
-        .filter(|s| !s.is_informational() || *s == StatusCode::SWITCHING_PROTOCOLS)
-        .map(|status| status.as_u16());
+    let (status, bytes) = sent(session, ctx);
     Line {
-        time: format!("{began:.3}"),
-        client: ctx.client.map(|ip| ip.to_string()),
+        time: stamp(SystemTime::now() - lasted),
+        client: ctx.client,
         request_id: &ctx.request_id,
         method: request.method.as_str(),
         host: authority(request),
@@ -44,10 +43,20 @@ pub(super) fn line<'a>(session: &'a Session, ctx: &'a Ctx, redaction: &Redaction
             .collect(),
         cache: word(ctx),
         retry: ctx.reason.map(|reason| reason.word()),
-        status: written.unwrap_or(failure::CLIENT_LEFT),
-        bytes: session.body_bytes_sent(),
+        status: status.map_or(failure::CLIENT_LEFT, |status| status.as_u16()),
+        bytes,
         duration_ms: millis(lasted),
     }
+}
+
+/// The final status that the client got, if any, and how many bytes of a body.
+fn sent(session: &ServerSession, ctx: &Ctx) -> (Option<StatusCode>, usize) {
+    if let Some((status, bytes)) = ctx.sent_at_once {
+        return (Some(status), bytes);
+    }
+    let status = session.response_written().map(|head| head.status);
+    let is_final = |s: &StatusCode| !s.is_informational() || *s == StatusCode::SWITCHING_PROTOCOLS;
+    (status.filter(is_final), session.body_bytes_sent())
 }
 
 fn protocol(version: Version) -> &'static str {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 
 /// An answer about to be written.
 pub(super) struct Answer {
@@ -91,7 +91,11 @@ impl Answer {
     }
 
     /// A route's redirect.
-    pub(super) fn redirect(redirect: &Redirect, session: &Session, ctx: &Ctx) -> Result<Self> {
+    pub(super) fn redirect(
+        redirect: &Redirect,
+        session: &ServerSession,
+        ctx: &Ctx,
+    ) -> Result<Self> {
         let values = Values::of(session.req_header(), ctx.client);
         let to = redirect.to.render_value(&values.vars(&ctx.request_id));
         let mut answer = Answer::new(
@@ -118,7 +122,7 @@ impl Answer {
     }
 
     /// Writes it, edited as the route says, and keeps the connection where HTTP allows.
-    pub(super) async fn write(mut self, session: &mut Session, ctx: &Ctx) -> Result<()> {
+    pub(super) async fn write(mut self, session: &mut ServerSession, ctx: &Ctx) -> Result<()> {
         self.head
             .insert_header("X-Request-ID", ctx.request_id.as_str())?;
         mark(&mut self.head, ctx)?;
@@ -138,17 +142,11 @@ impl Answer {
             session.set_keepalive(None);
         }
         let has_body = session.req_header().method != Method::HEAD && !bodiless(self.head.status);
-        session
-            .downstream_session
-            .write_response_header(Box::new(self.head))
-            .await?;
+        session.write_response_header(Box::new(self.head)).await?;
         if has_body {
-            session
-                .downstream_session
-                .write_response_body(self.body, true)
-                .await
+            session.write_response_body(self.body, true).await
         } else {
-            session.downstream_session.finish_body().await
+            session.finish_body().await
         }
     }
 }

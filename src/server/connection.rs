@@ -5,9 +5,10 @@
 
 use super::origin_date::OriginDate;
 use super::stream::ClientStream;
-use crate::proxy::Proxy;
+use crate::proxy::{Front, Proxy, Received};
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
@@ -21,11 +22,15 @@ const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long the first bytes may be an unfinished preface.
 const PREFACE_TIME: Duration = Duration::from_secs(10);
 
+/// Seconds in which the first request has to begin.
+const FIRST_REQUEST: u64 = 60;
+
 /// How long an HTTP/2 connection without a stream is kept.
 const HTTP2_IDLE: Duration = Duration::from_secs(75);
 
 /// One client connection.
 pub struct Connection {
+    front: Arc<Front>,
     proxy: Arc<HttpProxy<Proxy>>,
     options: HttpServerOptions,
     kept: Mutex<Option<ReusedHttpStream>>,
@@ -36,7 +41,7 @@ pub struct Connection {
 impl Connection {
     /// Serves a connection until it ends. `http2`: whether the listener takes HTTP/2 in clear text besides HTTP/1.
     pub async fn serve(
-        proxy: Arc<HttpProxy<Proxy>>,
+        (front, proxy): (Arc<Front>, Arc<HttpProxy<Proxy>>),
         tcp: TcpStream,
         peer: SocketAddr,
         http2: bool,
@@ -48,6 +53,7 @@ impl Connection {
         options.h2_idle_timeout = Some(HTTP2_IDLE);
         options.h2c = http2 && begins_with_preface(&tcp, &shutdown).await;
         let connection = Arc::new(Connection {
+            front,
             proxy,
             options,
             kept: Mutex::new(None),
@@ -55,7 +61,45 @@ impl Connection {
         });
         let date = connection.date.clone();
         let stream = Box::new(ClientStream::new(tcp, peer, date));
-        ServerApp::process_new(&connection, stream, &shutdown).await;
+        if connection.options.h2c {
+            ServerApp::process_new(&connection, stream, &shutdown).await;
+        } else {
+            connection.serve_http1(stream, &shutdown).await;
+        }
+    }
+
+    /// One request after the other, as long as the connection can be kept.
+    async fn serve_http1(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) {
+        let mut session = Box::new(ServerSession::new_http1(stream));
+        // Clients may send the next request before they have the answer (RFC 9112 §9.3.2).
+        session.set_pipelining_enabled(true);
+        session.set_keepalive(Some(FIRST_REQUEST));
+        while let Some(reusable) = self.exchange(session, shutdown).await {
+            let (stream, settings) = reusable.consume();
+            session = Box::new(ServerSession::new_http1(stream));
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+        }
+    }
+
+    /// Serves one request. The connection comes back if it can serve on.
+    async fn exchange(
+        self: &Arc<Self>,
+        session: Box<ServerSession>,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let onward = match self.front.receive(session, self).await {
+            Received::Over(reusable) => return reusable,
+            Received::Onward(onward) => onward,
+        };
+        let reusable = self.proxy.process_new_http(*onward, shutdown).await;
+        reusable.or_else(|| {
+            self.kept
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take()
+        })
     }
 
     /// Takes back a connection that can serve further requests.
@@ -66,21 +110,13 @@ impl Connection {
 
 #[async_trait]
 impl HttpServerApp for Connection {
+    /// A stream of HTTP/2.
     async fn process_new_http(
         self: &Arc<Self>,
-        mut session: ServerSession,
+        session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        // Clients may send the next request before they have the answer (RFC 9112 §9.3.2).
-        session.set_pipelining_enabled(true);
-        session.set_connection_user_context(Some(Box::new(self.clone())));
-        let reusable = self.proxy.process_new_http(session, shutdown).await;
-        reusable.or_else(|| {
-            self.kept
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take()
-        })
+        self.exchange(Box::new(session), shutdown).await
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

@@ -9,7 +9,7 @@ pub mod listener;
 mod origin_date;
 pub mod pid_file;
 pub mod reload;
-mod stream;
+pub mod stream;
 mod systemd;
 pub mod worker;
 

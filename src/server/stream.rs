@@ -12,7 +12,7 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use std::io;
+use std::io::{self, IoSlice};
 use std::net;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
@@ -53,6 +53,38 @@ impl ClientStream {
             stalled: None,
             digest: Arc::new(digest),
             date,
+        }
+    }
+
+    /// Whether everything that was written is sent.
+    pub fn is_flushed(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Sends an answer as it is, head and body in one packet where they fit.
+    ///
+    /// # Errors
+    /// When the client is gone, or takes nothing for too long.
+    pub async fn send(&self, mut head: &[u8], mut body: &[u8]) -> io::Result<()> {
+        loop {
+            let sent = self
+                .tcp
+                .try_write_vectored(&[IoSlice::new(head), IoSlice::new(body)]);
+            match sent {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => {
+                    let of_head = sent.min(head.len());
+                    head = &head[of_head..];
+                    body = &body[sent - of_head..];
+                    if body.is_empty() && head.is_empty() {
+                        return Ok(());
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::timeout(SEND_TIMEOUT, self.tcp.writable()).await??;
+                }
+                Err(e) => return Err(e),
+            }
         }
     }
 
@@ -138,11 +170,15 @@ impl AsyncWrite for ClientStream {
         if self.pending.is_empty() {
             return self.poll_tcp(cx, data);
         }
-        if self.pending.len() < GATHER {
-            // The head goes out with the first of a large body.
-            let room = GATHER - self.pending.len();
-            self.pending.extend_from_slice(&data[..room]);
-            return Poll::Ready(Ok(room));
+        // The head goes out with the first of a large body.
+        let both = [IoSlice::new(&self.pending), IoSlice::new(data)];
+        if let Ok(sent) = self.tcp.try_write_vectored(&both) {
+            let of_pending = sent.min(self.pending.len());
+            self.pending.drain(..of_pending);
+            if sent > of_pending {
+                self.stalled = None;
+                return Poll::Ready(Ok(sent - of_pending));
+            }
         }
         ready!(self.poll_send(cx))?;
         self.poll_tcp(cx, data)

@@ -7,7 +7,7 @@ use super::connection::Connection;
 use super::listener::{self, Listener};
 use crate::cache::Cache;
 use crate::observe::access_log::AccessLog;
-use crate::proxy::{Live, Proxy};
+use crate::proxy::{Front, Live, Proxy};
 use log::{error, info};
 use pingora::apps::HttpServerApp;
 use pingora::server::ShutdownWatch;
@@ -73,13 +73,16 @@ async fn run(sockets: Vec<(std::net::TcpListener, bool)>, shared: Shared) {
         upstream_keepalive_pool_size: UPSTREAM_POOL,
         ..ServerConf::default()
     };
-    let proxy = Proxy::new(
-        shared.live.clone(),
-        shared.log.clone(),
-        shared.cache,
-        shared.draining.clone(),
-    );
-    let proxy = Arc::new(http_proxy(&Arc::new(conf), proxy));
+    let (close_idle, closing) = watch::channel(false);
+    let front = Front {
+        live: shared.live.clone(),
+        log: shared.log.clone(),
+        cache: shared.cache,
+        draining: shared.draining.clone(),
+        closing,
+    };
+    let proxy = http_proxy(&Arc::new(conf), Proxy::new(front.clone()));
+    let served_by = (Arc::new(front), Arc::new(proxy));
 
     // Every connection holds a clone of `open`; when the last is gone, `all_closed` ends.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
@@ -89,7 +92,7 @@ async fn run(sockets: Vec<(std::net::TcpListener, bool)>, shared: Shared) {
             Ok(listener) => acceptors.push(tokio::spawn(accept(
                 listener,
                 http2,
-                proxy.clone(),
+                served_by.clone(),
                 shared.clone(),
                 open.clone(),
             ))),
@@ -104,25 +107,26 @@ async fn run(sockets: Vec<(std::net::TcpListener, bool)>, shared: Shared) {
     // Drain. Requests under way end with `Connection: close`; a connection that is idle may have one in flight that was
     // sent before the client could know.
     let _ = tokio::time::timeout(LINGER, all_closed.recv()).await;
-    proxy.http_cleanup().await;
+    let _ = close_idle.send(true);
+    served_by.1.http_cleanup().await;
     all_closed.recv().await;
 }
 
 async fn accept(
     listener: TcpListener,
     http2: bool,
-    proxy: Arc<HttpProxy<Proxy>>,
+    served_by: (Arc<Front>, Arc<HttpProxy<Proxy>>),
     shared: Shared,
     open: mpsc::Sender<()>,
 ) {
     let mut shutdown = shared.shutdown.clone();
     let serve = |tcp: TcpStream, peer: SocketAddr| {
-        let proxy = proxy.clone();
+        let served_by = served_by.clone();
         let shutdown: ShutdownWatch = shared.shutdown.clone();
         let counted = Counted::new(&shared.connections);
         let open = open.clone();
         tokio::spawn(async move {
-            Connection::serve(proxy, tcp, peer, http2, shutdown).await;
+            Connection::serve(served_by, tcp, peer, http2, shutdown).await;
             drop(counted);
             drop(open);
         });

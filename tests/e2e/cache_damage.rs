@@ -27,6 +27,8 @@ fn file_of(dir: &Path, target: &str) -> PathBuf {
 fn push_out(client: &mut Client) {
     for n in 0..3 {
         let path = format!("/length/450000/push-{n}");
+        // Only what was used more recently than the oldest there goes from a file into memory.
+        whole(&client.get(&path), &path);
         whole(&client.get(&path), &path);
     }
 }

@@ -12,12 +12,14 @@
 //! running process.
 
 use super::Id;
+use super::buffer::Buffer;
 use super::format::{BLOCK, SUM};
 use super::index::Found;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps,
 };
 use rustix::io::{Errno, ReadWriteFlags};
+use std::cell::RefCell;
 use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
@@ -211,28 +213,38 @@ pub fn read_front(
         let at = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
         return read_up_to(file, buffer, most, at);
     }
-    let mut done = buffer.len();
-    buffer.resize(most, 0);
-    while done < most {
-        let at = u64::try_from(done).unwrap_or(u64::MAX);
-        let rest = buffer.get_mut(done..).unwrap_or_default();
-        let mut places = [IoSliceMut::new(rest)];
-        match rustix::io::preadv2(file.as_fd(), &mut places, at, ReadWriteFlags::NOWAIT) {
-            Ok(0) => break,
-            Ok(read) => done += read,
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
+    thread_local! {
+        static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    buffer.truncate(done);
-    Ok(())
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.len() < most {
+            scratch.resize(most, 0);
+        }
+        while buffer.len() < most {
+            let at = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
+            let rest = most - buffer.len();
+            let mut places = [IoSliceMut::new(scratch.get_mut(..rest).unwrap_or_default())];
+            match rustix::io::preadv2(file.as_fd(), &mut places, at, ReadWriteFlags::NOWAIT) {
+                Ok(read) => {
+                    buffer.extend_from_slice(scratch.get(..read).unwrap_or_default());
+                    // The end; if only that of what is in memory, the length that the file says tells.
+                    if read < rest {
+                        break;
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Blocks of a body, read in one call: the data in one piece, the checksums apart.
 #[derive(Debug)]
 pub struct Blocks {
     /// All blocks' bytes.
-    pub data: Vec<u8>,
+    pub data: Buffer,
     /// All blocks' checksums.
     pub sums: Vec<u8>,
 }
@@ -250,7 +262,7 @@ pub enum BlocksRead {
 
 /// Reads `len` bytes of the body and the checksums between and after them. With `wait` false only what is in memory.
 pub fn read_blocks(file: impl AsFd, at: u64, len: usize, wait: bool) -> Result<BlocksRead, Errno> {
-    let mut data = vec![0; len];
+    let mut data = Buffer::of(len);
     let mut sums = vec![0; len.div_ceil(BLOCK) * SUM];
     let whole = data.len() + sums.len();
     let flags = match wait {

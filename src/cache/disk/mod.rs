@@ -8,6 +8,7 @@
 //! Several processes may use one directory at the same time, as during an upgrade. Each finds what the other wrote
 //! within ten minutes, and each holds the limit by itself.
 
+mod buffer;
 mod files;
 mod format;
 mod heads;
@@ -339,6 +340,11 @@ impl Disk {
         if before.is_some_and(|before| period(before) < period(now)) {
             self.note_touched(id);
         }
+    }
+
+    /// When an object was last used before it was found now, in microseconds since the epoch.
+    pub fn last_used(&self, id: Id) -> Option<u64> {
+        self.table(id.url).get(id).map(|node| node.used)
     }
 
     /// What the tier holds and how it fares.

@@ -3,6 +3,7 @@
 //! A file is never changed under its readers, save for the slots of its head: a new version is another file under the
 //! same name. So an open object stays readable, whatever is removed or replaced meanwhile.
 
+use super::buffer::Buffer;
 use super::files::{self, BlocksRead};
 use super::format::{self, BLOCK, Head, Prefix, SUM, to_u64};
 use super::{Corrupt, Disk, Id};
@@ -273,7 +274,7 @@ impl Stored {
         self.whole.is_some()
     }
 
-    fn check(&self, first: u64, blocks: files::Blocks) -> Result<Vec<u8>, Corrupt> {
+    fn check(&self, first: u64, blocks: files::Blocks) -> Result<Buffer, Corrupt> {
         let sums = blocks.sums.chunks_exact(SUM);
         for ((number, block), sum) in (first..).zip(blocks.data.chunks(BLOCK)).zip(sums) {
             if format::block_sum(self.seed, number, block) != format::u64_at(sum, 0) {
@@ -306,16 +307,11 @@ fn small_body(front: &Front) -> Result<Bytes, Corrupt> {
 }
 
 /// A part of what was read.
-fn part(data: Vec<u8>, start: usize, end: usize) -> Bytes {
+fn part(data: Buffer, start: usize, end: usize) -> Bytes {
     let wanted = end - start;
     // A small part must not keep much memory from being used otherwise.
     if wanted < data.len() / 4 {
         return Bytes::copy_from_slice(data.get(start..end).unwrap_or_default());
     }
-    let len = data.len();
-    let data = Bytes::from(data);
-    match wanted == len {
-        true => data,
-        false => data.slice(start..end),
-    }
+    Bytes::from_owner(data).slice(start..end)
 }

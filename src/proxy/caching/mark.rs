@@ -5,6 +5,7 @@ use super::{Forwarded, How, now, policy};
 use crate::policy::cache::reuse;
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use std::fmt::Write as _;
 
 /// The log's word for what the cache did.
 pub(in super::super) fn word(ctx: &Ctx) -> Option<&'static str> {
@@ -28,10 +29,17 @@ impl Forwarded {
 
 /// Says in `Cache-Status` what the cache did.
 pub(in super::super) fn mark(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
-    let Some(outcome) = &ctx.cache else {
-        return Ok(());
-    };
-    let mut said = String::from("backstop");
+    if let Some(said) = said(ctx) {
+        response.append_header("Cache-Status", said)?;
+    }
+    Ok(())
+}
+
+/// What `Cache-Status` says; `None` where no cache was to be asked.
+pub(super) fn said(ctx: &Ctx) -> Option<String> {
+    let outcome = ctx.cache.as_ref()?;
+    let mut said = String::with_capacity(64);
+    said.push_str("backstop");
     match outcome.how {
         How::Bypass(why) => {
             said.push_str("; fwd=bypass; detail=\"");
@@ -42,10 +50,10 @@ pub(in super::super) fn mark(response: &mut ResponseHeader, ctx: &Ctx) -> Result
             said.push_str("; hit");
             if let (Some(policy), Some(object)) = (policy(ctx), &outcome.served) {
                 let ttl = reuse::fresh_for(policy, &object.freshness, now());
-                said.push_str(&format!("; ttl={ttl}"));
+                let _ = write!(said, "; ttl={ttl}");
             }
             if let Some(detail) = detail {
-                said.push_str(&format!("; detail=\"{detail}\""));
+                let _ = write!(said, "; detail=\"{detail}\"");
             }
         }
         How::OnlyIfCached => said.push_str("; detail=\"only-if-cached\""),
@@ -53,7 +61,7 @@ pub(in super::super) fn mark(response: &mut ResponseHeader, ctx: &Ctx) -> Result
             said.push_str("; fwd=");
             said.push_str(forwarded.why);
             if let Some(status) = forwarded.status {
-                said.push_str(&format!("; fwd-status={}", status.as_u16()));
+                let _ = write!(said, "; fwd-status={}", status.as_u16());
             }
             if forwarded.stored {
                 said.push_str("; stored");
@@ -62,10 +70,9 @@ pub(in super::super) fn mark(response: &mut ResponseHeader, ctx: &Ctx) -> Result
                 said.push_str("; collapsed");
             }
             if let Some(detail) = forwarded.detail {
-                said.push_str(&format!("; detail=\"{detail}\""));
+                let _ = write!(said, "; detail=\"{detail}\"");
             }
         }
     }
-    response.append_header("Cache-Status", said)?;
-    Ok(())
+    Some(said)
 }

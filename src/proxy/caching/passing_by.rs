@@ -62,7 +62,7 @@ pub(in super::super) async fn head(
         return Ok(());
     };
     forwarded.status = Some(status);
-    let key = cache.key(&key_parts(cache, policy, session));
+    let key = cache.key(&key_parts(cache, policy, session.req_header()));
     if request.method == Method::HEAD {
         let began = cache.began(ctx.watch.elapsed());
         freshen(cache, &route, session, response, (key, times), began).await;

@@ -1,0 +1,132 @@
+//! The common hit: a fresh answer, whole, to a plain GET, given before any of Pingora's cache phases.
+//!
+//! Called by [`super::super::front`]. Whatever needs more (a range, a condition, an encoder, a fill) is left to
+//! [`super::consult`].
+
+use super::super::ctx::Ctx;
+use super::super::{downstream, forward};
+use super::{How, Next, key_parts, now, policy, serve as chosen, wire};
+use crate::cache::Cache;
+use crate::cache::object::{Body, Object};
+use crate::cache::reader::Reader;
+use crate::policy::cache;
+use crate::policy::cache::reuse::{self, Reuse};
+use crate::server::stream::ClientStream;
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header};
+use pingora::protocols::http::ServerSession;
+use pingora::{ErrorType, OrErr, Result};
+
+/// Answers from the store, if that is a simple thing to do; says whether it did.
+///
+/// # Errors
+/// When the client cannot be written to.
+pub(in super::super) async fn serve(
+    cache: Cache,
+    session: &mut ServerSession,
+    ctx: &mut Ctx,
+) -> Result<bool> {
+    let Some(policy) = policy(ctx) else {
+        return Ok(false);
+    };
+    let has_content = !session.is_body_empty();
+    let request = session.req_header();
+    let headers = &request.headers;
+    if has_content
+        || request.method != Method::GET
+        || asks_for_more(headers)
+        || cache::lookup(policy, &request.method, headers).is_err()
+        || ctx.proxy().is_none_or(|proxy| proxy.compress.is_some())
+    {
+        return Ok(false);
+    }
+    let key = cache.key(&key_parts(cache, policy, request));
+    let whole = |object: &Object| !matches!(object.body, Body::Parts(_));
+    let found = cache.find(&key, headers, whole).await;
+    let fresh = found.object.as_ref().filter(|object| {
+        matches!(object.body, Body::Memory(_) | Body::File(_))
+            && object.head.status == StatusCode::OK
+            && reuse::reuse(policy, &object.freshness, headers, now()) == Reuse::Fresh
+    });
+    let Some(object) = fresh.cloned() else {
+        // What was found is not handed on: a fill may end any moment, and is not to be begun again then.
+        ctx.key = Some(key);
+        return Ok(false);
+    };
+    let Next::Serve = chosen(ctx, &object, How::Hit(None)) else {
+        return Ok(false);
+    };
+    let mut body = Reader::new(object.clone(), usize::MAX, cache.memory());
+    let Ok(first) = body.read().await else {
+        // Nothing was sent yet: what cannot be read is as if it were not there.
+        ctx.cache = None;
+        return Ok(false);
+    };
+    let first = first.unwrap_or_default();
+    if let Some(stream) = wire::stream(session)
+        && let Some(head) = wire::head(session, ctx, &object)
+    {
+        write_beside(stream, ctx, &head, first, body).await?;
+    } else {
+        write(session, ctx, &object, first, body).await?;
+    }
+    Ok(true)
+}
+
+/// Whether the answer is not simply what is stored: a part of it, or that it is known already.
+fn asks_for_more(headers: &HeaderMap) -> bool {
+    headers
+        .keys()
+        .any(|name| name.as_str().starts_with("if-") || name == header::RANGE)
+}
+
+/// Writes the answer straight to the stream.
+async fn write_beside(
+    stream: &ClientStream,
+    ctx: &mut Ctx,
+    head: &[u8],
+    first: Bytes,
+    mut body: Reader,
+) -> Result<()> {
+    let mut head = head;
+    let mut next = Some(first);
+    let mut bytes = 0;
+    while let Some(piece) = next {
+        ctx.sent_at_once = Some((StatusCode::OK, bytes));
+        let sent = async {
+            let sent = stream.send(head, &piece).await;
+            sent.or_err(ErrorType::WriteError, "sending a stored answer")
+        };
+        downstream::write(&ctx.watch, sent).await?;
+        bytes += piece.len();
+        head = &[];
+        next = body.read().await?;
+    }
+    ctx.sent_at_once = Some((StatusCode::OK, bytes));
+    Ok(())
+}
+
+/// Writes the answer through the session, edited as the route says.
+async fn write(
+    session: &mut ServerSession,
+    ctx: &mut Ctx,
+    object: &Object,
+    first: Bytes,
+    mut body: Reader,
+) -> Result<()> {
+    let mut head = Box::new(object.head.clone());
+    if let (None, Some(length)) = (head.headers.get(header::CONTENT_LENGTH), object.length()) {
+        head.remove_header(&header::TRANSFER_ENCODING);
+        head.insert_header(header::CONTENT_LENGTH, length)?;
+    }
+    head.insert_header(header::ACCEPT_RANGES, "bytes")?;
+    forward::dress(&mut head, session.req_header(), ctx)?;
+    session.write_response_header(head).await?;
+    let mut next = Some(first);
+    while let Some(piece) = next {
+        let piece = session.write_response_body(piece, false);
+        downstream::write(&ctx.watch, piece).await?;
+        next = body.read().await?;
+    }
+    downstream::write(&ctx.watch, session.finish_body()).await
+}

@@ -1,0 +1,183 @@
+//! The front of the proxy: reads a request, finds its route, and answers what needs no upstream.
+//!
+//! Called by [`crate::server::connection`] for each request, before Pingora's phases begin. A fixed answer, a refusal or a
+//! fresh stored answer pays for none of their machinery; all else goes on to them, with what was found out so far.
+
+use super::caching;
+use super::ctx::Ctx;
+use super::downstream::{self, Watch};
+use super::facts;
+use super::keep;
+use super::rate;
+use super::record;
+use super::respond::Answer;
+use super::snapshot::Live;
+use crate::cache::Cache;
+use crate::observe::access_log::AccessLog;
+use crate::policy::retry::Reason;
+use crate::policy::route::Action;
+use crate::policy::router::Found;
+use crate::policy::target;
+use crate::server::connection::Connection;
+use http::Method;
+use log::debug;
+use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::{ErrorType, Result};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::watch;
+
+/// Seconds for which a client's idle connection is kept, as nginx does.
+const KEEPALIVE: u64 = 75;
+
+/// What requests are served with; shared by all workers.
+#[derive(Clone)]
+pub struct Front {
+    /// The configuration in force.
+    pub live: Live,
+    /// Where requests are logged.
+    pub log: AccessLog,
+    /// What answers are kept in.
+    pub cache: Cache,
+    /// Set once, when the process begins to drain.
+    pub draining: Arc<AtomicBool>,
+    /// Turns true a little later, when idle connections are to be closed.
+    pub closing: watch::Receiver<bool>,
+}
+
+/// What became of a request at the front.
+pub enum Received {
+    /// It is over; the connection comes along if it can serve on.
+    Over(Option<ReusedHttpStream>),
+    /// It is for Pingora's phases.
+    Onward(Box<ServerSession>),
+}
+
+impl Front {
+    /// Reads the next request of a connection, or the one of a stream, and answers it if no upstream is needed.
+    pub async fn receive(
+        &self,
+        mut session: Box<ServerSession>,
+        connection: &Arc<Connection>,
+    ) -> Received {
+        if !self.read(&mut session).await {
+            return Received::Over(None);
+        }
+        let watch = Watch::new(self.draining.clone());
+        let mut ctx = Box::new(Ctx::new(self.live.load_full(), watch));
+        if !session.is_http2() {
+            ctx.connection = Some(connection.clone());
+            // Pingora would keep an idle connection for ever once it served a request.
+            let kept = session.get_keepalive().filter(|_| !ctx.watch.draining());
+            session.set_keepalive(kept.map(|_| KEEPALIVE));
+        }
+        match self.answer(&mut session, &mut ctx).await {
+            Ok(false) => Received::Onward(Box::new(downstream::pack(session, ctx))),
+            answered => {
+                if answered.is_err() {
+                    ctx.client_left = true;
+                    ctx.reason.get_or_insert(Reason::ClientLeft);
+                }
+                self.log(&session, &ctx);
+                match answered {
+                    Ok(_) => Received::Over(serve_on(session).await),
+                    Err(_) => Received::Over(None),
+                }
+            }
+        }
+    }
+
+    /// Reads a request's head. Says whether there is one.
+    async fn read(&self, session: &mut ServerSession) -> bool {
+        let closing = async {
+            let mut closing = self.closing.clone();
+            // Without a sender the process ends anyway.
+            let _ = closing.wait_for(|closing| *closing).await;
+        };
+        let read = tokio::select! {
+            biased;
+            read = session.read_request() => read,
+            () = closing => return false,
+        };
+        match read {
+            Ok(read) => read,
+            Err(e) => {
+                debug!("a request cannot be read: {e}");
+                if matches!(e.etype, ErrorType::InvalidHTTPHeader) {
+                    // The client may be gone already; there is nobody to tell.
+                    let _ = session.respond_error(400).await;
+                }
+                session.shutdown().await;
+                false
+            }
+        }
+    }
+
+    /// Answers a request, if that needs no upstream; says whether it did.
+    ///
+    /// # Errors
+    /// When the client cannot be written to.
+    async fn answer(&self, session: &mut ServerSession, ctx: &mut Ctx) -> Result<bool> {
+        ctx.client = facts::client(session);
+        let request = session.req_header();
+        ctx.request_id = facts::request_id(request);
+        let refused = route(request, ctx)?;
+        let refused = match refused {
+            None => rate::count(session, ctx)?,
+            refused => refused,
+        };
+        let answer = match (&refused, ctx.route.as_deref().map(|route| &route.action)) {
+            (None, Some(Action::Respond(respond))) => Some(Answer::fixed(respond)?),
+            (None, Some(Action::Redirect(redirect))) => {
+                Some(Answer::redirect(redirect, session, ctx)?)
+            }
+            _ => refused,
+        };
+        match answer {
+            Some(answer) => {
+                answer.write(session, ctx).await?;
+                Ok(true)
+            }
+            None => caching::at_once::serve(self.cache, session, ctx).await,
+        }
+    }
+
+    /// Logs a request that ends now.
+    pub(super) fn log(&self, session: &ServerSession, ctx: &Ctx) {
+        if self.log.enabled() {
+            let line = record::line(session, ctx, &self.log.redaction);
+            self.log.write(&line);
+        }
+    }
+}
+
+/// Finds the request's route. An answer comes back if there is none.
+fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
+    if request.method == Method::CONNECT {
+        // Tunnels are not for a reverse proxy (RFC 9110 §9.3.6).
+        return Answer::method_not_allowed(&[], ctx).map(Some);
+    }
+    let host = target::normalise_host(facts::authority(request));
+    let path = match target::normalise_path(facts::target(request)) {
+        Ok(path) if !facts::is_odd(request) => path,
+        _ => return Answer::bad_request(ctx).map(Some),
+    };
+    match ctx.snapshot.router.find(&host, &path, &request.method) {
+        Found::Route(route) => {
+            ctx.route = Some(route.clone());
+            Ok(None)
+        }
+        Found::MethodNotAllowed(allowed) => Answer::method_not_allowed(&allowed, ctx).map(Some),
+        Found::NotFound => Answer::not_found(ctx).map(Some),
+    }
+}
+
+/// Ends an answered request; the connection comes back if it can serve on.
+async fn serve_on(mut session: Box<ServerSession>) -> Option<ReusedHttpStream> {
+    keep::linger(&mut session).await;
+    let settings = HttpPersistentSettings::for_session(&session);
+    let stream = session.finish().await.ok().flatten()?;
+    Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+}
