@@ -43,6 +43,7 @@ mod switch;
 mod tests;
 mod timeouts;
 mod times;
+mod tls;
 mod tree;
 mod upstreams;
 mod written;
@@ -54,6 +55,7 @@ pub use plan::{BackendPlan, BackendState, Routing, UpstreamPlan};
 pub use print::print;
 pub use settings::{AccessLog, Listener, Resolver, Settings};
 pub use store::{CacheSettings, DiskSettings};
+pub use tls::{CertificateFiles, Tls, TlsVersion, UnknownHost, VerifyClient};
 
 use compile::Resolved;
 use decode::{Decoded, decode};

@@ -10,6 +10,7 @@ use super::number::Bounded;
 use super::patterns::FileText;
 use super::report::{Document, Report};
 use super::store::{CacheSettings, StoreSpec};
+use super::tls::{Tls, TlsSpec};
 use super::written::{Complaint, Written, meant, written};
 use crate::policy::redact;
 use serde::de::{Deserializer, Error, Visitor};
@@ -50,8 +51,12 @@ pub struct Settings {
 pub struct Listener {
     /// IP address and port.
     pub address: SocketAddr,
-    /// Whether HTTP/2 in clear text ("prior knowledge") is spoken beside HTTP/1.
+    /// Whether HTTP/2 is spoken beside HTTP/1: in clear text by "prior knowledge".
     pub http2: bool,
+    /// How TLS is spoken, if at all.
+    pub tls: Option<Tls>,
+    /// Whether clients are sent to the same URL by TLS.
+    pub redirect_to_https: bool,
 }
 
 /// How names of backends are looked up.
@@ -134,6 +139,9 @@ pub(crate) struct SettingsSpec {
 struct ListenerSpec {
     address: ListenAddress,
     http2: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsSpec>,
+    redirect_to_https: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -258,6 +266,15 @@ impl SettingsSpec {
                 let problem = report.add(document, listeners.index(i).key("address"), message);
                 problem.see = Some(listeners.index(first));
             }
+            let path = listeners.index(i);
+            if let Some(tls) = &listener.tls {
+                tls.check(document, &path.key("tls"), report);
+                if listener.redirect_to_https == Some(true) {
+                    let path = path.key("redirect_to_https");
+                    let problem = report.add(document, path, "this listener speaks TLS already");
+                    problem.help = Some("write it at the one without tls".to_string());
+                }
+            }
         }
         if let Some(cache) = &self.cache {
             cache.check(document, &top.key("cache"), report);
@@ -289,7 +306,10 @@ impl SettingsSpec {
                 .into_iter()
                 .map(|listener| Listener {
                     address: listener.address.0,
-                    http2: listener.http2.unwrap_or(false),
+                    // By TLS it costs those nothing who do not speak it.
+                    http2: listener.http2.unwrap_or(listener.tls.is_some()),
+                    tls: listener.tls.map(|tls| tls.compile(&absolute)),
+                    redirect_to_https: listener.redirect_to_https.unwrap_or(false),
                 })
                 .collect(),
             workers: match self.workers {
@@ -338,6 +358,8 @@ impl SettingsSpec {
         let listener = |listener: &Listener| ListenerSpec {
             address: ListenAddress(listener.address),
             http2: Some(listener.http2),
+            tls: listener.tls.as_ref().map(TlsSpec::of),
+            redirect_to_https: Some(listener.redirect_to_https),
         };
         SettingsSpec {
             listeners: settings.listeners.iter().map(listener).collect(),
@@ -395,7 +417,9 @@ mod tests {
             Settings {
                 listeners: vec![Listener {
                     address: "127.0.0.1:8080".parse().unwrap(),
-                    http2: false
+                    http2: false,
+                    tls: None,
+                    redirect_to_https: false,
                 }],
                 workers: std::thread::available_parallelism().unwrap().get(),
                 drain_timeout: Duration::from_secs(30),

@@ -12,7 +12,7 @@ pub(super) mod passing_by;
 mod wire;
 
 use super::ctx::{Ctx, End};
-use super::facts::{authority, scheme, target};
+use super::facts::{authority, target};
 use super::respond::Answer;
 use super::{CLIENT_LEFT, downstream, failure, wait};
 use crate::cache::Cache;
@@ -118,19 +118,17 @@ pub(super) fn policy(ctx: &Ctx) -> Option<&CachePolicy> {
 }
 
 /// What answers to this request are kept under.
-pub(super) fn key_parts(cache: Cache, policy: &CachePolicy, request: &RequestHeader) -> KeyParts {
+pub(super) fn key_parts(
+    cache: Cache,
+    policy: &CachePolicy,
+    request: &RequestHeader,
+    scheme: &str,
+) -> KeyParts {
     // With its port, which the backend gets to see and may answer with.
     let host = authority(request).to_ascii_lowercase();
     let secret = |credentials: &[u8]| cache.secret_hash(credentials);
     let headers = &request.headers;
-    cache::key::key(
-        policy,
-        scheme(request),
-        &host,
-        target(request),
-        headers,
-        secret,
-    )
+    cache::key::key(policy, scheme, &host, target(request), headers, secret)
 }
 
 /// Under which it is remembered that this client's answers for a key are not stored, whatever those of others are.
@@ -208,7 +206,7 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
     }
     let key = match ctx.key {
         Some(key) => key,
-        None => cache.key(&key_parts(cache, policy, session.req_header())),
+        None => cache.key(&key_parts(cache, policy, session.req_header(), ctx.scheme)),
     };
     // A hit, too, ends when `total` is over.
     ctx.watch.set_total(Some(total));

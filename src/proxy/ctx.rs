@@ -19,6 +19,7 @@ use crate::policy::retry::{Failure, Reason, Verdict};
 use crate::policy::route::{Action, Proxy, Route};
 use crate::policy::timeouts::Limit;
 use crate::server::connection::Connection;
+use crate::server::listener::Manner;
 use crate::upstream::standing::Begun;
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Active, Backend, Upstream};
@@ -38,6 +39,10 @@ pub struct Ctx {
     /// The connection the request came on, if that is HTTP/1.
     pub(super) connection: Option<Arc<Connection>>,
     pub(super) client: Option<IpAddr>,
+    /// How its listener serves; none for what is no client's.
+    pub(super) manner: Option<Arc<Manner>>,
+    /// That of what is asked for (RFC 9110 §4.2): backends are told, and answers are stored under it.
+    pub(super) scheme: &'static str,
     pub(super) request_id: String,
     pub(super) route: Option<Arc<Route>>,
     /// Whether the request carries `Idempotency-Key`.
@@ -195,6 +200,8 @@ impl Ctx {
             watch: Arc::new(watch),
             connection: None,
             client: None,
+            manner: None,
+            scheme: "http",
             request_id: String::new(),
             route: None,
             idempotency_key: false,
@@ -236,6 +243,11 @@ impl Ctx {
             Action::Proxy(proxy) => Some(proxy),
             _ => None,
         }
+    }
+
+    /// The value of `Strict-Transport-Security`, where that is sent.
+    pub(super) fn hsts(&self) -> Option<&str> {
+        self.manner.as_ref()?.hsts()
     }
 
     /// The upstream it goes to: that of its route, or its canary.

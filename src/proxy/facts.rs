@@ -1,5 +1,6 @@
 //! What a request says of itself: host, target, id, client. Read once by the first callback, used by all later ones.
 
+use super::ctx::Ctx;
 use crate::policy::balancer::{Balance, HashOn};
 use crate::policy::target::{is_host, normalise_host};
 use crate::policy::template::Vars;
@@ -42,13 +43,6 @@ pub(super) fn is_odd(request: &RequestHeader) -> bool {
     let is_target =
         path.starts_with(b"/") || path == b"*" || absolute(b"http://") || absolute(b"https://");
     odd_host || !is_target
-}
-
-/// The scheme of what is asked for (RFC 9110 §4.2): that of the listener, which backends are told and answers are stored
-/// under. One that the client writes into its target is not looked at, as what a gateway in front of this one says of its
-/// own clients may be in it; the backend gets the same request in either case.
-pub(super) fn scheme(_request: &RequestHeader) -> &'static str {
-    "http"
 }
 
 /// Path and query, as written.
@@ -104,14 +98,14 @@ pub(super) struct Values {
 }
 
 impl Values {
-    pub(super) fn of(request: &RequestHeader, client: Option<IpAddr>) -> Self {
+    pub(super) fn of(request: &RequestHeader, ctx: &Ctx) -> Self {
         Values {
-            client_ip: client.map(|ip| ip.to_string()).unwrap_or_default(),
+            client_ip: ctx.client.map(|ip| ip.to_string()).unwrap_or_default(),
             host: normalise_host(authority(request)).into_owned(),
             http_host: authority(request).to_owned(),
             uri: target(request).to_owned(),
             method: request.method.to_string(),
-            scheme: scheme(request),
+            scheme: ctx.scheme,
         }
     }
 

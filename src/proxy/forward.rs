@@ -3,7 +3,7 @@
 use super::caching;
 use super::compress::Encoder;
 use super::ctx::Ctx;
-use super::facts::{Values, authority, scheme, target};
+use super::facts::{Values, authority, target};
 use super::rate;
 use crate::policy::encoding;
 use crate::policy::headers::{Edit, HeaderRules};
@@ -62,7 +62,7 @@ pub(super) fn prepare(
             request.remove_header("X-Forwarded-For");
         }
     }
-    let proto = HeaderValue::from_static(scheme(client_request));
+    let proto = HeaderValue::from_static(ctx.scheme);
     request.insert_header("X-Forwarded-Proto", proto)?;
     request.insert_header("X-Forwarded-Host", authority(client_request))?;
     request.insert_header("X-Request-ID", ctx.request_id.as_str())?;
@@ -72,7 +72,7 @@ pub(super) fn prepare(
     }
 
     if !proxy.request_headers.is_empty() {
-        let values = Values::of(client_request, ctx.client);
+        let values = Values::of(client_request, ctx);
         edit_request(
             request,
             &proxy.request_headers,
@@ -120,6 +120,9 @@ pub(super) fn dress(
         caching::hit::age(response, ctx)?;
         caching::fill::own_fields(response, ctx)?;
     }
+    if let Some(hsts) = ctx.hsts() {
+        response.insert_header("Strict-Transport-Security", hsts)?;
+    }
     caching::mark::mark(response, ctx)?;
     rate::mark(response, ctx)?;
     if let (Some(connection), Some(date)) = (&ctx.connection, response.headers.get(header::DATE)) {
@@ -144,7 +147,7 @@ pub(super) fn edit_response(
     if rules.is_empty() {
         return Ok(());
     }
-    let values = Values::of(client_request, ctx.client);
+    let values = Values::of(client_request, ctx);
     carry_out(response, rules.edits(&values.vars(&ctx.request_id)))
 }
 

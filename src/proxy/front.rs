@@ -32,6 +32,9 @@ use tokio::sync::watch;
 /// Seconds for which a client's idle connection is kept, as nginx does.
 const KEEPALIVE: u64 = 75;
 
+/// Where an authority that issues certificates looks for proof, without TLS (RFC 8555 §8.3).
+const CHALLENGE: &str = "/.well-known/acme-challenge/";
+
 /// What requests are served with; shared by all workers.
 #[derive(Clone)]
 pub struct Front {
@@ -67,6 +70,8 @@ impl Front {
         }
         let watch = Watch::new(self.draining.clone());
         let mut ctx = Box::new(Ctx::new(self.live.load_full(), watch));
+        ctx.scheme = connection.manner.scheme();
+        ctx.manner = Some(connection.manner.clone());
         if !session.is_http2() {
             ctx.connection = Some(connection.clone());
             // Pingora would keep an idle connection for ever once it served a request.
@@ -164,6 +169,10 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
         Ok(path) if !facts::is_odd(request) => path,
         _ => return Answer::bad_request(ctx).map(Some),
     };
+    if ctx.manner.as_ref().is_some_and(|m| m.redirect_to_https) && !path.starts_with(CHALLENGE) {
+        let to = format!("https://{host}{}", facts::target(request));
+        return Answer::moved(&to).map(Some);
+    }
     match ctx.snapshot.router.find(&host, &path, &request.method) {
         Found::Route(route) => {
             ctx.route = Some(route.clone());

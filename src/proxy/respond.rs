@@ -59,6 +59,14 @@ impl Answer {
         Answer::short(StatusCode::BAD_REQUEST, ctx)
     }
 
+    /// The same is to be asked for elsewhere, by the same method (RFC 9110 §15.4.9).
+    pub(super) fn moved(to: &str) -> Result<Self> {
+        let plain = HeaderValue::from_static("text/plain");
+        let mut answer = Answer::new(StatusCode::PERMANENT_REDIRECT, plain, Bytes::new())?;
+        answer.head.insert_header("Location", to)?;
+        Ok(answer)
+    }
+
     /// The client took too long to send its body.
     pub(super) fn request_timeout(ctx: &Ctx) -> Result<Self> {
         Answer::short(StatusCode::REQUEST_TIMEOUT, ctx)
@@ -96,7 +104,7 @@ impl Answer {
         session: &ServerSession,
         ctx: &Ctx,
     ) -> Result<Self> {
-        let values = Values::of(session.req_header(), ctx.client);
+        let values = Values::of(session.req_header(), ctx);
         let to = redirect.to.render_value(&values.vars(&ctx.request_id));
         let mut answer = Answer::new(
             redirect.status,
@@ -125,6 +133,9 @@ impl Answer {
     pub(super) async fn write(mut self, session: &mut ServerSession, ctx: &Ctx) -> Result<()> {
         self.head
             .insert_header("X-Request-ID", ctx.request_id.as_str())?;
+        if let Some(hsts) = ctx.hsts() {
+            self.head.insert_header("Strict-Transport-Security", hsts)?;
+        }
         mark(&mut self.head, ctx)?;
         rate::mark(&mut self.head, ctx)?;
         if let Some(route) = &ctx.route {

@@ -12,7 +12,7 @@ pub mod maintenance;
 pub mod purge;
 pub mod status;
 
-use super::stream::ClientStream;
+use super::stream::{ClientStream, Transport};
 use crate::cache::Cache;
 use crate::proxy::Live;
 use async_trait::async_trait;
@@ -84,7 +84,11 @@ async fn accept(listener: TcpListener, server: Arc<HttpServer<Admin>>, shutdown:
             Ok((tcp, peer)) => {
                 let (server, shutdown) = (server.clone(), shutdown.clone());
                 tokio::spawn(async move {
-                    let stream = Box::new(ClientStream::new(tcp, peer, Arc::default()));
+                    let stream = Box::new(ClientStream::new(
+                        Transport::Plain(tcp),
+                        peer,
+                        Arc::default(),
+                    ));
                     ServerApp::process_new(&server, stream, &shutdown).await;
                     drop(place);
                 });

@@ -3,10 +3,13 @@
 //! Started by a worker for each accepted socket. Between requests Pingora holds the connection; after a request that
 //! failed but was answered properly, [`Connection::keep`] puts it back here.
 
+use super::listener::Manner;
 use super::origin_date::OriginDate;
-use super::stream::ClientStream;
+use super::stream::{ClientStream, Transport};
+use super::tls::Terminator;
 use crate::proxy::{Front, Proxy, Received};
 use async_trait::async_trait;
+use log::debug;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
@@ -16,11 +19,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// How every HTTP/2 connection begins (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long the first bytes may be an unfinished preface.
 const PREFACE_TIME: Duration = Duration::from_secs(10);
+
+/// How long a handshake of TLS may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Seconds in which the first request has to begin.
 const FIRST_REQUEST: u64 = 60;
@@ -32,6 +40,8 @@ const HTTP2_IDLE: Duration = Duration::from_secs(75);
 pub struct Connection {
     front: Arc<Front>,
     proxy: Arc<HttpProxy<Proxy>>,
+    /// How its listener serves.
+    pub manner: Arc<Manner>,
     options: HttpServerOptions,
     kept: Mutex<Option<ReusedHttpStream>>,
     /// The date that the next response carries.
@@ -39,29 +49,40 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Serves a connection until it ends. `http2`: whether the listener takes HTTP/2 in clear text besides HTTP/1.
+    /// Serves a connection until it ends, in its listener's manner.
     pub async fn serve(
         (front, proxy): (Arc<Front>, Arc<HttpProxy<Proxy>>),
         tcp: TcpStream,
         peer: SocketAddr,
-        http2: bool,
+        manner: Arc<Manner>,
         shutdown: ShutdownWatch,
     ) {
         // Small packets at once; a failure here only costs speed.
         let _ = tcp.set_nodelay(true);
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(HTTP2_IDLE);
-        options.h2c = http2 && begins_with_preface(&tcp, &shutdown).await;
+        let transport = match &manner.tls {
+            None => {
+                options.h2c = manner.http2 && begins_with_preface(&tcp, &shutdown).await;
+                Transport::Plain(tcp)
+            }
+            Some(tls) => match handshake(tls, tcp).await {
+                Some(tls) => Transport::Tls(Box::new(tls)),
+                None => return,
+            },
+        };
+        let is_http2 = options.h2c || transport.chose_http2();
         let connection = Arc::new(Connection {
             front,
             proxy,
+            manner,
             options,
             kept: Mutex::new(None),
             date: Arc::default(),
         });
         let date = connection.date.clone();
-        let stream = Box::new(ClientStream::new(tcp, peer, date));
-        if connection.options.h2c {
+        let stream = Box::new(ClientStream::new(transport, peer, date));
+        if is_http2 {
             ServerApp::process_new(&connection, stream, &shutdown).await;
         } else {
             connection.serve_http1(stream, &shutdown).await;
@@ -121,6 +142,22 @@ impl HttpServerApp for Connection {
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
         Some(&self.options)
+    }
+}
+
+/// Completes a handshake. Of those that fail the client is told by rustls, and nobody else need be.
+async fn handshake(tls: &Terminator, tcp: TcpStream) -> Option<TlsStream<TcpStream>> {
+    let accepting = TlsAcceptor::from(tls.config.clone()).accept(tcp);
+    match tokio::time::timeout(HANDSHAKE, accepting).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(e)) => {
+            debug!("a handshake failed: {e}");
+            None
+        }
+        Err(_) => {
+            debug!("a handshake took longer than {HANDSHAKE:?}");
+            None
+        }
     }
 }
 

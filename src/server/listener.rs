@@ -1,10 +1,12 @@
 //! Listening sockets: opened once, before anything is said to be ready.
 
+use super::tls::{Terminator, TlsError};
 use crate::config::Settings;
 use socket2::{SockFilter, SockRef};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use tokio::net::TcpSocket;
 
 /// Connections the kernel may hold that no worker took yet; it lowers this to its own maximum.
@@ -15,18 +17,57 @@ const BACKLOG: u32 = 4096;
 pub struct Listener {
     /// Non-blocking; each worker works on a clone.
     pub socket: std::net::TcpListener,
-    /// Whether HTTP/2 in clear text is served besides HTTP/1.
+    /// How it serves.
+    pub manner: Arc<Manner>,
+}
+
+/// How a listener serves.
+#[derive(Debug)]
+pub struct Manner {
+    /// Whether HTTP/2 is served besides HTTP/1.
     pub http2: bool,
+    /// What TLS takes, if that is spoken.
+    pub tls: Option<Terminator>,
+    /// Whether clients are sent to the same URL by TLS.
+    pub redirect_to_https: bool,
+}
+
+impl Manner {
+    /// The scheme of what is asked for here (RFC 9110 §4.2).
+    pub fn scheme(&self) -> &'static str {
+        match self.tls {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    /// The value of `Strict-Transport-Security`, if that is sent.
+    pub fn hsts(&self) -> Option<&str> {
+        self.tls.as_ref()?.hsts.as_deref()
+    }
 }
 
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}\n  help: {}", remedy(.source, .key))]
-pub struct ListenError {
-    address: SocketAddr,
-    source: io::Error,
-    /// Which key of the configuration has the address.
-    key: &'static str,
+pub enum ListenError {
+    /// The system refuses the address; `key` of the configuration has it.
+    #[error("cannot listen on {address}: {source}\n  help: {}", remedy(.source, .key))]
+    Address {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+        /// `listeners` or `admin`.
+        key: &'static str,
+    },
+    /// TLS cannot be spoken there.
+    #[error("cannot speak TLS on {address}: {source}")]
+    Tls {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: TlsError,
+    },
 }
 
 fn remedy(e: &io::Error, key: &str) -> String {
@@ -60,13 +101,27 @@ pub struct Open {
 pub fn open(settings: &Settings) -> Result<Open, Vec<ListenError>> {
     let (mut open, mut failed) = (Vec::new(), Vec::new());
     for listener in &settings.listeners {
-        match bind(listener.address) {
+        let address = listener.address;
+        let tls = listener.tls.as_ref();
+        let tls = tls.map(|tls| Terminator::open(tls, listener.http2));
+        let tls = match tls.transpose() {
+            Ok(tls) => tls,
+            Err(source) => {
+                failed.push(ListenError::Tls { address, source });
+                continue;
+            }
+        };
+        match bind(address) {
             Ok(socket) => open.push(Listener {
                 socket,
-                http2: listener.http2,
+                manner: Arc::new(Manner {
+                    http2: listener.http2,
+                    tls,
+                    redirect_to_https: listener.redirect_to_https,
+                }),
             }),
-            Err(source) => failed.push(ListenError {
-                address: listener.address,
+            Err(source) => failed.push(ListenError::Address {
+                address,
                 source,
                 key: "listeners",
             }),
@@ -74,7 +129,7 @@ pub fn open(settings: &Settings) -> Result<Open, Vec<ListenError>> {
     }
     let admin = settings.admin.map(|address| (address, bind(address)));
     let admin = admin.and_then(|(address, bound)| {
-        let wrong = |source| ListenError {
+        let wrong = |source| ListenError::Address {
             address,
             source,
             key: "admin",

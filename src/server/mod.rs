@@ -11,6 +11,7 @@ pub mod pid_file;
 pub mod reload;
 pub mod stream;
 mod systemd;
+pub mod tls;
 pub mod worker;
 
 use crate::cache::disk::DiskSettings;
@@ -34,7 +35,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use worker::Shared;
 
 /// How soon a name that did not resolve is looked up again.
@@ -103,12 +104,13 @@ pub fn preflight(settings: &Settings) -> Result<(), Vec<String>> {
         AccessLog::Stdout | AccessLog::Off => None,
     };
     let pid = settings.pid_file.as_deref().map(|path| ("pid_file", path));
-    let problems: Vec<String> = log
+    let mut problems: Vec<String> = log
         .into_iter()
         .chain(pid)
         .filter(|(_, path)| path.is_dir())
         .map(|(key, path)| format!("{key}: {} is a directory, not a file", path.display()))
         .collect();
+    problems.extend(tls::check(settings).err().into_iter().flatten());
     if problems.is_empty() {
         Ok(())
     } else {
@@ -159,6 +161,8 @@ impl Signals {
 
 struct Server {
     settings: Settings,
+    /// Says that certificates are to be read again.
+    certificates_due: Arc<Notify>,
     reloader: Reloader,
     shared: Shared,
     shutdown: watch::Sender<bool>,
@@ -208,6 +212,11 @@ impl Server {
             .map(|index| worker::start(index, &open.listeners, shared.clone()))
             .collect::<io::Result<Vec<_>>>()?;
         tokio::spawn(follow_names(live.clone(), resolver.clone()));
+        let certificates_due = Arc::new(Notify::new());
+        let terminators = open.listeners.iter().filter_map(|l| l.manner.tls.as_ref());
+        let stores: Vec<_> = terminators.map(|tls| tls.store.clone()).collect();
+        stores.iter().for_each(|store| tls::warn_of_ends(store));
+        tokio::spawn(tls::follow(stores, certificates_due.clone()));
         let in_force = live.clone();
         tokio::spawn(probes::follow(move || in_force.load().upstreams.clone()));
         let in_force = live.clone();
@@ -231,6 +240,7 @@ impl Server {
         );
         systemd::ready(&format!("Serving {summary}"));
         Ok(Server {
+            certificates_due,
             reloader: Reloader::new(config_file, settings.clone(), live, resolver),
             settings,
             shared,
@@ -248,6 +258,7 @@ impl Server {
             match signals.next().await {
                 Command::Reload => {
                     systemd::reloading();
+                    self.certificates_due.notify_one();
                     let outcome = self.reloader.reload().await;
                     systemd::ready(&outcome.status);
                 }

@@ -6,13 +6,14 @@
 
 use super::origin_date::OriginDate;
 use async_trait::async_trait;
+use pingora::protocols::ALPN;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::net;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
 
 /// Writes up to this size are gathered until the next flush.
 const GATHER: usize = 8 * 1024;
@@ -29,10 +31,74 @@ const GATHER: usize = 8 * 1024;
 /// How long a client may take nothing of what is sent to it, as nginx's `send_timeout`.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A client's TCP connection.
+/// What bytes go through.
+#[derive(Debug)]
+pub enum Transport {
+    /// TCP as it is.
+    Plain(TcpStream),
+    /// TLS over it.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Transport::Plain(tcp) => tcp,
+            Transport::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// Whether the client chose HTTP/2 in the handshake (RFC 7301).
+    pub fn chose_http2(&self) -> bool {
+        match self {
+            Transport::Plain(_) => false,
+            Transport::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
+    /// Writes what the kernel takes at once.
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Transport::Plain(tcp) => tcp.try_write(bytes),
+            Transport::Tls(tls) => {
+                let (tcp, session) = tls.get_mut();
+                let taken = session.writer().write(bytes)?;
+                while session.wants_write() {
+                    session.write_tls(&mut AtOnce(tcp))?;
+                }
+                Ok(taken)
+            }
+        }
+    }
+}
+
+/// Writes without waiting.
+struct AtOnce<'a>(&'a TcpStream);
+
+impl Write for AtOnce<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Calls a method of whichever transport it is.
+macro_rules! either {
+    ($transport:expr, $io:ident => $call:expr) => {
+        match $transport {
+            Transport::Plain($io) => $call,
+            Transport::Tls($io) => $call,
+        }
+    };
+}
+
+/// A client's connection.
 #[derive(Debug)]
 pub struct ClientStream {
-    tcp: TcpStream,
+    transport: Transport,
     /// Written, not yet sent.
     pending: Vec<u8>,
     /// Runs while the client takes nothing.
@@ -43,12 +109,12 @@ pub struct ClientStream {
 
 impl ClientStream {
     /// Takes an accepted connection from `peer`; `date` goes into its responses.
-    pub fn new(tcp: TcpStream, peer: net::SocketAddr, date: Arc<OriginDate>) -> Self {
-        let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
+    pub fn new(transport: Transport, peer: net::SocketAddr, date: Arc<OriginDate>) -> Self {
+        let digest = SocketDigest::from_raw_fd(transport.tcp().as_raw_fd());
         // Known from accept(): saves asking the kernel again for each request.
         let _ = digest.peer_addr.set(Some(SocketAddr::Inet(peer)));
         ClientStream {
-            tcp,
+            transport,
             pending: Vec::new(),
             stalled: None,
             digest: Arc::new(digest),
@@ -56,9 +122,9 @@ impl ClientStream {
         }
     }
 
-    /// Whether everything that was written is sent.
-    pub fn is_flushed(&self) -> bool {
-        self.pending.is_empty()
+    /// Whether [`ClientStream::send`] may be called: everything that was written is sent, and as it is.
+    pub fn is_direct(&self) -> bool {
+        self.pending.is_empty() && matches!(self.transport, Transport::Plain(_))
     }
 
     /// Sends an answer as it is, head and body in one packet where they fit.
@@ -66,10 +132,9 @@ impl ClientStream {
     /// # Errors
     /// When the client is gone, or takes nothing for too long.
     pub async fn send(&self, mut head: &[u8], mut body: &[u8]) -> io::Result<()> {
+        let tcp = self.transport.tcp();
         loop {
-            let sent = self
-                .tcp
-                .try_write_vectored(&[IoSlice::new(head), IoSlice::new(body)]);
+            let sent = tcp.try_write_vectored(&[IoSlice::new(head), IoSlice::new(body)]);
             match sent {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) => {
@@ -81,7 +146,7 @@ impl ClientStream {
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    tokio::time::timeout(SEND_TIMEOUT, self.tcp.writable()).await??;
+                    tokio::time::timeout(SEND_TIMEOUT, tcp.writable()).await??;
                 }
                 Err(e) => return Err(e),
             }
@@ -90,7 +155,8 @@ impl ClientStream {
 
     /// Writes to the socket, or fails when the client has taken nothing for too long.
     fn poll_tcp(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(written) = Pin::new(&mut self.tcp).poll_write(cx, data) {
+        let written = either!(&mut self.transport, io => Pin::new(io).poll_write(cx, data));
+        if let Poll::Ready(written) = written {
             self.stalled = None;
             return Poll::Ready(written);
         }
@@ -133,7 +199,9 @@ impl Drop for ClientStream {
     fn drop(&mut self) {
         // The beginning of a response that broke off: the client is to see as much of it as there is. What the kernel does
         // not take at once is lost, as the rest is.
-        let _ = self.tcp.try_write(&self.pending);
+        if !self.pending.is_empty() {
+            let _ = self.transport.try_write(&self.pending);
+        }
     }
 }
 
@@ -149,7 +217,7 @@ impl AsyncRead for ClientStream {
         {
             return Poll::Ready(Err(e));
         }
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        either!(&mut self.transport, io => Pin::new(io).poll_read(cx, buf))
     }
 }
 
@@ -172,7 +240,9 @@ impl AsyncWrite for ClientStream {
         }
         // The head goes out with the first of a large body.
         let both = [IoSlice::new(&self.pending), IoSlice::new(data)];
-        if let Ok(sent) = self.tcp.try_write_vectored(&both) {
+        if let Transport::Plain(tcp) = &self.transport
+            && let Ok(sent) = tcp.try_write_vectored(&both)
+        {
             let of_pending = sent.min(self.pending.len());
             self.pending.drain(..of_pending);
             if sent > of_pending {
@@ -186,12 +256,12 @@ impl AsyncWrite for ClientStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(cx))?;
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        either!(&mut self.transport, io => Pin::new(io).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(cx))?;
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        either!(&mut self.transport, io => Pin::new(io).poll_shutdown(cx))
     }
 }
 
@@ -205,7 +275,7 @@ impl Shutdown for ClientStream {
 
 impl UniqueID for ClientStream {
     fn id(&self) -> UniqueIDType {
-        self.tcp.as_raw_fd()
+        self.transport.tcp().as_raw_fd()
     }
 }
 
@@ -227,5 +297,9 @@ impl GetSocketDigest for ClientStream {
     }
 }
 
-impl Ssl for ClientStream {}
+impl Ssl for ClientStream {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.transport.chose_http2().then_some(ALPN::H2)
+    }
+}
 impl Peek for ClientStream {}

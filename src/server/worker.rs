@@ -4,7 +4,7 @@
 //! through its own descriptor; the kernel hands a connection to whichever asks first.
 
 use super::connection::Connection;
-use super::listener::{self, Listener};
+use super::listener::{self, Listener, Manner};
 use crate::cache::Cache;
 use crate::observe::access_log::AccessLog;
 use crate::proxy::{Front, Live, Proxy};
@@ -56,7 +56,7 @@ pub struct Shared {
 pub fn start(index: usize, listeners: &[Listener], shared: Shared) -> io::Result<JoinHandle<()>> {
     let sockets = listeners
         .iter()
-        .map(|listener| Ok((listener.socket.try_clone()?, listener.http2)))
+        .map(|listener| Ok((listener.socket.try_clone()?, listener.manner.clone())))
         .collect::<io::Result<Vec<_>>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -66,7 +66,7 @@ pub fn start(index: usize, listeners: &[Listener], shared: Shared) -> io::Result
         .spawn(move || runtime.block_on(run(sockets, shared)))
 }
 
-async fn run(sockets: Vec<(std::net::TcpListener, bool)>, shared: Shared) {
+async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, shared: Shared) {
     let conf = ServerConf {
         threads: 1,
         max_retries: MAX_TRIES,
@@ -87,11 +87,11 @@ async fn run(sockets: Vec<(std::net::TcpListener, bool)>, shared: Shared) {
     // Every connection holds a clone of `open`; when the last is gone, `all_closed` ends.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let mut acceptors = Vec::new();
-    for (socket, http2) in sockets {
+    for (socket, manner) in sockets {
         match TcpListener::from_std(socket) {
             Ok(listener) => acceptors.push(tokio::spawn(accept(
                 listener,
-                http2,
+                manner,
                 served_by.clone(),
                 shared.clone(),
                 open.clone(),
@@ -114,7 +114,7 @@ async fn run(sockets: Vec<(std::net::TcpListener, bool)>, shared: Shared) {
 
 async fn accept(
     listener: TcpListener,
-    http2: bool,
+    manner: Arc<Manner>,
     served_by: (Arc<Front>, Arc<HttpProxy<Proxy>>),
     shared: Shared,
     open: mpsc::Sender<()>,
@@ -122,11 +122,12 @@ async fn accept(
     let mut shutdown = shared.shutdown.clone();
     let serve = |tcp: TcpStream, peer: SocketAddr| {
         let served_by = served_by.clone();
+        let manner = manner.clone();
         let shutdown: ShutdownWatch = shared.shutdown.clone();
         let counted = Counted::new(&shared.connections);
         let open = open.clone();
         tokio::spawn(async move {
-            Connection::serve(served_by, tcp, peer, http2, shutdown).await;
+            Connection::serve(served_by, tcp, peer, manner, shutdown).await;
             drop(counted);
             drop(open);
         });

@@ -85,6 +85,7 @@ pub(crate) fn never_ejecting(text: &str) -> String {
 pub(crate) struct Setup {
     port: Option<u16>,
     http2: bool,
+    listener: String,
     statics: Vec<(String, String)>,
 }
 
@@ -99,6 +100,12 @@ impl Setup {
     /// Lets the listener speak HTTP/2 too.
     pub(crate) fn http2(mut self) -> Self {
         self.http2 = true;
+        self
+    }
+
+    /// Adds keys to the listener, such as `tls: { … }`.
+    pub(crate) fn listener(mut self, keys: &str) -> Self {
+        self.listener = format!(", {keys}");
         self
     }
 
@@ -122,8 +129,8 @@ impl Setup {
 
     fn document(&self, port: u16, upstreams: &str) -> String {
         let mut text = format!(
-            "listeners:\n  - {{ address: \"127.0.0.1:{port}\", http2: {} }}\n",
-            self.http2
+            "listeners:\n  - {{ address: \"127.0.0.1:{port}\", http2: {}{} }}\n",
+            self.http2, self.listener
         );
         for (key, value) in &self.statics {
             text.push_str(&format!("{key}: {value}\n"));
@@ -152,6 +159,7 @@ impl Proxy {
         let setup = Setup {
             port: None,
             http2: false,
+            listener: String::new(),
             statics: Vec::new(),
         };
         setup

@@ -4,6 +4,7 @@
 
 mod client; // HTTP/1, byte for byte
 mod client2; // HTTP/2 with prior knowledge
+mod client_tls; // TLS, and certificates made for a test
 mod command; // the program run to its end
 mod harness; // the process under test
 mod origin; // backends that fail on purpose
@@ -58,3 +59,4 @@ mod rfc9111; // caching as the origin says: conformance, case by case
 mod routing; // which route a request takes
 mod shutdown; // drain and exit
 mod timeouts; // every wait ends
+mod tls; // certificates, and what is inside of TLS

@@ -2,7 +2,7 @@
 //!
 //! A whole answer, a part of one, and fields for one that is stored already come here alike.
 
-use super::super::facts::{authority, scheme, target};
+use super::super::facts::{authority, target};
 use super::super::forward;
 use super::date;
 use crate::cache::Cache;
@@ -59,12 +59,12 @@ pub(super) fn is_confidential(
 }
 
 /// What a purge by prefix goes by: no query, which may hold secrets.
-pub(super) fn place(request: &RequestHeader) -> String {
+pub(super) fn place(request: &RequestHeader, scheme: &str) -> String {
     let (path, _) = target(request)
         .split_once('?')
         .unwrap_or((target(request), ""));
     let host = authority(request).to_ascii_lowercase();
-    format!("{}://{host}{path}", scheme(request))
+    format!("{scheme}://{host}{path}")
 }
 
 /// The stored answer with the fields that a 304 or an answer to HEAD brings (RFC 9111 §3.2).

@@ -96,6 +96,7 @@ pub(in super::super) struct Job {
     route: Arc<Route>,
     request_id: String,
     client: Option<IpAddr>,
+    scheme: &'static str,
     key: Key,
     filling: Arc<Filling>,
     /// The stored answer to be validated.
@@ -128,6 +129,7 @@ pub(super) fn start(
         route: route.clone(),
         request_id: ctx.request_id.clone(),
         client: ctx.client,
+        scheme: ctx.scheme,
         key: *filling.key(),
         filling: Arc::new(filling),
         stale: stale.cloned(),
@@ -155,6 +157,7 @@ pub(in super::super) fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<bo
     ctx.route = Some(job.route.clone());
     ctx.request_id.clone_from(&job.request_id);
     ctx.client = job.client;
+    ctx.scheme = job.scheme;
     ctx.cache = Some(Outcome {
         how: How::Forwarded(Forwarded::because(job.why)),
         served: None,
@@ -309,7 +312,7 @@ pub(in super::super) async fn judge(
                 cache.remove(&stale).await;
             }
             let nothing = Body::Memory(Bytes::new());
-            let place = place(request);
+            let place = place(request, ctx.scheme);
             let confidential = is_confidential(policy, request, &head.headers);
             let born = job.filling.fill().began();
             let object = Object::new(job.key, &place, variant, head, freshness, nothing, born);

@@ -1,7 +1,7 @@
 //! What the store learns from answers that pass it by: of unsafe methods, of `HEAD`, of ranges, of what was not stored before.
 
 use super::super::ctx::Ctx;
-use super::super::facts::{authority, scheme, target};
+use super::super::facts::{authority, target};
 use super::admission::{is_confidential, keep, place, rebuilt, storable, updated};
 use super::{How, asker, date, key_parts, remember, times};
 use crate::cache::key::Key;
@@ -44,7 +44,7 @@ pub(in super::super) async fn head(
 ) -> Result<()> {
     let request = session.req_header();
     if invalidation::invalidates(&request.method, response.status) {
-        invalidate(cache, request, response).await;
+        invalidate(cache, ctx.scheme, request, response).await;
         return Ok(());
     }
     let Some(route) = ctx.route.clone() else {
@@ -62,7 +62,7 @@ pub(in super::super) async fn head(
         return Ok(());
     };
     forwarded.status = Some(status);
-    let key = cache.key(&key_parts(cache, policy, session.req_header()));
+    let key = cache.key(&key_parts(cache, policy, session.req_header(), ctx.scheme));
     if request.method == Method::HEAD {
         let began = cache.began(ctx.watch.elapsed());
         freshen(cache, &route, session, response, (key, times), began).await;
@@ -70,7 +70,8 @@ pub(in super::super) async fn head(
     }
     if status == StatusCode::PARTIAL_CONTENT {
         let elapsed = ctx.watch.elapsed();
-        ctx.part = part(cache, &route, session, response, (key, times), elapsed);
+        let about = (ctx.scheme, elapsed);
+        ctx.part = part(cache, &route, session, response, (key, times), about);
         forwarded.stored = ctx.part.is_some();
         return Ok(());
     }
@@ -90,8 +91,13 @@ pub(in super::super) async fn head(
 }
 
 /// Forgets what a request has changed (RFC 9111 §4.4), by whatever route it came and whichever stored it.
-async fn invalidate(cache: Cache, request: &RequestHeader, response: &ResponseHeader) {
-    let (scheme, host) = (scheme(request), authority(request));
+async fn invalidate(
+    cache: Cache,
+    scheme: &str,
+    request: &RequestHeader,
+    response: &ResponseHeader,
+) {
+    let host = authority(request);
     let targets = invalidation::targets(scheme, host, target(request), &response.headers);
     let hosts = invalidation::spellings(scheme, host);
     let urls = hosts
@@ -154,7 +160,7 @@ fn part(
     session: &Session,
     response: &ResponseHeader,
     (key, times): (Key, Times),
-    elapsed: Duration,
+    (scheme, elapsed): (&str, Duration),
 ) -> Option<PartComing> {
     let request = session.req_header();
     let policy = route.cache()?;
@@ -175,7 +181,15 @@ fn part(
     let pieces = Vec::new();
     let body = Body::Parts(Parts { total, pieces });
     let began = cache.began(elapsed);
-    let object = Object::new(key, &place(request), variant, head, freshness, body, began);
+    let object = Object::new(
+        key,
+        &place(request, scheme),
+        variant,
+        head,
+        freshness,
+        body,
+        began,
+    );
     Some(PartComing {
         object: object.confined(confidential),
         at: range.start,

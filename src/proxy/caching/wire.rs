@@ -13,11 +13,11 @@ use pingora::protocols::http::ServerSession;
 /// Room for the fields of most answers.
 const USUAL: usize = 1024;
 
-/// The stream to write to, where that can be done beside the session: it is HTTP/1, with nothing unsent.
+/// The stream to write to, where that can be done beside the session: it is HTTP/1 without TLS, with nothing unsent.
 pub(super) fn stream(session: &ServerSession) -> Option<&ClientStream> {
     let stream = &**session.as_http1()?.stream();
     let stream = stream.as_any().downcast_ref::<ClientStream>()?;
-    stream.is_flushed().then_some(stream)
+    stream.is_direct().then_some(stream)
 }
 
 /// The head of a fresh answer; `None` where its fields need more than to be written down.
@@ -29,7 +29,11 @@ pub(super) fn head(session: &ServerSession, ctx: &Ctx, object: &Object) -> Optio
         .is_some_and(|route| !route.response_headers.is_empty());
     let complete = fields.contains_key(header::CONTENT_LENGTH) && fields.contains_key(header::DATE);
     let own = [header::AGE, header::ACCEPT_RANGES, header::CONNECTION];
-    if edited || ctx.rate.is_some() || !complete || own.iter().any(|name| fields.contains_key(name))
+    if edited
+        || ctx.hsts().is_some()
+        || ctx.rate.is_some()
+        || !complete
+        || own.iter().any(|name| fields.contains_key(name))
     {
         return None;
     }

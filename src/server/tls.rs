@@ -1,0 +1,283 @@
+//! TLS towards clients: one configuration of rustls for each listener, whose certificates can be exchanged under load.
+//!
+//! Certificates are read at start, at each reload, and when their files change. A pair that cannot be used leaves the one
+//! before it in place, and the log says why. Session tickets belong to the listener, not to its certificates, so that they
+//! outlive all of this.
+
+mod certificate;
+
+pub use certificate::{Certificate, CertificateError};
+
+use crate::config::{CertificateFiles, Settings, Tls, TlsVersion, UnknownHost, VerifyClient};
+use arc_swap::ArcSwap;
+use certificate::read_ca;
+use log::{error, info, warn};
+use rustls::crypto::ring;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig, version};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// From how long before its end on a certificate is warned of.
+const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Why a listener cannot speak TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is wrong.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// What rustls does not take.
+    #[error("{0}")]
+    Rustls(#[from] rustls::Error),
+    /// Nor its verifier.
+    #[error("client_ca: {0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// The certificates of a listener, by the names in them.
+#[derive(Debug, Default)]
+struct Certificates {
+    all: Vec<Arc<Certificate>>,
+    /// `site.example`, and `.site.example` for `*.site.example`.
+    by_name: HashMap<String, Vec<Arc<Certificate>>>,
+}
+
+impl Certificates {
+    fn new(all: Vec<Arc<Certificate>>) -> Self {
+        let mut by_name: HashMap<String, Vec<_>> = HashMap::new();
+        for certificate in &all {
+            for name in &certificate.names {
+                let name = name.strip_prefix('*').unwrap_or(name);
+                let name = name.to_ascii_lowercase();
+                by_name.entry(name).or_default().push(certificate.clone());
+            }
+        }
+        Certificates { all, by_name }
+    }
+
+    /// Those for a host: of its own name, else by a wildcard, which stands for one label (RFC 9525 §6.3).
+    fn named(&self, host: &str) -> Option<&[Arc<Certificate>]> {
+        let wild = host.find('.').and_then(|dot| host.get(dot..));
+        let found = self.by_name.get(host);
+        let found = found.or_else(|| self.by_name.get(wild?));
+        found.map(Vec::as_slice)
+    }
+}
+
+/// What one listener shows.
+#[derive(Debug)]
+pub struct TlsStore {
+    files: Vec<CertificateFiles>,
+    unknown_host: UnknownHost,
+    certificates: ArcSwap<Certificates>,
+}
+
+impl TlsStore {
+    /// Reads all pairs.
+    ///
+    /// # Errors
+    /// When one cannot be used.
+    fn open(tls: &Tls) -> Result<Arc<Self>, CertificateError> {
+        let read = |files| Certificate::read(files).map(Arc::new);
+        let all = tls
+            .certificates
+            .iter()
+            .map(read)
+            .collect::<Result<_, _>>()?;
+        Ok(Arc::new(TlsStore {
+            files: tls.certificates.clone(),
+            unknown_host: tls.unknown_host,
+            certificates: ArcSwap::from_pointee(Certificates::new(all)),
+        }))
+    }
+
+    /// The certificates in force.
+    pub fn certificates(&self) -> Vec<Arc<Certificate>> {
+        self.certificates.load().all.clone()
+    }
+
+    /// Reads the pairs anew whose files changed, or with `all` every one. Those that cannot be used stay as they were.
+    fn refresh(&self, all: bool, complained: &mut HashMap<CertificateStamp, ()>) {
+        let before = self.certificates.load_full();
+        let mut now = Vec::new();
+        let mut changed = false;
+        for (files, old) in self.files.iter().zip(&before.all) {
+            let stamp = certificate::stamp(files);
+            if !all && stamp == old.stamp || complained.contains_key(&stamp) {
+                now.push(old.clone());
+                continue;
+            }
+            match Certificate::read(files) {
+                Ok(new) => {
+                    if new.chain() != old.chain() {
+                        info!(
+                            "the certificate {} was exchanged, it is valid until {}",
+                            files.cert.display(),
+                            new.until()
+                        );
+                    }
+                    changed = true;
+                    now.push(Arc::new(new));
+                }
+                Err(e) => {
+                    error!("the certificate before it stays in force: {e}");
+                    complained.insert(stamp, ());
+                    now.push(old.clone());
+                }
+            }
+        }
+        if changed {
+            self.certificates.store(Arc::new(Certificates::new(now)));
+        }
+    }
+}
+
+type CertificateStamp = certificate::Stamp;
+
+impl ResolvesServerCert for TlsStore {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let certificates = self.certificates.load();
+        let named = hello
+            .server_name()
+            .and_then(|host| certificates.named(&host.to_ascii_lowercase()));
+        let several = match (named, self.unknown_host) {
+            (Some(named), _) => named,
+            (None, UnknownHost::Default) => certificates.all.get(..1)?,
+            (None, UnknownHost::Refuse) => return None,
+        };
+        // RSA and ECDSA side by side: what this client can verify, the cheaper first.
+        let fits =
+            |c: &&Arc<Certificate>| c.key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let best = several.iter().filter(fits).min_by_key(|c| c.cost());
+        best.or(several.first()).map(|c| c.key.clone())
+    }
+}
+
+/// What a listener needs to accept TLS.
+#[derive(Debug, Clone)]
+pub struct Terminator {
+    /// For each handshake.
+    pub config: Arc<ServerConfig>,
+    /// What it shows.
+    pub store: Arc<TlsStore>,
+    /// The value of `Strict-Transport-Security`, if it is sent.
+    pub hsts: Option<Arc<str>>,
+}
+
+impl Terminator {
+    /// For a listener; `http2`: whether that is offered (RFC 7301).
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn open(tls: &Tls, http2: bool) -> Result<Self, TlsError> {
+        let store = TlsStore::open(tls)?;
+        let provider = Arc::new(ring::default_provider());
+        let versions = match tls.min_version {
+            TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12][..],
+            TlsVersion::Tls13 => &[&version::TLS13][..],
+        };
+        let builder = ServerConfig::builder_with_provider(provider.clone());
+        let builder = builder.with_protocol_versions(versions)?;
+        let builder = match (&tls.client_ca, tls.verify_client) {
+            (Some(ca), VerifyClient::Optional | VerifyClient::Required) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in read_ca(ca)? {
+                    roots.add(certificate)?;
+                }
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let verifier = match tls.verify_client {
+                    VerifyClient::Optional => verifier.allow_unauthenticated(),
+                    _ => verifier,
+                };
+                builder.with_client_cert_verifier(verifier.build()?)
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(store.clone());
+        config.ticketer = ring::Ticketer::new()?;
+        config.alpn_protocols = match http2 {
+            true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            false => vec![b"http/1.1".to_vec()],
+        };
+        let hsts = tls
+            .hsts
+            .map(|age| format!("max-age={}", age.as_secs()).into());
+        Ok(Terminator {
+            config: Arc::new(config),
+            store,
+            hsts,
+        })
+    }
+}
+
+/// Whether all listeners of these settings could speak TLS, for `-t`.
+///
+/// # Errors
+/// A sentence for each that could not.
+pub fn check(settings: &Settings) -> Result<(), Vec<String>> {
+    let mut problems = Vec::new();
+    for listener in &settings.listeners {
+        let Some(tls) = &listener.tls else { continue };
+        match Terminator::open(tls, listener.http2) {
+            Ok(terminator) => warn_of_ends(&terminator.store),
+            Err(e) => problems.push(format!("listeners: {}: {e}", listener.address)),
+        }
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
+}
+
+/// Says which certificates end soon.
+pub fn warn_of_ends(store: &TlsStore) {
+    for certificate in store.certificates() {
+        let left = certificate.not_after.duration_since(SystemTime::now());
+        match left {
+            Ok(left) if left > SOON => {}
+            Ok(_) => warn!(
+                "the certificate {} ends soon: {}",
+                certificate.path().display(),
+                certificate.until()
+            ),
+            Err(_) => warn!(
+                "the certificate {} has ended: {}",
+                certificate.path().display(),
+                certificate.until()
+            ),
+        }
+    }
+}
+
+/// Follows the files of these stores until the process ends; `reloads` says that all are to be read.
+pub async fn follow(stores: Vec<Arc<TlsStore>>, reloads: Arc<tokio::sync::Notify>) {
+    if stores.is_empty() {
+        return;
+    }
+    let mut complained: Vec<HashMap<_, _>> = vec![HashMap::new(); stores.len()];
+    loop {
+        let all = tokio::select! {
+            () = tokio::time::sleep(LOOK) => false,
+            () = reloads.notified() => true,
+        };
+        for (store, complained) in stores.iter().zip(&mut complained) {
+            if all {
+                complained.clear();
+            }
+            store.refresh(all, complained);
+        }
+    }
+}
+
+/// Where a certificate comes from, as messages name it.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
