@@ -239,6 +239,9 @@ impl Checks<'_> {
             if let Some(rate) = spec.rate_limit.as_ref().and_then(Switch::on) {
                 rate.check(self.document, &path.key("rate_limit"), self.report);
             }
+            if let Some(require) = spec.require.as_ref().and_then(Switch::on) {
+                require.check(self.document, &path.key("require"), self.report);
+            }
         }
         let upstream = spec.upstream.is_some() || !decoded.whole;
         (Base::new(spec), upstream)
@@ -345,6 +348,9 @@ impl Checks<'_> {
     fn limits(&mut self, own: &RouteSpec, merged: &RouteSpec, path: &KeyPath) {
         if let Some(hedge) = own.hedge.as_ref().and_then(Switch::on) {
             hedge.check(self.document, &path.key("hedge"), self.report);
+        }
+        if let Some(require) = own.require.as_ref().and_then(Switch::on) {
+            require.check(self.document, &path.key("require"), self.report);
         }
         if own.concurrency.is_some()
             && let Some(places) = merged.concurrency.as_ref().and_then(Switch::on)

@@ -6,6 +6,7 @@
 //! The way of a file: `files` (text) → `tree` (plain values) → `decode` (specs: `settings`, `upstreams`, `routes`, …) →
 //! `compile` (the types of `policy`). Errors go to `report`, which finds their lines with `locate`.
 
+mod access;
 mod address;
 mod admin;
 mod cache;
@@ -32,6 +33,7 @@ mod plan;
 mod print;
 mod rate_limit;
 mod report;
+mod require;
 mod retry;
 mod routes;
 mod settings;

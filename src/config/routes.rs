@@ -2,6 +2,7 @@
 //!
 //! [`RouteSpec::over`] merges a route with the defaults; `config::compile` checks and compiles what comes of it.
 
+use super::access::{BlockText, access};
 use super::cache::CacheSpec;
 use super::canary::{CanarySpec, MirrorSpec};
 use super::compress::CompressSpec;
@@ -14,6 +15,7 @@ use super::patterns::{
     ExactPathText, HostText, MethodText, PathText, RouteName, TargetText, UpstreamName,
 };
 use super::rate_limit::RateLimitSpec;
+use super::require::RequireSpec;
 use super::retry::RetrySpec;
 use super::switch::Switch;
 use super::timeouts::TimeoutsSpec;
@@ -32,10 +34,13 @@ use std::fmt;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a mapping with upstream, retry, timeouts, hedge, concurrency, rate_limit, cache, compress and headers"
+    expecting = "a mapping with upstream, allow, deny, require, retry, timeouts, hedge, concurrency, rate_limit, cache, compress and headers"
 )]
 pub(crate) struct DefaultsSpec {
     pub(crate) upstream: Option<UpstreamName>,
+    pub(crate) allow: Option<Vec<BlockText>>,
+    pub(crate) deny: Option<Vec<BlockText>>,
+    pub(crate) require: Option<Switch<RequireSpec>>,
     pub(crate) retry: Option<RetrySpec>,
     pub(crate) timeouts: Option<TimeoutsSpec>,
     pub(crate) hedge: Option<Switch<HedgeSpec>>,
@@ -61,6 +66,12 @@ pub(crate) struct RouteSpec {
     pub(crate) respond: Option<RespondSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) redirect: Option<RedirectSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) allow: Option<Vec<BlockText>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deny: Option<Vec<BlockText>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) require: Option<Switch<RequireSpec>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) strip_prefix: Option<PathText>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -287,6 +298,9 @@ impl Visitor<'_> for RedirectStatusVisitor {
 /// What every route is merged with: the defaults of the file over those of the policies.
 pub(crate) struct Base {
     upstream: Option<UpstreamName>,
+    allow: Option<Vec<BlockText>>,
+    deny: Option<Vec<BlockText>>,
+    require: Switch<RequireSpec>,
     retry: RetrySpec,
     timeouts: TimeoutsSpec,
     hedge: Switch<HedgeSpec>,
@@ -301,6 +315,9 @@ impl Base {
     pub(crate) fn new(defaults: DefaultsSpec) -> Self {
         Base {
             upstream: defaults.upstream,
+            allow: defaults.allow,
+            deny: defaults.deny,
+            require: defaults.require.unwrap_or(Switch::Off),
             retry: defaults.retry.unwrap_or_default(),
             timeouts: defaults.timeouts.unwrap_or_default().filled(),
             hedge: defaults.hedge.unwrap_or(Switch::Off),
@@ -344,6 +361,10 @@ impl RouteSpec {
             Some(own) => own.over(&base.concurrency),
             None => base.concurrency.clone(),
         };
+        let require = match &self.require {
+            Some(own) => own.over(&base.require),
+            None => base.require.clone(),
+        };
         let rate_limit = match &self.rate_limit {
             Some(own) => own.over(&base.rate_limit),
             None => base.rate_limit.clone(),
@@ -369,6 +390,9 @@ impl RouteSpec {
                 .or_else(|| base.upstream.clone().filter(|_| proxied)),
             respond,
             redirect,
+            allow: self.allow.or_else(|| base.allow.clone()),
+            deny: self.deny.or_else(|| base.deny.clone()),
+            require: Some(require),
             strip_prefix: self.strip_prefix,
             set_path: self.set_path,
             headers: headers.unless_empty(),
@@ -478,6 +502,13 @@ impl RouteSpec {
                 .map(|name| name.0.clone())
                 .unwrap_or_default(),
             index,
+            access: access(self.allow.as_deref(), self.deny.as_deref()),
+            requirement: self
+                .require
+                .as_ref()
+                .and_then(Switch::on)
+                .map(RequireSpec::compile)
+                .unwrap_or_default(),
             rate_limit: self
                 .rate_limit
                 .as_ref()

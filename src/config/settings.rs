@@ -2,6 +2,7 @@
 //!
 //! Read by `config::load`; `server` builds the process from [`Settings`] and asks [`Settings::changed_keys`] at a reload.
 
+use super::access::{BlockText, access, set};
 use super::address::{ListenAddress, ServerAddress};
 use super::admin::AdminSpec;
 use super::duration::{PositiveSpan, Span};
@@ -12,6 +13,7 @@ use super::report::{Document, Report};
 use super::store::{CacheSettings, StoreSpec};
 use super::tls::{Tls, TlsSpec};
 use super::written::{Complaint, Written, meant, written};
+use crate::policy::access::{Access, AddressSet};
 use crate::policy::redact;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -26,6 +28,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Where clients connect; at least one, no address twice.
     pub listeners: Vec<Listener>,
+    /// Who is believed when it says for whom it asks.
+    pub trusted_proxies: TrustedProxies,
     /// Worker threads, at least 1. `auto` is resolved to the number of processors here.
     pub workers: usize,
     /// How long running requests may take to end once the process is asked to.
@@ -40,6 +44,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// Parameters of a query whose values are left out of it.
     pub hide_query: Vec<String>,
+    /// Which claim of a token is the name of who asks, for the access log.
+    pub identity_claim: String,
     /// What the process's own log shows.
     pub log_level: log::LevelFilter,
     /// Where the process id is written, if anywhere; absolute.
@@ -57,6 +63,25 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Whether clients are sent to the same URL by TLS.
     pub redirect_to_https: bool,
+    /// Who may come in here.
+    pub access: ListenerAccess,
+}
+
+/// Who may come in at a listener: the rules, and how they are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListenerAccess {
+    /// What is asked.
+    pub rules: Access,
+    allow: Option<Vec<BlockText>>,
+    deny: Option<Vec<BlockText>>,
+}
+
+/// Proxies in front of this one: their addresses, and how they are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedProxies {
+    /// What is asked.
+    pub addresses: AddressSet,
+    written: Vec<BlockText>,
 }
 
 /// How names of backends are looked up.
@@ -94,6 +119,10 @@ impl Settings {
     pub fn changed_keys(&self, other: &Settings) -> Vec<&'static str> {
         [
             ("listeners", self.listeners != other.listeners),
+            (
+                "trusted_proxies",
+                self.trusted_proxies != other.trusted_proxies,
+            ),
             ("workers", self.workers != other.workers),
             ("drain_timeout", self.drain_timeout != other.drain_timeout),
             ("resolver", self.resolver != other.resolver),
@@ -101,7 +130,9 @@ impl Settings {
             ("admin", self.admin != other.admin),
             (
                 "access_log",
-                self.access_log != other.access_log || self.hide_query != other.hide_query,
+                self.access_log != other.access_log
+                    || self.hide_query != other.hide_query
+                    || self.identity_claim != other.identity_claim,
             ),
             ("log", self.log_level != other.log_level),
             ("pid_file", self.pid_file != other.pid_file),
@@ -119,6 +150,7 @@ pub(crate) struct SettingsSpec {
     listeners: Vec<ListenerSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstreams_file: Option<FileText>,
+    trusted_proxies: Option<Vec<BlockText>>,
     workers: Option<Workers>,
     drain_timeout: Option<Span>,
     resolver: Option<ResolverSpec>,
@@ -142,6 +174,10 @@ struct ListenerSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsSpec>,
     redirect_to_https: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow: Option<Vec<BlockText>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deny: Option<Vec<BlockText>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -159,6 +195,7 @@ struct ResolverSpec {
 struct AccessLogSpec {
     path: Option<FileText>,
     hide_query: Option<Vec<String>>,
+    identity_claim: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -310,8 +347,17 @@ impl SettingsSpec {
                     http2: listener.http2.unwrap_or(listener.tls.is_some()),
                     tls: listener.tls.map(|tls| tls.compile(&absolute)),
                     redirect_to_https: listener.redirect_to_https.unwrap_or(false),
+                    access: ListenerAccess {
+                        rules: access(listener.allow.as_deref(), listener.deny.as_deref()),
+                        allow: listener.allow,
+                        deny: listener.deny,
+                    },
                 })
                 .collect(),
+            trusted_proxies: TrustedProxies {
+                addresses: set(self.trusted_proxies.as_deref().unwrap_or_default()),
+                written: self.trusted_proxies.unwrap_or_default(),
+            },
             workers: match self.workers {
                 Some(Workers::Number(number)) => number as usize,
                 Some(Workers::Auto) | None => {
@@ -334,6 +380,11 @@ impl SettingsSpec {
             },
             cache: self.cache.unwrap_or_default().compile(absolute),
             admin: self.admin.map(|admin| admin.address()),
+            identity_claim: self
+                .access_log
+                .as_ref()
+                .and_then(|log| log.identity_claim.clone())
+                .unwrap_or_else(|| "sub".to_string()),
             hide_query: match &self.access_log {
                 Some(AccessLogSpec {
                     hide_query: Some(names),
@@ -360,10 +411,13 @@ impl SettingsSpec {
             http2: Some(listener.http2),
             tls: listener.tls.as_ref().map(TlsSpec::of),
             redirect_to_https: Some(listener.redirect_to_https),
+            allow: listener.access.allow.clone(),
+            deny: listener.access.deny.clone(),
         };
         SettingsSpec {
             listeners: settings.listeners.iter().map(listener).collect(),
             upstreams_file: None,
+            trusted_proxies: Some(settings.trusted_proxies.written.clone()),
             workers: Some(Workers::Number(
                 u32::try_from(settings.workers).unwrap_or(u32::MAX),
             )),
@@ -384,6 +438,7 @@ impl SettingsSpec {
             admin: settings.admin.map(AdminSpec::of),
             access_log: Some(AccessLogSpec {
                 hide_query: Some(settings.hide_query.clone()),
+                identity_claim: Some(settings.identity_claim.clone()),
                 path: Some(match &settings.access_log {
                     AccessLog::Stdout => FileText("stdout".to_string()),
                     AccessLog::Off => FileText("off".to_string()),
@@ -420,7 +475,9 @@ mod tests {
                     http2: false,
                     tls: None,
                     redirect_to_https: false,
+                    access: ListenerAccess::default(),
                 }],
+                trusted_proxies: TrustedProxies::default(),
                 workers: std::thread::available_parallelism().unwrap().get(),
                 drain_timeout: Duration::from_secs(30),
                 resolver: Resolver {
@@ -434,6 +491,7 @@ mod tests {
                 admin: None,
                 access_log: AccessLog::Stdout,
                 hide_query: redact::USUAL.map(str::to_string).to_vec(),
+                identity_claim: "sub".to_string(),
                 log_level: log::LevelFilter::Info,
                 pid_file: None,
             }

@@ -34,6 +34,12 @@ pub struct Line<'a> {
     pub time: String,
     /// The address at the other end of the connection.
     pub client: Option<IpAddr>,
+    /// Who it says it is, where it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// How that was found out: nothing says whether it is true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity_from: Option<&'static str>,
     /// As sent upstream in `X-Request-ID`.
     pub request_id: &'a str,
     /// The request's method.
@@ -58,6 +64,9 @@ pub struct Line<'a> {
     /// Why there was no further try.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<&'static str>,
+    /// Why the request was not let through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<&'static str>,
     /// What the client got; 499 when it left before.
     pub status: u16,
     /// Body bytes sent to the client.
@@ -132,6 +141,8 @@ pub struct AccessLog {
     dropped: Arc<AtomicU64>,
     /// What is left out of queries.
     pub redaction: Arc<Redaction>,
+    /// Which claim of a token is the name of who asks.
+    pub claim: Arc<str>,
 }
 
 /// The writing end.
@@ -146,15 +157,21 @@ impl Writer {
     ///
     /// # Errors
     /// When the file cannot be opened for appending.
-    pub fn start(settings: &config::AccessLog, redaction: Redaction) -> io::Result<Self> {
+    pub fn start(
+        settings: &config::AccessLog,
+        redaction: Redaction,
+        claim: &str,
+    ) -> io::Result<Self> {
         let dropped = Arc::new(AtomicU64::new(0));
         let redaction = Arc::new(redaction);
+        let claim: Arc<str> = claim.into();
         let target = match settings {
             config::AccessLog::Off => {
                 let log = AccessLog {
                     queue: None,
                     dropped,
                     redaction,
+                    claim,
                 };
                 return Ok(Writer { log, thread: None });
             }
@@ -170,6 +187,7 @@ impl Writer {
             queue: Some(queue),
             dropped,
             redaction,
+            claim,
         };
         Ok(Writer {
             log,

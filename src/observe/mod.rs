@@ -1,4 +1,5 @@
 //! What is told about requests to those who were not there.
 
 pub mod access_log;
+pub mod identity;
 pub mod process_log;

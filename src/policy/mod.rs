@@ -4,6 +4,7 @@
 //! time and chance are arguments, so that every decision is a table in a test. `config` compiles into these types and
 //! `proxy` asks them. A test (`tests/e2e/architecture.rs`) holds the rule.
 
+pub mod access;
 pub mod adaptive;
 pub mod admission;
 pub mod balancer;
@@ -16,12 +17,14 @@ pub mod conditional;
 mod cycle;
 pub mod date;
 pub mod encoding;
+pub mod forwarded;
 pub mod headers;
 pub mod health;
 pub mod hedge;
 pub mod range;
 pub mod rate;
 pub mod redact;
+pub mod requirement;
 pub mod retry;
 pub mod route;
 pub mod router;

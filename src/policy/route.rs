@@ -2,6 +2,7 @@
 //!
 //! Compiled by `config` at load, shared by all requests, never changed. Decides nothing itself.
 
+use super::access::Access;
 use super::budget::BudgetRules;
 use super::cache::CachePolicy;
 use super::canary::CanaryRules;
@@ -10,6 +11,7 @@ use super::encoding::CompressPolicy;
 use super::headers::HeaderRules;
 use super::hedge::HedgeRules;
 use super::rate::RateRules;
+use super::requirement::Requirement;
 use super::retry::RetryPolicy;
 use super::target::Rewrite;
 use super::template::Template;
@@ -23,6 +25,10 @@ pub struct Route {
     pub name: String,
     /// Its position in the file.
     pub index: usize,
+    /// Who may come in.
+    pub access: Access,
+    /// What a request has to have.
+    pub requirement: Requirement,
     /// How often one client may ask, if that is bounded.
     pub rate_limit: Option<RateLimit>,
     /// What is done.

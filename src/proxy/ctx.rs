@@ -39,6 +39,12 @@ pub struct Ctx {
     /// The connection the request came on, if that is HTTP/1.
     pub(super) connection: Option<Arc<Connection>>,
     pub(super) client: Option<IpAddr>,
+    /// The proxies it came through that are believed, the nearest last; empty if it came straight.
+    pub(super) hops: Vec<IpAddr>,
+    /// Why it was not let through.
+    pub(super) refused: Option<&'static str>,
+    /// Bytes of its body that came so far.
+    pub(super) body_seen: u64,
     /// How its listener serves; none for what is no client's.
     pub(super) manner: Option<Arc<Manner>>,
     /// That of what is asked for (RFC 9110 §4.2): backends are told, and answers are stored under it.
@@ -200,6 +206,9 @@ impl Ctx {
             watch: Arc::new(watch),
             connection: None,
             client: None,
+            hops: Vec::new(),
+            refused: None,
+            body_seen: 0,
             manner: None,
             scheme: "http",
             request_id: String::new(),

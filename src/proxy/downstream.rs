@@ -152,6 +152,15 @@ pub(super) enum Held {
     Beginning(Bytes),
 }
 
+impl Held {
+    /// What is held.
+    pub(super) fn bytes(&self) -> &Bytes {
+        match self {
+            Held::Whole(bytes) | Held::Beginning(bytes) => bytes,
+        }
+    }
+}
+
 /// Puts the wrapper around the client's session.
 pub(super) fn wrap(session: &mut Session, watch: &Arc<Watch>, held: Option<Held>) {
     let wrapper = Box::new(ServerSession::Custom(Box::new(())));

@@ -1,5 +1,6 @@
 //! What an error of Pingora means: whose fault it was, and what the client is told if it stands.
 
+use super::TOO_LONG;
 use super::ctx::End;
 use super::downstream::{DEADLINE, SLOW_CLIENT};
 use crate::policy::admission::Why;
@@ -15,6 +16,8 @@ pub(super) enum Cause {
     Backend(Failure, &'static str),
     /// The client went away, or broke the protocol.
     Client,
+    /// The client's content is longer than its route takes.
+    TooLong,
     /// The client's request cannot be sent on.
     BadRequest,
     /// Ourselves.
@@ -46,6 +49,9 @@ pub(super) fn while_proxying(error: &Error) -> Cause {
     // The deadline surfaces through the client's session, but it is the backend that did not keep it.
     if *error.etype() == DEADLINE {
         return Cause::Backend(Failure::Timeout, "http_response_timeout");
+    }
+    if *error.etype() == TOO_LONG {
+        return Cause::TooLong;
     }
     if *error.etype() == SLOW_CLIENT {
         return Cause::Client;
@@ -114,6 +120,10 @@ pub(super) const TOTAL_TIMEOUT: End = End {
 
 /// The request is not HTTP as it should be.
 pub(super) const BAD_REQUEST: End = plain(StatusCode::BAD_REQUEST, "http_request_error");
+
+/// The client sends more than its route takes.
+pub(super) const PAYLOAD_TOO_LARGE: End =
+    plain(StatusCode::PAYLOAD_TOO_LARGE, "http_request_error");
 
 /// The client stopped sending its body.
 pub(super) const CLIENT_STALLED: End = End {

@@ -53,11 +53,18 @@ pub(super) fn prepare(
         }
         None => request.insert_header("Via", HeaderValue::from_static(via))?,
     }
-    // Whatever the client claims of where it comes from, it is not believed.
+    // Whatever the client claims of where it comes from, it is not believed, unless it is a proxy that is trusted.
     request.remove_header(&header::FORWARDED);
     request.remove_header("x-real-ip");
     match ctx.client {
-        Some(ip) => request.insert_header("X-Forwarded-For", ip.to_string())?,
+        Some(ip) => {
+            let mut way = ip.to_string();
+            for hop in &ctx.hops {
+                way.push_str(", ");
+                way.push_str(&hop.to_string());
+            }
+            request.insert_header("X-Forwarded-For", way)?;
+        }
         None => {
             request.remove_header("X-Forwarded-For");
         }

@@ -14,6 +14,8 @@ use super::respond::Answer;
 use super::snapshot::Live;
 use crate::cache::Cache;
 use crate::observe::access_log::AccessLog;
+use crate::policy::access::AddressSet;
+use crate::policy::forwarded;
 use crate::policy::retry::Reason;
 use crate::policy::route::Action;
 use crate::policy::router::Found;
@@ -32,6 +34,9 @@ use tokio::sync::watch;
 /// Seconds for which a client's idle connection is kept, as nginx does.
 const KEEPALIVE: u64 = 75;
 
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+
 /// Where an authority that issues certificates looks for proof, without TLS (RFC 8555 §8.3).
 const CHALLENGE: &str = "/.well-known/acme-challenge/";
 
@@ -44,6 +49,8 @@ pub struct Front {
     pub log: AccessLog,
     /// What answers are kept in.
     pub cache: Cache,
+    /// Who is believed when it says for whom it asks.
+    pub trusted: Arc<AddressSet>,
     /// Set once, when the process begins to drain.
     pub draining: Arc<AtomicBool>,
     /// Turns true a little later, when idle connections are to be closed.
@@ -127,8 +134,12 @@ impl Front {
     async fn answer(&self, session: &mut ServerSession, ctx: &mut Ctx) -> Result<bool> {
         ctx.client = facts::client(session);
         let request = session.req_header();
+        self.look_behind(request, ctx);
         ctx.request_id = facts::request_id(request);
-        let refused = route(request, ctx)?;
+        let refused = match route(request, ctx)? {
+            None => admit(request, ctx)?,
+            refused => refused,
+        };
         let refused = match refused {
             None => rate::count(session, ctx)?,
             refused => refused,
@@ -149,17 +160,65 @@ impl Front {
         }
     }
 
+    /// Finds out who asks, and how, where a proxy in front of this one may be believed.
+    fn look_behind(&self, request: &RequestHeader, ctx: &mut Ctx) {
+        let Some(peer) = ctx.client.filter(|peer| self.trusted.contains(*peer)) else {
+            return;
+        };
+        let lines = request.headers.get_all(X_FORWARDED_FOR).iter();
+        // A line that cannot be read ends what can be believed, as one does that names no address.
+        let lines = lines.map(|line| line.to_str().unwrap_or_default());
+        let forwarded = forwarded::client(peer, &self.trusted, lines);
+        ctx.client = Some(forwarded.client);
+        ctx.hops = forwarded.hops;
+        let scheme = request.headers.get(X_FORWARDED_PROTO);
+        match scheme.map(|scheme| scheme.as_bytes()) {
+            Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => ctx.scheme = "https",
+            Some(scheme) if scheme.eq_ignore_ascii_case(b"http") => ctx.scheme = "http",
+            _ => {}
+        }
+    }
+
     /// Logs a request that ends now.
     pub(super) fn log(&self, session: &ServerSession, ctx: &Ctx) {
         if self.log.enabled() {
-            let line = record::line(session, ctx, &self.log.redaction);
+            let line = record::line(session, ctx, &self.log);
             self.log.write(&line);
+        }
+    }
+}
+
+/// Asks whether the request may pass its route. An answer comes back if not.
+fn admit(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
+    let Some(route) = &ctx.route else {
+        return Ok(None);
+    };
+    if let Err(barred) = route.access.judge(ctx.client) {
+        ctx.refused = Some(barred.word());
+        return Answer::forbidden(ctx).map(Some);
+    }
+    let judged = route
+        .requirement
+        .judge(&request.method, request.uri.query(), &request.headers);
+    match judged {
+        Ok(()) => Ok(None),
+        Err(lacks) => {
+            ctx.refused = Some(lacks.word());
+            Answer::lacking(&lacks, ctx).map(Some)
         }
     }
 }
 
 /// Finds the request's route. An answer comes back if there is none.
 fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
+    if let Some(Err(barred)) = ctx
+        .manner
+        .as_ref()
+        .map(|manner| manner.access.judge(ctx.client))
+    {
+        ctx.refused = Some(barred.word());
+        return Answer::forbidden(ctx).map(Some);
+    }
     if request.method == Method::CONNECT {
         // Tunnels are not for a reverse proxy (RFC 9110 §9.3.6).
         return Answer::method_not_allowed(&[], ctx).map(Some);
@@ -169,7 +228,8 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
         Ok(path) if !facts::is_odd(request) => path,
         _ => return Answer::bad_request(ctx).map(Some),
     };
-    if ctx.manner.as_ref().is_some_and(|m| m.redirect_to_https) && !path.starts_with(CHALLENGE) {
+    let by_tls = ctx.manner.as_ref().is_some_and(|m| m.redirect_to_https) && ctx.scheme == "http";
+    if by_tls && !path.starts_with(CHALLENGE) {
         let to = format!("https://{host}{}", facts::target(request));
         return Answer::moved(&to).map(Some);
     }

@@ -31,6 +31,7 @@ pub use snapshot::{Live, Snapshot};
 
 use crate::cache::fills::Failed;
 use crate::policy::health::Observation;
+use crate::policy::requirement::Lacks;
 use crate::policy::retry::{self, Failure, Reason, Verdict};
 use crate::policy::route::Proxy as ProxyTo;
 use crate::policy::timeouts::Phase;
@@ -56,6 +57,8 @@ use tries::{arm, judge, judge_response, no_try};
 const CHANCE: Duration = Duration::from_millis(40);
 /// The error by which a response is turned into another try.
 const TRY_AGAIN: ErrorType = ErrorType::Custom("try again");
+/// The error of a request body that is longer than its route takes.
+const TOO_LONG: ErrorType = ErrorType::Custom("body too large");
 /// The error of a client that left during a wait.
 const CLIENT_LEFT: ErrorType = ErrorType::Custom("client left");
 
@@ -69,6 +72,11 @@ impl Proxy {
     pub fn new(front: Front) -> Self {
         Proxy { front }
     }
+}
+
+/// Whether a body of so many bytes is more than its route takes.
+fn too_long(ctx: &Ctx, length: u64) -> Option<Lacks> {
+    ctx.route.as_ref()?.requirement.judge_length(length).err()
 }
 
 #[async_trait]
@@ -192,6 +200,13 @@ impl ProxyHttp for Proxy {
                 return Ok(false);
             };
             let read = read.map_err(|e| e.into_down())?;
+            let length = u64::try_from(read.bytes().len()).unwrap_or(u64::MAX);
+            if let Some(lacks) = too_long(ctx, length) {
+                ctx.refused = Some(lacks.word());
+                Answer::lacking(&lacks, ctx)?.write(session, ctx).await?;
+                ctx.answered_here = true;
+                return Ok(false);
+            }
             match read {
                 downstream::Held::Whole(_) => ctx.body_held = true,
                 downstream::Held::Beginning(_) => ctx.body_partly_taken = true,
@@ -338,6 +353,11 @@ impl ProxyHttp for Proxy {
         // Pingora ends a chunked body twice when it is handed an empty last piece.
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
+        }
+        ctx.body_seen += body.as_ref().map_or(0, |body| body.len() as u64);
+        if let Some(lacks) = too_long(ctx, ctx.body_seen) {
+            ctx.refused = Some(lacks.word());
+            return Err(Error::new_down(TOO_LONG));
         }
         if ctx.response_whole {
             ctx.linger();
@@ -494,6 +514,7 @@ impl ProxyHttp for Proxy {
             // An error outside the loop of tries.
             match failure::while_proxying(e) {
                 Cause::Client => ctx.client_left = true,
+                Cause::TooLong => ctx.end = Some(failure::PAYLOAD_TOO_LARGE),
                 Cause::BadRequest => ctx.end = Some(failure::BAD_REQUEST),
                 Cause::Backend(failure, word) => {
                     ctx.end = Some(failure::end(failure, word, ctx.limit, false))

@@ -4,28 +4,27 @@ use super::caching::mark::word;
 use super::ctx::Ctx;
 use super::facts::{authority, target};
 use super::failure;
-use crate::observe::access_log::{Line, TryLine, millis, stamp};
-use crate::policy::redact::Redaction;
+use crate::observe::access_log::{AccessLog, Line, TryLine, millis, stamp};
+use crate::observe::identity;
 use http::{StatusCode, Version};
 use pingora::protocols::http::ServerSession;
 use std::time::SystemTime;
 
 /// The line of a request that ends now.
-pub(super) fn line<'a>(
-    session: &'a ServerSession,
-    ctx: &'a Ctx,
-    redaction: &Redaction,
-) -> Line<'a> {
+pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog) -> Line<'a> {
     let request = session.req_header();
     let lasted = ctx.watch.elapsed();
     let (status, bytes) = sent(session, ctx);
+    let identity = identity::of(&request.headers, &log.claim);
     Line {
         time: stamp(SystemTime::now() - lasted),
         client: ctx.client,
+        identity_from: identity.as_ref().map(|identity| identity.from),
+        identity: identity.map(|identity| identity.name),
         request_id: &ctx.request_id,
         method: request.method.as_str(),
         host: authority(request),
-        path: redaction.redact(target(request)),
+        path: log.redaction.redact(target(request)),
         protocol: protocol(request.version),
         route: ctx.route.as_deref().map(|route| route.name.as_str()),
         upstream: ctx.upstream().map(|upstream| upstream.name.as_str()),
@@ -43,6 +42,7 @@ pub(super) fn line<'a>(
             .collect(),
         cache: word(ctx),
         retry: ctx.reason.map(|reason| reason.word()),
+        refused: ctx.refused,
         status: status.map_or(failure::CLIENT_LEFT, |status| status.as_u16()),
         bytes,
         duration_ms: millis(lasted),

@@ -5,6 +5,7 @@ use super::ctx::{Ctx, End};
 use super::facts::Values;
 use super::forward::edit_response;
 use super::rate;
+use crate::policy::requirement::Lacks;
 use crate::policy::route::{Redirect, Respond};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
@@ -34,9 +35,15 @@ impl Answer {
 
     /// The short text that goes with a status of our own.
     fn short(status: StatusCode, ctx: &Ctx) -> Result<Self> {
+        Answer::explained(status, None, ctx)
+    }
+
+    /// The same, and why.
+    fn explained(status: StatusCode, why: Option<&str>, ctx: &Ctx) -> Result<Self> {
         let reason = status.canonical_reason().unwrap_or("Error");
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
         let body = format!(
-            "{} {reason}\nrequest id: {}\n",
+            "{} {reason}{why}\nrequest id: {}\n",
             status.as_u16(),
             ctx.request_id
         );
@@ -57,6 +64,20 @@ impl Answer {
     /// The path is not one.
     pub(super) fn bad_request(ctx: &Ctx) -> Result<Self> {
         Answer::short(StatusCode::BAD_REQUEST, ctx)
+    }
+
+    /// Its address may not come in.
+    pub(super) fn forbidden(ctx: &Ctx) -> Result<Self> {
+        Answer::short(StatusCode::FORBIDDEN, ctx)
+    }
+
+    /// It lacks what its route requires.
+    pub(super) fn lacking(lacks: &Lacks, ctx: &Ctx) -> Result<Self> {
+        let mut answer = Answer::explained(lacks.status(), Some(&lacks.reason()), ctx)?;
+        if let Some(challenge) = lacks.challenge() {
+            answer.head.insert_header("WWW-Authenticate", challenge)?;
+        }
+        Ok(answer)
     }
 
     /// The same is to be asked for elsewhere, by the same method (RFC 9110 §15.4.9).

@@ -211,6 +211,10 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
             ctx.reason = Some(Reason::ClientLeft);
             ctx.end_try("client_left");
         }
+        Cause::TooLong => {
+            ctx.end_try("body_too_large");
+            ctx.end = Some(failure::PAYLOAD_TOO_LARGE);
+        }
         Cause::BadRequest => {
             ctx.end_try("bad_request");
             ctx.end = Some(failure::BAD_REQUEST);

@@ -2,6 +2,7 @@
 
 use super::tls::{Terminator, TlsError};
 use crate::config::Settings;
+use crate::policy::access::Access;
 use socket2::{SockFilter, SockRef};
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +31,8 @@ pub struct Manner {
     pub tls: Option<Terminator>,
     /// Whether clients are sent to the same URL by TLS.
     pub redirect_to_https: bool,
+    /// Who may come in.
+    pub access: Access,
 }
 
 impl Manner {
@@ -118,6 +121,7 @@ pub fn open(settings: &Settings) -> Result<Open, Vec<ListenError>> {
                     http2: listener.http2,
                     tls,
                     redirect_to_https: listener.redirect_to_https,
+                    access: listener.access.rules.clone(),
                 }),
             }),
             Err(source) => failed.push(ListenError::Address {

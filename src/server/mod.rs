@@ -182,14 +182,14 @@ impl Server {
         let summary = reload::summary(&routing);
         let open = listener::open(&settings).map_err(StartError::Listen)?;
         let redaction = Redaction::new(settings.hide_query.clone());
-        let access_log =
-            Writer::start(&settings.access_log, redaction).map_err(|source| StartError::File {
-                what: format!(
-                    "the access log cannot be opened ({:?})",
-                    settings.access_log
-                ),
-                source,
-            })?;
+        let access_log = Writer::start(&settings.access_log, redaction, &settings.identity_claim)
+            .map_err(|source| StartError::File {
+            what: format!(
+                "the access log cannot be opened ({:?})",
+                settings.access_log
+            ),
+            source,
+        })?;
         let pid_file = PidFile::write(settings.pid_file.as_deref(), config_file).map_err(
             |(place, source)| StartError::File {
                 what: format!("the pid file {} cannot be written", place.display()),
@@ -204,6 +204,7 @@ impl Server {
             live: live.clone(),
             log: access_log.log(),
             cache: open_cache(&settings.cache).map_err(io::Error::other)?,
+            trusted: Arc::new(settings.trusted_proxies.addresses.clone()),
             draining: Arc::new(AtomicBool::new(false)),
             shutdown: stopping,
             connections: Arc::new(AtomicUsize::new(0)),

@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::listener::{self, Listener, Manner};
 use crate::cache::Cache;
 use crate::observe::access_log::AccessLog;
+use crate::policy::access::AddressSet;
 use crate::proxy::{Front, Live, Proxy};
 use log::{error, info};
 use pingora::apps::HttpServerApp;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub log: AccessLog,
     /// What answers are kept in.
     pub cache: Cache,
+    /// Who is believed when it says for whom it asks.
+    pub trusted: Arc<AddressSet>,
     /// Set when the drain begins, before `shutdown` says so.
     pub draining: Arc<AtomicBool>,
     /// Turns true when the drain begins.
@@ -78,6 +81,7 @@ async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, shared: Shared)
         live: shared.live.clone(),
         log: shared.log.clone(),
         cache: shared.cache,
+        trusted: shared.trusted.clone(),
         draining: shared.draining.clone(),
         closing,
     };

@@ -10,6 +10,7 @@ mod harness; // the process under test
 mod origin; // backends that fail on purpose
 mod reply; // what such a backend sees and does
 
+mod access; // who may come in, and with what
 mod access_log; // one JSON line per request
 mod admin; // the operator's address
 mod architecture; // the rules of the source tree

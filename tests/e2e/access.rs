@@ -1,0 +1,272 @@
+//! Who may come in, and what a request has to have to be let through.
+
+use crate::client::{Client, get, request};
+use crate::harness::{Proxy, one_route};
+use crate::origin::Origin;
+use crate::reply::Reply;
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+#[test]
+fn addresses_are_let_in_or_kept_out_by_route_and_by_listener() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let answer = |listener: &str, rules: &str| {
+        let setup = Proxy::with();
+        let setup = match listener {
+            "" => setup,
+            keys => setup.listener(keys),
+        };
+        let proxy = setup.start(&one_route(&[origin.port], rules));
+        let status = get(proxy.port, "/a").status;
+        let refused = proxy.logged("/a")["refused"].as_str().map(str::to_owned);
+        (status, refused)
+    };
+    let refused = |word: &str| (403, Some(word.to_string()));
+    let fine = || (200, None);
+    assert_eq!(answer("", "allow: [127.0.0.0/8]"), fine());
+    assert_eq!(answer("", "deny: [10.0.0.0/8, 192.168.0.1]"), fine());
+    assert_eq!(answer("allow: [127.0.0.1]", ""), fine());
+    let before = origin.count();
+    assert_eq!(answer("", "allow: [10.0.0.0/8]"), refused("not_allowed"));
+    assert_eq!(answer("", "deny: [127.0.0.0/8]"), refused("denied"));
+    assert_eq!(
+        answer("", "allow: [127.0.0.1]\ndeny: [127.0.0.1]"),
+        refused("denied")
+    );
+    assert_eq!(answer("allow: [10.0.0.0/8]", ""), refused("not_allowed"));
+    assert_eq!(answer("deny: [127.0.0.1]", ""), refused("denied"));
+    assert_eq!(origin.count(), before);
+}
+
+#[test]
+fn the_client_behind_a_trusted_proxy_is_who_it_says() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let yaml = one_route(&[origin.port], "deny: [6.6.6.6]");
+    let from = |proxy: &Proxy, target: &str, fields: &[(&str, &str)]| {
+        let answer = request(proxy.port, "GET", target, fields, b"");
+        let client = proxy.logged(target)["client"].as_str().unwrap().to_owned();
+        (answer.status, client)
+    };
+    let proxy = Proxy::start(&yaml);
+    // Nobody is trusted: what is claimed changes nothing.
+    let forged = [
+        ("X-Forwarded-For", "6.6.6.6"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Real-IP", "6.6.6.6"),
+    ];
+    assert_eq!(from(&proxy, "/forged", &forged), (200, "127.0.0.1".into()));
+    let seen = origin.last();
+    assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
+    assert_eq!(seen.header("x-real-ip"), None);
+
+    let trusting = Proxy::with().key("trusted_proxies", "[127.0.0.0/8, 10.0.0.0/8]");
+    let proxy = trusting.start(&yaml);
+    let behind = [
+        ("X-Forwarded-For", "6.6.6.6, 1.2.3.4, 10.0.0.7"),
+        ("X-Forwarded-Proto", "https"),
+    ];
+    assert_eq!(from(&proxy, "/behind", &behind), (200, "1.2.3.4".into()));
+    let seen = origin.last();
+    assert_eq!(
+        seen.header("x-forwarded-for"),
+        Some("1.2.3.4, 10.0.0.7, 127.0.0.1")
+    );
+    assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
+    assert_eq!(
+        from(&proxy, "/denied", &[("X-Forwarded-For", "6.6.6.6")]),
+        (403, "6.6.6.6".into())
+    );
+    assert_eq!(from(&proxy, "/itself", &[]), (200, "127.0.0.1".into()));
+}
+
+#[test]
+fn s11_what_a_route_requires_is_asked_before_the_upstream_is() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let rules = "require: { authorization: bearer, content_types: [application/json], max_body: 100B, headers: [X-Tenant], query: [id] }";
+    let proxy = Proxy::start(&one_route(&[origin.port], rules));
+    let full = [("Authorization", "Bearer x"), ("X-Tenant", "a"), JSON];
+    let without = |name: &str| -> Vec<(&str, &str)> {
+        full.into_iter().filter(|(n, _)| *n != name).collect()
+    };
+    let ask = |target: &str, fields: &[(&str, &str)], body: &[u8]| {
+        request(proxy.port, "POST", target, fields, body)
+    };
+    assert_eq!(ask("/ok?id=1", &full, b"{}").status, 200);
+    assert_eq!(origin.count(), 1);
+    let long = [b'x'; 101];
+    for (target, fields, body, status, word, says) in [
+        (
+            "/1?id=1",
+            without("Authorization"),
+            &b"{}"[..],
+            401,
+            "authorization_required",
+            "credentials",
+        ),
+        (
+            "/2?id=1",
+            without("X-Tenant"),
+            b"{}",
+            400,
+            "header_required",
+            "x-tenant",
+        ),
+        (
+            "/3",
+            full.to_vec(),
+            b"{}",
+            400,
+            "query_required",
+            "parameter id",
+        ),
+        (
+            "/4?id=1",
+            without("Content-Type"),
+            b"{}",
+            415,
+            "content_type_refused",
+            "content type",
+        ),
+        (
+            "/5?id=1",
+            full.to_vec(),
+            &long,
+            413,
+            "body_too_large",
+            "100 bytes",
+        ),
+    ] {
+        let answer = ask(target, &fields, body);
+        assert_eq!(answer.status, status, "{target}");
+        assert!(answer.text().contains(says), "{}", answer.text());
+        assert_eq!(proxy.logged(target)["refused"], word);
+        let challenge = (status == 401).then_some("Bearer");
+        assert_eq!(answer.header("www-authenticate"), challenge);
+    }
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn a_body_without_a_length_is_counted_as_it_comes() {
+    let origin = Origin::on_head(|_| Reply::hang());
+    let proxy = Proxy::start(&one_route(&[origin.port], "require: { max_body: 100KiB }"));
+    let piece = [b'x'; 30_000];
+    let mut client = Client::to(proxy.port);
+    let answer = client.chunked("POST", "/streamed", &[&piece, &piece, &piece, &piece]);
+    assert_eq!(answer.status, 413);
+    assert_eq!(proxy.logged("/streamed")["refused"], "body_too_large");
+    // One that would be read ahead, too.
+    let proxy = Proxy::start(&one_route(
+        &[origin.port],
+        "require: { max_body: 50B }\nretry: { methods: any }",
+    ));
+    let before = origin.count();
+    let answer = Client::to(proxy.port).chunked("POST", "/held", &[&piece[..40], &piece[..40]]);
+    assert_eq!(answer.status, 413);
+    assert_eq!(origin.count(), before);
+    // And who asks first is told before a byte of it is sent.
+    let mut client = Client::to(proxy.port);
+    client.send(
+        "POST /asked HTTP/1.1\r\nHost: a\r\nContent-Length: 51\r\nExpect: 100-continue\r\n\r\n",
+    );
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.informational.len()), (413, 0));
+}
+
+/// The file of the README.
+const FILE: &str = include_str!("../../conf/examples/one-source.yaml");
+
+#[test]
+fn s12_one_source_blocked_scans_and_four_routes_take_less_than_40_lines() {
+    assert!(FILE.lines().count() < 40);
+    let readme = include_str!("../../README.md");
+    assert!(
+        readme.contains(FILE.trim_end()),
+        "the README shows another file"
+    );
+    let origin = Origin::new(|r| Reply::ok(r.target.clone()));
+    let backend = format!("127.0.0.1:{}", origin.port);
+    let yaml = FILE
+        .replace("127.0.0.1:9001", &backend)
+        .replace("203.0.113.7", "127.0.0.1");
+    let (statics, upstreams) = yaml.split_once("---\n").unwrap();
+    assert!(statics.contains("listeners:"));
+    let proxy = Proxy::start(upstreams);
+    let ask = |method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]| {
+        request(proxy.port, method, target, fields, body).status
+    };
+    let key = ("Authorization", "Bearer x");
+    for (method, target, fields, body, status) in [
+        ("GET", "/patients/7", &[key][..], &b""[..], 200),
+        ("GET", "/patients/7", &[], b"", 401),
+        ("POST", "/patients/7", &[key], b"", 405),
+        ("POST", "/notes", &[key, JSON], b"{}", 200),
+        (
+            "POST",
+            "/notes",
+            &[key, ("Content-Type", "text/plain")],
+            b"{}",
+            415,
+        ),
+        (
+            "POST",
+            "/images",
+            &[key, ("Content-Type", "image/png")],
+            b"x",
+            200,
+        ),
+        ("POST", "/images", &[key, JSON], b"{}", 415),
+        ("GET", "/health", &[], b"", 200),
+        ("GET", "/admin/", &[], b"", 404),
+        ("GET", "/sitemap.xml", &[], b"", 404),
+        ("GET", "/elsewhere", &[key], b"", 404),
+    ] {
+        assert_eq!(
+            ask(method, target, fields, body),
+            status,
+            "{method} {target}"
+        );
+    }
+    assert_eq!(origin.count(), 4);
+    // Everybody else stays out.
+    let strange = FILE.replace("127.0.0.1:9001", &backend);
+    proxy.reload_with(strange.split_once("---\n").unwrap().1);
+    for target in ["/patients/7", "/notes", "/images"] {
+        assert_eq!(ask("GET", target, &[key], b"") / 100, 4);
+    }
+    assert_eq!(ask("GET", "/patients/7", &[key], b""), 403);
+    assert_eq!(origin.count(), 4);
+}
+
+#[test]
+fn s10_the_log_names_who_asks_and_not_the_secret() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let proxy = Proxy::with()
+        .key("access_log", "{ path: stdout, identity_claim: staff }")
+        .start(&one_route(&[origin.port], ""));
+    let token = "eyJhbGciOiJub25lIn0.eyJzdGFmZiI6ImFubiJ9.c2VjcmV0LXNpZ25hdHVyZQ";
+    let value = format!("Bearer {token}");
+    request(proxy.port, "GET", "/jwt", &[("Authorization", &value)], b"");
+    let line = proxy.logged("/jwt");
+    assert_eq!(
+        (&line["identity"], &line["identity_from"]),
+        (&"ann".into(), &"jwt_unverified".into())
+    );
+    assert!(!line.to_string().contains("c2VjcmV0"));
+    request(
+        proxy.port,
+        "GET",
+        "/basic",
+        &[("Authorization", "Basic Ym9iOnMzY3JldA==")],
+        b"",
+    );
+    let line = proxy.logged("/basic");
+    assert_eq!(
+        (&line["identity"], &line["identity_from"]),
+        (&"bob".into(), &"basic_unverified".into())
+    );
+    assert!(!line.to_string().contains("s3cret"));
+    get(proxy.port, "/nobody");
+    assert!(proxy.logged("/nobody").get("identity").is_none());
+}
