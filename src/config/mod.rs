@@ -11,6 +11,7 @@ mod address;
 mod admin;
 mod cache;
 mod canary;
+mod clients;
 mod compile;
 mod compress;
 mod concurrency;
@@ -51,6 +52,7 @@ mod upstreams;
 mod written;
 
 pub use address::{BackendAddress, Host};
+pub use clients::Clients;
 pub use error::{ConfigError, Errors};
 pub use health_check::{CheckKind, CheckPlan, HttpCheck};
 pub use plan::{BackendPlan, BackendState, Routing, UpstreamPlan};

@@ -5,6 +5,7 @@
 use super::access::{BlockText, access, set};
 use super::address::{ListenAddress, ServerAddress};
 use super::admin::AdminSpec;
+use super::clients::{Clients, ClientsSpec};
 use super::duration::{PositiveSpan, Span};
 use super::keypath::KeyPath;
 use super::number::Bounded;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub listeners: Vec<Listener>,
     /// Who is believed when it says for whom it asks.
     pub trusted_proxies: TrustedProxies,
+    /// How long and how many clients are borne with.
+    pub clients: Clients,
     /// Worker threads, at least 1. `auto` is resolved to the number of processors here.
     pub workers: usize,
     /// How long running requests may take to end once the process is asked to.
@@ -123,6 +126,7 @@ impl Settings {
                 "trusted_proxies",
                 self.trusted_proxies != other.trusted_proxies,
             ),
+            ("clients", self.clients != other.clients),
             ("workers", self.workers != other.workers),
             ("drain_timeout", self.drain_timeout != other.drain_timeout),
             ("resolver", self.resolver != other.resolver),
@@ -151,6 +155,7 @@ pub(crate) struct SettingsSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     upstreams_file: Option<FileText>,
     trusted_proxies: Option<Vec<BlockText>>,
+    clients: Option<ClientsSpec>,
     workers: Option<Workers>,
     drain_timeout: Option<Span>,
     resolver: Option<ResolverSpec>,
@@ -358,6 +363,7 @@ impl SettingsSpec {
                 addresses: set(self.trusted_proxies.as_deref().unwrap_or_default()),
                 written: self.trusted_proxies.unwrap_or_default(),
             },
+            clients: self.clients.unwrap_or_default().compile(),
             workers: match self.workers {
                 Some(Workers::Number(number)) => number as usize,
                 Some(Workers::Auto) | None => {
@@ -418,6 +424,7 @@ impl SettingsSpec {
             listeners: settings.listeners.iter().map(listener).collect(),
             upstreams_file: None,
             trusted_proxies: Some(settings.trusted_proxies.written.clone()),
+            clients: Some(ClientsSpec::of(&settings.clients)),
             workers: Some(Workers::Number(
                 u32::try_from(settings.workers).unwrap_or(u32::MAX),
             )),
@@ -478,6 +485,7 @@ mod tests {
                     access: ListenerAccess::default(),
                 }],
                 trusted_proxies: TrustedProxies::default(),
+                clients: Clients::default(),
                 workers: std::thread::available_parallelism().unwrap().get(),
                 drain_timeout: Duration::from_secs(30),
                 resolver: Resolver {

@@ -3,3 +3,4 @@
 pub mod access_log;
 pub mod identity;
 pub mod process_log;
+pub mod tally;

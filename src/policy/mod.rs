@@ -28,6 +28,7 @@ pub mod requirement;
 pub mod retry;
 pub mod route;
 pub mod router;
+pub mod success;
 pub mod target;
 pub mod template;
 pub mod timeouts;

@@ -13,7 +13,9 @@ use super::record;
 use super::respond::Answer;
 use super::snapshot::Live;
 use crate::cache::Cache;
+use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
+use crate::observe::tally::Counts;
 use crate::policy::access::AddressSet;
 use crate::policy::forwarded;
 use crate::policy::retry::Reason;
@@ -21,6 +23,7 @@ use crate::policy::route::Action;
 use crate::policy::router::Found;
 use crate::policy::target;
 use crate::server::connection::Connection;
+use crate::server::stream::ClientStream;
 use http::Method;
 use log::debug;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
@@ -29,10 +32,8 @@ use pingora::protocols::http::ServerSession;
 use pingora::{ErrorType, Result};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 use tokio::sync::watch;
-
-/// Seconds for which a client's idle connection is kept, as nginx does.
-const KEEPALIVE: u64 = 75;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
@@ -47,8 +48,12 @@ pub struct Front {
     pub live: Live,
     /// Where requests are logged.
     pub log: AccessLog,
+    /// What is counted beside routes.
+    pub counts: Arc<Counts>,
     /// What answers are kept in.
     pub cache: Cache,
+    /// How long clients are borne with.
+    pub clients: Clients,
     /// Who is believed when it says for whom it asks.
     pub trusted: Arc<AddressSet>,
     /// Set once, when the process begins to drain.
@@ -83,7 +88,7 @@ impl Front {
             ctx.connection = Some(connection.clone());
             // Pingora would keep an idle connection for ever once it served a request.
             let kept = session.get_keepalive().filter(|_| !ctx.watch.draining());
-            session.set_keepalive(kept.map(|_| KEEPALIVE));
+            session.set_keepalive(kept.map(|_| self.clients.keepalive.as_secs().max(1)));
         }
         match self.answer(&mut session, &mut ctx).await {
             Ok(false) => Received::Onward(Box::new(downstream::pack(session, ctx))),
@@ -108,11 +113,13 @@ impl Front {
             // Without a sender the process ends anyway.
             let _ = closing.wait_for(|closing| *closing).await;
         };
+        expect_head(session, Some(self.clients.head_timeout));
         let read = tokio::select! {
             biased;
             read = session.read_request() => read,
             () = closing => return false,
         };
+        expect_head(session, None);
         match read {
             Ok(read) => read,
             Err(e) => {
@@ -120,6 +127,9 @@ impl Front {
                 if matches!(e.etype, ErrorType::InvalidHTTPHeader) {
                     // The client may be gone already; there is nobody to tell.
                     let _ = session.respond_error(400).await;
+                    Counts::one(&self.counts.malformed);
+                    let client = facts::client(session);
+                    self.log.write(&record::malformed(client));
                 }
                 session.shutdown().await;
                 false
@@ -179,8 +189,16 @@ impl Front {
         }
     }
 
-    /// Logs a request that ends now.
+    /// Counts and logs a request that ends now.
     pub(super) fn log(&self, session: &ServerSession, ctx: &Ctx) {
+        let ended = record::ended(session, ctx);
+        let tally = ctx
+            .traffic()
+            .map_or(&self.counts.unrouted, |traffic| &traffic.tally);
+        tally.add(&ended);
+        if ended.has_failed() {
+            self.counts.remember(record::failed(session, ctx, &ended));
+        }
         if self.log.enabled() {
             let line = record::line(session, ctx, &self.log);
             self.log.write(&line);
@@ -206,6 +224,15 @@ fn admit(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
             ctx.refused = Some(lacks.word());
             Answer::lacking(&lacks, ctx).map(Some)
         }
+    }
+}
+
+/// Tells the stream whether a head is being read.
+fn expect_head(session: &ServerSession, within: Option<Duration>) {
+    let stream = session.as_http1().map(|http1| &**http1.stream());
+    let stream = stream.and_then(|stream| stream.as_any().downcast_ref::<ClientStream>());
+    if let Some(stream) = stream {
+        stream.expect_head(within);
     }
 }
 

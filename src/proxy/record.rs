@@ -1,13 +1,15 @@
 //! The access log's line for a request, read off its context.
 
 use super::caching::mark::word;
-use super::ctx::Ctx;
+use super::ctx::{Ctx, Try};
 use super::facts::{authority, target};
 use super::failure;
 use crate::observe::access_log::{AccessLog, Line, TryLine, millis, stamp};
 use crate::observe::identity;
+use crate::observe::tally::{Ended, Failed};
 use http::{StatusCode, Version};
 use pingora::protocols::http::ServerSession;
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 /// The line of a request that ends now.
@@ -46,6 +48,75 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         status: status.map_or(failure::CLIENT_LEFT, |status| status.as_u16()),
         bytes,
         duration_ms: millis(lasted),
+    }
+}
+
+/// How a request ended, for the counts.
+pub(super) fn ended(session: &ServerSession, ctx: &Ctx) -> Ended {
+    let (status, bytes) = sent(session, ctx);
+    let status = status.map_or(failure::CLIENT_LEFT, |status| status.as_u16());
+    let count = |which: fn(&str) -> bool| {
+        let fitting = ctx.tries.iter().filter(|t| which(&t.outcome));
+        u32::try_from(fitting.count()).unwrap_or(u32::MAX)
+    };
+    let failed = count(is_failure);
+    Ended {
+        bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+        took: ctx.watch.elapsed(),
+        cache: word(ctx),
+        tries: failed + count(|outcome| outcome == "ok"),
+        tries_failed: failed,
+        ..Ended::new(&session.req_header().method, status)
+    }
+}
+
+/// Whether the upstream did not do what it was asked to; what clients or this program did is not counted against it.
+fn is_failure(outcome: &str) -> bool {
+    matches!(outcome, "connect_failure" | "reset" | "timeout") || outcome.starts_with("status ")
+}
+
+/// What is remembered of a request that failed.
+pub(super) fn failed(session: &ServerSession, ctx: &Ctx, ended: &Ended) -> Failed {
+    let request = session.req_header();
+    let path = target(request).split('?').next().unwrap_or_default();
+    let attempt = |t: &Try| format!("{}: {}", t.backend.label, t.outcome);
+    Failed {
+        at: SystemTime::now(),
+        request_id: ctx.request_id.clone(),
+        route: ctx
+            .route
+            .as_ref()
+            .map(|r| r.name.clone())
+            .unwrap_or_default(),
+        what: format!("{} {path}", request.method),
+        status: ended.status,
+        tries: ctx.tries.iter().map(attempt).collect(),
+        reason: ctx.reason.map(|reason| reason.word()),
+    }
+}
+
+/// The line of what is no request: it was answered with 400.
+pub(super) fn malformed(client: Option<IpAddr>) -> Line<'static> {
+    Line {
+        time: stamp(SystemTime::now()),
+        client,
+        identity: None,
+        identity_from: None,
+        request_id: "",
+        method: "",
+        host: "",
+        path: "".into(),
+        protocol: "",
+        route: None,
+        upstream: None,
+        backend: None,
+        tries: Vec::new(),
+        cache: None,
+        retry: None,
+        refused: Some("malformed"),
+        status: StatusCode::BAD_REQUEST.as_u16(),
+        bytes: 0,
+        duration_ms: 0.0,
     }
 }
 

@@ -7,6 +7,7 @@ use super::listener::Manner;
 use super::origin_date::OriginDate;
 use super::stream::{ClientStream, Transport};
 use super::tls::Terminator;
+use crate::observe::tally::Counts;
 use crate::proxy::{Front, Proxy, Received};
 use async_trait::async_trait;
 use log::debug;
@@ -66,10 +67,14 @@ impl Connection {
                 options.h2c = manner.http2 && begins_with_preface(&tcp, &shutdown).await;
                 Transport::Plain(tcp)
             }
-            Some(tls) => match handshake(tls, tcp).await {
-                Some(tls) => Transport::Tls(Box::new(tls)),
-                None => return,
-            },
+            Some(tls) => {
+                let counts = front.counts.clone();
+                let Some(tls) = handshake(tls, tcp).await else {
+                    return Counts::one(&counts.handshakes_failed);
+                };
+                Counts::one(&counts.handshakes);
+                Transport::Tls(Box::new(tls))
+            }
         };
         let is_http2 = options.h2c || transport.chose_http2();
         let connection = Arc::new(Connection {

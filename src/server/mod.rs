@@ -12,6 +12,7 @@ pub mod reload;
 pub mod stream;
 mod systemd;
 pub mod tls;
+pub mod visitors;
 pub mod worker;
 
 use crate::cache::disk::DiskSettings;
@@ -31,11 +32,12 @@ use reload::Reloader;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
+use visitors::Visitors;
 use worker::Shared;
 
 /// How soon a name that did not resolve is looked up again.
@@ -203,11 +205,13 @@ impl Server {
         let shared = Shared {
             live: live.clone(),
             log: access_log.log(),
+            counts: Arc::default(),
             cache: open_cache(&settings.cache).map_err(io::Error::other)?,
             trusted: Arc::new(settings.trusted_proxies.addresses.clone()),
             draining: Arc::new(AtomicBool::new(false)),
             shutdown: stopping,
-            connections: Arc::new(AtomicUsize::new(0)),
+            visitors: Visitors::new(settings.clients),
+            clients: settings.clients,
         };
         let workers = (0..settings.workers)
             .map(|index| worker::start(index, &open.listeners, shared.clone()))
@@ -279,7 +283,7 @@ impl Server {
     /// Stops accepting, lets requests finish, and returns when the last one has, at `drain_timeout`, or at a second signal.
     async fn drain(self, name: &str, signals: &mut Signals) {
         let begun = Instant::now();
-        let open = || self.shared.connections.load(Ordering::Relaxed);
+        let open = || self.shared.visitors.open();
         info!(
             "{name}: draining {} connections, at most {:?}",
             open(),

@@ -18,8 +18,9 @@ use std::net;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -101,6 +102,11 @@ pub struct ClientStream {
     transport: Transport,
     /// Written, not yet sent.
     pending: Vec<u8>,
+    /// How long a head may take that is being read; 0 while none is.
+    head_time: AtomicU64,
+    /// When its first byte came, in nanoseconds since `born`; 0 before.
+    head_began: AtomicU64,
+    born: Instant,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     digest: Arc<SocketDigest>,
@@ -116,10 +122,38 @@ impl ClientStream {
         ClientStream {
             transport,
             pending: Vec::new(),
+            head_time: AtomicU64::new(0),
+            head_began: AtomicU64::new(0),
+            born: Instant::now(),
             stalled: None,
             digest: Arc::new(digest),
             date,
         }
+    }
+
+    /// The head of a request is about to be read, or with `None` has been: how long it may take from its first byte on,
+    /// however it trickles.
+    pub fn expect_head(&self, within: Option<Duration>) {
+        self.head_time
+            .store(within.map_or(0, nanos), Ordering::Relaxed);
+        self.head_began.store(0, Ordering::Relaxed);
+    }
+
+    /// Something came, of which a head may be part.
+    fn time_head(&self) -> io::Result<()> {
+        let most = self.head_time.load(Ordering::Relaxed);
+        if most == 0 {
+            return Ok(());
+        }
+        let now = nanos(self.born.elapsed()).max(1);
+        match self.head_began.load(Ordering::Relaxed) {
+            0 => self.head_began.store(now, Ordering::Relaxed),
+            began if now.saturating_sub(began) > most => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Whether [`ClientStream::send`] may be called: everything that was written is sent, and as it is.
@@ -195,6 +229,10 @@ impl ClientStream {
     }
 }
 
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Drop for ClientStream {
     fn drop(&mut self) {
         // The beginning of a response that broke off: the client is to see as much of it as there is. What the kernel does
@@ -217,7 +255,11 @@ impl AsyncRead for ClientStream {
         {
             return Poll::Ready(Err(e));
         }
-        either!(&mut self.transport, io => Pin::new(io).poll_read(cx, buf))
+        let read = either!(&mut self.transport, io => Pin::new(io).poll_read(cx, buf));
+        if let Poll::Ready(Ok(())) = &read {
+            self.time_head()?;
+        }
+        read
     }
 }
 

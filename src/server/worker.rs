@@ -5,8 +5,11 @@
 
 use super::connection::Connection;
 use super::listener::{self, Listener, Manner};
+use super::visitors::Visitors;
 use crate::cache::Cache;
+use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
+use crate::observe::tally::Counts;
 use crate::policy::access::AddressSet;
 use crate::proxy::{Front, Live, Proxy};
 use log::{error, info};
@@ -17,7 +20,7 @@ use pingora_proxy::{HttpProxy, http_proxy};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -40,6 +43,8 @@ pub struct Shared {
     pub live: Live,
     /// Where requests are logged.
     pub log: AccessLog,
+    /// What is counted beside routes.
+    pub counts: Arc<Counts>,
     /// What answers are kept in.
     pub cache: Cache,
     /// Who is believed when it says for whom it asks.
@@ -48,8 +53,10 @@ pub struct Shared {
     pub draining: Arc<AtomicBool>,
     /// Turns true when the drain begins.
     pub shutdown: watch::Receiver<bool>,
-    /// Client connections open, over all workers.
-    pub connections: Arc<AtomicUsize>,
+    /// Who is connected, over all workers.
+    pub visitors: Arc<Visitors>,
+    /// How long clients are borne with.
+    pub clients: Clients,
 }
 
 /// Starts worker number `index` on its own descriptors of the listening sockets.
@@ -80,8 +87,10 @@ async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, shared: Shared)
     let front = Front {
         live: shared.live.clone(),
         log: shared.log.clone(),
+        counts: shared.counts.clone(),
         cache: shared.cache,
         trusted: shared.trusted.clone(),
+        clients: shared.clients,
         draining: shared.draining.clone(),
         closing,
     };
@@ -128,11 +137,13 @@ async fn accept(
         let served_by = served_by.clone();
         let manner = manner.clone();
         let shutdown: ShutdownWatch = shared.shutdown.clone();
-        let counted = Counted::new(&shared.connections);
+        let Some(visit) = shared.visitors.enter(peer.ip()) else {
+            return;
+        };
         let open = open.clone();
         tokio::spawn(async move {
             Connection::serve(served_by, tcp, peer, manner, shutdown).await;
-            drop(counted);
+            drop(visit);
             drop(open);
         });
     };
@@ -173,20 +184,5 @@ async fn refuse(e: &io::Error) {
     if matches!(e.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)) {
         error!("connections cannot be accepted (raise LimitNOFILE if descriptors ran out): {e}");
         tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(counter: &Arc<AtomicUsize>) -> Self {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Counted(counter.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

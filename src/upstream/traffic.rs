@@ -6,6 +6,7 @@
 
 use super::clock;
 use super::places::Places;
+use crate::observe::tally::Tally;
 use crate::policy::budget::{Budget, BudgetRules, Report};
 use crate::policy::canary::{self, Event, Figures, Share, Side, SideFigures};
 use crate::policy::hedge;
@@ -26,6 +27,8 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 pub struct Traffic {
     /// The route.
     pub route: Arc<Route>,
+    /// What is counted of its requests.
+    pub tally: Arc<Tally>,
     /// Its places, if their number is bounded.
     pub places: Arc<Places>,
     budget: Arc<Mutex<Budget>>,
@@ -124,6 +127,7 @@ impl Traffic {
         });
         Traffic {
             route: route.clone(),
+            tally: old.map(|old| old.tally.clone()).unwrap_or_default(),
             hedging,
             places: old.map(|old| old.places.clone()).unwrap_or_default(),
             budget: old.map(|old| old.budget.clone()).unwrap_or_default(),

@@ -37,6 +37,7 @@ mod cache_stored; // which answers are stored, sizes, memory
 mod cache_storm; // many at once for what fails
 mod canary; // a share for another upstream, and copies for it
 mod client_left; // clients that do not wait
+mod clients; // how long and how many of them are borne with
 mod compress; // answers compressed for each client
 mod concurrency; // how many at once, and who waits
 mod config_cli; // the command line and configuration errors

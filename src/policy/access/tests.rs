@@ -1,3 +1,5 @@
+//! Tables and properties.
+
 use super::*;
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};

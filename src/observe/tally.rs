@@ -1,0 +1,374 @@
+//! What is counted of requests: for each route, for what no route took, and for the process.
+//!
+//! Written once for each request that ends, under one short lock of its route; read by metrics, status and page. What clients send
+//! makes no series of its own: methods that are not well known are one, and so is everything without a route.
+
+use crate::policy::success::{Count, Span, Step, Success};
+use http::Method;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The bounds of the histogram's buckets, in seconds.
+pub const BOUNDS: [f64; 15] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+/// Failures that are remembered one by one.
+const RECENT: usize = 50;
+
+/// The methods that are told apart.
+const METHODS: [&str; 8] = [
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other",
+];
+
+/// A method that is told apart, or that it is none of those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Known(u8);
+
+impl From<&Method> for Known {
+    fn from(method: &Method) -> Self {
+        let place = METHODS.iter().position(|m| *m == method.as_str());
+        Known(u8::try_from(place.unwrap_or(METHODS.len() - 1)).unwrap_or(0))
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// How it asked.
+    pub method: Known,
+    /// What the client got; 499 if it left before.
+    pub status: u16,
+    /// Bytes of the body that were sent.
+    pub bytes: u64,
+    /// From its head to the end.
+    pub took: Duration,
+    /// What the cache did, if it was asked.
+    pub cache: Option<&'static str>,
+    /// Tries that upstreams were asked on its behalf.
+    pub tries: u32,
+    /// Those of them that failed.
+    pub tries_failed: u32,
+}
+
+impl Ended {
+    /// A request with this method, which got this status.
+    pub fn new(method: &Method, status: u16) -> Self {
+        Ended {
+            method: method.into(),
+            status,
+            bytes: 0,
+            took: Duration::ZERO,
+            cache: None,
+            tries: 0,
+            tries_failed: 0,
+        }
+    }
+
+    /// Whether the client got an error of the server.
+    pub fn has_failed(&self) -> bool {
+        self.status >= 500
+    }
+}
+
+/// The counts of one route.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<Sums>);
+
+/// What a [`Tally`] has counted.
+#[derive(Debug, Clone, Default)]
+pub struct Sums {
+    requests: BTreeMap<(Known, u16), u64>,
+    /// Requests in each bucket of [`BOUNDS`]; the last is beyond all.
+    pub buckets: [u64; BOUNDS.len() + 1],
+    /// Seconds, all together.
+    pub seconds: f64,
+    /// Bytes of bodies sent.
+    pub bytes: u64,
+    /// Requests by what the cache did.
+    pub cache: BTreeMap<&'static str, u64>,
+    /// Requests that got a good answer although a try had failed.
+    pub masked: u64,
+    success: Success,
+}
+
+impl Sums {
+    /// Requests by method and status.
+    pub fn requests(&self) -> impl Iterator<Item = (&'static str, u16, u64)> {
+        let named = |(&(method, status), &count): (&(Known, u16), &u64)| {
+            let method = METHODS
+                .get(usize::from(method.0))
+                .copied()
+                .unwrap_or("other");
+            (method, status, count)
+        };
+        self.requests.iter().map(named)
+    }
+
+    /// All requests.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// What was counted within a span.
+    pub fn within(&mut self, span: Span) -> Count {
+        self.success.within(span, now())
+    }
+
+    /// The time that this share of all requests took at most, as far as the buckets tell; `None` without requests.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let count = self.count();
+        #[allow(clippy::cast_precision_loss)]
+        let wanted = share * count as f64;
+        let mut so_far = 0;
+        (count > 0).then(|| {
+            for (bound, number) in BOUNDS.iter().zip(self.buckets) {
+                so_far += number;
+                #[allow(clippy::cast_precision_loss)]
+                if so_far as f64 >= wanted {
+                    return *bound;
+                }
+            }
+            f64::INFINITY
+        })
+    }
+}
+
+impl Tally {
+    fn sums(&self) -> MutexGuard<'_, Sums> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request that ended.
+    pub fn add(&self, ended: &Ended) {
+        let seconds = ended.took.as_secs_f64();
+        let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
+        let now = now();
+        let mut sums = self.sums();
+        *sums
+            .requests
+            .entry((ended.method, ended.status))
+            .or_default() += 1;
+        if let Some(bucket) = sums.buckets.get_mut(bucket) {
+            *bucket += 1;
+        }
+        sums.seconds += seconds;
+        sums.bytes += ended.bytes;
+        if let Some(word) = ended.cache {
+            *sums.cache.entry(word).or_default() += 1;
+        }
+        let left = ended.status == 499;
+        if ended.tries_failed > 0 && !ended.has_failed() && !left {
+            sums.masked += 1;
+        }
+        sums.success.add(
+            now,
+            Count {
+                requests: u64::from(!left),
+                failed: u64::from(ended.has_failed()),
+                tries: ended.tries.into(),
+                tries_failed: ended.tries_failed.into(),
+            },
+        );
+    }
+
+    /// What was counted so far.
+    pub fn figures(&self) -> Sums {
+        self.sums().clone()
+    }
+
+    /// The success of late, to be written down.
+    pub fn steps(&self) -> Vec<Step> {
+        self.sums().success.steps(now())
+    }
+
+    /// Takes in what an earlier process wrote down.
+    pub fn restore(&self, step: Step) {
+        self.sums().success.restore(now(), step);
+    }
+}
+
+fn now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// A request that failed.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// When it ended.
+    pub at: SystemTime,
+    /// What it is called in headers and logs.
+    pub request_id: String,
+    /// Its route.
+    pub route: String,
+    /// Method and path, without the query.
+    pub what: String,
+    /// What the client got.
+    pub status: u16,
+    /// What its tries met.
+    pub tries: Vec<String>,
+    /// Why there was no further one.
+    pub reason: Option<&'static str>,
+}
+
+/// The counts of the process.
+#[derive(Debug)]
+pub struct Counts {
+    /// Requests that no route took.
+    pub unrouted: Tally,
+    /// Heads that were no request.
+    pub malformed: AtomicU64,
+    /// Handshakes of TLS that were completed.
+    pub handshakes: AtomicU64,
+    /// Those that were not.
+    pub handshakes_failed: AtomicU64,
+    /// Since when the process serves.
+    pub started: Instant,
+    recent: Mutex<VecDeque<Failed>>,
+    reload: Mutex<Reload>,
+}
+
+/// What became of reloads.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    /// Those that took effect, the start included.
+    pub done: u64,
+    /// Those that did not.
+    pub failed: u64,
+    /// When the configuration in force was taken.
+    pub since: SystemTime,
+    /// Why the last one failed, if it did.
+    pub error: Option<String>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Counts {
+            unrouted: Tally::default(),
+            malformed: AtomicU64::new(0),
+            handshakes: AtomicU64::new(0),
+            handshakes_failed: AtomicU64::new(0),
+            started: Instant::now(),
+            recent: Mutex::default(),
+            reload: Mutex::new(Reload {
+                done: 1,
+                failed: 0,
+                since: SystemTime::now(),
+                error: None,
+            }),
+        }
+    }
+}
+
+impl Counts {
+    /// One more.
+    pub fn one(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Remembers a request that failed.
+    pub fn remember(&self, failed: Failed) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() == RECENT {
+            recent.pop_back();
+        }
+        recent.push_front(failed);
+    }
+
+    /// The requests that failed, the last first.
+    pub fn recent(&self) -> Vec<Failed> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().cloned().collect()
+    }
+
+    /// A reload ended, with this error if it failed.
+    pub fn reloaded(&self, error: Option<String>) {
+        let mut reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        match &error {
+            None => {
+                reload.done += 1;
+                reload.since = SystemTime::now();
+            }
+            Some(_) => reload.failed += 1,
+        }
+        reload.error = error;
+    }
+
+    /// What became of them.
+    pub fn reloads(&self) -> Reload {
+        self.reload
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_once_and_by_what_is_known_beforehand() {
+        let tally = Tally::default();
+        for (method, status, failed) in [
+            ("GET", 200, 2),
+            ("BREW", 200, 0),
+            ("MADE-UP", 200, 0),
+            ("GET", 503, 1),
+            ("GET", 499, 0),
+        ] {
+            tally.add(&Ended {
+                took: Duration::from_millis(3),
+                tries: failed + 1,
+                tries_failed: failed,
+                cache: Some("miss"),
+                ..Ended::new(&method.parse().unwrap(), status)
+            });
+        }
+        let mut sums = tally.figures();
+        let requests: Vec<_> = sums.requests().collect();
+        assert_eq!(
+            requests,
+            [
+                ("GET", 200, 1),
+                ("GET", 499, 1),
+                ("GET", 503, 1),
+                ("other", 200, 2)
+            ]
+        );
+        assert_eq!((sums.count(), sums.buckets[2], sums.masked), (5, 5, 1));
+        assert_eq!(sums.cache["miss"], 5);
+        assert_eq!(sums.quantile(0.5), Some(0.005));
+        let count = sums.within(Span::Minutes5);
+        assert_eq!(
+            (
+                count.requests,
+                count.failed,
+                count.tries,
+                count.tries_failed
+            ),
+            (4, 1, 8, 3)
+        );
+    }
+
+    #[test]
+    fn only_the_last_failures_are_remembered() {
+        let counts = Counts::default();
+        for status in 500..500 + 60 {
+            counts.remember(Failed {
+                at: SystemTime::now(),
+                request_id: String::new(),
+                route: String::new(),
+                what: String::new(),
+                status,
+                tries: Vec::new(),
+                reason: None,
+            });
+        }
+        let recent: Vec<u16> = counts.recent().iter().map(|failed| failed.status).collect();
+        assert_eq!((recent.len(), recent[0], recent[49]), (50, 559, 510));
+    }
+}

@@ -1,0 +1,235 @@
+//! The one number users judge by: which share of requests succeeded, as clients saw it, beside what the upstream answered.
+//!
+//! Kept for each route by `upstream::traffic`, over four spans that each forget in steps. The difference between the two
+//! shares is what retries, the cache and failover have masked.
+
+use std::time::Duration;
+
+/// How far back it is looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Span {
+    /// Five minutes.
+    Minutes5,
+    /// An hour.
+    Hour,
+    /// A day.
+    Day,
+    /// Thirty days.
+    Days30,
+}
+
+/// All of them, the shortest first.
+pub const SPANS: [Span; 4] = [Span::Minutes5, Span::Hour, Span::Day, Span::Days30];
+
+impl Span {
+    /// What it is called in metrics and on the page.
+    pub fn word(self) -> &'static str {
+        match self {
+            Span::Minutes5 => "5m",
+            Span::Hour => "1h",
+            Span::Day => "24h",
+            Span::Days30 => "30d",
+        }
+    }
+
+    /// How long one of its steps is, in seconds, and how many there are.
+    fn steps(self) -> (u64, usize) {
+        match self {
+            Span::Minutes5 => (10, 30),
+            Span::Hour => (120, 30),
+            Span::Day => (1800, 48),
+            Span::Days30 => (43_200, 60),
+        }
+    }
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Requests that were answered, whoever answered.
+    pub requests: u64,
+    /// Those of them that got an error of the server (5xx), or nothing.
+    pub failed: u64,
+    /// Tries that upstreams were asked.
+    pub tries: u64,
+    /// Those of them that failed.
+    pub tries_failed: u64,
+}
+
+impl Count {
+    /// Both together.
+    pub fn plus(self, other: Count) -> Count {
+        Count {
+            requests: self.requests + other.requests,
+            failed: self.failed + other.failed,
+            tries: self.tries + other.tries,
+            tries_failed: self.tries_failed + other.tries_failed,
+        }
+    }
+
+    /// The share of requests that succeeded, as clients saw it; `None` without any.
+    pub fn seen(&self) -> Option<f64> {
+        share(self.requests, self.failed)
+    }
+
+    /// The share of tries that the upstream answered well.
+    pub fn answered(&self) -> Option<f64> {
+        share(self.tries, self.tries_failed)
+    }
+
+    /// How much of an objective's room for errors is used up: 1 is all of it. An objective of 100 % has none.
+    pub fn burnt(&self, objective: f64) -> Option<f64> {
+        let room = 1.0 - objective;
+        let lost = 1.0 - self.seen()?;
+        Some(if lost == 0.0 {
+            0.0
+        } else if room > 0.0 {
+            lost / room
+        } else {
+            f64::INFINITY
+        })
+    }
+}
+
+fn share(of: u64, failed: u64) -> Option<f64> {
+    #[allow(clippy::cast_precision_loss)] // Beyond 2^53 requests the share is exact enough.
+    (of > 0).then(|| 1.0 - failed as f64 / of as f64)
+}
+
+/// The counts of one span: a ring of steps.
+#[derive(Debug, Clone)]
+struct Ring {
+    span: Span,
+    /// Which step the newest is, since the epoch.
+    newest: u64,
+    steps: Box<[Count]>,
+}
+
+impl Ring {
+    fn new(span: Span) -> Self {
+        Ring {
+            span,
+            newest: 0,
+            steps: vec![Count::default(); span.steps().1].into(),
+        }
+    }
+
+    fn place(&self, step: u64) -> usize {
+        usize::try_from(step % self.steps.len() as u64).unwrap_or(0)
+    }
+
+    /// Moves on to this time, and forgets what is too long ago. A clock that was set back counts for the newest step.
+    fn turn(&mut self, now: u64) {
+        let step = now / self.span.steps().0;
+        let over = step
+            .saturating_sub(self.newest)
+            .min(self.steps.len() as u64);
+        for back in 0..over {
+            let place = self.place(step - back);
+            if let Some(count) = self.steps.get_mut(place) {
+                *count = Count::default();
+            }
+        }
+        self.newest = self.newest.max(step);
+    }
+
+    fn add(&mut self, now: u64, count: Count) {
+        self.turn(now);
+        let place = self.place(self.newest);
+        if let Some(kept) = self.steps.get_mut(place) {
+            *kept = kept.plus(count);
+        }
+    }
+
+    fn sum(&mut self, now: u64) -> Count {
+        self.turn(now);
+        self.steps
+            .iter()
+            .fold(Count::default(), |sum, count| sum.plus(*count))
+    }
+}
+
+/// The counts of a route over all spans.
+#[derive(Debug, Clone)]
+pub struct Success {
+    rings: [Ring; 4],
+}
+
+impl Default for Success {
+    fn default() -> Self {
+        Success {
+            rings: SPANS.map(Ring::new),
+        }
+    }
+}
+
+/// One step of one span, as it is written down for the next process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Which span.
+    pub span: Span,
+    /// When it began, in seconds since the epoch.
+    pub began: u64,
+    /// What was counted in it.
+    pub count: Count,
+}
+
+impl Success {
+    /// Counts a request that ended; `now` is since the epoch.
+    pub fn add(&mut self, now: Duration, count: Count) {
+        for ring in &mut self.rings {
+            ring.add(now.as_secs(), count);
+        }
+    }
+
+    /// What was counted within a span.
+    pub fn within(&mut self, span: Span, now: Duration) -> Count {
+        let ring = self.rings.iter_mut().find(|ring| ring.span == span);
+        ring.map_or(Count::default(), |ring| ring.sum(now.as_secs()))
+    }
+
+    /// All that is to be written down.
+    pub fn steps(&mut self, now: Duration) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for ring in &mut self.rings {
+            ring.turn(now.as_secs());
+            let (length, _) = ring.span.steps();
+            for back in 0..(ring.steps.len() as u64).min(ring.newest + 1) {
+                let step = ring.newest - back;
+                let count = ring
+                    .steps
+                    .get(ring.place(step))
+                    .copied()
+                    .unwrap_or_default();
+                if count != Count::default() {
+                    let began = step * length;
+                    steps.push(Step {
+                        span: ring.span,
+                        began,
+                        count,
+                    });
+                }
+            }
+        }
+        steps
+    }
+
+    /// Takes in what an earlier process wrote down; what is too long ago, or lies in the future, is left out.
+    pub fn restore(&mut self, now: Duration, step: Step) {
+        let Some(ring) = self.rings.iter_mut().find(|ring| ring.span == step.span) else {
+            return;
+        };
+        ring.turn(now.as_secs());
+        let number = step.began / ring.span.steps().0;
+        let age = ring.newest.checked_sub(number);
+        if age.is_some_and(|age| age < ring.steps.len() as u64) {
+            let place = ring.place(number);
+            if let Some(kept) = ring.steps.get_mut(place) {
+                *kept = kept.plus(step.count);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! Tables and properties.
+
+use super::*;
+use proptest::prelude::*;
+
+const GOOD: Count = Count {
+    requests: 1,
+    failed: 0,
+    tries: 1,
+    tries_failed: 0,
+};
+/// Failed twice at the upstream, and not for the client.
+const MASKED: Count = Count {
+    requests: 1,
+    failed: 0,
+    tries: 3,
+    tries_failed: 2,
+};
+const BAD: Count = Count {
+    requests: 1,
+    failed: 1,
+    tries: 1,
+    tries_failed: 1,
+};
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(1_764_000_000 + seconds)
+}
+
+#[test]
+fn what_clients_saw_and_what_the_upstream_answered() {
+    let mut success = Success::default();
+    assert_eq!(success.within(Span::Hour, at(0)).seen(), None);
+    for _ in 0..90 {
+        success.add(at(0), GOOD);
+    }
+    for _ in 0..9 {
+        success.add(at(1), MASKED);
+    }
+    success.add(at(2), BAD);
+    for span in SPANS {
+        let count = success.within(span, at(3));
+        assert_eq!(
+            (
+                count.requests,
+                count.failed,
+                count.tries,
+                count.tries_failed
+            ),
+            (100, 1, 118, 19)
+        );
+        assert!((count.seen().unwrap() - 0.99).abs() < 1e-9);
+        assert!((count.answered().unwrap() - 99.0 / 118.0).abs() < 1e-9);
+        // Of 99.5 %, twice the room for errors is gone.
+        assert!((count.burnt(0.995).unwrap() - 2.0).abs() < 1e-9);
+    }
+    assert_eq!(BAD.burnt(1.0), Some(f64::INFINITY));
+    assert_eq!(GOOD.burnt(1.0), Some(0.0));
+}
+
+#[test]
+fn each_span_forgets_after_its_time() {
+    for (span, seconds, step) in [
+        (Span::Minutes5, 300, 10),
+        (Span::Hour, 3600, 120),
+        (Span::Day, 86_400, 1800),
+        (Span::Days30, 30 * 86_400, 43_200),
+    ] {
+        let mut success = Success::default();
+        success.add(at(0), BAD);
+        assert_eq!(
+            success.within(span, at(seconds - step)).requests,
+            1,
+            "{span:?}"
+        );
+        assert_eq!(
+            success.within(span, at(seconds + step)).requests,
+            0,
+            "{span:?}"
+        );
+        // After a long silence nothing old comes back.
+        success.add(at(100 * seconds), GOOD);
+        assert_eq!(success.within(span, at(100 * seconds)), GOOD);
+    }
+}
+
+#[test]
+fn a_later_process_goes_on_where_an_earlier_one_stopped() {
+    let mut before = Success::default();
+    before.add(at(0), BAD);
+    before.add(at(4000), MASKED);
+    let steps = before.steps(at(4001));
+    let mut after = Success::default();
+    after.add(at(4002), GOOD);
+    for step in steps {
+        after.restore(at(4003), step);
+    }
+    assert_eq!(after.within(Span::Hour, at(4003)), MASKED.plus(GOOD));
+    assert_eq!(
+        after.within(Span::Day, at(4003)),
+        BAD.plus(MASKED).plus(GOOD)
+    );
+    // Nothing from the future, and nothing from long ago.
+    for began in [1_764_000_000 + 999_999, 0] {
+        let span = Span::Hour;
+        after.restore(
+            at(4003),
+            Step {
+                span,
+                began,
+                count: BAD,
+            },
+        );
+    }
+    assert_eq!(after.within(Span::Hour, at(4003)).requests, 2);
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_counted_twice_or_lost(times in prop::collection::vec(0_u64..2000, 1..60)) {
+        let mut success = Success::default();
+        let mut sorted = times.clone();
+        sorted.sort_unstable();
+        for time in &sorted {
+            success.add(at(*time), GOOD);
+        }
+        let count = success.within(Span::Hour, at(2000));
+        prop_assert_eq!(count.requests, times.len() as u64);
+        let recent = success.within(Span::Minutes5, at(2000)).requests;
+        let surely = sorted.iter().filter(|t| **t >= 2000 - 290).count() as u64;
+        let perhaps = sorted.iter().filter(|t| **t >= 2000 - 310).count() as u64;
+        prop_assert!(surely <= recent && recent <= perhaps, "{} {} {}", surely, recent, perhaps);
+    }
+}

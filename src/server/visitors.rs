@@ -1,0 +1,150 @@
+//! Who is connected: how many in all, and how many of one address.
+
+use crate::config::Clients;
+use log::warn;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often it is said that some are turned away.
+const SAY: Duration = Duration::from_secs(10);
+
+/// All connections of clients.
+#[derive(Debug)]
+pub struct Visitors {
+    limits: Clients,
+    open: AtomicUsize,
+    /// Counted only where they are limited.
+    of_address: Mutex<HashMap<IpAddr, u32>>,
+    refused: AtomicU64,
+    said: Mutex<Option<Instant>>,
+}
+
+/// One of them, as long as this is there.
+#[derive(Debug)]
+pub struct Visit {
+    visitors: Arc<Visitors>,
+    address: Option<IpAddr>,
+}
+
+impl Visitors {
+    /// Nobody yet.
+    pub fn new(limits: Clients) -> Arc<Self> {
+        Arc::new(Visitors {
+            limits,
+            open: AtomicUsize::new(0),
+            of_address: Mutex::default(),
+            refused: AtomicU64::new(0),
+            said: Mutex::default(),
+        })
+    }
+
+    /// How many there are.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// How many were turned away since the start.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Lets one in, unless there are too many.
+    pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Visit> {
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        // Counts itself out again when it is dropped, also just below.
+        let mut visit = Visit {
+            visitors: self.clone(),
+            address: None,
+        };
+        if before >= self.limits.max_connections as usize {
+            self.turn_away(&format!(
+                "max_connections ({}) is reached",
+                self.limits.max_connections
+            ));
+            return None;
+        }
+        let Some(most) = self.limits.max_per_address else {
+            return Some(visit);
+        };
+        let address = site(peer);
+        {
+            let mut of_address = self
+                .of_address
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let count = of_address.entry(address).or_default();
+            *count += 1;
+            visit.address = Some(address);
+            if *count <= most {
+                drop(of_address);
+                return Some(visit);
+            }
+        }
+        self.turn_away(&format!(
+            "{address} has max_per_address ({most}) connections"
+        ));
+        None
+    }
+
+    fn turn_away(&self, why: &str) {
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| said.elapsed() > SAY) {
+            *said = Some(Instant::now());
+            warn!("connections are turned away, {refused} so far: {why}");
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.visitors.open.fetch_sub(1, Ordering::Relaxed);
+        let Some(address) = self.address else { return };
+        let of_address = self.visitors.of_address.lock();
+        let mut of_address = of_address.unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = of_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                of_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// What counts as one address: a site has a whole /64 of IPv6 (RFC 6177).
+fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_there_may_be() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let visitors = Visitors::new(Clients {
+            max_connections: 4,
+            max_per_address: Some(2),
+            ..Clients::default()
+        });
+        let first = visitors.enter(ip("10.0.0.1")).unwrap();
+        let _second = visitors.enter(ip("::ffff:10.0.0.1")).unwrap();
+        assert!(visitors.enter(ip("10.0.0.1")).is_none());
+        let _third = visitors.enter(ip("2001:db8::1")).unwrap();
+        let fourth = visitors.enter(ip("2001:db8::2")).unwrap();
+        assert!(visitors.enter(ip("10.0.0.2")).is_none());
+        drop(fourth);
+        drop(first);
+        let again = visitors.enter(ip("10.0.0.1")).unwrap();
+        assert_eq!((visitors.open(), visitors.refused()), (3, 2));
+        drop(again);
+        assert_eq!(visitors.of_address.lock().unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,93 @@
+//! How long and how many clients are borne with.
+
+use crate::client::{Client, get};
+use crate::harness::{Proxy, eventually, one_route, until};
+use crate::origin::Origin;
+use crate::reply::Reply;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_head_that_trickles_ends_in_time() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let proxy = Proxy::with()
+        .key("clients", "{ head_timeout: 500ms }")
+        .start(&one_route(&[origin.port], ""));
+    let mut slow = Client::to(proxy.port);
+    let began = Instant::now();
+    slow.send("GET / HTTP/1.1\r\nHost: a\r\n");
+    let closed = eventually("the connection is closed", || {
+        // Each byte is in time for every limit but that of the whole.
+        let gone = slow.try_send("X").is_err();
+        std::thread::park_timeout(Duration::from_millis(50));
+        gone.then(|| began.elapsed())
+    });
+    assert!(closed >= Duration::from_millis(450), "{closed:?}");
+    // It counts from the first byte of each head: an idle connection has all the time it has.
+    let mut idle = Client::to(proxy.port);
+    for _ in 0..3 {
+        assert_eq!(idle.get("/").status, 200);
+        assert!(idle.is_silent_for(Duration::from_millis(600)));
+    }
+}
+
+#[test]
+fn idle_connections_are_kept_so_long_and_no_longer() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let proxy = Proxy::with()
+        .key("clients", "{ keepalive: 1s }")
+        .start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    assert_eq!(client.get("/").status, 200);
+    let began = Instant::now();
+    client.expect_close();
+    assert!(
+        began.elapsed() > Duration::from_millis(800),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn too_many_connections_are_turned_away() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let yaml = one_route(&[origin.port], "");
+    for clients in ["{ max_connections: 3 }", "{ max_per_address: 3 }"] {
+        let proxy = Proxy::with().key("clients", clients).start(&yaml);
+        let mut some: Vec<Client> = (0..3).map(|_| Client::to(proxy.port)).collect();
+        for client in &mut some {
+            assert_eq!(client.get("/").status, 200);
+        }
+        let mut one_more = Client::to(proxy.port);
+        one_more.expect_close();
+        assert!(proxy.said("turned away").contains(&clients[2..13]));
+        // Nobody else minds, and one that leaves makes room.
+        assert_eq!(some[0].get("/").status, 200);
+        drop(some.pop());
+        until("there is room", || {
+            let mut client = Client::to(proxy.port);
+            client.try_send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok()
+                && client
+                    .try_answer_to("GET")
+                    .is_ok_and(|answer| answer.status == 200)
+        });
+    }
+}
+
+#[test]
+fn what_is_no_request_is_logged_too() {
+    let proxy = Proxy::start(&one_route(&[9], ""));
+    let mut client = Client::to(proxy.port);
+    client.send("GET / HTTP/1.1\r\nHost : a\r\n\r\n");
+    assert_eq!(client.answer().status, 400);
+    let line = eventually("its line", || {
+        proxy
+            .log_lines()
+            .into_iter()
+            .find(|line| line["refused"] == "malformed")
+    });
+    assert_eq!(
+        (&line["status"], &line["client"]),
+        (&400.into(), &"127.0.0.1".into())
+    );
+    assert_eq!(get(proxy.port, "/%zz").status, 400);
+}
