@@ -10,6 +10,11 @@ use std::fmt;
 pub(crate) struct Percentage(u16);
 
 impl Percentage {
+    /// As a share of 1.
+    pub(crate) fn share(self) -> f64 {
+        f64::from(self.0) / 10_000.0
+    }
+
     /// A whole number of percents; more than 100 counts as 100.
     pub(crate) const fn whole(percent: u16) -> Self {
         Percentage(if percent > 100 { 10_000 } else { percent * 100 })

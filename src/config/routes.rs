@@ -14,6 +14,7 @@ use super::number::Bounded;
 use super::patterns::{
     ExactPathText, HostText, MethodText, PathText, RouteName, TargetText, UpstreamName,
 };
+use super::percentage::Percentage;
 use super::rate_limit::RateLimitSpec;
 use super::require::RequireSpec;
 use super::retry::RetrySpec;
@@ -34,13 +35,14 @@ use std::fmt;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a mapping with upstream, allow, deny, require, retry, timeouts, hedge, concurrency, rate_limit, cache, compress and headers"
+    expecting = "a mapping with upstream, allow, deny, require, slo, retry, timeouts, hedge, concurrency, rate_limit, cache, compress and headers"
 )]
 pub(crate) struct DefaultsSpec {
     pub(crate) upstream: Option<UpstreamName>,
     pub(crate) allow: Option<Vec<BlockText>>,
     pub(crate) deny: Option<Vec<BlockText>>,
     pub(crate) require: Option<Switch<RequireSpec>>,
+    pub(crate) slo: Option<Percentage>,
     pub(crate) retry: Option<RetrySpec>,
     pub(crate) timeouts: Option<TimeoutsSpec>,
     pub(crate) hedge: Option<Switch<HedgeSpec>>,
@@ -72,6 +74,8 @@ pub(crate) struct RouteSpec {
     pub(crate) deny: Option<Vec<BlockText>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) require: Option<Switch<RequireSpec>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) slo: Option<Percentage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) strip_prefix: Option<PathText>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -301,6 +305,7 @@ pub(crate) struct Base {
     allow: Option<Vec<BlockText>>,
     deny: Option<Vec<BlockText>>,
     require: Switch<RequireSpec>,
+    slo: Option<Percentage>,
     retry: RetrySpec,
     timeouts: TimeoutsSpec,
     hedge: Switch<HedgeSpec>,
@@ -318,6 +323,7 @@ impl Base {
             allow: defaults.allow,
             deny: defaults.deny,
             require: defaults.require.unwrap_or(Switch::Off),
+            slo: defaults.slo,
             retry: defaults.retry.unwrap_or_default(),
             timeouts: defaults.timeouts.unwrap_or_default().filled(),
             hedge: defaults.hedge.unwrap_or(Switch::Off),
@@ -393,6 +399,7 @@ impl RouteSpec {
             allow: self.allow.or_else(|| base.allow.clone()),
             deny: self.deny.or_else(|| base.deny.clone()),
             require: Some(require),
+            slo: self.slo.or(base.slo),
             strip_prefix: self.strip_prefix,
             set_path: self.set_path,
             headers: headers.unless_empty(),
@@ -509,6 +516,7 @@ impl RouteSpec {
                 .and_then(Switch::on)
                 .map(RequireSpec::compile)
                 .unwrap_or_default(),
+            slo: self.slo.map(Percentage::share),
             rate_limit: self
                 .rate_limit
                 .as_ref()

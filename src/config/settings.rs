@@ -35,6 +35,8 @@ pub struct Settings {
     pub clients: Clients,
     /// Worker threads, at least 1. `auto` is resolved to the number of processors here.
     pub workers: usize,
+    /// How long the process says that it will end before it begins to.
+    pub pre_drain: Duration,
     /// How long running requests may take to end once the process is asked to.
     pub drain_timeout: Duration,
     /// How names of backends are looked up.
@@ -51,6 +53,8 @@ pub struct Settings {
     pub identity_claim: String,
     /// What the process's own log shows.
     pub log_level: log::LevelFilter,
+    /// Where the success of late is kept for the next process, if anywhere; absolute.
+    pub state_file: Option<PathBuf>,
     /// Where the process id is written, if anywhere; absolute.
     pub pid_file: Option<PathBuf>,
 }
@@ -128,6 +132,7 @@ impl Settings {
             ),
             ("clients", self.clients != other.clients),
             ("workers", self.workers != other.workers),
+            ("pre_drain", self.pre_drain != other.pre_drain),
             ("drain_timeout", self.drain_timeout != other.drain_timeout),
             ("resolver", self.resolver != other.resolver),
             ("cache", self.cache != other.cache),
@@ -139,6 +144,7 @@ impl Settings {
                     || self.identity_claim != other.identity_claim,
             ),
             ("log", self.log_level != other.log_level),
+            ("state_file", self.state_file != other.state_file),
             ("pid_file", self.pid_file != other.pid_file),
         ]
         .into_iter()
@@ -157,6 +163,7 @@ pub(crate) struct SettingsSpec {
     trusted_proxies: Option<Vec<BlockText>>,
     clients: Option<ClientsSpec>,
     workers: Option<Workers>,
+    pre_drain: Option<Span>,
     drain_timeout: Option<Span>,
     resolver: Option<ResolverSpec>,
     cache: Option<StoreSpec>,
@@ -164,6 +171,8 @@ pub(crate) struct SettingsSpec {
     admin: Option<AdminSpec>,
     access_log: Option<AccessLogSpec>,
     log: Option<LogSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_file: Option<FileText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pid_file: Option<FileText>,
 }
@@ -370,6 +379,7 @@ impl SettingsSpec {
                     std::thread::available_parallelism().map_or(1, usize::from)
                 }
             },
+            pre_drain: self.pre_drain.map_or(Duration::ZERO, |span| span.0),
             drain_timeout: self
                 .drain_timeout
                 .map_or(Duration::from_secs(30), |span| span.0),
@@ -405,6 +415,7 @@ impl SettingsSpec {
                 Some(file) => AccessLog::File(absolute(&file.0)),
             },
             log_level: level.map_or(log::LevelFilter::Info, |level| level.0),
+            state_file: self.state_file.map(|file| absolute(&file.0)),
             pid_file: self.pid_file.map(|file| absolute(&file.0)),
         }
     }
@@ -428,6 +439,7 @@ impl SettingsSpec {
             workers: Some(Workers::Number(
                 u32::try_from(settings.workers).unwrap_or(u32::MAX),
             )),
+            pre_drain: Some(Span(settings.pre_drain)),
             drain_timeout: Some(Span(settings.drain_timeout)),
             resolver: Some(ResolverSpec {
                 servers: Some(
@@ -455,6 +467,7 @@ impl SettingsSpec {
             log: Some(LogSpec {
                 level: Some(Level(settings.log_level)),
             }),
+            state_file: settings.state_file.as_deref().map(file),
             pid_file: settings.pid_file.as_deref().map(file),
         }
     }
@@ -487,6 +500,7 @@ mod tests {
                 trusted_proxies: TrustedProxies::default(),
                 clients: Clients::default(),
                 workers: std::thread::available_parallelism().unwrap().get(),
+                pre_drain: Duration::ZERO,
                 drain_timeout: Duration::from_secs(30),
                 resolver: Resolver {
                     servers: Vec::new(),
@@ -501,6 +515,7 @@ mod tests {
                 hide_query: redact::USUAL.map(str::to_string).to_vec(),
                 identity_claim: "sub".to_string(),
                 log_level: log::LevelFilter::Info,
+                state_file: None,
                 pid_file: None,
             }
         );

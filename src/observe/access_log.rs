@@ -238,6 +238,11 @@ impl AccessLog {
         self.queue.is_some()
     }
 
+    /// Lines that were dropped since the start.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
     /// Queues a line; never waits.
     pub fn write(&self, line: &Line<'_>) {
         let Some(queue) = &self.queue else { return };

@@ -1,6 +1,7 @@
 //! What is told about requests to those who were not there.
 
 pub mod access_log;
+pub mod exposition;
 pub mod identity;
 pub mod process_log;
 pub mod tally;

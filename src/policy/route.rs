@@ -31,6 +31,8 @@ pub struct Route {
     pub requirement: Requirement,
     /// How often one client may ask, if that is bounded.
     pub rate_limit: Option<RateLimit>,
+    /// The share of its requests that is to succeed, if somebody watches.
+    pub slo: Option<f64>,
     /// What is done.
     pub action: Action,
     /// Edits of the response, whoever made it.

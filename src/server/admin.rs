@@ -9,12 +9,15 @@
 pub mod ask;
 pub mod figures;
 pub mod maintenance;
+mod metrics;
+mod page;
 pub mod purge;
 pub mod status;
+mod usage;
 
 use super::stream::{ClientStream, Transport};
-use crate::cache::Cache;
-use crate::proxy::Live;
+use super::tls::TlsStore;
+use super::worker::Shared;
 use async_trait::async_trait;
 use figures::Figures;
 use http::uri::Authority;
@@ -32,6 +35,7 @@ use status::Status;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -65,16 +69,20 @@ pub struct Refusal {
 ///
 /// # Errors
 /// When the runtime does not take the socket.
-pub fn start(
-    socket: std::net::TcpListener,
-    cache: Cache,
-    live: Live,
-    shutdown: ShutdownWatch,
-) -> io::Result<()> {
+pub fn start(socket: std::net::TcpListener, scene: Scene) -> io::Result<()> {
     let listener = TcpListener::from_std(socket)?;
-    let server = Arc::new(HttpServer::new_app(Admin { cache, live }));
+    let shutdown = scene.shared.shutdown.clone();
+    let server = Arc::new(HttpServer::new_app(Admin { scene }));
     tokio::spawn(accept(listener, server, shutdown));
     Ok(())
+}
+
+/// What there is to look at.
+pub struct Scene {
+    /// What the workers share.
+    pub shared: Shared,
+    /// The certificates of each listener that has some.
+    pub stores: Vec<Arc<TlsStore>>,
 }
 
 async fn accept(listener: TcpListener, server: Arc<HttpServer<Admin>>, shutdown: ShutdownWatch) {
@@ -103,12 +111,19 @@ async fn accept(listener: TcpListener, server: Arc<HttpServer<Admin>>, shutdown:
 
 /// The endpoints.
 struct Admin {
-    cache: Cache,
-    live: Live,
+    scene: Scene,
 }
 
+const PLAIN: &str = "text/plain; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// The endpoints and the methods they take.
-const ENDPOINTS: [(&str, &str); 6] = [
+const ENDPOINTS: [(&str, &str); 10] = [
+    ("/", "GET, HEAD"),
+    ("/metrics", "GET, HEAD"),
+    ("/healthz", "GET, HEAD"),
+    ("/readyz", "GET, HEAD"),
     ("/status", "GET, HEAD"),
     ("/cache", "GET, HEAD"),
     ("/cache/purge", "POST"),
@@ -120,6 +135,7 @@ const ENDPOINTS: [(&str, &str); 6] = [
 /// A status, its body, and what is allowed where the method is not.
 struct Answer {
     status: StatusCode,
+    content_type: &'static str,
     body: Vec<u8>,
     allow: Option<&'static str>,
 }
@@ -128,8 +144,18 @@ impl Answer {
     fn json(status: StatusCode, body: &impl Serialize) -> Self {
         Answer {
             status,
+            content_type: "application/json",
             // Structures with named fields always can be written.
             body: serde_json::to_vec(body).unwrap_or_default(),
+            allow: None,
+        }
+    }
+
+    fn text(status: StatusCode, content_type: &'static str, body: String) -> Self {
+        Answer {
+            status,
+            content_type,
+            body: body.into_bytes(),
             allow: None,
         }
     }
@@ -148,15 +174,21 @@ impl ServeHttp for Admin {
             Ok(answer) | Err(answer) => answer,
         };
         let mut body = answer.body;
-        body.push(b'\n');
+        if body.last() != Some(&b'\n') {
+            body.push(b'\n');
+        }
         let mut response = Response::new(Vec::new());
         *response.status_mut() = answer.status;
         let headers = response.headers_mut();
-        let json = header::HeaderValue::from_static("application/json");
-        headers.insert(header::CONTENT_TYPE, json);
+        let content_type = header::HeaderValue::from_static(answer.content_type);
+        headers.insert(header::CONTENT_TYPE, content_type);
         headers.insert(header::CONTENT_LENGTH, body.len().into());
         let no_store = header::HeaderValue::from_static("no-store");
         headers.insert(header::CACHE_CONTROL, no_store);
+        let policy = header::HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        let no_sniff = header::HeaderValue::from_static("nosniff");
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, no_sniff);
         if let Some(allow) = answer.allow {
             headers.insert(header::ALLOW, header::HeaderValue::from_static(allow));
         }
@@ -186,12 +218,28 @@ impl Admin {
             });
         }
         match path {
+            "/" => {
+                let html = page::html(&Status::of(&self.scene));
+                return Ok(Answer::text(StatusCode::OK, page::HTML, html));
+            }
+            "/metrics" => {
+                let accept = request.headers.get(header::ACCEPT);
+                let accept = accept.and_then(|accept| accept.to_str().ok());
+                let open = accept.is_some_and(|a| a.contains("application/openmetrics-text"));
+                let content_type = if open { OPEN_METRICS } else { PROMETHEUS };
+                let text = metrics::write(&self.scene, open);
+                return Ok(Answer::text(StatusCode::OK, content_type, text));
+            }
+            "/healthz" => {
+                return Ok(Answer::text(StatusCode::OK, PLAIN, "alive".to_string()));
+            }
+            "/readyz" => return Ok(self.ready()),
             "/status" => {
-                let status = Status::of(&self.live.load());
+                let status = Status::of(&self.scene);
                 return Ok(Answer::json(StatusCode::OK, &status));
             }
             "/cache" => {
-                let figures = Figures::from(self.cache.status());
+                let figures = Figures::from(self.scene.shared.cache.status());
                 return Ok(Answer::json(StatusCode::OK, &figures));
             }
             _ => {}
@@ -201,7 +249,7 @@ impl Admin {
             return Err(Answer::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
         }
         let body = read_body(session).await?;
-        let live = self.live.load();
+        let live = self.scene.shared.live.load();
         let done = match path {
             "/cache/purge" => return self.purge(&body).await,
             "/backends/drain" => maintenance::drain(&live, &read(&body)?, true),
@@ -214,11 +262,22 @@ impl Admin {
         }
     }
 
+    /// Whether requests are welcome: not any more once the process is to end.
+    fn ready(&self) -> Answer {
+        match self.scene.shared.draining.load(Ordering::Relaxed) {
+            false => Answer::text(StatusCode::OK, PLAIN, "ready".to_string()),
+            true => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Answer::text(status, PLAIN, "draining".to_string())
+            }
+        }
+    }
+
     async fn purge(&self, body: &[u8]) -> Result<Answer, Answer> {
         let bad = |why| Answer::refusal(StatusCode::BAD_REQUEST, why);
         let what = Wanted::read(body).and_then(Wanted::purge).map_err(bad)?;
         let by = purge::kind(&what);
-        match self.cache.purge(what).await {
+        match self.scene.shared.cache.purge(what).await {
             Ok(purged) => {
                 // Not what was asked for: a query may hold secrets.
                 info!("purge by {by}: {purged} answers");

@@ -9,6 +9,7 @@ pub mod listener;
 mod origin_date;
 pub mod pid_file;
 pub mod reload;
+mod state;
 pub mod stream;
 mod systemd;
 pub mod tls;
@@ -26,7 +27,7 @@ use crate::proxy::Live;
 use crate::upstream::resolver::Resolver;
 use crate::upstream::{probes, traffic};
 use arc_swap::ArcSwap;
-use log::{info, warn};
+use log::{error, info, warn};
 use pid_file::PidFile;
 use reload::Reloader;
 use std::io;
@@ -106,9 +107,12 @@ pub fn preflight(settings: &Settings) -> Result<(), Vec<String>> {
         AccessLog::Stdout | AccessLog::Off => None,
     };
     let pid = settings.pid_file.as_deref().map(|path| ("pid_file", path));
+    let state = settings.state_file.as_deref();
+    let state = state.map(|path| ("state_file", path));
     let mut problems: Vec<String> = log
         .into_iter()
         .chain(pid)
+        .chain(state)
         .filter(|(_, path)| path.is_dir())
         .map(|(key, path)| format!("{key}: {} is a directory, not a file", path.display()))
         .collect();
@@ -200,6 +204,9 @@ impl Server {
         )?;
         let resolver = Arc::new(Resolver::new(&settings.resolver));
         let snapshot = reload::build(routing, None, &resolver).await?;
+        if let Some(path) = &settings.state_file {
+            state::restore(path, &snapshot);
+        }
         let live: Live = Arc::new(ArcSwap::from_pointee(snapshot));
         let (shutdown, stopping) = watch::channel(false);
         let shared = Shared {
@@ -221,7 +228,10 @@ impl Server {
         let terminators = open.listeners.iter().filter_map(|l| l.manner.tls.as_ref());
         let stores: Vec<_> = terminators.map(|tls| tls.store.clone()).collect();
         stores.iter().for_each(|store| tls::warn_of_ends(store));
-        tokio::spawn(tls::follow(stores, certificates_due.clone()));
+        tokio::spawn(tls::follow(stores.clone(), certificates_due.clone()));
+        if let Some(path) = &settings.state_file {
+            tokio::spawn(state::follow(path.clone(), live.clone()));
+        }
         let in_force = live.clone();
         tokio::spawn(probes::follow(move || in_force.load().upstreams.clone()));
         let in_force = live.clone();
@@ -232,8 +242,11 @@ impl Server {
             .map(|l| l.address.to_string())
             .collect();
         if let (Some(socket), Some(address)) = (open.admin, settings.admin) {
-            let shutdown = shared.shutdown.clone();
-            admin::start(socket, shared.cache, live.clone(), shutdown)?;
+            let scene = admin::Scene {
+                shared: shared.clone(),
+                stores: stores.clone(),
+            };
+            admin::start(socket, scene)?;
             info!("the admin address is {address}");
         }
         info!("configuration 1 is in force: {summary}");
@@ -246,7 +259,13 @@ impl Server {
         systemd::ready(&format!("Serving {summary}"));
         Ok(Server {
             certificates_due,
-            reloader: Reloader::new(config_file, settings.clone(), live, resolver),
+            reloader: Reloader::new(
+                config_file,
+                settings.clone(),
+                live,
+                resolver,
+                shared.counts.clone(),
+            ),
             settings,
             shared,
             shutdown,
@@ -274,14 +293,39 @@ impl Server {
                 Command::Drain(name) => return self.drain(name, signals).await,
                 Command::Now => {
                     info!("INT: exiting now");
-                    return self.access_log.finish();
+                    return self.finish();
                 }
             }
         }
     }
 
+    /// Waits, or until a further signal says that it is enough.
+    async fn wait(&self, time: Duration, signals: &mut Signals) {
+        let again = async {
+            loop {
+                match signals.next().await {
+                    Command::Drain(_) | Command::Now => return,
+                    Command::Reload => warn!("a reload during the drain is ignored"),
+                    Command::Reopen => self.access_log.reopen(),
+                }
+            }
+        };
+        tokio::select! {
+            () = again => {}
+            () = tokio::time::sleep(time) => {}
+        }
+    }
+
     /// Stops accepting, lets requests finish, and returns when the last one has, at `drain_timeout`, or at a second signal.
-    async fn drain(self, name: &str, signals: &mut Signals) {
+    async fn drain(mut self, name: &str, signals: &mut Signals) {
+        if !self.settings.pre_drain.is_zero() {
+            info!(
+                "{name}: not ready any more, draining in {:?}",
+                self.settings.pre_drain
+            );
+            self.shared.draining.store(true, Ordering::Relaxed);
+            self.wait(self.settings.pre_drain, signals).await;
+        }
         let begun = Instant::now();
         let open = || self.shared.visitors.open();
         info!(
@@ -294,7 +338,7 @@ impl Server {
         // Workers hold receivers as long as they run.
         let _ = self.shutdown.send(true);
         let (finished, all_finished) = tokio::sync::oneshot::channel();
-        let workers = self.workers;
+        let workers = std::mem::take(&mut self.workers);
         let joiner = std::thread::spawn(move || {
             for worker in workers {
                 let _ = worker.join();
@@ -319,6 +363,16 @@ impl Server {
                 warn!("drain_timeout reached, cutting {} connections", open());
             }
             () = again => warn!("second signal, cutting {} connections", open()),
+        }
+        self.finish();
+    }
+
+    /// Writes down what is to be there later.
+    fn finish(self) {
+        if let Some(path) = &self.settings.state_file
+            && let Err(e) = state::save(path, &self.shared.live.load())
+        {
+            error!("state_file {} cannot be written: {e}", path.display());
         }
         self.access_log.finish();
     }

@@ -3,6 +3,7 @@
 //! One reload at a time, on the control thread. Whatever goes wrong, the snapshot in force stays in force.
 
 use crate::config::{self, Errors, Loaded, Routing, Settings};
+use crate::observe::tally::Counts;
 use crate::proxy::{Live, Snapshot};
 use crate::upstream::probes;
 use crate::upstream::resolver::Resolver;
@@ -44,6 +45,7 @@ pub struct Reloader {
     settings: Settings,
     live: Live,
     resolver: Arc<Resolver>,
+    counts: Arc<Counts>,
 }
 
 /// Builds the snapshot of `routing`, carrying over what `old` knows of unchanged backends.
@@ -116,12 +118,14 @@ impl Reloader {
         settings: Settings,
         live: Live,
         resolver: Arc<Resolver>,
+        counts: Arc<Counts>,
     ) -> Self {
         Reloader {
             config_file: config_file.to_owned(),
             settings,
             live,
             resolver,
+            counts,
         }
     }
 
@@ -133,6 +137,7 @@ impl Reloader {
         let kept = old.generation;
         match self.replace(&old).await {
             Ok(summary) => {
+                self.counts.reloaded(None);
                 info!(
                     "configuration {} is in force: {summary} (reloaded in {} ms)",
                     kept + 1,
@@ -144,6 +149,7 @@ impl Reloader {
             }
             Err(e) => {
                 let text = e.to_string();
+                self.counts.reloaded(Some(text.clone()));
                 error!("reload failed, configuration {kept} stays in force:\n{text}");
                 let first = text.lines().next().unwrap_or_default();
                 Outcome {

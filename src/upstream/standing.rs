@@ -24,6 +24,8 @@ pub struct Standing {
     /// When it was probed last, and when it was last tried to connect to, in nanoseconds of [`clock`]; 0 for never.
     probed_at: AtomicU64,
     knocked_at: AtomicU64,
+    /// How often it was ejected since the start.
+    ejections: AtomicU64,
     /// Whether either is under way.
     probing: AtomicBool,
     last_failure: Mutex<Option<Failed>>,
@@ -84,6 +86,7 @@ impl Standing {
             drained: AtomicBool::new(false),
             probed_at: AtomicU64::new(0),
             knocked_at: AtomicU64::new(0),
+            ejections: AtomicU64::new(0),
             probing: AtomicBool::new(false),
             last_failure: Mutex::new(None),
         }
@@ -229,6 +232,11 @@ impl Standing {
         self.take(&self.probed_at, now, interval)
     }
 
+    /// How often it was ejected since the start.
+    pub fn ejections(&self) -> u64 {
+        self.ejections.load(Ordering::Relaxed)
+    }
+
     /// Takes the next connection to see whether one can be made, if the last was so long ago.
     pub fn take_knock(&self, now: Duration, interval: Duration) -> bool {
         self.take(&self.knocked_at, now, interval)
@@ -267,6 +275,7 @@ impl Standing {
         let Some(change) = change else { return };
         match change {
             Change::Ejected(cause, lasts) => {
+                self.ejections.fetch_add(1, Ordering::Relaxed);
                 warn!("backend {label} is ejected for {lasts:.1?}: {cause}");
             }
             Change::Returned => info!("backend {label} is back: a trial request succeeded"),

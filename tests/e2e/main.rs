@@ -51,6 +51,7 @@ mod hedge; // a second request while the first is late
 mod hold_up; // what clients could hold up, break or get past
 mod http; // the protocol itself
 mod maintenance; // what an operator does to a running process
+mod observe; // metrics, success, readiness, the page
 mod rate_limit; // how often one client may ask
 mod reload; // a new configuration in a running process
 mod replay; // request bodies sent again

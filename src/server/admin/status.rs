@@ -1,13 +1,18 @@
 //! Upstreams and routes in figures: as JSON for programs, as tables for people.
 
+use super::Scene;
+use crate::observe::access_log::stamp;
+use crate::observe::tally::{Failed, Sums};
 use crate::policy::canary::SideFigures;
 use crate::policy::health::{Gate, is_warm};
-use crate::proxy::Snapshot;
+use crate::policy::success::{Count, SPANS, Span};
 use crate::upstream::places::Figures;
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Upstream, clock};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What `GET /status` says.
@@ -15,10 +20,67 @@ use std::time::Duration;
 pub struct Status {
     /// Which configuration is in force, from 1.
     pub configuration: u64,
+    /// How the process does.
+    pub process: ProcessStatus,
+    /// The success of all routes together.
+    pub success: Vec<SuccessStatus>,
     /// In the order of the file.
     pub upstreams: Vec<UpstreamStatus>,
     /// In the order of the file; only those that hand requests on.
     pub routes: Vec<RouteStatus>,
+    /// Requests that failed, the last first.
+    pub failures: Vec<FailureStatus>,
+}
+
+/// The process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// Of the program.
+    pub version: String,
+    /// How long it has been running.
+    pub uptime_s: u64,
+    /// Connections of clients.
+    pub connections: usize,
+    /// Whether it is about to end.
+    pub draining: bool,
+    /// How long ago the configuration in force was taken.
+    pub configured_s: u64,
+    /// Why the last reload failed, if it did.
+    pub reload_error: Option<String>,
+}
+
+/// The success within a span of time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SuccessStatus {
+    /// `5m`, `1h`, `24h` or `30d`.
+    pub window: String,
+    /// Requests that ended.
+    pub requests: u64,
+    /// Share of them that succeeded, in percent, as clients saw it.
+    pub client_percent: Option<f64>,
+    /// Share of tries that the upstream answered well, in percent.
+    pub upstream_percent: Option<f64>,
+    /// How much of the room for errors that `slo` leaves is used up, in percent.
+    pub slo_used_percent: Option<f64>,
+}
+
+/// A request that failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FailureStatus {
+    /// When, as RFC 3339 writes it.
+    pub time: String,
+    /// What it is called in headers and logs.
+    pub request_id: String,
+    /// Its route.
+    pub route: String,
+    /// Method and path, without the query.
+    pub request: String,
+    /// What the client got.
+    pub status: u16,
+    /// What its tries met.
+    pub tries: Vec<String>,
+    /// Why there was no further one.
+    pub reason: Option<String>,
 }
 
 /// One upstream.
@@ -86,6 +148,18 @@ pub struct PlacesStatus {
 pub struct RouteStatus {
     /// Its name.
     pub name: String,
+    /// Requests that ended since the start.
+    pub requests_total: u64,
+    /// Those of them that succeeded although a try had failed.
+    pub masked_total: u64,
+    /// Its success of late.
+    pub success: Vec<SuccessStatus>,
+    /// The share of its requests that is to succeed, in percent.
+    pub slo_percent: Option<f64>,
+    /// The time that half of its requests took at most, as far as the buckets tell.
+    pub p50_ms: Option<f64>,
+    /// The same of 99 in a hundred.
+    pub p99_ms: Option<f64>,
     /// Requests that went to the upstream in the last 10 s.
     pub requests: u64,
     /// Retries charged to the budget in the last 10 s.
@@ -137,11 +211,25 @@ pub struct SideStatus {
 }
 
 impl Status {
-    /// Of the configuration in force.
-    pub fn of(snapshot: &Snapshot) -> Self {
-        let proxied = |traffic: &&std::sync::Arc<Traffic>| traffic.route.is_proxied();
+    /// As everything is now.
+    pub fn of(scene: &Scene) -> Self {
+        let shared = &scene.shared;
+        let snapshot = shared.live.load();
+        let proxied = |traffic: &&Arc<Traffic>| traffic.route.is_proxied();
+        let mut all: Vec<Sums> = snapshot.traffic.iter().map(|t| t.tally.figures()).collect();
+        all.push(shared.counts.unrouted.figures());
+        let reload = shared.counts.reloads();
         Status {
             configuration: snapshot.generation,
+            process: ProcessStatus {
+                version: env!("CARGO_PKG_VERSION").to_string(),
+                uptime_s: shared.counts.started.elapsed().as_secs(),
+                connections: shared.visitors.open(),
+                draining: shared.draining.load(Ordering::Relaxed),
+                configured_s: reload.since.elapsed().unwrap_or_default().as_secs(),
+                reload_error: reload.error,
+            },
+            success: success(&mut all, None),
             upstreams: snapshot.upstreams.iter().map(|u| upstream(u)).collect(),
             routes: snapshot
                 .traffic
@@ -149,7 +237,42 @@ impl Status {
                 .filter(proxied)
                 .map(|traffic| route(traffic))
                 .collect(),
+            failures: shared.counts.recent().into_iter().map(failure).collect(),
         }
+    }
+}
+
+/// The success of several routes together.
+fn success(all: &mut [Sums], slo: Option<f64>) -> Vec<SuccessStatus> {
+    let within = |span: Span| {
+        let counts = all.iter_mut().map(|sums| sums.within(span));
+        let count = counts.fold(Count::default(), Count::plus);
+        let used = slo.and_then(|slo| count.burnt(slo));
+        SuccessStatus {
+            window: span.word().to_string(),
+            requests: count.requests,
+            client_percent: count.seen().map(percent),
+            upstream_percent: count.answered().map(percent),
+            slo_used_percent: used.filter(|used| used.is_finite()).map(percent),
+        }
+    };
+    SPANS.map(within).into()
+}
+
+/// A share in percent, to a thousandth. Rounded down: only what never failed is 100 %.
+fn percent(share: f64) -> f64 {
+    (share * 100_000.0).floor() / 1000.0
+}
+
+fn failure(failed: Failed) -> FailureStatus {
+    FailureStatus {
+        time: stamp(failed.at),
+        request_id: failed.request_id,
+        route: failed.route,
+        request: failed.what,
+        status: failed.status,
+        tries: failed.tries,
+        reason: failed.reason.map(str::to_string),
     }
 }
 
@@ -207,8 +330,20 @@ fn places(figures: Figures) -> PlacesStatus {
 
 fn route(traffic: &Traffic) -> RouteStatus {
     let budget = traffic.budget();
+    let sums = traffic.tally.figures();
+    let millis_of = |share| {
+        sums.quantile(share)
+            .filter(|s| s.is_finite())
+            .map(|s| s * 1000.0)
+    };
     RouteStatus {
         name: traffic.route.name.clone(),
+        requests_total: sums.count(),
+        masked_total: sums.masked,
+        p50_ms: millis_of(0.5),
+        p99_ms: millis_of(0.99),
+        slo_percent: traffic.route.slo.map(percent),
+        success: success(&mut [sums], traffic.route.slo),
         requests: budget.requests,
         retries: budget.retries,
         retries_total: budget.retries_total,
@@ -250,6 +385,14 @@ fn fraction(time: Duration) -> f64 {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "configuration {}", self.configuration)?;
+        if let Some(error) = &self.process.reload_error {
+            writeln!(f, "the last reload failed: {error}")?;
+        }
+        write!(f, "success")?;
+        for success in self.success.iter().filter(|s| s.requests > 0) {
+            write!(f, "  {success}")?;
+        }
+        writeln!(f)?;
         for upstream in &self.upstreams {
             let down = if upstream.down { "  DOWN" } else { "" };
             writeln!(f, "\nupstream {}{down}", upstream.name)?;
@@ -283,6 +426,13 @@ impl fmt::Display for Status {
         }
         for route in &self.routes {
             writeln!(f, "\nroute {}", route.name)?;
+            if let Some(success) = route.success.first().filter(|s| s.requests > 0) {
+                writeln!(
+                    f,
+                    "  success {success}; {} masked since the start",
+                    route.masked_total
+                )?;
+            }
             writeln!(
                 f,
                 "  {} requests and {} retries in 10 s; {} retries in all, {} refused by the budget",
@@ -302,6 +452,24 @@ impl fmt::Display for Status {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for SuccessStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share =
+            |share: Option<f64>| share.map_or_else(|| "-".to_string(), |p| format!("{p} %"));
+        write!(
+            f,
+            "{}: {} for clients, {} at the upstream",
+            self.window,
+            share(self.client_percent),
+            share(self.upstream_percent)
+        )?;
+        match self.slo_used_percent {
+            Some(used) => write!(f, ", {used} % of the room for errors used"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -360,8 +528,25 @@ mod tests {
 
     #[test]
     fn the_tables() {
+        let success = vec![SuccessStatus {
+            window: "5m".into(),
+            requests: 1000,
+            client_percent: Some(99.9),
+            upstream_percent: Some(90.5),
+            slo_used_percent: Some(12.5),
+        }];
         let status = Status {
             configuration: 3,
+            process: ProcessStatus {
+                version: "1.2.3".into(),
+                uptime_s: 5,
+                connections: 2,
+                draining: false,
+                configured_s: 4,
+                reload_error: Some("upstreams.yaml:3: no".into()),
+            },
+            success: success.clone(),
+            failures: Vec::new(),
             upstreams: vec![UpstreamStatus {
                 name: "pool".into(),
                 down: false,
@@ -382,6 +567,12 @@ mod tests {
             }],
             routes: vec![RouteStatus {
                 name: "all".into(),
+                requests_total: 1000,
+                masked_total: 95,
+                success,
+                slo_percent: Some(99.95),
+                p50_ms: Some(5.0),
+                p99_ms: None,
                 requests: 10,
                 retries: 2,
                 retries_total: 7,
@@ -417,12 +608,15 @@ mod tests {
             }],
         };
         let text = "configuration 3
+the last reload failed: upstreams.yaml:3: no
+success  5m: 99.9 % for clients, 90.5 % at the upstream, 12.5 % of the room for errors used
 
 upstream pool
   backend                  state         active      tries    failed    median  last failure
   127.0.0.1:9001           ejected            1         20         5    1.5 ms  status 500 (1 m ago)
 
 route all
+  success 5m: 99.9 % for clients, 90.5 % at the upstream, 12.5 % of the room for errors used; 95 masked since the start
   10 requests and 2 retries in 10 s; 7 retries in all, 1 refused by the budget
   3 sent twice
   concurrency: 3 of 3 places taken, 2 queued; refused: 4 queue full, 5 too long, 6 displaced

@@ -1,0 +1,324 @@
+//! What can be seen of a running process: metrics, success, readiness and the page.
+
+use crate::admin::with_admin;
+use crate::client::{Client, get, request};
+use crate::harness::{one_route, until};
+use crate::maintenance::status;
+use crate::origin::Origin;
+use crate::reply::{Gate, Reply};
+use rustix::process::Signal;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const LOCAL: (&str, &str) = ("Host", "localhost");
+
+fn metrics(admin: u16) -> String {
+    let answer = request(admin, "GET", "/metrics", &[LOCAL], b"");
+    assert_eq!(answer.status, 200);
+    answer.text()
+}
+
+/// The value of a series, written as in the text.
+fn value(text: &str, series: &str) -> Option<f64> {
+    let line = text.lines().find(|line| {
+        line.strip_prefix(series)
+            .is_some_and(|rest| rest.starts_with(' '))
+    })?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// All series without their values.
+fn series(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| Some(line.rsplit_once(' ')?.0.to_string()))
+        .collect()
+}
+
+/// Each family is described once, before its numbers, and every number can be read.
+fn is_well_formed(text: &str) {
+    let mut described = BTreeSet::new();
+    let mut family = String::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            family = rest.split(' ').next().unwrap().to_string();
+            assert!(described.insert(family.clone()), "{family} is there twice");
+        } else if !line.starts_with('#') {
+            let name = line.split(['{', ' ']).next().unwrap();
+            assert!(name.starts_with(&family), "{line} under {family}");
+            let number = line.rsplit(' ').next().unwrap();
+            assert!(number == "+Inf" || number.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+    assert!(described.len() > 30, "{described:?}");
+}
+
+#[test]
+fn s15_success_as_clients_saw_it_beside_what_the_upstream_answered() {
+    let origin = Origin::new(|r| match r.number % 10 {
+        0 => Reply::status(500),
+        _ => Reply::ok("hello"),
+    });
+    let rules = "slo: 99.9%\nretry: { tries: 3, wait: 1ms }";
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&one_route(&[origin.port], rules));
+    let mut client = Client::to(proxy.port);
+    for n in 0..90 {
+        assert_eq!(client.get(&format!("/{n}")).status, 200);
+    }
+    assert_eq!(client.get("/%zz").status, 400);
+    // The last is counted once its client has the answer.
+    until("all are counted", || {
+        status(admin)["success"][0]["requests"] == 91
+    });
+    let shown = status(admin);
+    let five = &shown["routes"][0]["success"][0];
+    assert_eq!(
+        (&five["window"], &five["requests"]),
+        (&"5m".into(), &90.into())
+    );
+    assert_eq!(five["client_percent"], 100.0);
+    let upstream = five["upstream_percent"].as_f64().unwrap();
+    assert!((89.0..91.5).contains(&upstream), "{upstream}");
+    assert_eq!(five["slo_used_percent"], 0.0);
+    let masked = shown["routes"][0]["masked_total"].as_u64().unwrap();
+    assert!((8..=10).contains(&masked), "{masked}");
+    assert_eq!(shown["routes"][0]["requests_total"], 90);
+    // Of all routes together, what had none is part.
+    assert_eq!(shown["success"][0]["requests"], 91);
+
+    let text = metrics(admin);
+    is_well_formed(&text);
+    let of = |series: &str| value(&text, series).unwrap_or_else(|| panic!("{series} in {text}"));
+    assert_eq!(
+        of("backstop_requests_total{route=\"all\",method=\"GET\",code=\"200\"}"),
+        90.0
+    );
+    assert_eq!(
+        of("backstop_requests_total{route=\"\",method=\"GET\",code=\"400\"}"),
+        1.0
+    );
+    assert_eq!(
+        of("backstop_request_duration_seconds_count{route=\"all\"}"),
+        90.0
+    );
+    assert_eq!(
+        of("backstop_success_ratio{route=\"all\",window=\"1h\",seen=\"client\"}"),
+        1.0
+    );
+    assert_eq!(
+        of("backstop_masked_requests_total{route=\"all\"}"),
+        masked as f64
+    );
+    assert_eq!(
+        of("backstop_slo_burn_rate{route=\"all\",window=\"1h\"}"),
+        0.0
+    );
+    let backend = format!("{{upstream=\"pool\",backend=\"127.0.0.1:{}\"", origin.port);
+    let failed = of(&format!(
+        "backstop_backend_tries_total{backend},outcome=\"failed\"}}"
+    ));
+    assert_eq!(failed, of("backstop_retries_total{route=\"all\"}"));
+    assert_eq!(of(&format!("backstop_backend_up{backend}}}")), 1.0);
+
+    // The backend is gone: clients see it, and so does everything else.
+    drop(origin);
+    until("failures", || client.get("/gone").status >= 500);
+    until("the failure is known", || {
+        status(admin)["failures"][0].is_object()
+    });
+    let shown = status(admin);
+    let failure = &shown["failures"][0];
+    assert_eq!(
+        (&failure["request"], &failure["route"]),
+        (&"GET /gone".into(), &"all".into())
+    );
+    assert!(failure["status"].as_u64().unwrap() >= 500, "{failure}");
+    let used = shown["routes"][0]["success"][0]["slo_used_percent"]
+        .as_f64()
+        .unwrap();
+    assert!(used > 100.0, "{used}");
+}
+
+#[test]
+fn prometheus_takes_the_metrics() {
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&one_route(&[9], "concurrency: { max: 3 }\nrate_limit: { rate: 100/s }\ncanary: { upstream: pool, share: 5% }\nhedge: {}"));
+    get(proxy.port, "/");
+    let text = metrics(admin);
+    is_well_formed(&text);
+    let open = request(
+        admin,
+        "GET",
+        "/metrics",
+        &[LOCAL, ("Accept", "application/openmetrics-text")],
+        b"",
+    );
+    assert!(open.text().ends_with("# EOF\n"));
+    assert!(
+        open.header("content-type")
+            .unwrap()
+            .starts_with("application/openmetrics-text")
+    );
+    // Its own judgement, where it is installed.
+    if Path::new("/usr/bin/promtool").exists() {
+        let mut tool = Command::new("/usr/bin/promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        tool.stdin
+            .take()
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+        let output = tool.wait_with_output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+}
+
+#[test]
+fn whatever_clients_send_makes_no_further_series() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&one_route(&[origin.port], "cache: { ttl: 1m }"));
+    let mut client = Client::to(proxy.port);
+    let mut ask = |n: usize| {
+        let host = format!("h{n}.example");
+        let fields = [("Host", host.as_str()), ("X-Request-ID", host.as_str())];
+        for method in ["GET", "BREW", "PUT"] {
+            let method = if n > 0 && method == "BREW" {
+                format!("BREW{n}")
+            } else {
+                method.to_string()
+            };
+            client.request(&method, &format!("/{n}?q={n}"), &fields, b"");
+        }
+    };
+    ask(0);
+    let before = series(&metrics(admin));
+    (1..300).for_each(&mut ask);
+    assert_eq!(series(&metrics(admin)), before);
+}
+
+#[test]
+fn ready_until_it_is_to_end_and_alive_until_it_does() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let origin = Origin::new(move |r| match &*r.target {
+        "/slow" => Reply::ok("slow").when(&open),
+        _ => Reply::ok("hello"),
+    });
+    let (setup, admin) = with_admin();
+    let mut proxy = setup
+        .key("pre_drain", "1s")
+        .start(&one_route(&[origin.port], ""));
+    let ask = |path: &str| request(admin, "GET", path, &[LOCAL], b"").status;
+    assert_eq!((ask("/healthz"), ask("/readyz")), (200, 200));
+    let mut slow = Client::to(proxy.port);
+    slow.begin("GET", "/slow", &[], b"");
+    origin.request(0);
+    proxy.signal(Signal::TERM);
+    until("it is not ready", || ask("/readyz") == 503);
+    // Those who have not noticed yet are served all the same.
+    assert_eq!(get(proxy.port, "/late").status, 200);
+    assert_eq!(ask("/healthz"), 200);
+    gate.open();
+    assert_eq!(slow.answer().status, 200);
+    let (ended, _) = proxy.wait_exit(Duration::from_secs(10));
+    assert!(ended.success());
+}
+
+#[test]
+fn success_is_remembered_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("state.json");
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let yaml = one_route(&[origin.port], "");
+    let start = || {
+        let (setup, admin) = with_admin();
+        let setup = setup.key("state_file", &file.display().to_string());
+        (setup.start(&yaml), admin)
+    };
+    let requests = |admin: u16| {
+        status(admin)["routes"][0]["success"][3]["requests"]
+            .as_u64()
+            .unwrap()
+    };
+    let (mut proxy, admin) = start();
+    for _ in 0..7 {
+        get(proxy.port, "/");
+    }
+    until("all are counted", || requests(admin) == 7);
+    proxy.signal(Signal::TERM);
+    proxy.wait_exit(Duration::from_secs(10));
+    let (proxy, admin) = start();
+    get(proxy.port, "/");
+    until("both are counted", || requests(admin) == 8);
+    // What is in the file is not believed blindly.
+    drop(proxy);
+    std::fs::write(&file, "{ \"routes\": 7 }").unwrap();
+    let (proxy, admin) = start();
+    proxy.said("of the past is lost");
+    assert_eq!(requests(admin), 0);
+}
+
+#[test]
+fn the_page_shows_it_without_a_script() {
+    let origin = Origin::new(|r| match r.number {
+        0 => Reply::status(500),
+        _ => Reply::ok("hello"),
+    });
+    let (setup, admin) = with_admin();
+    let yaml = one_route(&[origin.port], "slo: 99.9%\nretry: { tries: 2, wait: 1ms }");
+    let proxy = setup.start(&yaml);
+    get(proxy.port, "/");
+    until("it is counted", || {
+        status(admin)["success"][0]["requests"] == 1
+    });
+    let page = request(admin, "GET", "/", &[LOCAL], b"");
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert!(
+        page.header("content-security-policy")
+            .unwrap()
+            .contains("default-src 'none'")
+    );
+    let text = page.text();
+    for shown in [
+        "100 %",
+        "50 %",
+        "as clients saw it",
+        "status 500",
+        "objective 99.9 %",
+        "1 requests succeeded",
+    ] {
+        assert!(text.contains(shown), "{shown} is not on the page");
+    }
+    proxy.reload_refused("routes: []");
+    assert!(
+        request(admin, "GET", "/", &[LOCAL], b"")
+            .text()
+            .contains("The last reload failed")
+    );
+    // Nothing that a client sends is markup.
+    drop(origin);
+    until("a failure", || {
+        get(proxy.port, "/'a'&b?secret=1").status >= 500
+    });
+    let page = || request(admin, "GET", "/", &[LOCAL], b"").text();
+    until("it is on the page", || {
+        page().contains("/&#39;a&#39;&amp;b")
+    });
+    assert!(!page().contains("secret"));
+}
