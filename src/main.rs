@@ -33,7 +33,7 @@ fn act(cli: &Cli, file: &Path) -> Result<ExitCode, String> {
         print_version(cli.build);
     } else if cli.test || cli.print {
         let loaded = config::load(file).map_err(|e| e.to_string())?;
-        server::preflight(&loaded.settings).map_err(|problems| problems.join("\n"))?;
+        server::preflight(&loaded).map_err(|problems| problems.join("\n"))?;
         if cli.print {
             print!("{}", config::print(&loaded));
         } else if !cli.quiet {

@@ -48,6 +48,7 @@ mod timeouts;
 mod times;
 mod tls;
 mod tree;
+mod upstream_tls;
 mod upstreams;
 mod written;
 
@@ -60,6 +61,7 @@ pub use print::print;
 pub use settings::{AccessLog, Listener, Resolver, Settings};
 pub use store::{CacheSettings, DiskSettings};
 pub use tls::{CertificateFiles, Tls, TlsVersion, UnknownHost, VerifyClient};
+pub use upstream_tls::UpstreamTls;
 
 use compile::Resolved;
 use decode::{Decoded, decode};
@@ -116,15 +118,19 @@ pub fn load(path: &Path) -> Result<Loaded, Errors> {
         .map(|(document, root)| (*document, root))
         .collect();
     report.finish(&files.sources, &roots)?;
-    let names = files
+    let names: Vec<PathBuf> = files
         .sources
         .into_iter()
         .map(|source| source.name)
         .collect();
     match (settings, compiled) {
-        (Some(settings), Some((routing, resolved))) => Ok(Loaded {
+        (Some(settings), Some((mut routing, resolved))) => Ok(Loaded {
+            routing: {
+                let file = names.last().map_or(path, PathBuf::as_path);
+                routing.resolve_files(file.parent().unwrap_or(Path::new("")));
+                routing
+            },
             settings,
-            routing,
             files: names,
             resolved,
         }),

@@ -5,12 +5,14 @@
 
 use super::address::BackendAddress;
 use super::health_check::CheckPlan;
+use super::upstream_tls::UpstreamTls;
 use crate::policy::balancer::Balance;
 use crate::policy::concurrency::Concurrency;
 use crate::policy::health::{EjectRules, FailRules};
 use crate::policy::route::Route;
 use crate::policy::router::Router;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,13 @@ pub struct Routing {
 }
 
 impl Routing {
+    /// Makes paths of files absolute that are relative to this directory.
+    pub(crate) fn resolve_files(&mut self, directory: &Path) {
+        for upstream in &mut self.upstreams {
+            upstream.tls = upstream.tls.take().map(|tls| tls.within(directory));
+        }
+    }
+
     /// How many backends there are in all upstreams together.
     pub fn backends(&self) -> usize {
         self.upstreams.iter().map(|u| u.backends.len()).sum()
@@ -42,6 +51,8 @@ pub struct UpstreamPlan {
     pub backends: Vec<BackendPlan>,
     /// How long an unused connection to a backend is kept.
     pub keepalive_idle: Duration,
+    /// How TLS is spoken to its backends, if it is.
+    pub tls: Option<UpstreamTls>,
     /// How its backends are probed, if they are.
     pub check: Option<CheckPlan>,
     /// When tries take a backend out of rotation.

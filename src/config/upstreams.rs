@@ -14,6 +14,7 @@ use super::number::Bounded;
 use super::plan::{BackendPlan, BackendState, UpstreamPlan};
 use super::report::{Document, Report};
 use super::switch::Switch;
+use super::upstream_tls::UpstreamTlsSpec;
 use super::written::{Complaint, Written, written};
 use crate::policy::balancer::{Balance, Balancer, HashOn, Slot};
 use crate::policy::health::FailRules;
@@ -33,6 +34,8 @@ pub(crate) struct UpstreamSpec {
     balance: Option<BalanceSpec>,
     backends: Vec<BackendSpec>,
     keepalive: Option<KeepaliveSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<UpstreamTlsSpec>,
     health_check: Option<Switch<HealthCheckSpec>>,
     eject: Option<Switch<EjectSpec>>,
     concurrency: Option<Switch<ConcurrencySpec>>,
@@ -196,8 +199,16 @@ impl<'de> Visitor<'de> for BackendVisitor {
 }
 
 impl UpstreamSpec {
+    /// Whether its backends are spoken to by TLS.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Reports what is wrong with the backends as a whole; `path` is that of the upstream.
     pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
+        if let Some(tls) = &self.tls {
+            tls.check(document, &path.key("tls"), report);
+        }
         if let Some(check) = self.health_check.as_ref().and_then(Switch::on) {
             check.check(document, &path.key("health_check"), report);
         }
@@ -264,6 +275,7 @@ impl UpstreamSpec {
                 })
                 .collect(),
             keepalive_idle: idle.0,
+            tls: self.tls.as_ref().map(UpstreamTlsSpec::compile),
             check: self
                 .health_check
                 .as_ref()
@@ -285,6 +297,7 @@ impl UpstreamSpec {
             .get_or_insert_default()
             .idle
             .get_or_insert(IDLE);
+        self.tls = self.tls.map(UpstreamTlsSpec::filled);
         let check = self.health_check.unwrap_or(Switch::Off);
         self.health_check = Some(check.map(HealthCheckSpec::filled));
         self.eject = Some(eject::filled(self.eject.as_ref()));

@@ -343,8 +343,8 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won, mut peer: Box<HttpPeer>) -> Box
 
 impl Won {
     /// Where it goes.
-    pub(super) fn address(&self) -> std::net::SocketAddr {
-        self.picked.address
+    pub(super) fn place(&self) -> (usize, std::net::SocketAddr) {
+        (self.picked.index, self.picked.address)
     }
 
     /// The upstream it belongs to.

@@ -105,7 +105,13 @@ async fn exchange(upstream: &Upstream, request: RequestHeader, body: Bytes, time
         return;
     };
     let began = Instant::now();
-    let peer = peer::dial(picked.address, upstream, &timeouts, Duration::ZERO, false);
+    let peer = peer::dial(
+        (picked.index, picked.address),
+        upstream,
+        &timeouts,
+        Duration::ZERO,
+        false,
+    );
     let connector = CONNECTOR.with(Arc::clone);
     let asked = async {
         let (mut session, _) = connector.get_http_session(&*peer).await?;

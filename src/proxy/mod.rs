@@ -242,7 +242,7 @@ impl ProxyHttp for Proxy {
         if let Some(won) = hedge::outcome(session, ctx).await {
             let elapsed = ctx.watch.elapsed();
             let upstream = won.upstream();
-            let peer = peer::dial(won.address(), &upstream, &proxy.timeouts, elapsed, false);
+            let peer = peer::dial(won.place(), &upstream, &proxy.timeouts, elapsed, false);
             return Ok(hedge::take_over(ctx, won, peer));
         }
         let tries = proxy.retry.tries;
@@ -274,7 +274,7 @@ impl ProxyHttp for Proxy {
             timeouts.connect = timeouts.connect.min(CHANCE);
         }
         let peer = peer::dial(
-            entry.picked.address,
+            (entry.picked.index, entry.picked.address),
             &entry.upstream,
             &timeouts,
             elapsed,

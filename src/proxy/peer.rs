@@ -9,9 +9,9 @@ use std::time::Duration;
 /// How long the backend's side of a WebSocket may be silent.
 const TUNNEL_SILENCE: Duration = Duration::from_secs(3600);
 
-/// What Pingora needs to open, or find, a connection for a try that begins `elapsed` after its request.
+/// What Pingora needs to open, or find, a connection to a backend, by its index, for a try that begins `elapsed` after its request.
 pub(super) fn dial(
-    address: SocketAddr,
+    (index, address): (usize, SocketAddr),
     upstream: &Upstream,
     timeouts: &Timeouts,
     elapsed: Duration,
@@ -19,6 +19,9 @@ pub(super) fn dial(
 ) -> Box<HttpPeer> {
     // The address is an address, never a name: `HttpPeer::new` would look a name up, blocking.
     let mut peer = HttpPeer::new(address, false, String::new());
+    if let (Some(tls), Some(backend)) = (&upstream.tls, upstream.backends.get(index)) {
+        tls.apply(&mut peer, backend, address);
+    }
     let left = timeouts.left(elapsed);
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect.min(left));

@@ -25,6 +25,7 @@ use crate::observe::process_log::{self, ProcessLog};
 use crate::policy::redact::Redaction;
 use crate::proxy::Live;
 use crate::upstream::resolver::Resolver;
+use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{probes, traffic};
 use arc_swap::ArcSwap;
 use log::{error, info, warn};
@@ -96,12 +97,13 @@ pub fn run(config_file: &Path) -> Result<(), StartError> {
     })
 }
 
-/// Whether the files that a start would write can be there, as far as that shows without writing them. Directories that
+/// Whether the certificates can be read, and the files that a start would write can be there, as far as that shows without writing them. Directories that
 /// are missing may be made by then: the unit makes its own.
 ///
 /// # Errors
 /// A sentence for each that cannot.
-pub fn preflight(settings: &Settings) -> Result<(), Vec<String>> {
+pub fn preflight(loaded: &Loaded) -> Result<(), Vec<String>> {
+    let settings = &loaded.settings;
     let log = match &settings.access_log {
         AccessLog::File(path) => Some(("access_log.path", path.as_path())),
         AccessLog::Stdout | AccessLog::Off => None,
@@ -117,6 +119,12 @@ pub fn preflight(settings: &Settings) -> Result<(), Vec<String>> {
         .map(|(key, path)| format!("{key}: {} is a directory, not a file", path.display()))
         .collect();
     problems.extend(tls::check(settings).err().into_iter().flatten());
+    for upstream in &loaded.routing.upstreams {
+        let opened = upstream.tls.as_ref().map(UpstreamTls::open);
+        if let Some(Err(e)) = opened {
+            problems.push(format!("upstreams.{}.tls: {e}", upstream.name));
+        }
+    }
     if problems.is_empty() {
         Ok(())
     } else {

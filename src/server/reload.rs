@@ -8,7 +8,7 @@ use crate::proxy::{Live, Snapshot};
 use crate::upstream::probes;
 use crate::upstream::resolver::Resolver;
 use crate::upstream::traffic::Traffic;
-use crate::upstream::{Backend, Upstream};
+use crate::upstream::{Backend, BuildError, Upstream};
 use log::{error, info, warn};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,9 +26,9 @@ pub enum ReloadError {
     /// The files are wrong.
     #[error(transparent)]
     Files(#[from] Errors),
-    /// `config` accepted what the balancer refuses.
-    #[error("{0}")]
-    Balancer(#[from] crate::policy::balancer::BalancerError),
+    /// An upstream cannot be built.
+    #[error("upstream {0}: {1}")]
+    Upstream(String, #[source] BuildError),
 }
 
 /// What a reload came to.
@@ -62,7 +62,9 @@ pub async fn build(
         .iter()
         .map(|plan| {
             let before = old.and_then(|old| old.upstreams.iter().find(|u| u.name == plan.name));
-            Ok(Arc::new(Upstream::build(plan, before.map(Arc::as_ref))?))
+            let built = Upstream::build(plan, before.map(Arc::as_ref));
+            let built = built.map_err(|e| ReloadError::Upstream(plan.name.clone(), e))?;
+            Ok(Arc::new(built))
         })
         .collect::<Result<Vec<_>, ReloadError>>()?;
     let unresolved: Vec<_> = backends(&upstreams)

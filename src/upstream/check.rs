@@ -3,6 +3,8 @@
 //! Implements pingora-load-balancing's `HealthCheck`, whose own checks neither look at the body of an answer nor speak gRPC.
 //! When to probe is decided by [`super::probes`], what follows by `policy::health`.
 
+use super::Backend;
+use super::tls::UpstreamTls;
 use crate::config::{CheckKind, CheckPlan, HttpCheck};
 use crate::policy::health::ProbeRules;
 use async_trait::async_trait;
@@ -16,7 +18,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_load_balancing::Backend as Target;
 use pingora_load_balancing::health_check::HealthCheck;
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -30,6 +32,7 @@ const GRPC_CHECK: &[u8] = b"/grpc.health.v1.Health/Check";
 /// How the backends of one upstream are probed.
 #[derive(Debug)]
 pub struct Check {
+    tls: Option<Arc<UpstreamTls>>,
     kind: CheckKind,
     /// Instead of the backend's own port.
     port: Option<u16>,
@@ -43,8 +46,9 @@ pub struct Check {
 
 impl Check {
     /// As the file says.
-    pub fn new(plan: &CheckPlan) -> Self {
+    pub fn new(plan: &CheckPlan, tls: Option<Arc<UpstreamTls>>) -> Self {
         Check {
+            tls,
             kind: plan.kind.clone(),
             port: plan.port,
             interval: plan.interval,
@@ -53,17 +57,17 @@ impl Check {
         }
     }
 
-    /// Probes once. `label` is the backend as written, which it is asked as.
+    /// Probes a backend once, at this address of its.
     ///
     /// # Errors
     /// In words, what is wrong with it.
-    pub async fn probe(&self, mut address: SocketAddr, label: &str) -> Result<(), String> {
+    pub async fn probe(&self, mut address: SocketAddr, backend: &Backend) -> Result<(), String> {
         if let Some(port) = self.port {
             address.set_port(port);
         }
         let probe = Probe {
-            kind: &self.kind,
-            label,
+            check: self,
+            backend,
         };
         let target = Target::new(&address.to_string()).map_err(|e| in_words(&e))?;
         match tokio::time::timeout(self.timeout, probe.check(&target)).await {
@@ -86,8 +90,8 @@ pub async fn connect(address: SocketAddr, timeout: Duration) -> Result<(), Strin
 }
 
 struct Probe<'a> {
-    kind: &'a CheckKind,
-    label: &'a str,
+    check: &'a Check,
+    backend: &'a Backend,
 }
 
 #[async_trait]
@@ -96,7 +100,7 @@ impl HealthCheck for Probe<'_> {
         let Some(address) = target.addr.as_inet() else {
             return Error::e_explain(UNHEALTHY, "not an address");
         };
-        match self.kind {
+        match &self.check.kind {
             CheckKind::Tcp => match TcpStream::connect(address).await {
                 Ok(_) => Ok(()),
                 Err(e) => Error::e_explain(UNHEALTHY, e.to_string()),
@@ -113,15 +117,23 @@ impl HealthCheck for Probe<'_> {
 }
 
 impl Probe<'_> {
+    fn dial(&self, address: SocketAddr) -> HttpPeer {
+        let mut peer = HttpPeer::new(address, false, String::new());
+        if let Some(tls) = &self.check.tls {
+            tls.apply(&mut peer, self.backend, address);
+        }
+        peer
+    }
+
     async fn ask(&self, address: SocketAddr, check: &HttpCheck) -> Result<()> {
         let mut request = RequestHeader::build(check.method.clone(), check.path.as_bytes(), None)?;
-        let host = check.host.as_deref().unwrap_or(self.label);
+        let host = check.host.as_deref().unwrap_or(&self.backend.label);
         request.insert_header("Host", host)?;
         request.insert_header("User-Agent", "backstop-health-check")?;
         for (name, value) in &check.headers {
             request.insert_header(name.clone(), value.clone())?;
         }
-        let peer = HttpPeer::new(address, false, String::new());
+        let peer = self.dial(address);
         let (mut session, _) = connector().get_http_session(&peer).await?;
         session.write_request_header(Box::new(request)).await?;
         session.finish_request_body().await?;
@@ -146,10 +158,10 @@ impl Probe<'_> {
     /// As the gRPC health checking protocol has it: one unary call over HTTP/2.
     async fn ask_grpc(&self, address: SocketAddr, service: &str) -> Result<()> {
         let mut request = RequestHeader::build("POST", GRPC_CHECK, None)?;
-        request.insert_header("Host", self.label)?;
+        request.insert_header("Host", self.backend.label.as_str())?;
         request.insert_header("Content-Type", "application/grpc")?;
         request.insert_header("TE", "trailers")?;
-        let mut peer = HttpPeer::new(address, false, String::new());
+        let mut peer = self.dial(address);
         peer.options.set_http_version(2, 2);
         let (mut session, _) = connector().get_http_session(&peer).await?;
         session.write_request_header(Box::new(request)).await?;

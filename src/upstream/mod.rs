@@ -11,6 +11,7 @@ pub mod probes;
 pub mod resolver;
 mod ring;
 pub mod standing;
+pub mod tls;
 pub mod traffic;
 
 pub use backend::{Active, Backend};
@@ -20,11 +21,13 @@ use crate::policy::balancer::{self, Balance, Balancer, BalancerError, Pool, Slot
 use crate::policy::concurrency::Concurrency;
 use crate::policy::health::{self, EjectRules, FailRules, Gate, Observation};
 use check::Check;
+use log::warn;
 use places::Places;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tls::UpstreamTls;
 
 /// A named group of backends, as running.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct Upstream {
     rules: Vec<Rules>,
     /// How long an unused connection to a backend is kept.
     pub keepalive_idle: Duration,
+    /// How TLS is spoken to its backends, if it is.
+    pub tls: Option<Arc<UpstreamTls>>,
     /// When tries take a backend out of rotation.
     pub eject: EjectRules,
     /// How its backends are probed, if they are.
@@ -53,6 +58,22 @@ pub struct Upstream {
     /// Held while it is decided whether one more may be ejected: two workers must not each take the last but one.
     ejecting: Mutex<()>,
 }
+
+/// Why an upstream cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// `config` accepted what the balancer refuses.
+    #[error("{0}")]
+    Balancer(#[from] BalancerError),
+    /// A file of its `tls` cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+}
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TlsError(String);
 
 /// What the file says of one backend.
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +121,7 @@ impl Upstream {
     ///
     /// # Errors
     /// What [`Balancer::new`] refuses; `config` has already checked that it does not.
-    pub fn build(plan: &UpstreamPlan, old: Option<&Upstream>) -> Result<Self, BalancerError> {
+    pub fn build(plan: &UpstreamPlan, old: Option<&Upstream>) -> Result<Self, BuildError> {
         let checking = plan.check.as_ref().is_some_and(|check| check.checking);
         let window = plan.eject.window;
         let backends: Vec<Arc<Backend>> = plan
@@ -126,13 +147,25 @@ impl Upstream {
             Balance::Hash(_) => Some(ring::build(&plan.backends)),
             _ => None,
         };
+        let tls = plan.tls.as_ref().map(UpstreamTls::open).transpose()?;
+        let tls = tls.map(Arc::new);
+        if tls.as_ref().is_some_and(|tls| !tls.verifies()) {
+            warn!(
+                "upstream {}: verify is false, so its backends may be anybody",
+                plan.name
+            );
+        }
         Ok(Upstream {
             name: plan.name.clone(),
             backends,
             rules: plan.backends.iter().map(Rules::from).collect(),
             keepalive_idle: plan.keepalive_idle,
             eject: plan.eject.clone(),
-            check: plan.check.as_ref().map(|plan| Arc::new(Check::new(plan))),
+            check: plan
+                .check
+                .as_ref()
+                .map(|plan| Arc::new(Check::new(plan, tls.clone()))),
+            tls,
             concurrency: plan.concurrency.clone(),
             places: old.map(|old| old.places.clone()).unwrap_or_default(),
             balancer: Balancer::new(plan.balance.clone(), slots, ring)?,

@@ -122,7 +122,7 @@ impl Job {
         };
         match &check {
             Some(check) => {
-                let result = check.probe(address, &backend.label).await;
+                let result = check.probe(address, &backend).await;
                 let mut rules = check.rules;
                 if hurry {
                     rules.rise = 1;

@@ -63,3 +63,4 @@ mod routing; // which route a request takes
 mod shutdown; // drain and exit
 mod timeouts; // every wait ends
 mod tls; // certificates, and what is inside of TLS
+mod upstream_tls; // TLS to backends

@@ -1,0 +1,129 @@
+//! TLS to backends: who they must be, and what they are shown. The backend is a Backstop of its own.
+
+use crate::client::get;
+use crate::client_tls::{Authority, Pair};
+use crate::command::run;
+use crate::harness::{Proxy, one_route, until, with_upstream};
+
+const ANSWER: &str =
+    "routes:\n  - { match: { path: / }, respond: { status: 200, body: \"from behind\" } }\n";
+
+/// A backend with this certificate.
+fn backend(pair: &Pair, more: &str) -> Proxy {
+    let tls = format!("tls: {{ certificates: [{}]{more} }}", pair.yaml());
+    Proxy::with().listener(&tls).start(ANSWER)
+}
+
+fn yaml(backend: &Proxy, tls: &str) -> String {
+    with_upstream(
+        &one_route(&[backend.port], "retry: { tries: 1 }"),
+        &format!("tls: {tls}\neject: off"),
+    )
+}
+
+fn status(yaml: &str) -> u16 {
+    get(Proxy::start(yaml).port, "/").status
+}
+
+#[test]
+fn a_backend_has_to_be_who_it_is_taken_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, other) = (Authority::new(), Authority::new());
+    let pair = authority.sign(dir.path(), "site", &["api.internal", "127.0.0.1"]);
+    let (ca, wrong) = (dir.path().join("ca.pem"), dir.path().join("wrong.pem"));
+    authority.write(&ca);
+    other.write(&wrong);
+    let (ca, wrong) = (ca.display(), wrong.display());
+    let behind = backend(&pair, "");
+    for (tls, expected) in [
+        (format!("{{ sni: api.internal, ca: {ca} }}"), 200),
+        // By its address, which the certificate names too.
+        (format!("{{ ca: {ca} }}"), 200),
+        (format!("{{ sni: other.internal, ca: {ca} }}"), 502),
+        (format!("{{ sni: api.internal, ca: {wrong} }}"), 502),
+        // The system does not know this authority.
+        ("{ sni: api.internal }".to_string(), 502),
+        ("{}".to_string(), 502),
+        ("{ sni: api.internal, verify: false }".to_string(), 200),
+        ("{ verify: false }".to_string(), 200),
+    ] {
+        assert_eq!(status(&yaml(&behind, &tls)), expected, "{tls}");
+    }
+    let careless = Proxy::start(&yaml(&behind, "{ verify: false }"));
+    assert!(careless.said("verify is false").contains("pool"));
+    let careful = Proxy::start(&yaml(
+        &behind,
+        &format!("{{ sni: api.internal, ca: {ca} }}"),
+    ));
+    let answer = get(careful.port, "/a");
+    assert_eq!(answer.text(), "from behind");
+    assert_eq!(careful.count_said("verify is false"), 0);
+    // It is not spoken to in clear text by mistake.
+    assert!(status(&one_route(&[behind.port], "retry: { tries: 1 }")) >= 400);
+}
+
+#[test]
+fn a_backend_that_asks_for_a_certificate_is_shown_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.sign(dir.path(), "site", &["api.internal"]);
+    let own = authority.sign(dir.path(), "own", &["the proxy"]);
+    let ca = dir.path().join("ca.pem");
+    authority.write(&ca);
+    let ca = ca.display();
+    let behind = backend(
+        &pair,
+        &format!(", verify_client: required, client_ca: {ca}"),
+    );
+    let identity = format!("cert: {}, key: {}", own.cert.display(), own.key.display());
+    let with = format!("{{ sni: api.internal, ca: {ca}, {identity} }}");
+    assert_eq!(status(&yaml(&behind, &with)), 200);
+    let without = format!("{{ sni: api.internal, ca: {ca} }}");
+    assert!(status(&yaml(&behind, &without)) >= 500);
+}
+
+#[test]
+fn probes_speak_tls_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.sign(dir.path(), "site", &["api.internal"]);
+    let ca = dir.path().join("ca.pem");
+    authority.write(&ca);
+    let behind = backend(&pair, "");
+    let start = |name: &str| {
+        let tls = format!("{{ sni: {name}, ca: {} }}", ca.display());
+        let check = "health_check: { path: /, interval: 50ms, rise: 1, fall: 1 }";
+        Proxy::start(&with_upstream(&yaml(&behind, &tls), check))
+    };
+    let good = start("api.internal");
+    until("it is up", || get(good.port, "/").status == 200);
+    let bad = start("other.internal");
+    bad.said("is down");
+}
+
+#[test]
+fn files_that_cannot_be_used_leave_the_old_configuration_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.sign(dir.path(), "site", &["api.internal"]);
+    let ca = dir.path().join("ca.pem");
+    authority.write(&ca);
+    let behind = backend(&pair, "");
+    let tls = format!("{{ sni: api.internal, ca: {} }}", ca.display());
+    let proxy = Proxy::start(&yaml(&behind, &tls));
+    assert_eq!(get(proxy.port, "/").status, 200);
+    proxy.reload_refused(&yaml(&behind, "{ sni: api.internal, ca: missing.pem }"));
+    assert!(
+        proxy.stderr().contains("upstream pool: "),
+        "{}",
+        proxy.stderr()
+    );
+    assert!(proxy.stderr().contains("missing.pem"));
+    assert_eq!(get(proxy.port, "/").status, 200);
+    let check = run(&["-t", "-c", proxy.config().to_str().unwrap()], proxy.dir());
+    let said = String::from_utf8_lossy(&check.stderr).into_owned();
+    assert!(
+        !check.status.success() && said.contains("upstreams.pool.tls: "),
+        "{said}"
+    );
+}
