@@ -33,7 +33,12 @@ fn act(cli: &Cli, file: &Path) -> Result<ExitCode, String> {
         print_version(cli.build);
     } else if cli.test || cli.print {
         let loaded = config::load(file).map_err(|e| e.to_string())?;
-        server::preflight(&loaded).map_err(|problems| problems.join("\n"))?;
+        let known = server::preflight(&loaded).map_err(|problems| problems.join("\n"))?;
+        if !cli.quiet {
+            known
+                .iter()
+                .for_each(|sentence| eprintln!("backstop: {sentence}"));
+        }
         if cli.print {
             print!("{}", config::print(&loaded));
         } else if !cli.quiet {

@@ -14,6 +14,7 @@ use super::report::{Document, Report};
 use super::store::{CacheSettings, StoreSpec};
 use super::tls::{Tls, TlsSpec};
 use super::written::{Complaint, Written, meant, written};
+use crate::observe::formats::Format;
 use crate::policy::access::{Access, AddressSet};
 use crate::policy::redact;
 use serde::de::{Deserializer, Error, Visitor};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Where the access log goes.
     pub access_log: AccessLog,
+    /// How its lines are written.
+    pub log_format: Format,
     /// Parameters of a query whose values are left out of it.
     pub hide_query: Vec<String>,
     /// Which claim of a token is the name of who asks, for the access log.
@@ -141,6 +144,7 @@ impl Settings {
                 "access_log",
                 self.access_log != other.access_log
                     || self.hide_query != other.hide_query
+                    || self.log_format != other.log_format
                     || self.identity_claim != other.identity_claim,
             ),
             ("log", self.log_level != other.log_level),
@@ -208,6 +212,7 @@ struct ResolverSpec {
 )]
 struct AccessLogSpec {
     path: Option<FileText>,
+    format: Option<FormatText>,
     hide_query: Option<Vec<String>>,
     identity_claim: Option<String>,
 }
@@ -246,6 +251,43 @@ impl fmt::Display for Level {
 }
 
 written!(Level);
+
+/// `access_log.format`.
+#[derive(Debug, Clone, Copy)]
+struct FormatText(Format);
+
+const FORMATS: [(&str, Format); 4] = [
+    ("json", Format::Json),
+    ("combined", Format::Combined),
+    ("clf", Format::Clf),
+    ("alb", Format::Alb),
+];
+
+impl Written for FormatText {
+    const EXPECTED: &'static str = "json, combined, clf or alb";
+
+    fn parse(word: &str) -> Result<Self, Complaint> {
+        match FORMATS.into_iter().find(|(name, _)| *name == word) {
+            Some((_, format)) => Ok(FormatText(format)),
+            None => {
+                let near = super::suggest::nearest(word, FORMATS.iter().map(|(name, _)| *name));
+                Err(Complaint {
+                    message: None,
+                    help: near.map(meant),
+                })
+            }
+        }
+    }
+}
+
+impl fmt::Display for FormatText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = FORMATS.into_iter().find(|(_, format)| *format == self.0);
+        f.write_str(name.map_or("json", |(name, _)| name))
+    }
+}
+
+written!(FormatText);
 
 /// `workers`.
 #[derive(Debug, Clone, Copy)]
@@ -396,6 +438,11 @@ impl SettingsSpec {
             },
             cache: self.cache.unwrap_or_default().compile(absolute),
             admin: self.admin.map(|admin| admin.address()),
+            log_format: self
+                .access_log
+                .as_ref()
+                .and_then(|log| log.format)
+                .map_or(Format::Json, |format| format.0),
             identity_claim: self
                 .access_log
                 .as_ref()
@@ -458,6 +505,7 @@ impl SettingsSpec {
             access_log: Some(AccessLogSpec {
                 hide_query: Some(settings.hide_query.clone()),
                 identity_claim: Some(settings.identity_claim.clone()),
+                format: Some(FormatText(settings.log_format)),
                 path: Some(match &settings.access_log {
                     AccessLog::Stdout => FileText("stdout".to_string()),
                     AccessLog::Off => FileText("off".to_string()),
@@ -513,6 +561,7 @@ mod tests {
                 admin: None,
                 access_log: AccessLog::Stdout,
                 hide_query: redact::USUAL.map(str::to_string).to_vec(),
+                log_format: Format::Json,
                 identity_claim: "sub".to_string(),
                 log_level: log::LevelFilter::Info,
                 state_file: None,

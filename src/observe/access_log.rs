@@ -3,6 +3,7 @@
 //! A request only formats its line and puts it into a bounded queue; it never waits for a disk. When the queue is full the
 //! line is dropped and counted. Decides nothing.
 
+use super::formats::{self, Format, More};
 use crate::config;
 use crate::policy::redact::Redaction;
 use jiff::Timestamp;
@@ -50,6 +51,9 @@ pub struct Line<'a> {
     pub path: Cow<'a, str>,
     /// `HTTP/1.1` and the like.
     pub protocol: &'static str,
+    /// The version of TLS, where that is spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<&'static str>,
     /// The route's name; null when none matched.
     pub route: Option<&'a str>,
     /// The upstream's name, where one was involved.
@@ -73,6 +77,9 @@ pub struct Line<'a> {
     pub bytes: usize,
     /// From the request head to the end.
     pub duration_ms: f64,
+    /// What only other forms of the log have.
+    #[serde(skip)]
+    pub more: More<'a>,
 }
 
 /// One try in a [`Line`].
@@ -143,6 +150,8 @@ pub struct AccessLog {
     pub redaction: Arc<Redaction>,
     /// Which claim of a token is the name of who asks.
     pub claim: Arc<str>,
+    /// How lines are written.
+    pub format: Format,
 }
 
 /// The writing end.
@@ -161,6 +170,7 @@ impl Writer {
         settings: &config::AccessLog,
         redaction: Redaction,
         claim: &str,
+        format: Format,
     ) -> io::Result<Self> {
         let dropped = Arc::new(AtomicU64::new(0));
         let redaction = Arc::new(redaction);
@@ -172,6 +182,7 @@ impl Writer {
                     dropped,
                     redaction,
                     claim,
+                    format,
                 };
                 return Ok(Writer { log, thread: None });
             }
@@ -188,6 +199,7 @@ impl Writer {
             dropped,
             redaction,
             claim,
+            format,
         };
         Ok(Writer {
             log,
@@ -246,10 +258,18 @@ impl AccessLog {
     /// Queues a line; never waits.
     pub fn write(&self, line: &Line<'_>) {
         let Some(queue) = &self.queue else { return };
-        let mut text = Vec::with_capacity(512);
-        if serde_json::to_writer(&mut text, line).is_err() {
-            return;
-        }
+        let mut text = match self.format {
+            Format::Json => {
+                let mut text = Vec::with_capacity(512);
+                if serde_json::to_writer(&mut text, line).is_err() {
+                    return;
+                }
+                text
+            }
+            Format::Combined => formats::combined(line, true).into_bytes(),
+            Format::Clf => formats::combined(line, false).into_bytes(),
+            Format::Alb => formats::alb(line).into_bytes(),
+        };
         text.push(b'\n');
         if queue.try_send(Message::Line(text)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);

@@ -12,6 +12,9 @@ const MOST: usize = 128;
 /// Longer tokens are not looked into.
 const MOST_TOKEN: usize = 16 * 1024;
 
+/// How the user of Basic credentials is found out.
+pub const BASIC: &str = "basic_unverified";
+
 /// Who it says it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -30,7 +33,7 @@ pub fn of(headers: &HeaderMap, claim: &str) -> Option<Identity> {
         return None;
     }
     let (name, from) = if scheme.eq_ignore_ascii_case("basic") {
-        (basic(credentials)?, "basic_unverified")
+        (basic(credentials)?, BASIC)
     } else if scheme.eq_ignore_ascii_case("bearer") {
         (jwt(credentials, claim)?, "jwt_unverified")
     } else {

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod exposition;
+pub mod formats;
 pub mod identity;
 pub mod process_log;
 pub mod tally;

@@ -50,6 +50,8 @@ pub struct Ended {
     pub tries: u32,
     /// Those of them that failed.
     pub tries_failed: u32,
+    /// Whether what it got in the end was good: the last try, or what was stored.
+    pub well: bool,
 }
 
 impl Ended {
@@ -63,12 +65,13 @@ impl Ended {
             cache: None,
             tries: 0,
             tries_failed: 0,
+            well: true,
         }
     }
 
-    /// Whether the client got an error of the server.
+    /// Whether the client got an error of the server, or only part of an answer.
     pub fn has_failed(&self) -> bool {
-        self.status >= 500
+        self.status >= 500 || self.status < 400 && !self.well
     }
 }
 
@@ -159,7 +162,7 @@ impl Tally {
             *sums.cache.entry(word).or_default() += 1;
         }
         let left = ended.status == 499;
-        if ended.tries_failed > 0 && !ended.has_failed() && !left {
+        if ended.tries_failed > 0 && ended.well && !ended.has_failed() && !left {
             sums.masked += 1;
         }
         sums.success.add(

@@ -27,6 +27,11 @@ impl Block {
         })
     }
 
+    /// Whether all of it is IPv4.
+    fn is_v4(&self) -> bool {
+        is_v4(self.first) && is_v4(self.last)
+    }
+
     /// Whether this address is the first of it.
     pub fn begins_with(&self, address: IpAddr) -> bool {
         self.first == number(address)
@@ -43,40 +48,58 @@ fn number(address: IpAddr) -> u128 {
 /// Some addresses. Looking one up takes the logarithm of how many blocks there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressSet {
-    /// In order, without overlap.
-    blocks: Box<[Block]>,
+    /// Those of IPv4, in order, without overlap.
+    v4: Box<[Block]>,
+    /// Those of IPv6: `::/0` is not meant for both.
+    v6: Box<[Block]>,
 }
 
 impl AddressSet {
     /// All addresses of these blocks.
-    pub fn new(mut blocks: Vec<Block>) -> Self {
-        blocks.sort_unstable();
-        let mut joined: Vec<Block> = Vec::with_capacity(blocks.len());
-        for block in blocks {
-            match joined.last_mut() {
-                Some(before) if block.first <= before.last.saturating_add(1) => {
-                    before.last = before.last.max(block.last);
-                }
-                _ => joined.push(block),
-            }
-        }
+    pub fn new(blocks: Vec<Block>) -> Self {
+        let (v4, v6) = blocks.into_iter().partition(Block::is_v4);
         AddressSet {
-            blocks: joined.into(),
+            v4: joined(v4),
+            v6: joined(v6),
         }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
+        self.v4.is_empty() && self.v6.is_empty()
     }
 
     /// Whether an address is among them.
     pub fn contains(&self, address: IpAddr) -> bool {
         let number = number(address);
-        let after = self.blocks.partition_point(|block| block.first <= number);
-        let before = after.checked_sub(1).and_then(|at| self.blocks.get(at));
+        let blocks = match is_v4(number) {
+            true => &self.v4,
+            false => &self.v6,
+        };
+        let after = blocks.partition_point(|block| block.first <= number);
+        let before = after.checked_sub(1).and_then(|at| blocks.get(at));
         before.is_some_and(|block| number <= block.last)
     }
+}
+
+/// In order, without overlap.
+fn joined(mut blocks: Vec<Block>) -> Box<[Block]> {
+    blocks.sort_unstable();
+    let mut joined: Vec<Block> = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        match joined.last_mut() {
+            Some(before) if block.first <= before.last.saturating_add(1) => {
+                before.last = before.last.max(block.last);
+            }
+            _ => joined.push(block),
+        }
+    }
+    joined.into()
+}
+
+/// Whether this is an address of IPv4.
+fn is_v4(number: u128) -> bool {
+    number >> 32 == 0xffff
 }
 
 /// Two lists.

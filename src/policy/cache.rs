@@ -156,6 +156,14 @@ pub fn lookup(_policy: &CachePolicy, method: &Method, headers: &HeaderMap) -> Re
     if headers.contains_key(header::UPGRADE) {
         return Err(Bypass::Upgrade);
     }
+    // RFC 9110 §7.6.1: the upstream does not see what `Connection` names, so what it answers is not for who sends that.
+    if headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .any(|line| names_a_field(line.as_bytes()))
+    {
+        return Err(Bypass::Upgrade);
+    }
     // RFC 9111 §5.2.1.5. The other directives of a request are advisory (§5.2.1). Where the origin is respected,
     // [`reuse`] heeds them. Under a forced `ttl` they are ignored, as nginx does: the operator has said how old an
     // answer may be, to spare an origin that cannot take every request. With `no-cache` or `max-age=0`, which browsers
@@ -164,6 +172,14 @@ pub fn lookup(_policy: &CachePolicy, method: &Method, headers: &HeaderMap) -> Re
         return Err(Bypass::NoStore);
     }
     Ok(())
+}
+
+/// Whether `Connection` names a field, and not only what becomes of the connection.
+fn names_a_field(line: &[u8]) -> bool {
+    let usual: [&[u8]; 5] = [b"", b"close", b"keep-alive", b"te", b"upgrade"];
+    line.split(|b| *b == b',')
+        .map(<[u8]>::trim_ascii)
+        .any(|name| !usual.iter().any(|word| name.eq_ignore_ascii_case(word)))
 }
 
 /// Whether content follows the head, as far as the head says (RFC 9112 §6.3).

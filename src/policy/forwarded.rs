@@ -19,19 +19,22 @@ pub struct Forwarded {
 pub fn client<'a>(
     peer: IpAddr,
     trusted: &AddressSet,
-    lines: impl DoubleEndedIterator<Item = &'a str>,
+    lines: impl DoubleEndedIterator<Item = &'a [u8]>,
 ) -> Forwarded {
     let mut forwarded = Forwarded {
         client: peer,
         hops: Vec::new(),
     };
-    let named = lines.rev().flat_map(|line| line.rsplit(','));
+    let named = lines
+        .rev()
+        .flat_map(|line| line.rsplit(|byte| *byte == b','));
     for name in named {
         if !trusted.contains(forwarded.client) {
             break;
         }
         // What is no address ends what can be believed.
-        let Some(before) = address(name.trim()) else {
+        let name = std::str::from_utf8(name.trim_ascii()).unwrap_or_default();
+        let Some(before) = address(name) else {
             break;
         };
         forwarded.hops.insert(0, forwarded.client);
@@ -85,6 +88,7 @@ mod tests {
                 "10.0.0.2",
                 &["10.0.0.1"],
             ),
+            ("10.0.0.1", &["\u{ff}, 1.1.1.1"], "1.1.1.1", &["10.0.0.1"]),
             ("10.0.0.1", &[""], "10.0.0.1", &[]),
             ("10.0.0.1", &["1.1.1.1:80"], "1.1.1.1", &["10.0.0.1"]),
             (
@@ -101,7 +105,7 @@ mod tests {
             ),
             ("10.0.0.1", &["::ffff:10.0.0.2"], "10.0.0.2", &["10.0.0.1"]),
         ] {
-            let found = client(ip(peer), &trusted, lines.iter().copied());
+            let found = client(ip(peer), &trusted, lines.iter().map(|line| line.as_bytes()));
             let expected = Forwarded {
                 client: ip(client_is),
                 hops: hops.iter().map(|hop| ip(hop)).collect(),

@@ -18,6 +18,7 @@ mod cycle;
 pub mod date;
 pub mod encoding;
 pub mod forwarded;
+pub mod framing;
 pub mod headers;
 pub mod health;
 pub mod hedge;

@@ -2,6 +2,7 @@
 //!
 //! Asked by `proxy::front`, after [`super::access`] and before anything is stored, sent or counted.
 
+use super::framing;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 /// The requirements of a route; empty lists and `None` require nothing.
@@ -100,7 +101,8 @@ impl Lacks {
 }
 
 impl Requirement {
-    /// Whether a request has all that is required, as far as its head tells.
+    /// Whether a request has all that is required, as far as its head tells. `has_content`: whether content follows, which the
+    /// head of HTTP/2 need not say.
     ///
     /// # Errors
     /// With the first that it lacks.
@@ -109,6 +111,7 @@ impl Requirement {
         method: &Method,
         query: Option<&str>,
         headers: &HeaderMap,
+        has_content: bool,
     ) -> Result<(), Lacks> {
         if let Some(scheme) = self.authorization
             && *method != Method::OPTIONS
@@ -117,7 +120,11 @@ impl Requirement {
             // Browsers ask whether they may send credentials without any (Fetch §4.8).
             return Err(Lacks::Authorization(scheme));
         }
-        if let Some(name) = self.headers.iter().find(|name| !has_value(headers, name)) {
+        // What `Connection` names does not arrive.
+        let arrives = |name: &HeaderName| {
+            has_value(headers, name) && !framing::hides(headers, std::iter::once(name.clone()))
+        };
+        if let Some(name) = self.headers.iter().find(|name| !arrives(name)) {
             return Err(Lacks::Header(name.clone()));
         }
         if let Some(name) = self.query.iter().find(|name| !has_parameter(query, name)) {
@@ -126,7 +133,8 @@ impl Requirement {
         if let Some(length) = length(headers) {
             self.judge_length(length)?;
         }
-        if !self.content_types.is_empty() && has_content(headers) && !self.takes(headers) {
+        let has_content = has_content || announces_content(headers);
+        if !self.content_types.is_empty() && has_content && !self.takes(headers) {
             return Err(Lacks::ContentType);
         }
         Ok(())
@@ -159,6 +167,10 @@ impl Requirement {
         let Some((kind, subtype)) = essence.split_once('/') else {
             return false;
         };
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if subtype.is_empty() || !subtype.bytes().all(token) {
+            return false;
+        }
         self.content_types.iter().any(|taken| {
             taken.kind.eq_ignore_ascii_case(kind)
                 && (taken.subtype == "*" || taken.subtype.eq_ignore_ascii_case(subtype))
@@ -199,7 +211,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     value.parse().ok()
 }
 
-fn has_content(headers: &HeaderMap) -> bool {
+fn announces_content(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
         || headers.contains_key(header::CONTENT_TYPE)
         || length(headers).is_some_and(|length| length > 0)
@@ -330,6 +342,12 @@ mod tests {
             (
                 types(),
                 "",
+                "content-type: image/png, text/html",
+                Err(Lacks::ContentType),
+            ),
+            (
+                types(),
+                "",
                 "content-type: application/json-patch+json",
                 Err(Lacks::ContentType),
             ),
@@ -343,6 +361,12 @@ mod tests {
             (body(), "", "content-length: 11", Err(Lacks::MaxBody(10))),
             (header(), "", "x-tenant: a", Ok(())),
             (header(), "", "x-tenant: ", tenant()),
+            (
+                header(),
+                "",
+                "x-tenant: a\nconnection: close, X-Tenant",
+                tenant(),
+            ),
             (header(), "", "", tenant()),
             (query(), "a=b&id=7", "", Ok(())),
             (query(), "id=", "", id()),
@@ -350,10 +374,13 @@ mod tests {
             (query(), "xid=7", "", id()),
         ] {
             let query = Some(target).filter(|t| !t.is_empty());
-            let judged = requirement.judge(&Method::POST, query, &fields(head));
+            let judged = requirement.judge(&Method::POST, query, &fields(head), false);
             assert_eq!(judged, verdict, "{target:?} {head:?}");
         }
-        let asked = authorization(Scheme::Any).judge(&Method::OPTIONS, None, &HeaderMap::new());
+        let asked =
+            authorization(Scheme::Any).judge(&Method::OPTIONS, None, &HeaderMap::new(), false);
         assert_eq!(asked, Ok(()));
+        let unsaid = types().judge(&Method::POST, None, &HeaderMap::new(), true);
+        assert_eq!(unsaid, Err(Lacks::ContentType));
     }
 }

@@ -18,7 +18,7 @@ use crate::policy::health::Observation;
 use crate::policy::retry::{Failure, Reason, Verdict};
 use crate::policy::route::{Action, Proxy, Route};
 use crate::policy::timeouts::Limit;
-use crate::server::connection::Connection;
+use crate::server::connection::{Connection, Secured};
 use crate::server::listener::Manner;
 use crate::upstream::standing::Begun;
 use crate::upstream::traffic::Traffic;
@@ -43,10 +43,14 @@ pub struct Ctx {
     pub(super) hops: Vec<IpAddr>,
     /// Why it was not let through.
     pub(super) refused: Option<&'static str>,
+    /// Whether it cannot be said where its body ends.
+    pub(super) body_unknown: bool,
     /// Bytes of its body that came so far.
     pub(super) body_seen: u64,
     /// How its listener serves; none for what is no client's.
     pub(super) manner: Option<Arc<Manner>>,
+    /// What TLS agreed on, where that is spoken.
+    pub(super) secured: Option<Arc<Secured>>,
     /// That of what is asked for (RFC 9110 §4.2): backends are told, and answers are stored under it.
     pub(super) scheme: &'static str,
     pub(super) request_id: String,
@@ -208,8 +212,10 @@ impl Ctx {
             client: None,
             hops: Vec::new(),
             refused: None,
+            body_unknown: false,
             body_seen: 0,
             manner: None,
+            secured: None,
             scheme: "http",
             request_id: String::new(),
             route: None,

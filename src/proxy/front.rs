@@ -17,11 +17,11 @@ use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
 use crate::observe::tally::Counts;
 use crate::policy::access::AddressSet;
-use crate::policy::forwarded;
 use crate::policy::retry::Reason;
 use crate::policy::route::Action;
 use crate::policy::router::Found;
 use crate::policy::target;
+use crate::policy::{forwarded, framing};
 use crate::server::connection::Connection;
 use crate::server::stream::ClientStream;
 use http::Method;
@@ -34,6 +34,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// How long a client may take for an answer that is made here.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
@@ -84,6 +87,7 @@ impl Front {
         let mut ctx = Box::new(Ctx::new(self.live.load_full(), watch));
         ctx.scheme = connection.manner.scheme();
         ctx.manner = Some(connection.manner.clone());
+        ctx.secured.clone_from(&connection.secured);
         if !session.is_http2() {
             ctx.connection = Some(connection.clone());
             // Pingora would keep an idle connection for ever once it served a request.
@@ -99,7 +103,11 @@ impl Front {
                 }
                 self.log(&session, &ctx);
                 match answered {
-                    Ok(_) => Received::Over(serve_on(session).await),
+                    Ok(_) if !ctx.body_unknown => Received::Over(serve_on(session).await),
+                    Ok(_) => {
+                        session.shutdown().await;
+                        Received::Over(None)
+                    }
                     Err(_) => Received::Over(None),
                 }
             }
@@ -143,11 +151,26 @@ impl Front {
     /// When the client cannot be written to.
     async fn answer(&self, session: &mut ServerSession, ctx: &mut Ctx) -> Result<bool> {
         ctx.client = facts::client(session);
+        let has_content = !session.is_body_empty();
         let request = session.req_header();
         self.look_behind(request, ctx);
         ctx.request_id = facts::request_id(request);
+        let raw = session
+            .as_http1()
+            .map(|http1| http1.get_headers_raw_bytes());
+        let authority = request.uri.authority().map(|authority| authority.as_str());
+        let framed = framing::judge(request.version, raw.as_deref(), authority, &request.headers);
+        if let Err(doubt) = framed {
+            ctx.refused = Some(doubt.word());
+            Counts::one(&self.counts.malformed);
+            // Where the next one would begin is not known.
+            session.set_keepalive(None);
+            Answer::bad_request(ctx)?.write(session, ctx).await?;
+            ctx.body_unknown = true;
+            return Ok(true);
+        }
         let refused = match route(request, ctx)? {
-            None => admit(request, ctx)?,
+            None => admit(request, has_content, ctx)?,
             refused => refused,
         };
         let refused = match refused {
@@ -163,7 +186,9 @@ impl Front {
         };
         match answer {
             Some(answer) => {
-                answer.write(session, ctx).await?;
+                // Over HTTP/2 a client can refuse to take even this.
+                ctx.watch.set_total(Some(ANSWER_TIME));
+                downstream::write(&ctx.watch, answer.write(session, ctx)).await?;
                 Ok(true)
             }
             None => caching::at_once::serve(self.cache, session, ctx).await,
@@ -176,8 +201,7 @@ impl Front {
             return;
         };
         let lines = request.headers.get_all(X_FORWARDED_FOR).iter();
-        // A line that cannot be read ends what can be believed, as one does that names no address.
-        let lines = lines.map(|line| line.to_str().unwrap_or_default());
+        let lines = lines.map(|line| line.as_bytes());
         let forwarded = forwarded::client(peer, &self.trusted, lines);
         ctx.client = Some(forwarded.client);
         ctx.hops = forwarded.hops;
@@ -207,7 +231,7 @@ impl Front {
 }
 
 /// Asks whether the request may pass its route. An answer comes back if not.
-fn admit(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
+fn admit(request: &RequestHeader, has_content: bool, ctx: &mut Ctx) -> Result<Option<Answer>> {
     let Some(route) = &ctx.route else {
         return Ok(None);
     };
@@ -215,9 +239,12 @@ fn admit(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
         ctx.refused = Some(barred.word());
         return Answer::forbidden(ctx).map(Some);
     }
-    let judged = route
-        .requirement
-        .judge(&request.method, request.uri.query(), &request.headers);
+    let judged = route.requirement.judge(
+        &request.method,
+        request.uri.query(),
+        &request.headers,
+        has_content,
+    );
     match judged {
         Ok(()) => Ok(None),
         Err(lacks) => {

@@ -259,7 +259,8 @@ pub(super) fn plan(session: &mut Session, request: &RequestHeader, ctx: &mut Ctx
     let (Some(current), Some(delay)) = (&ctx.current, hedge::delay(rules, || traffic.p95())) else {
         return;
     };
-    if current.upstream.backends.len() < 2 {
+    // It is sent beside Pingora, which alone speaks TLS: what a canary behind TLS gets is never sent in clear.
+    if current.upstream.backends.len() < 2 || current.upstream.tls.is_some() {
         return;
     }
     let Some(route) = ctx.route.clone() else {

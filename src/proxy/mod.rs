@@ -339,6 +339,8 @@ impl ProxyHttp for Proxy {
             job.condition(request)?;
         }
         hedge::plan(session, request, ctx);
+        // Each try begins anew with it.
+        ctx.body_seen = 0;
         ctx.sent = true;
         Ok(())
     }
@@ -353,6 +355,9 @@ impl ProxyHttp for Proxy {
         // Pingora ends a chunked body twice when it is handed an empty last piece.
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
+        }
+        if ctx.tunnel {
+            return Ok(());
         }
         ctx.body_seen += body.as_ref().map_or(0, |body| body.len() as u64);
         if let Some(lacks) = too_long(ctx, ctx.body_seen) {

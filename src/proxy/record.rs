@@ -5,18 +5,23 @@ use super::ctx::{Ctx, Try};
 use super::facts::{authority, target};
 use super::failure;
 use crate::observe::access_log::{AccessLog, Line, TryLine, millis, stamp};
+use crate::observe::formats::{Format, More};
 use crate::observe::identity;
 use crate::observe::tally::{Ended, Failed};
-use http::{StatusCode, Version};
+use http::{HeaderValue, StatusCode, Version, header};
 use pingora::protocols::http::ServerSession;
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The line of a request that ends now.
 pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog) -> Line<'a> {
     let request = session.req_header();
     let lasted = ctx.watch.elapsed();
     let (status, bytes) = sent(session, ctx);
+    let more = match log.format {
+        Format::Json => More::default(),
+        _ => more(session, ctx, status),
+    };
     let identity = identity::of(&request.headers, &log.claim);
     Line {
         time: stamp(SystemTime::now() - lasted),
@@ -28,6 +33,7 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         host: authority(request),
         path: log.redaction.redact(target(request)),
         protocol: protocol(request.version),
+        tls: ctx.secured.as_ref().map(|secured| secured.version),
         route: ctx.route.as_deref().map(|route| route.name.as_str()),
         upstream: ctx.upstream().map(|upstream| upstream.name.as_str()),
         backend: ctx.tries.last().map(|t| t.backend.label.as_str()),
@@ -48,6 +54,61 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         status: status.map_or(failure::CLIENT_LEFT, |status| status.as_u16()),
         bytes,
         duration_ms: millis(lasted),
+        more,
+    }
+}
+
+/// What other forms of the log have than JSON; `status` is the final one that the client got.
+fn more<'a>(session: &'a ServerSession, ctx: &'a Ctx, status: Option<StatusCode>) -> More<'a> {
+    let request = session.req_header();
+    let field = |name| {
+        request
+            .headers
+            .get(name)
+            .map(|value: &HeaderValue| value.as_bytes())
+    };
+    let peer = session.client_addr().and_then(|address| address.as_inet());
+    let head = match session.as_http1() {
+        Some(http1) => http1.get_headers_raw_bytes().len(),
+        None => request
+            .headers
+            .iter()
+            .map(|(n, v)| n.as_str().len() + v.len() + 4)
+            .sum(),
+    };
+    let websocket = status == Some(StatusCode::SWITCHING_PROTOCOLS);
+    let answer = |t: &'a Try| {
+        let told = t
+            .outcome
+            .strip_prefix("status ")
+            .and_then(|status| status.parse().ok());
+        let fine = (t.outcome == "ok")
+            .then_some(status)
+            .flatten()
+            .map(|s| s.as_u16());
+        (t.backend.label.as_str(), told.or(fine))
+    };
+    let before = ctx.tries.split_last().map(|(last, earlier)| {
+        let spent: Duration = earlier.iter().map(|t| t.took + t.waited + t.queued).sum();
+        (spent + last.waited + last.queued, last.took)
+    });
+    More {
+        ended: Some(SystemTime::now()),
+        referer: field(header::REFERER),
+        user_agent: field(header::USER_AGENT),
+        client_port: peer.filter(|_| ctx.hops.is_empty()).map(|peer| peer.port()),
+        kind: match (ctx.scheme, request.version, websocket) {
+            ("https", _, true) => "wss",
+            (_, _, true) => "ws",
+            (_, Version::HTTP_2, _) => "h2",
+            (scheme, _, _) => scheme,
+        },
+        received: head + session.body_bytes_read(),
+        scheme: ctx.scheme,
+        processing: before,
+        answers: ctx.tries.iter().map(answer).collect(),
+        cipher: ctx.secured.as_ref().map(|secured| secured.cipher.as_str()),
+        server_name: ctx.secured.as_ref().and_then(|s| s.server_name.as_deref()),
     }
 }
 
@@ -60,12 +121,18 @@ pub(super) fn ended(session: &ServerSession, ctx: &Ctx) -> Ended {
         u32::try_from(fitting.count()).unwrap_or(u32::MAX)
     };
     let failed = count(is_failure);
+    let from_store = matches!(word(ctx), Some("hit" | "stale"));
     Ended {
         bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
         took: ctx.watch.elapsed(),
         cache: word(ctx),
         tries: failed + count(|outcome| outcome == "ok"),
         tries_failed: failed,
+        well: ctx
+            .tries
+            .last()
+            .is_none_or(|last| !is_failure(&last.outcome))
+            || from_store,
         ..Ended::new(&session.req_header().method, status)
     }
 }
@@ -107,6 +174,7 @@ pub(super) fn malformed(client: Option<IpAddr>) -> Line<'static> {
         host: "",
         path: "".into(),
         protocol: "",
+        tls: None,
         route: None,
         upstream: None,
         backend: None,
@@ -117,6 +185,11 @@ pub(super) fn malformed(client: Option<IpAddr>) -> Line<'static> {
         status: StatusCode::BAD_REQUEST.as_u16(),
         bytes: 0,
         duration_ms: 0.0,
+        more: More {
+            ended: Some(SystemTime::now()),
+            kind: "http",
+            ..More::default()
+        },
     }
 }
 

@@ -202,8 +202,11 @@ impl ServeHttp for Admin {
 impl Admin {
     async fn answer(&self, session: &mut ServerSession) -> Result<Answer, Answer> {
         let request = session.req_header();
-        is_no_web_page(request)?;
         let path = request.uri.path();
+        // A load balancer asks by whatever name, and learns nothing else.
+        if !matches!(path, "/healthz" | "/readyz") {
+            is_no_web_page(request)?;
+        }
         let Some((path, allow)) = ENDPOINTS.into_iter().find(|(known, _)| *known == path) else {
             let known = ENDPOINTS.map(|(path, _)| path).join(", ");
             let why = format!("nothing is at {path}; there are {known}");
@@ -264,7 +267,7 @@ impl Admin {
 
     /// Whether requests are welcome: not any more once the process is to end.
     fn ready(&self) -> Answer {
-        match self.scene.shared.draining.load(Ordering::Relaxed) {
+        match self.scene.shared.leaving.load(Ordering::Relaxed) {
             false => Answer::text(StatusCode::OK, PLAIN, "ready".to_string()),
             true => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;

@@ -16,6 +16,7 @@ use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
+use rustls::ProtocolVersion;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -37,12 +38,44 @@ const FIRST_REQUEST: u64 = 60;
 /// How long an HTTP/2 connection without a stream is kept.
 const HTTP2_IDLE: Duration = Duration::from_secs(75);
 
+/// What a handshake agreed on.
+#[derive(Debug)]
+pub struct Secured {
+    /// `TLSv1.3` and the like.
+    pub version: &'static str,
+    /// As rustls names it.
+    pub cipher: String,
+    /// The host that the client asked for.
+    pub server_name: Option<String>,
+}
+
+impl Secured {
+    fn of(stream: &TlsStream<TcpStream>) -> Self {
+        let session = stream.get_ref().1;
+        let version = match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLS",
+        };
+        let suite = session.negotiated_cipher_suite();
+        Secured {
+            version,
+            cipher: suite
+                .map(|suite| format!("{:?}", suite.suite()))
+                .unwrap_or_default(),
+            server_name: session.server_name().map(str::to_owned),
+        }
+    }
+}
+
 /// One client connection.
 pub struct Connection {
     front: Arc<Front>,
     proxy: Arc<HttpProxy<Proxy>>,
     /// How its listener serves.
     pub manner: Arc<Manner>,
+    /// What TLS agreed on, where that is spoken.
+    pub secured: Option<Arc<Secured>>,
     options: HttpServerOptions,
     kept: Mutex<Option<ReusedHttpStream>>,
     /// The date that the next response carries.
@@ -62,6 +95,7 @@ impl Connection {
         let _ = tcp.set_nodelay(true);
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(HTTP2_IDLE);
+        let mut secured = None;
         let transport = match &manner.tls {
             None => {
                 options.h2c = manner.http2 && begins_with_preface(&tcp, &shutdown).await;
@@ -73,6 +107,7 @@ impl Connection {
                     return Counts::one(&counts.handshakes_failed);
                 };
                 Counts::one(&counts.handshakes);
+                secured = Some(Arc::new(Secured::of(&tls)));
                 Transport::Tls(Box::new(tls))
             }
         };
@@ -81,6 +116,7 @@ impl Connection {
             front,
             proxy,
             manner,
+            secured,
             options,
             kept: Mutex::new(None),
             date: Arc::default(),

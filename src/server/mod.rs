@@ -102,7 +102,7 @@ pub fn run(config_file: &Path) -> Result<(), StartError> {
 ///
 /// # Errors
 /// A sentence for each that cannot.
-pub fn preflight(loaded: &Loaded) -> Result<(), Vec<String>> {
+pub fn preflight(loaded: &Loaded) -> Result<Vec<String>, Vec<String>> {
     let settings = &loaded.settings;
     let log = match &settings.access_log {
         AccessLog::File(path) => Some(("access_log.path", path.as_path())),
@@ -118,7 +118,11 @@ pub fn preflight(loaded: &Loaded) -> Result<(), Vec<String>> {
         .filter(|(_, path)| path.is_dir())
         .map(|(key, path)| format!("{key}: {} is a directory, not a file", path.display()))
         .collect();
-    problems.extend(tls::check(settings).err().into_iter().flatten());
+    let mut known = Vec::new();
+    match tls::check(settings) {
+        Ok(said) => known = said,
+        Err(wrong) => problems.extend(wrong),
+    }
     for upstream in &loaded.routing.upstreams {
         let opened = upstream.tls.as_ref().map(UpstreamTls::open);
         if let Some(Err(e)) = opened {
@@ -126,7 +130,7 @@ pub fn preflight(loaded: &Loaded) -> Result<(), Vec<String>> {
         }
     }
     if problems.is_empty() {
-        Ok(())
+        Ok(known)
     } else {
         Err(problems)
     }
@@ -196,8 +200,13 @@ impl Server {
         let summary = reload::summary(&routing);
         let open = listener::open(&settings).map_err(StartError::Listen)?;
         let redaction = Redaction::new(settings.hide_query.clone());
-        let access_log = Writer::start(&settings.access_log, redaction, &settings.identity_claim)
-            .map_err(|source| StartError::File {
+        let access_log = Writer::start(
+            &settings.access_log,
+            redaction,
+            &settings.identity_claim,
+            settings.log_format,
+        )
+        .map_err(|source| StartError::File {
             what: format!(
                 "the access log cannot be opened ({:?})",
                 settings.access_log
@@ -223,6 +232,7 @@ impl Server {
             counts: Arc::default(),
             cache: open_cache(&settings.cache).map_err(io::Error::other)?,
             trusted: Arc::new(settings.trusted_proxies.addresses.clone()),
+            leaving: Arc::new(AtomicBool::new(false)),
             draining: Arc::new(AtomicBool::new(false)),
             shutdown: stopping,
             visitors: Visitors::new(settings.clients),
@@ -307,8 +317,8 @@ impl Server {
         }
     }
 
-    /// Waits, or until a further signal says that it is enough.
-    async fn wait(&self, time: Duration, signals: &mut Signals) {
+    /// Waits. Says whether a further signal told not to.
+    async fn wait(&self, time: Duration, signals: &mut Signals) -> bool {
         let again = async {
             loop {
                 match signals.next().await {
@@ -319,8 +329,8 @@ impl Server {
             }
         };
         tokio::select! {
-            () = again => {}
-            () = tokio::time::sleep(time) => {}
+            () = again => true,
+            () = tokio::time::sleep(time) => false,
         }
     }
 
@@ -331,8 +341,14 @@ impl Server {
                 "{name}: not ready any more, draining in {:?}",
                 self.settings.pre_drain
             );
-            self.shared.draining.store(true, Ordering::Relaxed);
-            self.wait(self.settings.pre_drain, signals).await;
+            self.shared.leaving.store(true, Ordering::Relaxed);
+            if self.wait(self.settings.pre_drain, signals).await {
+                warn!(
+                    "second signal, cutting {} connections",
+                    self.shared.visitors.open()
+                );
+                return self.finish();
+            }
         }
         let begun = Instant::now();
         let open = || self.shared.visitors.open();
@@ -342,6 +358,7 @@ impl Server {
             self.settings.drain_timeout
         );
         systemd::stopping("Draining");
+        self.shared.leaving.store(true, Ordering::Relaxed);
         self.shared.draining.store(true, Ordering::Relaxed);
         // Workers hold receivers as long as they run.
         let _ = self.shutdown.send(true);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often it is written.
@@ -87,6 +88,9 @@ pub fn save(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
     let state = State {
         routes: snapshot.traffic.iter().filter_map(route).collect(),
     };
+    // The last one, at the end, may come while another is under way.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let beside = beside(path);
     std::fs::write(&beside, serde_json::to_vec(&state)?)?;
     std::fs::rename(&beside, path)

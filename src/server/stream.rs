@@ -106,6 +106,8 @@ pub struct ClientStream {
     head_time: AtomicU64,
     /// When its first byte came, in nanoseconds since `born`; 0 before.
     head_began: AtomicU64,
+    /// Runs while nothing comes of it.
+    head_timer: Option<Pin<Box<Sleep>>>,
     born: Instant,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -124,6 +126,7 @@ impl ClientStream {
             pending: Vec::new(),
             head_time: AtomicU64::new(0),
             head_began: AtomicU64::new(0),
+            head_timer: None,
             born: Instant::now(),
             stalled: None,
             digest: Arc::new(digest),
@@ -154,6 +157,26 @@ impl ClientStream {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Ends, with an error, when a head that has begun takes too long although nothing comes.
+    fn poll_head_time(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let most = self.head_time.load(Ordering::Relaxed);
+        let began = self.head_began.load(Ordering::Relaxed);
+        if most == 0 || began == 0 {
+            self.head_timer = None;
+            return Poll::Pending;
+        }
+        let until = self.born + Duration::from_nanos(began.saturating_add(most));
+        let until = tokio::time::Instant::from_std(until);
+        let timer = self
+            .head_timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
+        }
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Whether [`ClientStream::send`] may be called: everything that was written is sent, and as it is.
@@ -190,9 +213,19 @@ impl ClientStream {
     /// Writes to the socket, or fails when the client has taken nothing for too long.
     fn poll_tcp(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let written = either!(&mut self.transport, io => Pin::new(io).poll_write(cx, data));
-        if let Poll::Ready(written) = written {
+        self.poll_patience(cx, written)
+    }
+
+    /// What came of writing, or a failure when the client has taken nothing for too long. TLS takes what is written before
+    /// the client does: there it is the flush that waits.
+    fn poll_patience<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
             self.stalled = None;
-            return Poll::Ready(written);
+            return written;
         }
         let stalled = self
             .stalled
@@ -256,8 +289,10 @@ impl AsyncRead for ClientStream {
             return Poll::Ready(Err(e));
         }
         let read = either!(&mut self.transport, io => Pin::new(io).poll_read(cx, buf));
-        if let Poll::Ready(Ok(())) = &read {
-            self.time_head()?;
+        match &read {
+            Poll::Ready(Ok(())) => self.time_head()?,
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => ready!(self.poll_head_time(cx)?),
         }
         read
     }
@@ -298,12 +333,14 @@ impl AsyncWrite for ClientStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(cx))?;
-        either!(&mut self.transport, io => Pin::new(io).poll_flush(cx))
+        let flushed = either!(&mut self.transport, io => Pin::new(io).poll_flush(cx));
+        self.poll_patience(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(cx))?;
-        either!(&mut self.transport, io => Pin::new(io).poll_shutdown(cx))
+        let shut = either!(&mut self.transport, io => Pin::new(io).poll_shutdown(cx));
+        self.poll_patience(cx, shut)
     }
 }
 

@@ -16,7 +16,7 @@ use rustls::crypto::ring;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, version};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -103,13 +103,13 @@ impl TlsStore {
     }
 
     /// Reads the pairs anew whose files changed, or with `all` every one. Those that cannot be used stay as they were.
-    fn refresh(&self, all: bool, complained: &mut HashMap<CertificateStamp, ()>) {
+    fn refresh(&self, all: bool, complained: &mut HashSet<(usize, CertificateStamp)>) {
         let before = self.certificates.load_full();
         let mut now = Vec::new();
         let mut changed = false;
-        for (files, old) in self.files.iter().zip(&before.all) {
+        for (place, (files, old)) in self.files.iter().zip(&before.all).enumerate() {
             let stamp = certificate::stamp(files);
-            if !all && stamp == old.stamp || complained.contains_key(&stamp) {
+            if !all && stamp == old.stamp || complained.contains(&(place, stamp)) {
                 now.push(old.clone());
                 continue;
             }
@@ -127,7 +127,7 @@ impl TlsStore {
                 }
                 Err(e) => {
                     error!("the certificate before it stays in force: {e}");
-                    complained.insert(stamp, ());
+                    complained.insert((place, stamp));
                     now.push(old.clone());
                 }
             }
@@ -202,6 +202,8 @@ impl Terminator {
         };
         let mut config = builder.with_cert_resolver(store.clone());
         config.ticketer = ring::Ticketer::new()?;
+        // Ours are in the order of their strength.
+        config.ignore_client_order = true;
         config.alpn_protocols = match http2 {
             true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             false => vec![b"http/1.1".to_vec()],
@@ -217,44 +219,44 @@ impl Terminator {
     }
 }
 
-/// Whether all listeners of these settings could speak TLS, for `-t`.
+/// Whether all listeners of these settings could speak TLS, for `-t`. What is worth knowing all the same comes back.
 ///
 /// # Errors
 /// A sentence for each that could not.
-pub fn check(settings: &Settings) -> Result<(), Vec<String>> {
-    let mut problems = Vec::new();
+pub fn check(settings: &Settings) -> Result<Vec<String>, Vec<String>> {
+    let (mut known, mut problems) = (Vec::new(), Vec::new());
     for listener in &settings.listeners {
         let Some(tls) = &listener.tls else { continue };
         match Terminator::open(tls, listener.http2) {
-            Ok(terminator) => warn_of_ends(&terminator.store),
+            Ok(terminator) => known.extend(ends(&terminator.store)),
             Err(e) => problems.push(format!("listeners: {}: {e}", listener.address)),
         }
     }
     if problems.is_empty() {
-        Ok(())
+        Ok(known)
     } else {
         Err(problems)
     }
 }
 
-/// Says which certificates end soon.
+/// Says in the log which certificates end soon.
 pub fn warn_of_ends(store: &TlsStore) {
-    for certificate in store.certificates() {
-        let left = certificate.not_after.duration_since(SystemTime::now());
-        match left {
-            Ok(left) if left > SOON => {}
-            Ok(_) => warn!(
-                "the certificate {} ends soon: {}",
-                certificate.path().display(),
-                certificate.until()
-            ),
-            Err(_) => warn!(
-                "the certificate {} has ended: {}",
-                certificate.path().display(),
-                certificate.until()
-            ),
-        }
+    for sentence in ends(store) {
+        warn!("{sentence}");
     }
+}
+
+/// Which certificates end soon, or have ended.
+fn ends(store: &TlsStore) -> Vec<String> {
+    let said = |certificate: Arc<Certificate>| {
+        let (file, until) = (certificate.path().display(), certificate.until());
+        match certificate.not_after.duration_since(SystemTime::now()) {
+            Ok(left) if left > SOON => None,
+            Ok(_) => Some(format!("the certificate {file} ends soon: {until}")),
+            Err(_) => Some(format!("the certificate {file} has ended: {until}")),
+        }
+    };
+    store.certificates().into_iter().filter_map(said).collect()
 }
 
 /// Follows the files of these stores until the process ends; `reloads` says that all are to be read.
@@ -262,7 +264,7 @@ pub async fn follow(stores: Vec<Arc<TlsStore>>, reloads: Arc<tokio::sync::Notify
     if stores.is_empty() {
         return;
     }
-    let mut complained: Vec<HashMap<_, _>> = vec![HashMap::new(); stores.len()];
+    let mut complained: Vec<HashSet<_>> = vec![HashSet::new(); stores.len()];
     loop {
         let all = tokio::select! {
             () = tokio::time::sleep(LOOK) => false,

@@ -51,8 +51,8 @@ impl Visitors {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Lets one in, unless there are too many.
-    pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Visit> {
+    /// Lets one in, unless there are too many. Behind a proxy that is `trusted` are many clients: those are not counted as one.
+    pub fn enter(self: &Arc<Self>, peer: IpAddr, trusted: bool) -> Option<Visit> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         // Counts itself out again when it is dropped, also just below.
         let mut visit = Visit {
@@ -66,7 +66,7 @@ impl Visitors {
             ));
             return None;
         }
-        let Some(most) = self.limits.max_per_address else {
+        let Some(most) = self.limits.max_per_address.filter(|_| !trusted) else {
             return Some(visit);
         };
         let address = site(peer);
@@ -134,15 +134,15 @@ mod tests {
             max_per_address: Some(2),
             ..Clients::default()
         });
-        let first = visitors.enter(ip("10.0.0.1")).unwrap();
-        let _second = visitors.enter(ip("::ffff:10.0.0.1")).unwrap();
-        assert!(visitors.enter(ip("10.0.0.1")).is_none());
-        let _third = visitors.enter(ip("2001:db8::1")).unwrap();
-        let fourth = visitors.enter(ip("2001:db8::2")).unwrap();
-        assert!(visitors.enter(ip("10.0.0.2")).is_none());
+        let first = visitors.enter(ip("10.0.0.1"), false).unwrap();
+        let _second = visitors.enter(ip("::ffff:10.0.0.1"), false).unwrap();
+        assert!(visitors.enter(ip("10.0.0.1"), false).is_none());
+        let _third = visitors.enter(ip("2001:db8::1"), false).unwrap();
+        let fourth = visitors.enter(ip("2001:db8::2"), false).unwrap();
+        assert!(visitors.enter(ip("10.0.0.2"), false).is_none());
         drop(fourth);
         drop(first);
-        let again = visitors.enter(ip("10.0.0.1")).unwrap();
+        let again = visitors.enter(ip("10.0.0.1"), false).unwrap();
         assert_eq!((visitors.open(), visitors.refused()), (3, 2));
         drop(again);
         assert_eq!(visitors.of_address.lock().unwrap().len(), 2);

@@ -49,6 +49,8 @@ pub struct Shared {
     pub cache: Cache,
     /// Who is believed when it says for whom it asks.
     pub trusted: Arc<AddressSet>,
+    /// Set when the process is told to end: nothing changes yet, but it is not ready any more.
+    pub leaving: Arc<AtomicBool>,
     /// Set when the drain begins, before `shutdown` says so.
     pub draining: Arc<AtomicBool>,
     /// Turns true when the drain begins.
@@ -137,7 +139,8 @@ async fn accept(
         let served_by = served_by.clone();
         let manner = manner.clone();
         let shutdown: ShutdownWatch = shared.shutdown.clone();
-        let Some(visit) = shared.visitors.enter(peer.ip()) else {
+        let trusted = shared.trusted.contains(peer.ip());
+        let Some(visit) = shared.visitors.enter(peer.ip(), trusted) else {
             return;
         };
         let open = open.clone();

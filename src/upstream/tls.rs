@@ -9,8 +9,11 @@ use pingora::protocols::ALPN;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{CertKey, WrappedX509};
+use rustls::RootCertStore;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,10 +47,25 @@ impl UpstreamTls {
     pub fn open(plan: &config::UpstreamTls) -> Result<Self, TlsError> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let ca = plan.ca.as_deref().map(certificates).transpose()?;
+        if let (Some(all), Some(path)) = (&ca, &plan.ca) {
+            let mut roots = RootCertStore::empty();
+            for one in all {
+                roots.add(one.clone()).map_err(|e| wrong(path, &e))?;
+            }
+        }
         let ca = ca.map(|all| all.into_iter().filter_map(wrapped).collect());
         let identity = plan.identity.as_ref().map(|(cert, key)| {
             let chain = certificates(cert)?;
             let der = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong(key, &e))?;
+            let usable = any_supported_type(&der).map_err(|e| wrong(key, &e))?;
+            let pair = CertifiedKey::new(chain.clone(), usable);
+            let matches = pair.keys_match();
+            matches.map_err(|_| {
+                wrong(
+                    cert,
+                    &format!("it is not the certificate of the key in {}", key.display()),
+                )
+            })?;
             let chain = chain.into_iter().map(|c| c.to_vec()).collect();
             Ok(Arc::new(CertKey::new(chain, der.secret_der().to_vec())))
         });

@@ -1,7 +1,8 @@
 //! Who may come in, and what a request has to have to be let through.
 
 use crate::client::{Client, get, request};
-use crate::harness::{Proxy, one_route};
+use crate::client2::Client2;
+use crate::harness::{Proxy, never_ejecting, one_route};
 use crate::origin::Origin;
 use crate::reply::Reply;
 
@@ -172,6 +173,55 @@ fn a_body_without_a_length_is_counted_as_it_comes() {
     );
     let answer = client.answer();
     assert_eq!((answer.status, answer.informational.len()), (413, 0));
+}
+
+#[test]
+fn a_body_that_is_sent_again_is_counted_once() {
+    let origin = Origin::new(|r| match r.number {
+        0 | 1 => Reply::status(503),
+        _ => Reply::ok("hello"),
+    });
+    let rules = "require: { max_body: 100KiB }\nretry: { tries: 3, wait: 1ms, methods: any }";
+    let proxy = Proxy::start(&never_ejecting(&one_route(&[origin.port], rules)));
+    let body = vec![b'x'; 60 * 1024];
+    let answer = request(proxy.port, "PUT", "/again", &[], &body);
+    assert_eq!(answer.status, 200);
+    assert_eq!(origin.last().body.len(), body.len());
+}
+
+#[test]
+fn what_is_required_cannot_be_hidden_or_left_unsaid() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let rules = "require: { content_types: [application/json], headers: [X-Tenant] }";
+    let proxy = Proxy::with()
+        .http2()
+        .start(&one_route(&[origin.port], rules));
+    let tenant = ("X-Tenant", "a");
+    // HTTP/2 need not say that content follows.
+    let mut client = Client2::to(proxy.port);
+    let mut stream = client.begin("POST", "/unsaid", &[("x-tenant", "a")], false);
+    client.send(&mut stream, b"{}", true);
+    assert_eq!(client.answer(stream).status, 415);
+    // What Connection names does not arrive.
+    let hidden = [tenant, ("Connection", "close, X-Tenant")];
+    assert_eq!(
+        request(proxy.port, "GET", "/hidden", &hidden, b"").status,
+        400
+    );
+    let secret = [
+        tenant,
+        ("Authorization", "Bearer x"),
+        ("Connection", "Authorization"),
+    ];
+    assert_eq!(
+        request(proxy.port, "GET", "/secret", &secret, b"").status,
+        400
+    );
+    assert_eq!(origin.count(), 0);
+    assert_eq!(
+        request(proxy.port, "GET", "/fine", &[tenant], b"").status,
+        200
+    );
 }
 
 /// The file of the README.

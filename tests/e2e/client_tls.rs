@@ -13,6 +13,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// Who signs certificates.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -56,8 +57,14 @@ impl Authority {
 
     /// Signs a certificate for these names and writes it, both files renamed into place.
     pub(crate) fn sign(&self, dir: &Path, file: &str, names: &[&str]) -> Pair {
+        self.sign_for(dir, file, names, Duration::from_secs(90 * 86_400))
+    }
+
+    /// The same with a certificate that ends so much later than now.
+    pub(crate) fn sign_for(&self, dir: &Path, file: &str, names: &[&str], lasts: Duration) -> Pair {
         let names: Vec<String> = names.iter().map(|n| (*n).to_string()).collect();
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = (SystemTime::now() + lasts).into();
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let cert = params.signed_by(&key, &self.0).unwrap();
         let pair = Pair {

@@ -22,6 +22,16 @@ fn a_head_that_trickles_ends_in_time() {
         gone.then(|| began.elapsed())
     });
     assert!(closed >= Duration::from_millis(450), "{closed:?}");
+    // And one that stops coming.
+    let mut silent = Client::to(proxy.port);
+    silent.send("GET / HTTP/1.1\r\nHo");
+    let began = Instant::now();
+    silent.expect_close();
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
     // It counts from the first byte of each head: an idle connection has all the time it has.
     let mut idle = Client::to(proxy.port);
     for _ in 0..3 {

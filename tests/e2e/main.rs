@@ -50,6 +50,7 @@ mod health_check; // probes
 mod hedge; // a second request while the first is late
 mod hold_up; // what clients could hold up, break or get past
 mod http; // the protocol itself
+mod log_formats; // the access log as other programs write it
 mod maintenance; // what an operator does to a running process
 mod observe; // metrics, success, readiness, the page
 mod rate_limit; // how often one client may ask
@@ -61,6 +62,7 @@ mod retry_methods; // which methods are sent again
 mod rfc9111; // caching as the origin says: conformance, case by case
 mod routing; // which route a request takes
 mod shutdown; // drain and exit
+mod smuggling; // requests inside of requests
 mod timeouts; // every wait ends
 mod tls; // certificates, and what is inside of TLS
 mod upstream_tls; // TLS to backends

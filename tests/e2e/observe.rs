@@ -204,6 +204,9 @@ fn whatever_clients_send_makes_no_further_series() {
         }
     };
     ask(0);
+    until("all three are counted", || {
+        status(admin)["success"][0]["requests"] == 3
+    });
     let before = series(&metrics(admin));
     (1..300).for_each(&mut ask);
     assert_eq!(series(&metrics(admin)), before);
@@ -235,6 +238,36 @@ fn ready_until_it_is_to_end_and_alive_until_it_does() {
     assert_eq!(slow.answer().status, 200);
     let (ended, _) = proxy.wait_exit(Duration::from_secs(10));
     assert!(ended.success());
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let mut proxy = with_admin()
+        .0
+        .key("pre_drain", "1m")
+        .start(&one_route(&[9], ""));
+    proxy.signal(Signal::TERM);
+    proxy.said("not ready any more");
+    proxy.signal(Signal::TERM);
+    let (_, took) = proxy.wait_exit(Duration::from_secs(10));
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn half_an_answer_is_no_success() {
+    let origin =
+        Origin::new(|_| Reply::answer(200, &[("Content-Length", "100")], b"half").cut_after(60));
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&one_route(&[origin.port], "retry: { tries: 1 }"));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/half", &[], b"");
+    let _ = client.try_answer_to("GET");
+    until("it is counted", || {
+        status(admin)["success"][0]["requests"] == 1
+    });
+    let shown = status(admin);
+    assert_eq!(shown["routes"][0]["success"][0]["client_percent"], 0.0);
+    assert_eq!(shown["routes"][0]["masked_total"], 0);
 }
 
 #[test]
@@ -321,4 +354,40 @@ fn the_page_shows_it_without_a_script() {
         page().contains("/&#39;a&#39;&amp;b")
     });
     assert!(!page().contains("secret"));
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_name_metrics_that_there_are() {
+    let source = [
+        include_str!("../../src/server/admin/metrics.rs"),
+        include_str!("../../conf/monitoring/grafana.json"),
+        include_str!("../../conf/monitoring/alerts.yml"),
+    ];
+    let name = regex::Regex::new(r"\b(?:backstop|process)_[a-z0-9_]+\b").unwrap();
+    let written = |text: &str| -> BTreeSet<String> {
+        name.find_iter(text)
+            .map(|m| m.as_str().to_string())
+            .collect()
+    };
+    let known = written(source[0]);
+    assert!(known.len() > 40, "{known:?}");
+    for used in source[1..].iter().flat_map(|text| written(text)) {
+        let ends = ["", "_total", "_bucket", "_sum", "_count"];
+        let base = ends.iter().filter_map(|end| used.strip_suffix(end));
+        assert!(base.into_iter().any(|base| known.contains(base)), "{used}");
+    }
+    let dashboard: serde_json::Value = serde_json::from_str(source[1]).unwrap();
+    assert!(dashboard["panels"].as_array().unwrap().len() > 30);
+    if Path::new("/usr/bin/promtool").exists() {
+        let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/monitoring/alerts.yml");
+        let output = Command::new("/usr/bin/promtool")
+            .args(["check", "rules", rules])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
 }

@@ -286,7 +286,16 @@ fn the_check_says_what_is_wrong_with_a_certificate() {
             String::from_utf8_lossy(&out.stderr).into_owned(),
         )
     };
-    assert!(check(&a.cert, &a.key).0);
+    let (fine, said) = check(&a.cert, &a.key);
+    assert!(fine && !said.contains("ends soon"), "{said}");
+    let short = authority.sign_for(
+        dir.path(),
+        "short",
+        &["a.example"],
+        Duration::from_secs(86_400),
+    );
+    let (fine, said) = check(&short.cert, &short.key);
+    assert!(fine && said.contains("short.pem ends soon: "), "{said}");
     let missing = dir.path().join("missing.pem");
     for (cert, key, word) in [
         (&a.cert, &b.key, "it is not the certificate of the key"),

@@ -97,6 +97,7 @@ pub(in super::super) struct Job {
     request_id: String,
     client: Option<IpAddr>,
     scheme: &'static str,
+    hops: Vec<IpAddr>,
     key: Key,
     filling: Arc<Filling>,
     /// The stored answer to be validated.
@@ -130,6 +131,7 @@ pub(super) fn start(
         request_id: ctx.request_id.clone(),
         client: ctx.client,
         scheme: ctx.scheme,
+        hops: ctx.hops.clone(),
         key: *filling.key(),
         filling: Arc::new(filling),
         stale: stale.cloned(),
@@ -158,6 +160,7 @@ pub(in super::super) fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<bo
     ctx.request_id.clone_from(&job.request_id);
     ctx.client = job.client;
     ctx.scheme = job.scheme;
+    ctx.hops.clone_from(&job.hops);
     ctx.cache = Some(Outcome {
         how: How::Forwarded(Forwarded::because(job.why)),
         served: None,
@@ -433,6 +436,9 @@ pub(super) async fn pipe(session: &mut Session, ctx: &mut Ctx, owner: Owner) -> 
             && !head.status.is_informational()
         {
             rate::mark(head, ctx)?;
+            if let Some(hsts) = ctx.hsts() {
+                head.insert_header("Strict-Transport-Security", hsts)?;
+            }
         }
         session.write_response_tasks(vec![task]).await?;
         if end {

@@ -540,12 +540,17 @@ fn process(scene: &Scene, all: &mut Exposition) {
         Kind::Gauge,
         "When a certificate ends.",
     );
+    let mut seen = std::collections::BTreeSet::new();
     for certificate in scene
         .stores
         .iter()
         .flat_map(|store| Arc::clone(store).certificates())
     {
         let file = certificate.path().display().to_string();
+        // Several listeners may show the same.
+        if !seen.insert(file.clone()) {
+            continue;
+        }
         family.sample(&[("file", &file)], seconds(certificate.not_after));
     }
     let version = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,361 @@
+//! The access log in the forms that other programs read: nginx's `combined`, the common log format, and AWS's for its load
+//! balancers.
+//!
+//! Whatever clients send is escaped as the program that is imitated does it: nobody can begin a line of their own, or end a
+//! quoted field. Decides nothing.
+
+use super::access_log::{Line, stamp};
+use super::identity::BASIC;
+use jiff::Timestamp;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// An object of JSON each.
+    Json,
+    /// As nginx writes its `combined`.
+    Combined,
+    /// The same without the last two fields, as Apache's common log format.
+    Clf,
+    /// As an Application Load Balancer of AWS.
+    Alb,
+}
+
+/// What only these forms have.
+#[derive(Debug, Default)]
+pub struct More<'a> {
+    /// When the request ended.
+    pub ended: Option<SystemTime>,
+    /// As the client sent it.
+    pub referer: Option<&'a [u8]>,
+    /// As the client sent it.
+    pub user_agent: Option<&'a [u8]>,
+    /// At the other end of the connection.
+    pub client_port: Option<u16>,
+    /// `http`, `https`, `h2`, `ws` or `wss`.
+    pub kind: &'static str,
+    /// Bytes of the request.
+    pub received: usize,
+    /// Scheme and host, for the full URL.
+    pub scheme: &'static str,
+    /// From the head to the first try, and the try that answered.
+    pub processing: Option<(Duration, Duration)>,
+    /// Of each try: its backend and the status it answered with, if it did.
+    pub answers: Vec<(&'a str, Option<u16>)>,
+    /// The cipher of TLS.
+    pub cipher: Option<&'a str>,
+    /// The name that the client asked for in its handshake.
+    pub server_name: Option<&'a str>,
+}
+
+/// Writes a line as nginx's `combined`: `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent
+/// "$http_referer" "$http_user_agent"`; `most` is how many of the last two fields it has. Times are UTC.
+pub fn combined(line: &Line<'_>, with_agent: bool) -> String {
+    let more = &line.more;
+    let mut out = String::with_capacity(256);
+    match line.client {
+        Some(client) => push(&mut out, client),
+        None => out.push('-'),
+    }
+    out.push_str(" - ");
+    let user = line
+        .identity
+        .as_deref()
+        .filter(|_| line.identity_from == Some(BASIC));
+    nginx(&mut out, user.map(str::as_bytes));
+    out.push_str(" [");
+    clock(&mut out, more.ended.unwrap_or(UNIX_EPOCH));
+    out.push_str("] \"");
+    if line.method.is_empty() {
+        out.push('-');
+    } else {
+        nginx(&mut out, Some(line.method.as_bytes()));
+        out.push(' ');
+        nginx(&mut out, Some(line.path.as_bytes()));
+        out.push(' ');
+        out.push_str(if line.protocol == "HTTP/2" {
+            "HTTP/2.0"
+        } else {
+            line.protocol
+        });
+    }
+    let _ = write!(out, "\" {} {}", line.status, line.bytes);
+    if with_agent {
+        for field in [more.referer, more.user_agent] {
+            out.push_str(" \"");
+            nginx(&mut out, field);
+            out.push('"');
+        }
+    }
+    out
+}
+
+fn push(out: &mut String, ip: IpAddr) {
+    let _ = write!(out, "{ip}");
+}
+
+/// `26/Nov/2026:03:40:00 +0000`.
+fn clock(out: &mut String, at: SystemTime) {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at = i64::try_from(since.as_secs())
+        .ok()
+        .and_then(|s| Timestamp::from_second(s).ok());
+    let _ = write!(
+        out,
+        "{}",
+        at.unwrap_or_default().strftime("%d/%b/%Y:%H:%M:%S +0000")
+    );
+}
+
+/// As nginx escapes (`escape=default`).
+fn nginx(out: &mut String, bytes: Option<&[u8]>) {
+    let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
+        return out.push('-');
+    };
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' | 0..0x20 | 0x7f.. => {
+                let _ = write!(out, "\\x{byte:02X}");
+            }
+            byte => out.push(char::from(byte)),
+        }
+    }
+}
+
+/// Writes a line as an Application Load Balancer does. What there is no such thing as here is `-`.
+pub fn alb(line: &Line<'_>) -> String {
+    let more = &line.more;
+    let mut out = String::with_capacity(512);
+    let ended = more.ended.unwrap_or(UNIX_EPOCH);
+    let _ = write!(out, "{} {} backstop ", more.kind, micros(ended));
+    match (line.client, more.client_port) {
+        (Some(client), port) => {
+            let _ = write!(out, "{}:{} ", bracketed(client), port.unwrap_or(0));
+        }
+        (None, _) => out.push_str("- "),
+    }
+    let (last, status) = more
+        .answers
+        .last()
+        .map_or(("-", None), |(backend, status)| (*backend, *status));
+    let _ = write!(out, "{last} ");
+    match more.processing {
+        Some((before, answered)) => {
+            let all = Duration::from_secs_f64(line.duration_ms / 1000.0);
+            let after = all.saturating_sub(before + answered);
+            let _ = write!(
+                out,
+                "{} {} {} ",
+                seconds(before),
+                seconds(answered),
+                seconds(after)
+            );
+        }
+        None => out.push_str("-1 -1 -1 "),
+    }
+    let code = |status: Option<u16>| status.map_or_else(|| "-".to_string(), |s| s.to_string());
+    // AWS knows 460 for a client that left.
+    let seen = if line.status == 499 { 460 } else { line.status };
+    let _ = write!(
+        out,
+        "{seen} {} {} {} \"",
+        code(status),
+        more.received,
+        line.bytes
+    );
+    if line.method.is_empty() {
+        out.push_str("- - -");
+    } else {
+        let port = if more.scheme == "https" { 443 } else { 80 };
+        let host = line.host;
+        quoted(&mut out, line.method);
+        let _ = write!(out, " {}://", more.scheme);
+        quoted(&mut out, host);
+        if !has_port(host) {
+            let _ = write!(out, ":{port}");
+        }
+        quoted(&mut out, &line.path);
+        let _ = write!(
+            out,
+            " {}",
+            if line.protocol == "HTTP/2" {
+                "HTTP/2.0"
+            } else {
+                line.protocol
+            }
+        );
+    }
+    out.push_str("\" \"");
+    match more.user_agent {
+        Some(agent) if !agent.is_empty() => quoted(&mut out, &String::from_utf8_lossy(agent)),
+        _ => out.push('-'),
+    }
+    let (version, cipher) = (line.tls.unwrap_or("-"), more.cipher.unwrap_or("-"));
+    let _ = write!(out, "\" {cipher} {version} ");
+    match line.upstream {
+        Some(upstream) => quoted(&mut out, &upstream.replace(' ', "_")),
+        None => out.push('-'),
+    }
+    let _ = write!(
+        out,
+        " \"Root={}\" \"",
+        if line.request_id.is_empty() {
+            "-"
+        } else {
+            line.request_id
+        }
+    );
+    match more.server_name {
+        Some(name) => quoted(&mut out, name),
+        None => out.push('-'),
+    }
+    let began = ended - Duration::from_secs_f64(line.duration_ms / 1000.0);
+    let action = if line.upstream.is_some() {
+        "forward"
+    } else {
+        "fixed-response"
+    };
+    let _ = write!(
+        out,
+        "\" \"-\" 0 {} \"{action}\" \"-\" \"-\" \"",
+        micros(began)
+    );
+    // Of several, no space between: the published table takes none.
+    let list = |parts: Vec<String>| match parts.is_empty() {
+        true => "-".to_string(),
+        false => parts.join(","),
+    };
+    let backends = more
+        .answers
+        .iter()
+        .map(|(backend, _)| (*backend).to_string());
+    let statuses = more.answers.iter().map(|(_, status)| code(*status));
+    out.push_str(&list(backends.collect()));
+    out.push_str("\" \"");
+    out.push_str(&list(statuses.collect()));
+    out.push_str("\" \"-\" \"-\"");
+    out
+}
+
+fn has_port(host: &str) -> bool {
+    let after = host.rsplit_once(']').map_or(host, |(_, after)| after);
+    after.contains(':')
+}
+
+fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.3}", time.as_secs_f64())
+}
+
+/// RFC 3339 to the microsecond.
+fn micros(at: SystemTime) -> String {
+    let micros = at
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .subsec_micros();
+    let text = stamp(at);
+    let to_seconds = text
+        .rsplit_once('.')
+        .map_or(text.as_str(), |(seconds, _)| seconds);
+    format!("{to_seconds}.{micros:06}Z")
+}
+
+/// What may stand in a quoted field: no quote, no control character, no line end.
+fn quoted(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                let _ = write!(out, "\\x{:02X}", c as u32);
+            }
+            c if c.is_control() => {
+                let _ = write!(out, "\\x{:02X}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(more: More<'_>) -> Line<'_> {
+        Line {
+            time: String::new(),
+            client: Some("203.0.113.7".parse().unwrap()),
+            identity: Some("ann".into()),
+            identity_from: Some(BASIC),
+            request_id: "abc",
+            method: "GET",
+            host: "api.example",
+            path: "/a?b=\"c\"".into(),
+            protocol: "HTTP/1.1",
+            tls: None,
+            route: None,
+            upstream: Some("the pool"),
+            backend: None,
+            tries: Vec::new(),
+            cache: None,
+            retry: None,
+            refused: None,
+            status: 200,
+            bytes: 12,
+            duration_ms: 1500.0,
+            more,
+        }
+    }
+
+    fn more<'a>() -> More<'a> {
+        More {
+            ended: Some(UNIX_EPOCH + Duration::from_micros(1_764_122_400_000_123)),
+            user_agent: Some(b"a \"quoted\"\n\x80 agent"),
+            client_port: Some(4711),
+            kind: "http",
+            scheme: "http",
+            received: 99,
+            processing: Some((Duration::from_millis(2), Duration::from_millis(1400))),
+            answers: vec![("10.0.0.1:80", Some(500)), ("10.0.0.2:80", Some(200))],
+            ..More::default()
+        }
+    }
+
+    #[test]
+    fn nobody_ends_a_field_or_a_line() {
+        let line = line(more());
+        assert_eq!(
+            combined(&line, true),
+            "203.0.113.7 - ann [26/Nov/2025:02:00:00 +0000] \"GET /a?b=\\x22c\\x22 HTTP/1.1\" 200 12 \"-\" \"a \\x22quoted\\x22\\x0A\\x80 agent\""
+        );
+        assert_eq!(
+            combined(&line, false),
+            "203.0.113.7 - ann [26/Nov/2025:02:00:00 +0000] \"GET /a?b=\\x22c\\x22 HTTP/1.1\" 200 12"
+        );
+        let alb = alb(&line);
+        assert_eq!(alb.lines().count(), 1);
+        assert_eq!(alb.matches('"').count(), 22, "{alb}");
+    }
+
+    #[test]
+    fn a_line_of_a_load_balancer() {
+        let mut line = line(More {
+            user_agent: Some(b"curl/8"),
+            ..more()
+        });
+        line.path = "/a".into();
+        assert_eq!(
+            alb(&line),
+            "http 2025-11-26T02:00:00.000123Z backstop 203.0.113.7:4711 10.0.0.2:80 0.002 1.400 0.098 200 200 99 12 \
+             \"GET http://api.example:80/a HTTP/1.1\" \"curl/8\" - - the_pool \"Root=abc\" \"-\" \"-\" 0 2025-11-26T01:59:58.500123Z \
+             \"forward\" \"-\" \"-\" \"10.0.0.1:80,10.0.0.2:80\" \"500,200\" \"-\" \"-\""
+        );
+    }
+}

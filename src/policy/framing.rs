@@ -1,0 +1,234 @@
+//! Whether it is beyond doubt where a request ends (RFC 9112 §6, §2.2).
+//!
+//! Asked by `proxy::front` of every head that was read. What two programs could read in two ways is refused, so that nothing
+//! ambiguous is ever sent on: each way of smuggling a request into another begins with such a head.
+
+use http::{HeaderMap, Version, header};
+
+/// What is doubtful.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// A line ends with a line feed alone, or a carriage return stands alone.
+    LineEnd,
+    /// A line is folded.
+    Folded,
+    /// Both a length and a coding say where it ends.
+    LengthAndCoding,
+    /// The coding is not `chunked` alone, or HTTP/1.0 knows none.
+    Coding,
+    /// The length is not one number.
+    Length,
+    /// Two hosts are named.
+    Host,
+    /// `Connection` names a field that is not of one connection only.
+    Connection,
+}
+
+impl Doubt {
+    /// The log's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Doubt::LineEnd => "bare_line_end",
+            Doubt::Folded => "folded_line",
+            Doubt::LengthAndCoding => "length_and_coding",
+            Doubt::Coding => "transfer_coding",
+            Doubt::Length => "content_length",
+            Doubt::Host => "two_hosts",
+            Doubt::Connection => "connection_field",
+        }
+    }
+}
+
+/// Judges a head: its bytes where it is of HTTP/1, its fields in any case. `authority` is that of the target, if it has one.
+///
+/// # Errors
+/// With the first thing that is doubtful.
+pub fn judge(
+    version: Version,
+    raw: Option<&[u8]>,
+    authority: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<(), Doubt> {
+    if let Some(raw) = raw {
+        lines(raw)?;
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let (length, coding) = (lengths.next(), codings.next());
+    if let Some(coding) = coding {
+        // HTTP/2 has none, and HTTP/1.0 did not know of it (§6.1).
+        let plain = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        if length.is_some() {
+            return Err(Doubt::LengthAndCoding);
+        }
+        if !plain || version != Version::HTTP_11 {
+            return Err(Doubt::Coding);
+        }
+    }
+    if let Some(length) = length {
+        let digits = length.as_bytes();
+        let number =
+            !digits.is_empty() && digits.len() <= 19 && digits.iter().all(u8::is_ascii_digit);
+        if !number || lengths.next().is_some() {
+            return Err(Doubt::Length);
+        }
+    }
+    // What it names is taken out on the way (RFC 9110 §7.6.1): a field that was looked at here would not be there later.
+    let named = headers.get_all(header::CONNECTION).iter();
+    let mut named = named.flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    if named.any(|name| is_end_to_end(name.trim_ascii())) {
+        return Err(Doubt::Connection);
+    }
+    let host = headers.get(header::HOST).map(|host| host.as_bytes());
+    match (authority, host) {
+        (Some(authority), Some(host)) if !same_host(authority.as_bytes(), host) => Err(Doubt::Host),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a field that `Connection` names concerns more than the connection: who asks, what for, and where from.
+fn is_end_to_end(name: &[u8]) -> bool {
+    const FIELDS: [&str; 12] = [
+        "authorization",
+        "cookie",
+        "content-type",
+        "content-encoding",
+        "content-length",
+        "expect",
+        "forwarded",
+        "host",
+        "origin",
+        "range",
+        "transfer-encoding",
+        "x-request-id",
+    ];
+    FIELDS
+        .iter()
+        .any(|field| name.eq_ignore_ascii_case(field.as_bytes()))
+}
+
+/// Whether `Connection` names one of these fields, which then is not there for the upstream.
+pub fn hides(headers: &HeaderMap, mut fields: impl Iterator<Item = http::HeaderName>) -> bool {
+    let lines = || headers.get_all(header::CONNECTION).iter();
+    let names = |field: &http::HeaderName| {
+        let mut all = lines().flat_map(|line| line.as_bytes().split(|b| *b == b','));
+        all.any(|name| {
+            name.trim_ascii()
+                .eq_ignore_ascii_case(field.as_str().as_bytes())
+        })
+    };
+    fields.any(|field| names(&field))
+}
+
+/// Without a case; a user's name in the authority is not part of the host.
+fn same_host(authority: &[u8], host: &[u8]) -> bool {
+    let at = authority
+        .iter()
+        .rposition(|b| *b == b'@')
+        .map_or(0, |at| at + 1);
+    authority
+        .get(at..)
+        .unwrap_or_default()
+        .eq_ignore_ascii_case(host)
+}
+
+fn lines(raw: &[u8]) -> Result<(), Doubt> {
+    let mut before = 0;
+    for (at, &byte) in raw.iter().enumerate() {
+        match byte {
+            b'\n' if before != b'\r' => return Err(Doubt::LineEnd),
+            b'\n' if matches!(raw.get(at + 1), Some(b' ' | b'\t')) => return Err(Doubt::Folded),
+            b'\n' => {}
+            _ if before == b'\r' => return Err(Doubt::LineEnd),
+            _ => {}
+        }
+        before = byte;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    #[test]
+    fn what_is_doubtful() {
+        use Doubt::{Coding, Folded, Host, Length, LengthAndCoding, LineEnd};
+        let eleven = Version::HTTP_11;
+        for (version, fields, verdict) in [
+            (eleven, "host: a", Ok(())),
+            (eleven, "host: a\r\ncontent-length: 3", Ok(())),
+            (eleven, "host: a\r\ntransfer-encoding: chunked", Ok(())),
+            (eleven, "host: a\r\ntransfer-encoding: Chunked", Ok(())),
+            (
+                eleven,
+                "content-length: 3\r\ntransfer-encoding: chunked",
+                Err(LengthAndCoding),
+            ),
+            (eleven, "transfer-encoding: chunked, chunked", Err(Coding)),
+            (eleven, "transfer-encoding: gzip, chunked", Err(Coding)),
+            (eleven, "transfer-encoding: identity", Err(Coding)),
+            (
+                eleven,
+                "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+                Err(Coding),
+            ),
+            (Version::HTTP_10, "transfer-encoding: chunked", Err(Coding)),
+            (Version::HTTP_2, "transfer-encoding: chunked", Err(Coding)),
+            (eleven, "content-length: +3", Err(Length)),
+            (eleven, "content-length: 3, 3", Err(Length)),
+            (
+                eleven,
+                "content-length: 3\r\ncontent-length: 3",
+                Err(Length),
+            ),
+            (eleven, "content-length: 0x3", Err(Length)),
+            (eleven, "content-length: ", Err(Length)),
+            (eleven, "content-length: 99999999999999999999", Err(Length)),
+            (eleven, "connection: close, x-mine", Ok(())),
+            (
+                eleven,
+                "connection: close, Authorization",
+                Err(Doubt::Connection),
+            ),
+            (eleven, "host: a\nx: b", Err(LineEnd)),
+            (eleven, "host: a\rx: b", Err(LineEnd)),
+            (eleven, "host: a\r\n b", Err(Folded)),
+            (eleven, "host: a\r\n\tb", Err(Folded)),
+        ] {
+            let raw = format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n");
+            let headers = fields.split("\r\n").filter_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                Some((
+                    name.parse::<HeaderName>().ok()?,
+                    HeaderValue::from_str(value).ok()?,
+                ))
+            });
+            let mut map = HeaderMap::new();
+            headers.for_each(|(name, value)| {
+                map.append(name, value);
+            });
+            assert_eq!(
+                judge(version, Some(raw.as_bytes()), None, &map),
+                verdict,
+                "{fields:?}"
+            );
+        }
+        for (authority, host, verdict) in [
+            ("a.example", "a.example", Ok(())),
+            ("A.example", "a.Example", Ok(())),
+            ("ann@a.example", "a.example", Ok(())),
+            ("a.example:80", "a.example", Err(Host)),
+            ("a.example", "b.example", Err(Host)),
+        ] {
+            let host = HeaderValue::from_str(host).unwrap();
+            let map = [(header::HOST, host)].into_iter().collect();
+            assert_eq!(
+                judge(Version::HTTP_2, None, Some(authority), &map),
+                verdict,
+                "{authority}"
+            );
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Requests inside of requests: whatever a client sends, the backend never sees a request that the proxy did not.
+//!
+//! Each case is sent with a second request in its body, or after it, that only somebody who reads the first one otherwise than
+//! the proxy would take for a request of its own.
+
+use crate::client::Client;
+use crate::client2::Client2;
+use crate::harness::{Proxy, one_route, until};
+use crate::origin::Origin;
+use crate::reply::Reply;
+
+const HIDDEN: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// The framings of a request: what stands between its first line and its body, and the body.
+fn cases() -> Vec<(String, String)> {
+    let hidden_chunk = format!("{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", HIDDEN.len());
+    let ends_early = format!("0\r\n\r\n{HIDDEN}");
+    let codings = [
+        "Transfer-Encoding: chunked",
+        "Transfer-Encoding : chunked",
+        "Transfer-Encoding:\tchunked",
+        "Transfer-Encoding: \x0bchunked",
+        " Transfer-Encoding: chunked",
+        "X: y\r\n Transfer-Encoding: chunked",
+        "X: y\nTransfer-Encoding: chunked",
+        "X: y\rTransfer-Encoding: chunked",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding: identity, chunked",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: \"chunked\"",
+        "Transfer-Encoding: chunked;q=1",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding:\r\nTransfer-Encoding: chunked",
+        "TrAnSfEr-EnCoDiNg: ChUnKeD",
+        "Transfer_Encoding: chunked",
+        "Transfer-Encoding\r\n: chunked",
+        "Transfer-Encoding: chunked\x00",
+    ];
+    let lengths = [
+        "",
+        "Content-Length: 0",
+        "Content-Length: 5",
+        "Content-Length: 6\r\nContent-Length: 5",
+        "Content-Length: 5\r\nContent-Length: 5",
+        "Content-Length: 5, 5",
+        "Content-Length: +5",
+        "Content-Length: -5",
+        "Content-Length: 0x5",
+        "Content-Length: 5 ",
+        "Content-Length : 5",
+        "Content-Length: 05",
+        "Content-Length: 5\x0b",
+        "Content-Length:",
+    ];
+    let mut all = Vec::new();
+    for coding in codings {
+        for length in lengths {
+            for body in [&hidden_chunk, &ends_early] {
+                let fields = [length, coding].into_iter().filter(|f| !f.is_empty());
+                all.push((fields.collect::<Vec<_>>().join("\r\n"), body.clone()));
+            }
+        }
+    }
+    for length in &lengths[1..] {
+        all.push(((*length).to_string(), HIDDEN.to_string()));
+    }
+    let chunks = [
+        "5;ext=\"\r\n\"\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "+5\r\nhello\r\n0\r\n\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
+        " 5\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhelloXX0\r\n\r\n",
+        "5\r\nhello\n0\n\n",
+        "ffffffffffffffff1\r\nhello\r\n0\r\n\r\n",
+        "-1\r\nhello\r\n0\r\n\r\n",
+        "\r\n5\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX: y\r\n\r\n",
+    ];
+    for chunk in chunks {
+        all.push((
+            "Transfer-Encoding: chunked".to_string(),
+            format!("{chunk}{HIDDEN}"),
+        ));
+    }
+    all
+}
+
+#[test]
+fn no_request_of_http1_hides_another() {
+    let origin = Origin::new(|r| Reply::ok(&r.target));
+    let yaml = one_route(&[origin.port], "require: { max_body: 1MiB }");
+    let proxy = Proxy::start(&yaml);
+    let cases = cases();
+    assert!(cases.len() > 600, "{}", cases.len());
+    let mut refused = 0;
+    for (n, (fields, body)) in cases.iter().enumerate() {
+        let mut client = Client::to(proxy.port);
+        client.send(format!(
+            "POST /{n} HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{body}"
+        ));
+        // What follows in clear after a whole request is a request of the client's own; the proxy knows of it, then.
+        // A body that turns out to be none may end the connection without a word.
+        let status = client
+            .try_answer_to("POST")
+            .map_or(0, |answer| answer.status);
+        assert!(
+            matches!(status, 0 | 200 | 400 | 408 | 502),
+            "{fields:?}: {status}"
+        );
+        refused += usize::from(status == 400);
+    }
+    assert!(refused > 400, "{refused} of {}", cases.len());
+    // All that the backend was asked, the proxy was asked: every one of them has its own line.
+    let known = |target: &str| {
+        let seen = origin
+            .requests()
+            .iter()
+            .filter(|r| r.target == target)
+            .count();
+        let logged = proxy
+            .log_lines()
+            .iter()
+            .filter(|l| l["path"] == target && l["status"] != 400)
+            .count();
+        (seen, logged)
+    };
+    // The log is written a little later.
+    until("the proxy knows of all that the backend saw", || {
+        let (seen, logged) = known("/smuggled");
+        seen <= logged
+    });
+    for request in origin.requests() {
+        let one_way = request.all("transfer-encoding").len() + request.all("content-length").len();
+        assert!(one_way <= 1, "{:?}", request.headers);
+    }
+}
+
+#[test]
+fn two_hosts_are_one_too_many() {
+    let origin = Origin::new(|r| Reply::ok(&r.target));
+    let proxy = Proxy::with().http2().start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    client.send("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer().status, 400);
+    let mut client = Client2::to(proxy.port);
+    assert_eq!(
+        client
+            .request("GET", "/same", &[("host", "example.com")], b"")
+            .status,
+        200
+    );
+    assert_eq!(
+        client
+            .request("GET", "/other", &[("host", "elsewhere")], b"")
+            .status,
+        400
+    );
+    assert_eq!(origin.count(), 1);
+}
