@@ -149,7 +149,7 @@ fn the_comments_of_the_shipped_files_load() {
     // All else is what holds anyway.
     assert_eq!(
         shipped.settings.changed_keys(&all.settings),
-        ["cache", "admin"]
+        ["cache", "admin", "state_file"]
     );
 }
 
@@ -178,7 +178,7 @@ fn two_files_are_read_and_their_errors_come_together() {
     assert_eq!(
         directory.errors("conf/a.yaml"),
         "conf/a.yaml:3: worker: unknown key\n  \
-           help: did you mean \"workers\"? (known here: listeners, upstreams_file, workers, drain_timeout, resolver, cache, admin, access_log, log, pid_file)\n\
+           help: did you mean \"workers\"? (known here: listeners, upstreams_file, trusted_proxies, clients, workers, pre_drain, drain_timeout, resolver, cache, admin, access_log, log, and 2 more)\n\
          u.yaml:2: routes[0].respond.status: expected a whole number from 200 to 599, found the number 99\n\
          u.yaml:3: routes[1].redirect.to: required, but missing"
     );

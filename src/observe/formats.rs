@@ -341,7 +341,7 @@ mod tests {
         );
         let alb = alb(&line);
         assert_eq!(alb.lines().count(), 1);
-        assert_eq!(alb.matches('"').count(), 22, "{alb}");
+        assert_eq!(alb.matches('"').count(), 24, "{alb}");
     }
 
     #[test]
