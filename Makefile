@@ -6,7 +6,7 @@ CARGO ?= cargo
 # What the program is built from: `install` builds it when it is missing or older than these.
 SOURCES = Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
-.PHONY: demo test lint bench install uninstall deps
+.PHONY: demo test lint bench bench-quick install uninstall deps
 
 # The development profile: it builds soonest, and `make test` uses the same build.
 demo: deps
@@ -19,8 +19,16 @@ lint: deps
 	$(CARGO) fmt --check && $(CARGO) clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked
 
-bench: deps
+# Beside nginx and HAProxy, five rounds; then what finding a route costs.
+bench: deps target/release/backstop
+	.ci/peers load
+	benches/peers.py
 	$(CARGO) bench --locked --bench routing
+
+# The same in two minutes, one round: a look, no judgement.
+bench-quick: deps target/release/backstop
+	.ci/peers load
+	benches/peers.py --rounds 1 --seconds 1
 
 install: target/release/backstop
 	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" systemd/install

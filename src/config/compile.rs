@@ -20,6 +20,7 @@ use crate::policy::router::{RouteMatch, Router};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The document with everything filled in, for showing.
@@ -53,10 +54,11 @@ struct Checks<'a> {
     wants_default_lifetime: Option<usize>,
 }
 
-/// Compiles a document. Nothing comes back when anything was reported.
+/// Compiles a document; paths in it are those of `directory`. Nothing comes back when anything was reported.
 pub(crate) fn compile(
     root: &Node,
     document: Document,
+    directory: &Path,
     report: &mut Report,
 ) -> Option<(Routing, Resolved)> {
     let before = report.count();
@@ -163,7 +165,7 @@ pub(crate) fn compile(
     let running: Vec<_> = routes
         .iter()
         .enumerate()
-        .map(|(at, (_, _, spec))| Arc::new(spec.compile(at, &index)))
+        .map(|(at, (_, _, spec))| Arc::new(spec.compile(at, &index, directory)))
         .collect();
     let compiled = routes
         .iter()
@@ -367,6 +369,9 @@ impl Checks<'_> {
         }
         if let Some(require) = own.require.as_ref().and_then(Switch::on) {
             require.check(self.document, &path.key("require"), self.report);
+        }
+        if let Some(auth) = merged.auth.as_ref().and_then(Switch::on) {
+            auth.check(self.document, &path.key("auth"), self.report);
         }
         if own.concurrency.is_some()
             && let Some(places) = merged.concurrency.as_ref().and_then(Switch::on)

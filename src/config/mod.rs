@@ -9,6 +9,7 @@
 mod access;
 mod address;
 mod admin;
+mod auth;
 mod cache;
 mod canary;
 mod clients;
@@ -109,7 +110,13 @@ pub fn load(path: &Path) -> Result<Loaded, Errors> {
     }
     let compiled = dynamic.and_then(|document| {
         let root = files.root(document)?;
-        compile::compile(root, document, &mut report)
+        let file = files
+            .sources
+            .get(document.file)
+            .map(|source| source.name.clone());
+        let file = file.unwrap_or_default();
+        let directory = file.parent().unwrap_or(Path::new(""));
+        compile::compile(root, document, directory, &mut report)
     });
 
     let roots = files

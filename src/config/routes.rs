@@ -3,6 +3,7 @@
 //! [`RouteSpec::over`] merges a route with the defaults; `config::compile` checks and compiles what comes of it.
 
 use super::access::{BlockText, access};
+use super::auth::AuthSpec;
 use super::cache::CacheSpec;
 use super::canary::{CanarySpec, MirrorSpec};
 use super::compress::CompressSpec;
@@ -30,18 +31,20 @@ use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 
 /// `defaults`: what routes share.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a mapping with upstream, allow, deny, require, slo, retry, timeouts, hedge, concurrency, rate_limit, cache, compress and headers"
+    expecting = "a mapping with upstream, allow, deny, require, auth, slo, retry, timeouts, hedge, concurrency, rate_limit, cache, compress and headers"
 )]
 pub(crate) struct DefaultsSpec {
     pub(crate) upstream: Option<UpstreamName>,
     pub(crate) allow: Option<Vec<BlockText>>,
     pub(crate) deny: Option<Vec<BlockText>>,
     pub(crate) require: Option<Switch<RequireSpec>>,
+    pub(crate) auth: Option<Switch<AuthSpec>>,
     pub(crate) slo: Option<Percentage>,
     pub(crate) retry: Option<RetrySpec>,
     pub(crate) timeouts: Option<TimeoutsSpec>,
@@ -74,6 +77,8 @@ pub(crate) struct RouteSpec {
     pub(crate) deny: Option<Vec<BlockText>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) require: Option<Switch<RequireSpec>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) auth: Option<Switch<AuthSpec>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) slo: Option<Percentage>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -305,6 +310,7 @@ pub(crate) struct Base {
     allow: Option<Vec<BlockText>>,
     deny: Option<Vec<BlockText>>,
     require: Switch<RequireSpec>,
+    auth: Switch<AuthSpec>,
     slo: Option<Percentage>,
     retry: RetrySpec,
     timeouts: TimeoutsSpec,
@@ -323,6 +329,7 @@ impl Base {
             allow: defaults.allow,
             deny: defaults.deny,
             require: defaults.require.unwrap_or(Switch::Off),
+            auth: defaults.auth.unwrap_or(Switch::Off),
             slo: defaults.slo,
             retry: defaults.retry.unwrap_or_default(),
             timeouts: defaults.timeouts.unwrap_or_default().filled(),
@@ -371,6 +378,10 @@ impl RouteSpec {
             Some(own) => own.over(&base.require),
             None => base.require.clone(),
         };
+        let auth = match &self.auth {
+            Some(own) => own.over(&base.auth),
+            None => base.auth.clone(),
+        };
         let rate_limit = match &self.rate_limit {
             Some(own) => own.over(&base.rate_limit),
             None => base.rate_limit.clone(),
@@ -399,6 +410,7 @@ impl RouteSpec {
             allow: self.allow.or_else(|| base.allow.clone()),
             deny: self.deny.or_else(|| base.deny.clone()),
             require: Some(require),
+            auth: Some(auth),
             slo: self.slo.or(base.slo),
             strip_prefix: self.strip_prefix,
             set_path: self.set_path,
@@ -449,7 +461,12 @@ impl RouteSpec {
     }
 
     /// What the proxy goes by. The route is merged and has passed the checks.
-    pub(crate) fn compile(&self, index: usize, upstreams: &HashMap<&str, usize>) -> Route {
+    pub(crate) fn compile(
+        &self,
+        index: usize,
+        upstreams: &HashMap<&str, usize>,
+        directory: &Path,
+    ) -> Route {
         let headers = self.headers.as_ref();
         let rules =
             |edits: Option<&EditsSpec>| edits.map_or_else(HeaderRules::default, EditsSpec::compile);
@@ -516,6 +533,11 @@ impl RouteSpec {
                 .and_then(Switch::on)
                 .map(RequireSpec::compile)
                 .unwrap_or_default(),
+            users: self
+                .auth
+                .as_ref()
+                .and_then(Switch::on)
+                .and_then(|auth| auth.users(directory)),
             slo: self.slo.map(Percentage::share),
             rate_limit: self
                 .rate_limit

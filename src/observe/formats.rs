@@ -64,7 +64,7 @@ pub fn combined(line: &Line<'_>, with_agent: bool) -> String {
     let user = line
         .identity
         .as_deref()
-        .filter(|_| line.identity_from == Some(BASIC));
+        .filter(|_| matches!(line.identity_from, Some(BASIC | "basic")));
     nginx(&mut out, user.map(str::as_bytes));
     out.push_str(" [");
     clock(&mut out, more.ended.unwrap_or(UNIX_EPOCH));

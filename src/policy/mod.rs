@@ -14,6 +14,7 @@ pub mod cache_control;
 pub mod canary;
 pub mod concurrency;
 pub mod conditional;
+pub mod credentials;
 mod cycle;
 pub mod date;
 pub mod encoding;

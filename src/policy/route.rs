@@ -17,6 +17,7 @@ use super::target::Rewrite;
 use super::template::Template;
 use super::timeouts::Timeouts;
 use http::{HeaderName, HeaderValue, StatusCode};
+use std::path::PathBuf;
 
 /// One route as running.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Route {
     pub access: Access,
     /// What a request has to have.
     pub requirement: Requirement,
+    /// Who may pass by name and password: a file of them; absolute.
+    pub users: Option<PathBuf>,
     /// How often one client may ask, if that is bounded.
     pub rate_limit: Option<RateLimit>,
     /// The share of its requests that is to succeed, if somebody watches.

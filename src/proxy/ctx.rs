@@ -2,6 +2,7 @@
 //!
 //! Filled in by the callbacks in `proxy`, read by the access log. Decides nothing.
 
+use super::authenticate::Directory;
 use super::caching::Outcome;
 use super::caching::fill::{Job, Report};
 use super::caching::passing_by::PartComing;
@@ -41,6 +42,8 @@ pub struct Ctx {
     pub(super) client: Option<IpAddr>,
     /// The proxies it came through that are believed, the nearest last; empty if it came straight.
     pub(super) hops: Vec<IpAddr>,
+    /// Who it is, where that was proved.
+    pub(super) verified: Option<String>,
     /// Why it was not let through.
     pub(super) refused: Option<&'static str>,
     /// Whether it cannot be said where its body ends.
@@ -211,6 +214,7 @@ impl Ctx {
             connection: None,
             client: None,
             hops: Vec::new(),
+            verified: None,
             refused: None,
             body_unknown: false,
             body_seen: 0,
@@ -274,6 +278,12 @@ impl Ctx {
     /// What is known of its route's traffic.
     pub(super) fn traffic(&self) -> Option<&Arc<Traffic>> {
         self.snapshot.traffic.get(self.route.as_deref()?.index)
+    }
+
+    /// Who may pass its route by name and password, if not everybody.
+    pub(super) fn users(&self) -> Option<&Arc<Directory>> {
+        let users = self.snapshot.users.get(self.route.as_deref()?.index)?;
+        users.as_ref()
     }
 
     /// Tries so far, the one under way included.

@@ -3,6 +3,7 @@
 //! Called by [`crate::server::connection`] for each request, before Pingora's phases begin. A fixed answer, a refusal or a
 //! fresh stored answer pays for none of their machinery; all else goes on to them, with what was found out so far.
 
+use super::authenticate;
 use super::caching;
 use super::ctx::Ctx;
 use super::downstream::{self, Watch};
@@ -173,8 +174,13 @@ impl Front {
             None => admit(request, has_content, ctx)?,
             refused => refused,
         };
+        // Counted before a password is checked, which costs more than most answers.
         let refused = match refused {
             None => rate::count(session, ctx)?,
+            refused => refused,
+        };
+        let refused = match refused {
+            None => authenticate::ask(session.req_header(), ctx).await?,
             refused => refused,
         };
         let answer = match (&refused, ctx.route.as_deref().map(|route| &route.action)) {

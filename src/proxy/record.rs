@@ -6,7 +6,7 @@ use super::facts::{authority, target};
 use super::failure;
 use crate::observe::access_log::{AccessLog, Line, TryLine, millis, stamp};
 use crate::observe::formats::{Format, More};
-use crate::observe::identity;
+use crate::observe::identity::{self, Identity};
 use crate::observe::tally::{Ended, Failed};
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora::protocols::http::ServerSession;
@@ -22,7 +22,11 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         Format::Json => More::default(),
         _ => more(session, ctx, status),
     };
-    let identity = identity::of(&request.headers, &log.claim);
+    let verified = ctx.verified.clone().map(|name| Identity {
+        name,
+        from: "basic",
+    });
+    let identity = verified.or_else(|| identity::of(&request.headers, &log.claim));
     Line {
         time: stamp(SystemTime::now() - lasted),
         client: ctx.client,

@@ -71,6 +71,13 @@ impl Answer {
         Answer::short(StatusCode::FORBIDDEN, ctx)
     }
 
+    /// Who it is has to be proved (RFC 9110 §15.5.2).
+    pub(super) fn unauthorized(challenge: HeaderValue, ctx: &Ctx) -> Result<Self> {
+        let mut answer = Answer::short(StatusCode::UNAUTHORIZED, ctx)?;
+        answer.head.insert_header("WWW-Authenticate", challenge)?;
+        Ok(answer)
+    }
+
     /// It lacks what its route requires.
     pub(super) fn lacking(lacks: &Lacks, ctx: &Ctx) -> Result<Self> {
         let mut answer = Answer::explained(lacks.status(), Some(&lacks.reason()), ctx)?;

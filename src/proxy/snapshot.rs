@@ -2,6 +2,7 @@
 //!
 //! Made by `server::reload`, held by every request under way. Decides nothing.
 
+use super::authenticate::Directory;
 use crate::policy::route::Route;
 use crate::policy::router::Router;
 use crate::upstream::Upstream;
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Of each route, at its index.
     pub traffic: Vec<Arc<Traffic>>,
+    /// Who may pass it by name and password, at its index too.
+    pub users: Vec<Option<Arc<Directory>>>,
     retired: AtomicBool,
 }
 
@@ -35,12 +38,14 @@ impl Snapshot {
         router: Router<Arc<Route>>,
         upstreams: Vec<Arc<Upstream>>,
         traffic: Vec<Arc<Traffic>>,
+        users: Vec<Option<Arc<Directory>>>,
     ) -> Self {
         Snapshot {
             generation,
             router,
             upstreams,
             traffic,
+            users,
             retired: AtomicBool::new(false),
         }
     }

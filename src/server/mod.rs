@@ -123,6 +123,7 @@ pub fn preflight(loaded: &Loaded) -> Result<Vec<String>, Vec<String>> {
         Ok(said) => known = said,
         Err(wrong) => problems.extend(wrong),
     }
+    problems.extend(reload::users(&loaded.routing).err().map(|e| e.to_string()));
     for upstream in &loaded.routing.upstreams {
         let opened = upstream.tls.as_ref().map(UpstreamTls::open);
         if let Some(Err(e)) = opened {

@@ -4,12 +4,14 @@
 
 use crate::config::{self, Errors, Loaded, Routing, Settings};
 use crate::observe::tally::Counts;
+use crate::proxy::authenticate::{Directory, DirectoryError};
 use crate::proxy::{Live, Snapshot};
 use crate::upstream::probes;
 use crate::upstream::resolver::Resolver;
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Backend, BuildError, Upstream};
 use log::{error, info, warn};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +28,9 @@ pub enum ReloadError {
     /// The files are wrong.
     #[error(transparent)]
     Files(#[from] Errors),
+    /// A file of users is wrong.
+    #[error("auth: {0}")]
+    Users(#[from] DirectoryError),
     /// An upstream cannot be built.
     #[error("upstream {0}: {1}")]
     Upstream(String, #[source] BuildError),
@@ -86,13 +91,38 @@ pub async fn build(
             Arc::new(Traffic::build(route, before.map(Arc::as_ref)))
         })
         .collect();
+    let users = users(&routing)?;
     let generation = old.map_or(1, |old| old.generation + 1);
     Ok(Snapshot::new(
         generation,
         routing.router,
         upstreams,
         traffic,
+        users,
     ))
+}
+
+/// Reads the users of each route that has some, each file once.
+///
+/// # Errors
+/// When a file is not as it should be.
+pub fn users(routing: &Routing) -> Result<Vec<Option<Arc<Directory>>>, ReloadError> {
+    let mut opened: HashMap<&Path, Arc<Directory>> = HashMap::new();
+    let mut all = Vec::with_capacity(routing.routes.len());
+    for route in &routing.routes {
+        all.push(match route.users.as_deref() {
+            None => None,
+            Some(path) => Some(match opened.get(path) {
+                Some(directory) => directory.clone(),
+                None => {
+                    let directory = Directory::open(path)?;
+                    opened.insert(path, directory.clone());
+                    directory
+                }
+            }),
+        });
+    }
+    Ok(all)
 }
 
 /// All backends of these upstreams.

@@ -14,6 +14,7 @@ mod access; // who may come in, and with what
 mod access_log; // one JSON line per request
 mod admin; // the operator's address
 mod architecture; // the rules of the source tree
+mod auth; // who has to prove who they are
 mod balancing; // which backend a request goes to
 mod budget; // how many retries a route may make
 mod cache; // a route with a cache: when it is asked, how long it keeps an answer

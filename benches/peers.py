@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+"""What a request costs, beside nginx and HAProxy: one interleaved run on loopback.
+
+usage: benches/peers.py [--rounds 5] [--seconds 3] [--backstop target/release/backstop] [--only WORD]
+
+Needs nginx, haproxy, wrk and h2load (Debian's packages) and the release build; `make bench` installs what is missing. Each proxy
+runs with two workers as its own documentation recommends, and writes an access log. Ours has what it has in production: routes,
+retries, metrics, a log of JSON lines. Printed are medians over the rounds: CPU time of the proxy's own processes for each request
+(from /proc), the ratio to nginx, requests per second, latency at p50 and p99, resident memory at the end. Starts its own
+processes, ends them by their ids, listens on loopback only.
+"""
+import argparse
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from cache_hits import Proxy, cpu, free_port, log_sink, rss  # noqa: E402
+
+CONNECTIONS = 64
+KB, BIG = 1024, 100 * 1024
+
+
+class Ports:
+    """Where each proxy listens: in clear text, by TLS, by TLS with HTTP/2."""
+
+    def __init__(self):
+        self.plain, self.tls = free_port(), free_port()
+
+
+def write(path, text):
+    with open(path, "w") as f:
+        f.write(text)
+    return path
+
+
+def origin(d):
+    """nginx itself, which answers faster than any of the proxies can ask."""
+    port = free_port()
+    os.mkdir(os.path.join(d, "www"))
+    for name, size in (("1k", KB), ("100k", BIG)):
+        write(os.path.join(d, "www", name), "x" * size)
+    os.chmod(d, 0o755)
+    conf = write(
+        os.path.join(d, "origin.conf"),
+        f"user root; daemon off; worker_processes 1; pid {d}/o.pid; error_log {d}/o.err;\nevents {{ worker_connections 4096; }}\n"
+        f"http {{ access_log off; sendfile on; open_file_cache max=100; keepalive_requests 100000000; client_max_body_size 10m;\n"
+        f" server {{ listen 127.0.0.1:{port}; root {d}/www; add_header Cache-Control max-age=3600; }} }}\n",
+    )
+    return Proxy("origin", ["/usr/sbin/nginx", "-c", conf, "-p", d], port)
+
+
+def backstop(program, o, d, ports):
+    conf = write(
+        os.path.join(d, "backstop.yaml"),
+        f"listeners:\n  - {{ address: 127.0.0.1:{ports.plain} }}\n"
+        f"  - {{ address: 127.0.0.1:{ports.tls}, tls: {{ certificates: [{{ cert: {d}/../site.pem, key: {d}/../site.key }}] }} }}\n"
+        f"workers: 2\ncache: {{ memory: 64MiB }}\naccess_log: {{ path: {d}/access.log }}\nadmin: {{ address: 127.0.0.1:{free_port()} }}\n---\n"
+        f"upstreams: {{ pool: {{ backends: [127.0.0.1:{o}] }} }}\n"
+        "routes:\n  - { match: { path: /cached }, upstream: pool, strip_prefix: /cached, cache: { ttl: 1h } }\n  - { upstream: pool, retry: { tries: 3 } }\n",
+    )
+    return Proxy("backstop", [program, "-c", conf], ports.plain)
+
+
+def nginx(o, d, ports):
+    conf = write(
+        os.path.join(d, "nginx.conf"),
+        f"user root; daemon off; worker_processes 2; pid {d}/n.pid; error_log {d}/n.err;\nevents {{ worker_connections 4096; }}\n"
+        f"http {{ access_log {d}/access.log combined buffer=64k flush=1s; sendfile on; keepalive_requests 100000000;\n"
+        f" open_file_cache max=20000; proxy_cache_path {d}/cache levels=1:2 keys_zone=z:64m max_size=4g inactive=1h use_temp_path=off;\n"
+        f" ssl_certificate {d}/../site.pem; ssl_certificate_key {d}/../site.key; ssl_protocols TLSv1.3; ssl_session_cache shared:s:10m;\n"
+        f" upstream o {{ server 127.0.0.1:{o}; keepalive 64; keepalive_requests 100000000; }}\n"
+        f" server {{ listen 127.0.0.1:{ports.plain} reuseport; listen 127.0.0.1:{ports.tls} ssl http2 reuseport;\n"
+        "  proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n"
+        "  location / { proxy_pass http://o; }\n"
+        "  location /cached/ { proxy_pass http://o/; proxy_cache z; proxy_cache_valid 200 1h; proxy_cache_lock on; } } }\n",
+    )
+    return Proxy("nginx", ["/usr/sbin/nginx", "-c", conf, "-p", d], ports.plain)
+
+
+def haproxy(o, d, ports):
+    pem = open(f"{d}/../site.pem").read() + open(f"{d}/../site.key").read()
+    both = write(os.path.join(d, "both.pem"), pem)
+    conf = write(
+        os.path.join(d, "haproxy.cfg"),
+        f"global\n nbthread 2\n maxconn 8000\n log 127.0.0.1:{log_sink()} local0\n ssl-default-bind-options ssl-min-ver TLSv1.3\n"
+        "defaults\n mode http\n log global\n option httplog\n option forwardfor\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n http-reuse always\n"
+        "cache c\n total-max-size 64\n max-object-size 1000000\n max-age 3600\n"
+        f"frontend f\n bind 127.0.0.1:{ports.plain}\n bind 127.0.0.1:{ports.tls} ssl crt {both} alpn h2,http/1.1\n"
+        " use_backend cached if { path_beg /cached/ }\n default_backend b\n"
+        f"backend b\n server s 127.0.0.1:{o} pool-max-conn 256\n"
+        f"backend cached\n http-request cache-use c\n http-response cache-store c\n http-request replace-path /cached(/.*) \\1\n server s 127.0.0.1:{o}\n",
+    )
+    return Proxy("haproxy", ["/usr/sbin/haproxy", "-f", conf, "-db"], ports.plain)
+
+
+UNIT = {"us": 1.0, "ms": 1000.0, "s": 1e6}
+
+
+def micros(text):
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()
+    return float(number) * UNIT[unit]
+
+
+def wrk(url, seconds, extra):
+    out = subprocess.run(
+        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", *extra, url],
+        capture_output=True,
+        text=True,
+        timeout=seconds + 60,
+    ).stdout
+    done = int(re.search(r"(\d+) requests in", out).group(1))
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    errors = int(bad.group(1)) if bad else 0
+    latency = [micros(re.search(rf"\s{q}%\s+(\S+)", out).group(1)) for q in (50, 99)]
+    return done, errors, latency
+
+
+def h2load(url, seconds, extra):
+    out = subprocess.run(
+        ["h2load", "-t1", "-c16", "-m4", f"-D{seconds}", *extra, url],
+        capture_output=True,
+        text=True,
+        timeout=seconds + 60,
+    ).stdout
+    done = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", out)
+    mean = re.search(r"time for request:\s+\S+\s+(\S+)\s+(\S+)", out)
+    # h2load gives no percentiles: the greatest and the mean.
+    return int(done.group(1)), int(done.group(2)) + int(done.group(3)), [micros(mean.group(2)), micros(mean.group(1))]
+
+
+CASES = [
+    ("1 KB proxied", wrk, "plain", "/1k", []),
+    ("100 KB proxied", wrk, "plain", "/100k", []),
+    ("1 KB cached", wrk, "plain", "/cached/1k", []),
+    ("100 KB cached", wrk, "plain", "/cached/100k", []),
+    ("new connection", wrk, "plain", "/1k", ["-H", "Connection: close"]),
+    ("1 KB POST", wrk, "plain", "/post", ["-s", "POST"]),
+    ("TLS 1.3, 1 KB", wrk, "tls", "/1k", []),
+    ("TLS 1.3, new connection", wrk, "tls", "/1k", ["-H", "Connection: close"]),
+    ("HTTP/2 over TLS, 1 KB", h2load, "tls", "/1k", []),
+]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--backstop", default="target/release/backstop")
+    parser.add_argument("--only", default="")
+    args = parser.parse_args()
+    program = os.path.abspath(args.backstop)
+    root = tempfile.mkdtemp(prefix="peers.")
+    os.chmod(root, 0o755)
+    started = []
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", f"{root}/site.key", "-out", f"{root}/site.pem"],
+        check=True,
+        capture_output=True,
+    )
+    post = write(f"{root}/post.lua", 'wrk.method = "POST"; wrk.body = string.rep("x", 1024)\n')
+
+    def place(name):
+        d = os.path.join(root, name)
+        os.mkdir(d)
+        os.chmod(d, 0o777)
+        return d
+
+    try:
+        behind = origin(place("origin"))
+        started.append(behind)
+        # A POST is answered with 405 by static files: for that row it is a location of its own.
+        proxies, ports = {}, {}
+        for name, make in (("backstop", None), ("nginx", nginx), ("haproxy", haproxy)):
+            ports[name] = Ports()
+            d = place(name)
+            proxy = backstop(program, behind.port, d, ports[name]) if make is None else make(behind.port, d, ports[name])
+            proxies[name] = proxy
+            started.append(proxy)
+        results = {}
+        cases = [case for case in CASES if args.only in case[0]]
+        for _ in range(args.rounds):
+            for case, load, kind, path, extra in cases:
+                extra = [post if word == "POST" else word for word in extra]
+                for name, proxy in proxies.items():
+                    port = getattr(ports[name], kind)
+                    url = f"{'https' if kind == 'tls' else 'http'}://127.0.0.1:{port}{path}"
+                    before, began = cpu(proxy.process.pid), time.time()
+                    done, errors, latency = load(url, args.seconds, extra)
+                    took, used = time.time() - began, cpu(proxy.process.pid) - before
+                    if done == 0:
+                        raise SystemExit(f"{name}: no request of {case!r} was answered")
+                    if path == "/post":
+                        errors = 0
+                    results.setdefault((case, name), []).append((used / done * 1e6, done / took, *latency, errors))
+        versions = [
+            subprocess.run([program, "-v"], capture_output=True, text=True),
+            subprocess.run(["/usr/sbin/nginx", "-v"], capture_output=True, text=True),
+            subprocess.run(["/usr/sbin/haproxy", "-v"], capture_output=True, text=True),
+        ]
+        print("; ".join((v.stdout or v.stderr).strip().splitlines()[0] for v in versions))
+        print("\n| | | CPU µs | / nginx | per s | p50 µs | p99 µs | errors | CPU µs, all rounds |\n|---|---|---|---|---|---|---|---|---|")
+        for case, *_ in cases:
+            base = statistics.median(row[0] for row in results[(case, "nginx")])
+            for name in proxies:
+                rows = results[(case, name)]
+                med = [statistics.median(column) for column in zip(*rows)]
+                spread = " ".join(f"{row[0]:.1f}" for row in rows)
+                print(
+                    f"| {case} | {name} | {med[0]:.1f} | {med[0] / base:.2f} | {med[1]:.0f} | {med[2]:.0f} | {med[3]:.0f} | {sum(row[4] for row in rows)} | {spread} |"
+                )
+        print("\nresident memory at the end: " + ", ".join(f"{name} {rss(p.process.pid) / 2**20:.0f} MiB" for name, p in proxies.items()))
+        # Idle connections, kept open.
+        for name, proxy in proxies.items():
+            before = rss(proxy.process.pid)
+            idle = []
+            for _ in range(2000):
+                s = socket.create_connection(("127.0.0.1", ports[name].plain))
+                s.sendall(b"GET /cached/1k HTTP/1.1\r\nHost: a\r\n\r\n")
+                s.recv(65536)
+                idle.append(s)
+            grown = rss(proxy.process.pid) - before
+            print(f"{name}: {grown / 2000 / 1024:.1f} KiB for each of 2000 idle connections")
+            for s in idle:
+                s.close()
+    finally:
+        for p in reversed(started):
+            p.stop()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+//! Asking who it is: name and password (RFC 7617), checked against a file of users.
+//!
+//! Called by `front` after everything that costs nothing. A check takes long on purpose; it runs on a thread that may
+//! wait, a few at a time, and one that succeeded holds for some minutes.
+
+use super::ctx::Ctx;
+use super::respond::Answer;
+use crate::policy::credentials::{BadLine, Known, Users};
+use argon2::password_hash::{PasswordHash, PasswordVerifier};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, header};
+use pingora::Result;
+use pingora::http::RequestHeader;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// Checks at the same time, over all workers: what is left is for requests.
+const AT_ONCE: usize = 2;
+/// How long somebody waits for a check at most.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What the password of somebody unknown is compared with, so that it takes as long.
+const NOBODY: &str = "$2b$10$CwTycUXWue0Thq9StjUM0uJ8mGS2nJbWQvGkR1YcQ0P8bX0hXqvDa";
+
+/// A file of users.
+pub struct Directory {
+    users: Users,
+    known: Mutex<Known>,
+    checking: Semaphore,
+    secret: [u8; 32],
+    began: Instant,
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Directory")
+            .field("users", &self.users.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a file is none.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// It cannot be read.
+    #[error("{0}: {1}")]
+    Io(String, io::Error),
+    /// A line is wrong.
+    #[error("{0}:{line}: {why}\n  help: `htpasswd -B` writes such files", line = .1.line, why = .1.why)]
+    Line(String, BadLine),
+}
+
+impl Directory {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it is not as it should be.
+    pub fn open(path: &Path) -> std::result::Result<Arc<Self>, DirectoryError> {
+        let name = || path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| DirectoryError::Io(name(), e))?;
+        let users =
+            Users::parse(&text, is_hash).map_err(|bad| DirectoryError::Line(name(), bad))?;
+        Ok(Arc::new(Directory {
+            users,
+            known: Mutex::default(),
+            checking: Semaphore::new(AT_ONCE),
+            secret: std::array::from_fn(|_| fastrand::u8(..)),
+            began: Instant::now(),
+        }))
+    }
+
+    /// Whether this password is that of this user.
+    async fn is_right(self: &Arc<Self>, name: &str, password: &str) -> bool {
+        let framed = format!("{}:{name}{password}", name.len());
+        let credentials = *blake3::keyed_hash(&self.secret, framed.as_bytes()).as_bytes();
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(&credentials, self.began.elapsed()) {
+            return true;
+        }
+        let Ok(Ok(_place)) = tokio::time::timeout(PATIENCE, self.checking.acquire()).await else {
+            return false;
+        };
+        let hash = self.users.hash_of(name);
+        let (hash, exists) = (hash.unwrap_or(NOBODY).to_string(), hash.is_some());
+        let password = password.to_string();
+        let checked = tokio::task::spawn_blocking(move || fits(&hash, &password)).await;
+        let right = exists && checked.unwrap_or(false);
+        if right {
+            known().remember(credentials, self.began.elapsed());
+        }
+        right
+    }
+}
+
+fn is_bcrypt(hash: &str) -> bool {
+    ["$2a$", "$2b$", "$2x$", "$2y$"]
+        .iter()
+        .any(|start| hash.starts_with(start))
+        && hash.len() == 60
+}
+
+/// Whether passwords can be checked against this.
+fn is_hash(hash: &str) -> bool {
+    is_bcrypt(hash) || hash.starts_with("$argon2") && PasswordHash::new(hash).is_ok()
+}
+
+fn fits(hash: &str, password: &str) -> bool {
+    if is_bcrypt(hash) {
+        return bcrypt::verify(password, hash).unwrap_or(false);
+    }
+    let Ok(hash) = PasswordHash::new(hash) else {
+        return false;
+    };
+    argon2::Argon2::default()
+        .verify_password(password.as_bytes(), &hash)
+        .is_ok()
+}
+
+/// Asks who it is, where the route wants to know. An answer comes back unless it is somebody who may pass.
+pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
+    let Some(directory) = ctx.users().cloned() else {
+        return Ok(None);
+    };
+    let said = said(request);
+    let right = match &said {
+        Some((name, password)) => directory.is_right(name, password).await,
+        None => false,
+    };
+    if right {
+        ctx.verified = said.map(|(name, _)| name);
+        return Ok(None);
+    }
+    ctx.refused = Some(match said {
+        Some(_) => "credentials_wrong",
+        None => "authorization_required",
+    });
+    let realm = HeaderValue::from_static("Basic realm=\"backstop\", charset=\"UTF-8\"");
+    Answer::unauthorized(realm, ctx).map(Some)
+}
+
+/// Name and password, as the request has them.
+fn said(request: &RequestHeader) -> Option<(String, String)> {
+    let mut values = request.headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?.to_str().ok()?, values.next()) else {
+        return None;
+    };
+    let (scheme, credentials) = value.split_once(' ')?;
+    let credentials = Some(credentials.trim())
+        .filter(|c| scheme.eq_ignore_ascii_case("basic") && c.len() < 1024)?;
+    let decoded = String::from_utf8(STANDARD.decode(credentials).ok()?).ok()?;
+    let (name, password) = decoded.split_once(':')?;
+    Some((name.to_string(), password.to_string()))
+}

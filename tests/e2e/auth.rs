@@ -1,0 +1,143 @@
+//! Name and password: who passes, who does not, and what that costs.
+
+use crate::client::{Client, get, request};
+use crate::command::run;
+use crate::harness::{Proxy, one_route, until};
+use crate::origin::Origin;
+use crate::reply::Reply;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+fn basic(text: &str) -> (&'static str, String) {
+    ("Authorization", format!("Basic {}", STANDARD.encode(text)))
+}
+
+fn users(path: &Path) {
+    let bcrypt = bcrypt::hash("open sesame", 6).unwrap();
+    // The password is "argon", by the library's own example settings.
+    let salt = argon2::password_hash::SaltString::encode_b64(b"0123456789abcdef").unwrap();
+    let params = argon2::Params::new(256, 1, 1, None).unwrap();
+    let hasher = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let argon = argon2::PasswordHasher::hash_password(&hasher, b"argon", &salt).unwrap();
+    std::fs::write(path, format!("# staff\nann:{bcrypt}\nbob:{argon}\n")).unwrap();
+}
+
+#[test]
+fn only_those_pass_who_know_the_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users.htpasswd");
+    users(&file);
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let yaml = one_route(
+        &[origin.port],
+        &format!(
+            "auth: {{ basic: {} }}\ncache: {{ ttl: 1m }}",
+            file.display()
+        ),
+    );
+    let proxy = Proxy::start(&yaml);
+    let ask = |target: &str, said: &str| {
+        let (name, value) = basic(said);
+        request(proxy.port, "GET", target, &[(name, &value)], b"").status
+    };
+    assert_eq!(ask("/a", "ann:open sesame"), 200);
+    assert_eq!(ask("/b", "bob:argon"), 200);
+    let asked = origin.count();
+    for said in [
+        "ann:open",
+        "ann:",
+        "bob:open sesame",
+        "eve:open sesame",
+        ":open sesame",
+        "ann",
+        "# staff:x",
+    ] {
+        assert_eq!(ask("/a", said), 401, "{said}");
+    }
+    let nobody = get(proxy.port, "/a");
+    assert_eq!(nobody.status, 401);
+    assert!(
+        nobody
+            .header("www-authenticate")
+            .unwrap()
+            .starts_with("Basic realm=")
+    );
+    let bearer = [("Authorization", "Bearer x")];
+    assert_eq!(request(proxy.port, "GET", "/a", &bearer, b"").status, 401);
+    assert_eq!(origin.count(), asked);
+    // Stored answers are not for everybody either; those who may have them get them.
+    assert_eq!(ask("/a", "ann:open sesame"), 200);
+    assert_eq!(origin.count(), asked);
+    let line = proxy.logged("/b");
+    assert_eq!(
+        (&line["identity"], &line["identity_from"]),
+        (&"bob".into(), &"basic".into())
+    );
+    assert!(
+        !proxy
+            .log_lines()
+            .iter()
+            .any(|line| line.to_string().contains("sesame"))
+    );
+}
+
+#[test]
+fn a_check_that_succeeded_is_not_made_again_for_a_while() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users.htpasswd");
+    std::fs::write(
+        &file,
+        format!("ann:{}\n", bcrypt::hash("slow", 11).unwrap()),
+    )
+    .unwrap();
+    let yaml = format!(
+        "routes:\n  - {{ match: {{ path: / }}, respond: {{ status: 200 }}, auth: {{ basic: {} }} }}\n",
+        file.display()
+    );
+    let proxy = Proxy::start(&yaml);
+    let (name, value) = basic("ann:slow");
+    let mut client = Client::to(proxy.port);
+    let mut ask = || {
+        let began = Instant::now();
+        assert_eq!(
+            client.request("GET", "/", &[(name, &value)], b"").status,
+            200
+        );
+        began.elapsed()
+    };
+    let first = ask();
+    let ten: Duration = (0..10).map(|_| ask()).sum();
+    assert!(ten < first, "{ten:?} for ten after {first:?}");
+}
+
+#[test]
+fn files_of_users_are_checked_and_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users.htpasswd");
+    users(&file);
+    let yaml = format!(
+        "routes:\n  - {{ match: {{ path: / }}, respond: {{ status: 200 }}, auth: {{ basic: {} }} }}\n",
+        file.display()
+    );
+    let proxy = Proxy::start(&yaml);
+    let (name, value) = basic("ann:open sesame");
+    let ask = || request(proxy.port, "GET", "/", &[(name, &value)], b"").status;
+    assert_eq!(ask(), 200);
+    std::fs::write(&file, "ann:plain\n").unwrap();
+    proxy.reload_refused(&yaml);
+    assert!(
+        proxy
+            .stderr()
+            .contains("users.htpasswd:1: this hash is neither bcrypt nor argon2"),
+        "{}",
+        proxy.stderr()
+    );
+    assert_eq!(ask(), 200);
+    let check = run(&["-t", "-c", proxy.config().to_str().unwrap()], proxy.dir());
+    assert!(!check.status.success());
+    std::fs::write(&file, "").unwrap();
+    proxy.reload_with(&yaml);
+    until("nobody passes", || ask() == 401);
+}
