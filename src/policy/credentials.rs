@@ -61,6 +61,11 @@ impl Users {
         self.0.get(name).map(String::as_str)
     }
 
+    /// The hash of somebody, if there is anybody.
+    pub fn any_hash(&self) -> Option<&str> {
+        self.0.values().next().map(String::as_str)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -80,11 +85,15 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether these were right a little while ago.
-    pub fn contains(&self, credentials: &[u8; 32], now: Duration) -> bool {
-        self.until
-            .get(credentials)
-            .is_some_and(|until| now < *until)
+    /// Whether these were right a little while ago; whoever goes on using them need not be checked again.
+    pub fn contains(&mut self, credentials: &[u8; 32], now: Duration) -> bool {
+        match self.until.get_mut(credentials) {
+            Some(until) if now < *until => {
+                *until = now + HOLDS;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// They are right.
@@ -130,7 +139,8 @@ mod tests {
         let at = Duration::from_secs;
         known.remember([1; 32], at(10));
         assert!(known.contains(&[1; 32], at(309)) && !known.contains(&[2; 32], at(10)));
-        assert!(!known.contains(&[1; 32], at(310)));
+        assert!(known.contains(&[1; 32], at(608)));
+        assert!(!known.contains(&[1; 32], at(908)));
         for n in 0..=MOST {
             let mut key = [0; 32];
             key[..8].copy_from_slice(&(n as u64 + 2).to_le_bytes());

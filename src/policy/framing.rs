@@ -58,7 +58,8 @@ pub fn judge(
     if let Some(coding) = coding {
         // HTTP/2 has none, and HTTP/1.0 did not know of it (§6.1).
         let plain = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-        if length.is_some() {
+        // The parser drops a length beside a coding: the bytes tell.
+        if length.is_some() || raw.is_some_and(has_length) {
             return Err(Doubt::LengthAndCoding);
         }
         if !plain || version != Version::HTTP_11 {
@@ -84,6 +85,14 @@ pub fn judge(
         (Some(authority), Some(host)) if !same_host(authority.as_bytes(), host) => Err(Doubt::Host),
         _ => Ok(()),
     }
+}
+
+/// Whether a length is written in a head.
+fn has_length(raw: &[u8]) -> bool {
+    raw.split(|byte| *byte == b'\n').any(|line| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+    })
 }
 
 /// Whether a field that `Connection` names concerns more than the connection: who asks, what for, and where from.

@@ -18,18 +18,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// Checks at the same time, over all workers: what is left is for requests.
-const AT_ONCE: usize = 2;
+/// Checks at the same time, over all workers and files: what is left is for requests.
+static CHECKING: Semaphore = Semaphore::const_new(2);
 /// How long somebody waits for a check at most.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What the password of somebody unknown is compared with, so that it takes as long.
+/// What a password is compared with where nobody is known.
 const NOBODY: &str = "$2b$10$CwTycUXWue0Thq9StjUM0uJ8mGS2nJbWQvGkR1YcQ0P8bX0hXqvDa";
 
 /// A file of users.
 pub struct Directory {
     users: Users,
     known: Mutex<Known>,
-    checking: Semaphore,
+    /// What the password of somebody unknown is compared with, so that it takes as long.
+    nobody: String,
     secret: [u8; 32],
     began: Instant,
 }
@@ -64,34 +65,38 @@ impl Directory {
         let users =
             Users::parse(&text, is_hash).map_err(|bad| DirectoryError::Line(name(), bad))?;
         Ok(Arc::new(Directory {
+            nobody: users.any_hash().unwrap_or(NOBODY).to_string(),
             users,
             known: Mutex::default(),
-            checking: Semaphore::new(AT_ONCE),
             secret: std::array::from_fn(|_| fastrand::u8(..)),
             began: Instant::now(),
         }))
     }
 
-    /// Whether this password is that of this user.
-    async fn is_right(self: &Arc<Self>, name: &str, password: &str) -> bool {
+    /// Whether this password is that of this user; `None` if there was no time to find out.
+    async fn is_right(self: &Arc<Self>, name: &str, password: &str) -> Option<bool> {
         let framed = format!("{}:{name}{password}", name.len());
         let credentials = *blake3::keyed_hash(&self.secret, framed.as_bytes()).as_bytes();
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known().contains(&credentials, self.began.elapsed()) {
-            return true;
+            return Some(true);
         }
-        let Ok(Ok(_place)) = tokio::time::timeout(PATIENCE, self.checking.acquire()).await else {
-            return false;
+        let Ok(Ok(_place)) = tokio::time::timeout(PATIENCE, CHECKING.acquire()).await else {
+            return None;
         };
+        // Who came at the same time may have found out.
+        if known().contains(&credentials, self.began.elapsed()) {
+            return Some(true);
+        }
         let hash = self.users.hash_of(name);
-        let (hash, exists) = (hash.unwrap_or(NOBODY).to_string(), hash.is_some());
+        let (hash, exists) = (hash.unwrap_or(&self.nobody).to_string(), hash.is_some());
         let password = password.to_string();
         let checked = tokio::task::spawn_blocking(move || fits(&hash, &password)).await;
         let right = exists && checked.unwrap_or(false);
         if right {
             known().remember(credentials, self.began.elapsed());
         }
-        right
+        Some(right)
     }
 }
 
@@ -102,9 +107,21 @@ fn is_bcrypt(hash: &str) -> bool {
         && hash.len() == 60
 }
 
-/// Whether passwords can be checked against this.
+/// Whether passwords can be checked against this, and within a time that somebody would wait.
 fn is_hash(hash: &str) -> bool {
-    is_bcrypt(hash) || hash.starts_with("$argon2") && PasswordHash::new(hash).is_ok()
+    if !hash.is_ascii() {
+        return false;
+    }
+    if is_bcrypt(hash) {
+        let cost = hash
+            .parse::<bcrypt::HashParts>()
+            .map(|parts| parts.get_cost());
+        let rest = hash.get(7..).unwrap_or_default();
+        let alphabet = |b: u8| b.is_ascii_alphanumeric() || b"./".contains(&b);
+        return cost.is_ok_and(|cost| (4..=16).contains(&cost)) && rest.bytes().all(alphabet);
+    }
+    let whole = |hash: PasswordHash<'_>| hash.hash.is_some() && hash.salt.is_some();
+    hash.starts_with("$argon2") && PasswordHash::new(hash).is_ok_and(whole)
 }
 
 fn fits(hash: &str, password: &str) -> bool {
@@ -127,7 +144,11 @@ pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option
     let said = said(request);
     let right = match &said {
         Some((name, password)) => directory.is_right(name, password).await,
-        None => false,
+        None => Some(false),
+    };
+    let Some(right) = right else {
+        ctx.refused = Some("check_queue_full");
+        return Answer::busy(ctx).map(Some);
     };
     if right {
         ctx.verified = said.map(|(name, _)| name);

@@ -34,10 +34,14 @@ use pingora::{ErrorType, Result};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
 /// How long a client may take for an answer that is made here.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// How long what comes is thrown away before a connection is closed.
+const HANG_UP: Duration = Duration::from_secs(2);
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
@@ -106,7 +110,7 @@ impl Front {
                 match answered {
                     Ok(_) if !ctx.body_unknown => Received::Over(serve_on(session).await),
                     Ok(_) => {
-                        session.shutdown().await;
+                        hang_up(session).await;
                         Received::Over(None)
                     }
                     Err(_) => Received::Over(None),
@@ -301,6 +305,27 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
         Found::MethodNotAllowed(allowed) => Answer::method_not_allowed(&allowed, ctx).map(Some),
         Found::NotFound => Answer::not_found(ctx).map(Some),
     }
+}
+
+/// Ends a connection of which nobody can say what follows. What comes is thrown away for a moment: closing at once would reset
+/// it, and with it the answer.
+async fn hang_up(mut session: Box<ServerSession>) {
+    session.shutdown().await;
+    let ServerSession::H1(http1) = *session else {
+        return;
+    };
+    let mut stream = http1.into_inner();
+    let rest = async {
+        let mut dropped = [0; 4096];
+        let mut left = 64 * 1024_usize;
+        while let Ok(n) = stream.read(&mut dropped).await {
+            left = left.saturating_sub(n);
+            if n == 0 || left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(HANG_UP, rest).await;
 }
 
 /// Ends an answered request; the connection comes back if it can serve on.

@@ -132,11 +132,12 @@ pub(super) fn ended(session: &ServerSession, ctx: &Ctx) -> Ended {
         cache: word(ctx),
         tries: failed + count(|outcome| outcome == "ok"),
         tries_failed: failed,
-        well: ctx
-            .tries
-            .last()
-            .is_none_or(|last| !is_failure(&last.outcome))
-            || from_store,
+        well: ctx.tunnel
+            || from_store
+            || ctx
+                .tries
+                .last()
+                .is_none_or(|last| !is_failure(&last.outcome)),
         ..Ended::new(&session.req_header().method, status)
     }
 }

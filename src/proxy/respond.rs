@@ -78,6 +78,13 @@ impl Answer {
         Ok(answer)
     }
 
+    /// There is no time to find out who it is.
+    pub(super) fn busy(ctx: &Ctx) -> Result<Self> {
+        let mut answer = Answer::short(StatusCode::SERVICE_UNAVAILABLE, ctx)?;
+        answer.head.insert_header("Retry-After", "5")?;
+        Ok(answer)
+    }
+
     /// It lacks what its route requires.
     pub(super) fn lacking(lacks: &Lacks, ctx: &Ctx) -> Result<Self> {
         let mut answer = Answer::explained(lacks.status(), Some(&lacks.reason()), ctx)?;

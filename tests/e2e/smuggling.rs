@@ -141,6 +141,25 @@ fn no_request_of_http1_hides_another() {
 }
 
 #[test]
+fn a_length_beside_a_coding_is_refused() {
+    let origin = Origin::new(|r| Reply::ok(&r.target));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    for fields in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\ncontent-length: 5",
+    ] {
+        let mut client = Client::to(proxy.port);
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n0\r\n\r\n"
+        ));
+        assert_eq!(client.answer_to("POST").status, 400);
+        client.expect_close();
+    }
+    assert_eq!(proxy.logged("/")["refused"], "length_and_coding");
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
 fn two_hosts_are_one_too_many() {
     let origin = Origin::new(|r| Reply::ok(&r.target));
     let proxy = Proxy::with().http2().start(&one_route(&[origin.port], ""));

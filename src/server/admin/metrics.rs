@@ -496,7 +496,7 @@ fn process(scene: &Scene, all: &mut Exposition) {
         "When the configuration in force was taken.",
         seconds(reload.since),
     );
-    let draining = if shared.draining.load(Ordering::Relaxed) {
+    let draining = if shared.leaving.load(Ordering::Relaxed) {
         1.0
     } else {
         0.0

@@ -225,7 +225,7 @@ impl Status {
                 version: env!("CARGO_PKG_VERSION").to_string(),
                 uptime_s: shared.counts.started.elapsed().as_secs(),
                 connections: shared.visitors.open(),
-                draining: shared.draining.load(Ordering::Relaxed),
+                draining: shared.leaving.load(Ordering::Relaxed),
                 configured_s: reload.since.elapsed().unwrap_or_default().as_secs(),
                 reload_error: reload.error,
             },
