@@ -23,6 +23,7 @@ pub use reuse::{Reuse, reuse};
 pub use storing::{Keep, storable};
 
 use super::cache_control::CacheControl;
+use super::framing;
 use http::{HeaderMap, HeaderName, Method, header};
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ pub enum Bypass {
     Method,
     /// The request asks for another protocol.
     Upgrade,
+    /// `Connection` names a field of the request, which the upstream will not see.
+    Connection,
     /// The request says `no-store`.
     NoStore,
     /// The request is for one state of what it names, which only the origin knows: `If-Match`, `If-Unmodified-Since`.
@@ -93,6 +96,7 @@ impl Bypass {
         match self {
             Bypass::Method => "method",
             Bypass::Upgrade => "upgrade",
+            Bypass::Connection => "connection-field",
             Bypass::NoStore => "request-no-store",
             Bypass::Precondition => "precondition",
         }
@@ -156,13 +160,9 @@ pub fn lookup(_policy: &CachePolicy, method: &Method, headers: &HeaderMap) -> Re
     if headers.contains_key(header::UPGRADE) {
         return Err(Bypass::Upgrade);
     }
-    // RFC 9110 §7.6.1: the upstream does not see what `Connection` names, so what it answers is not for who sends that.
-    if headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .any(|line| names_a_field(line.as_bytes()))
-    {
-        return Err(Bypass::Upgrade);
+    // RFC 9110 §7.6.1: what it answers without the field is not for who sends that.
+    if framing::named(headers).any(|name| !is_usual(name)) {
+        return Err(Bypass::Connection);
     }
     // RFC 9111 §5.2.1.5. The other directives of a request are advisory (§5.2.1). Where the origin is respected,
     // [`reuse`] heeds them. Under a forced `ttl` they are ignored, as nginx does: the operator has said how old an
@@ -174,12 +174,10 @@ pub fn lookup(_policy: &CachePolicy, method: &Method, headers: &HeaderMap) -> Re
     Ok(())
 }
 
-/// Whether `Connection` names a field, and not only what becomes of the connection.
-fn names_a_field(line: &[u8]) -> bool {
+/// Whether a word of `Connection` says only what becomes of the connection.
+fn is_usual(name: &[u8]) -> bool {
     let usual: [&[u8]; 5] = [b"", b"close", b"keep-alive", b"te", b"upgrade"];
-    line.split(|b| *b == b',')
-        .map(<[u8]>::trim_ascii)
-        .any(|name| !usual.iter().any(|word| name.eq_ignore_ascii_case(word)))
+    usual.iter().any(|word| name.eq_ignore_ascii_case(word))
 }
 
 /// Whether content follows the head, as far as the head says (RFC 9112 §6.3).

@@ -3,7 +3,7 @@
 //! Asked by `proxy::front` of every head that was read. What two programs could read in two ways is refused, so that nothing
 //! ambiguous is ever sent on: each way of smuggling a request into another begins with such a head.
 
-use http::{HeaderMap, Version, header};
+use http::{HeaderMap, HeaderName, Version, header};
 
 /// What is doubtful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,9 +75,7 @@ pub fn judge(
         }
     }
     // What it names is taken out on the way (RFC 9110 §7.6.1): a field that was looked at here would not be there later.
-    let named = headers.get_all(header::CONNECTION).iter();
-    let mut named = named.flat_map(|line| line.as_bytes().split(|b| *b == b','));
-    if named.any(|name| is_end_to_end(name.trim_ascii())) {
+    if named(headers).any(is_end_to_end) {
         return Err(Doubt::Connection);
     }
     let host = headers.get(header::HOST).map(|host| host.as_bytes());
@@ -116,17 +114,16 @@ fn is_end_to_end(name: &[u8]) -> bool {
         .any(|field| name.eq_ignore_ascii_case(field.as_bytes()))
 }
 
-/// Whether `Connection` names one of these fields, which then is not there for the upstream.
-pub fn hides(headers: &HeaderMap, mut fields: impl Iterator<Item = http::HeaderName>) -> bool {
-    let lines = || headers.get_all(header::CONNECTION).iter();
-    let names = |field: &http::HeaderName| {
-        let mut all = lines().flat_map(|line| line.as_bytes().split(|b| *b == b','));
-        all.any(|name| {
-            name.trim_ascii()
-                .eq_ignore_ascii_case(field.as_str().as_bytes())
-        })
-    };
-    fields.any(|field| names(&field))
+/// The words of `Connection`: what becomes of it, and the fields that concern it only (RFC 9110 §7.6.1).
+pub fn named(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let words = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    words.map(<[u8]>::trim_ascii)
+}
+
+/// Whether `Connection` names this field, which then is not there for the upstream.
+pub fn hides(headers: &HeaderMap, field: &HeaderName) -> bool {
+    named(headers).any(|name| name.eq_ignore_ascii_case(field.as_str().as_bytes()))
 }
 
 /// Without a case; a user's name in the authority is not part of the host.
@@ -159,7 +156,7 @@ fn lines(raw: &[u8]) -> Result<(), Doubt> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     #[test]
     fn what_is_doubtful() {

@@ -121,9 +121,8 @@ impl Requirement {
             return Err(Lacks::Authorization(scheme));
         }
         // What `Connection` names does not arrive.
-        let arrives = |name: &HeaderName| {
-            has_value(headers, name) && !framing::hides(headers, std::iter::once(name.clone()))
-        };
+        let arrives =
+            |name: &HeaderName| has_value(headers, name) && !framing::hides(headers, name);
         if let Some(name) = self.headers.iter().find(|name| !arrives(name)) {
             return Err(Lacks::Header(name.clone()));
         }

@@ -6,6 +6,7 @@ use super::ctx::Ctx;
 use super::facts::{Values, authority, target};
 use super::rate;
 use crate::policy::encoding;
+use crate::policy::framing;
 use crate::policy::headers::{Edit, HeaderRules};
 use crate::policy::route::Proxy;
 use crate::policy::template::Vars;
@@ -231,11 +232,8 @@ pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
 
 /// What `Connection` says concerns this connection only.
 pub(super) fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+    framing::named(headers)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| !is_framing(name))
         .collect()
 }

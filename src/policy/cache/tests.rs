@@ -57,6 +57,12 @@ fn which_requests_may_be_answered() {
         ("HEAD", &[("content-length", "10")], Some(Method)),
         ("GET", &[("transfer-encoding", "chunked")], Some(Method)),
         ("GET", &[("upgrade", "websocket")], Some(Upgrade)),
+        ("GET", &[("connection", "Keep-Alive, close")], None),
+        (
+            "GET",
+            &[("connection", "close, X-Tenant")],
+            Some(Connection),
+        ),
         ("GET", &[("cache-control", "No-Store")], Some(NoStore)),
         (
             "GET",
