@@ -102,7 +102,8 @@ struct Ring {
     span: Span,
     /// Which step the newest is, since the epoch.
     newest: u64,
-    steps: Box<[Count]>,
+    /// None until something is counted: most of ten thousand routes may never be asked.
+    steps: Vec<Count>,
 }
 
 impl Ring {
@@ -110,12 +111,12 @@ impl Ring {
         Ring {
             span,
             newest: 0,
-            steps: vec![Count::default(); span.steps().1].into(),
+            steps: Vec::new(),
         }
     }
 
     fn place(&self, step: u64) -> usize {
-        usize::try_from(step % self.steps.len() as u64).unwrap_or(0)
+        usize::try_from(step % self.span.steps().1 as u64).unwrap_or(0)
     }
 
     /// Moves on to this time, and forgets what is too long ago. A clock that was set back counts for the newest step.
@@ -135,7 +136,12 @@ impl Ring {
 
     fn add(&mut self, now: u64, count: Count) {
         self.turn(now);
-        let place = self.place(self.newest);
+        self.put(self.newest, count);
+    }
+
+    fn put(&mut self, step: u64, count: Count) {
+        self.steps.resize(self.span.steps().1, Count::default());
+        let place = self.place(step);
         if let Some(kept) = self.steps.get_mut(place) {
             *kept = kept.plus(count);
         }
@@ -222,11 +228,8 @@ impl Success {
         ring.turn(now.as_secs());
         let number = step.began / ring.span.steps().0;
         let age = ring.newest.checked_sub(number);
-        if age.is_some_and(|age| age < ring.steps.len() as u64) {
-            let place = ring.place(number);
-            if let Some(kept) = ring.steps.get_mut(place) {
-                *kept = kept.plus(step.count);
-            }
+        if age.is_some_and(|age| age < ring.span.steps().1 as u64) {
+            ring.put(number, step.count);
         }
     }
 }
