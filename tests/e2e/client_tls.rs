@@ -89,6 +89,7 @@ impl Authority {
             roots: Arc::new(roots),
             shown: None,
             alpn: Vec::new(),
+            old: false,
             resumption: None,
         }
     }
@@ -100,6 +101,7 @@ pub(crate) struct Tls {
     roots: Arc<RootCertStore>,
     shown: Option<(PathBuf, PathBuf)>,
     alpn: Vec<Vec<u8>>,
+    old: bool,
     resumption: Option<Arc<ClientConfig>>,
 }
 
@@ -107,6 +109,12 @@ impl Tls {
     /// Shows this certificate.
     pub(crate) fn showing(mut self, pair: &Pair) -> Self {
         self.shown = Some((pair.cert.clone(), pair.key.clone()));
+        self
+    }
+
+    /// Speaks TLS 1.2 and nothing newer.
+    pub(crate) fn old(mut self) -> Self {
+        self.old = true;
         self
     }
 
@@ -125,7 +133,11 @@ impl Tls {
     fn config(&self) -> ClientConfig {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let versions = match self.old {
+            true => &[&rustls::version::TLS12][..],
+            false => rustls::DEFAULT_VERSIONS,
+        };
+        let builder = builder.with_protocol_versions(versions).unwrap();
         let builder = builder.with_root_certificates(self.roots.clone());
         let mut config = match &self.shown {
             Some((cert, key)) => {

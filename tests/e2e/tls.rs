@@ -75,6 +75,24 @@ fn a_host_that_no_certificate_names_can_be_refused() {
 }
 
 #[test]
+fn old_versions_can_be_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.sign(dir.path(), "site", &["a.example"]);
+    for (more, spoken) in [
+        ("", true),
+        (", min_version: \"1.2\"", true),
+        (", min_version: \"1.3\"", false),
+    ] {
+        let tls = format!("tls: {{ certificates: [{}]{more} }}", pair.yaml());
+        let proxy = Proxy::with().listener(&tls).start(&one_route(&[9], ""));
+        let old = authority.client().old().to(proxy.port, "a.example");
+        assert_eq!(old.is_ok(), spoken, "{more}");
+        assert!(authority.client().to(proxy.port, "a.example").is_ok());
+    }
+}
+
+#[test]
 fn http2_is_chosen_where_both_speak_it() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
