@@ -2,6 +2,7 @@
 //!
 //! Read by `routes`. What is in the file, `proxy::authenticate` looks at.
 
+use super::files;
 use super::keypath::KeyPath;
 use super::patterns::FileText;
 use super::report::{Document, Report};
@@ -38,8 +39,6 @@ impl AuthSpec {
 
     /// The file of users; relative paths are those of this directory.
     pub(crate) fn users(&self, directory: &Path) -> Option<PathBuf> {
-        let path = directory.join(&self.basic.as_ref()?.0);
-        // Fails only where there is no working directory any more; then the path is the best there is.
-        Some(std::path::absolute(&path).unwrap_or(path))
+        Some(files::absolute(directory, &self.basic.as_ref()?.0))
     }
 }

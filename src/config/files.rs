@@ -209,6 +209,13 @@ fn unquoted_ipv6(line: &str) -> bool {
     })
 }
 
+/// A path as it is written in a file of `directory`, made absolute.
+pub(crate) fn absolute(directory: &Path, written: impl AsRef<Path>) -> PathBuf {
+    let path = directory.join(written);
+    // Fails only where there is no working directory any more; then the path is the best there is.
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// The path of `file` as seen from `directory`, and how an operator would name it: `conf/../upstreams.yaml` is
 /// `upstreams.yaml`, if that is the same file.
 pub(crate) fn beside(directory: &Path, file: &str) -> (PathBuf, PathBuf) {

@@ -7,6 +7,7 @@ use super::address::{ListenAddress, ServerAddress};
 use super::admin::AdminSpec;
 use super::clients::{Clients, ClientsSpec};
 use super::duration::{PositiveSpan, Span};
+use super::files;
 use super::keypath::KeyPath;
 use super::number::Bounded;
 use super::patterns::FileText;
@@ -387,11 +388,7 @@ impl SettingsSpec {
     /// The settings with every default filled in. Relative paths are those of the file's directory.
     pub(crate) fn compile(self, directory: &Path) -> Settings {
         let resolver = self.resolver.unwrap_or_default();
-        let absolute = |written: &str| {
-            let path = directory.join(written);
-            // Fails only where there is no working directory any more; then the path is the best there is.
-            std::path::absolute(&path).unwrap_or(path)
-        };
+        let absolute = |written: &str| files::absolute(directory, written);
         let level = self.log.unwrap_or_default().level;
         Settings {
             listeners: self

@@ -2,6 +2,7 @@
 //!
 //! Read by `upstreams`. What is in the files, `upstream::tls` looks at.
 
+use super::files;
 use super::keypath::KeyPath;
 use super::patterns::FileText;
 use super::report::{Document, Report};
@@ -26,11 +27,7 @@ pub struct UpstreamTls {
 impl UpstreamTls {
     /// The same with its files in this directory, where they are not written as absolute.
     pub(crate) fn within(mut self, directory: &Path) -> Self {
-        let absolute = |path: &PathBuf| {
-            let path = directory.join(path);
-            // Fails only where there is no working directory any more; then the path is the best there is.
-            std::path::absolute(&path).unwrap_or(path)
-        };
+        let absolute = |path: &PathBuf| files::absolute(directory, path);
         self.ca = self.ca.as_ref().map(absolute);
         let identity = self.identity.as_ref();
         self.identity = identity.map(|(cert, key)| (absolute(cert), absolute(key)));

@@ -367,8 +367,14 @@ fn note(ctx: &mut Ctx, how: How) {
     ctx.cache = Some(Outcome { how, served: None });
 }
 
-/// The client gets this stored answer.
+/// The client gets this stored answer, by Pingora's phases.
 fn serve(ctx: &mut Ctx, object: &Arc<Object>, how: How) -> Next {
+    choose(ctx, object, how);
+    Next::Serve
+}
+
+/// The client gets this stored answer.
+fn choose(ctx: &mut Ctx, object: &Arc<Object>, how: How) {
     ctx.cache = Some(Outcome {
         how,
         served: Some(object.clone()),
@@ -381,7 +387,6 @@ fn serve(ctx: &mut Ctx, object: &Arc<Object>, how: How) -> Next {
         let total = ctx.watch.elapsed() + proxy.timeouts.total;
         ctx.watch.set_total(Some(total));
     }
-    Next::Serve
 }
 
 /// There is nothing stored to give, and the client wants nothing else.

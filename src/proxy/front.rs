@@ -266,9 +266,7 @@ fn admit(request: &RequestHeader, has_content: bool, ctx: &mut Ctx) -> Result<Op
 
 /// Tells the stream whether a head is being read.
 fn expect_head(session: &ServerSession, within: Option<Duration>) {
-    let stream = session.as_http1().map(|http1| &**http1.stream());
-    let stream = stream.and_then(|stream| stream.as_any().downcast_ref::<ClientStream>());
-    if let Some(stream) = stream {
+    if let Some(stream) = ClientStream::of(session) {
         stream.expect_head(within);
     }
 }

@@ -318,23 +318,6 @@ impl Server {
         }
     }
 
-    /// Waits. Says whether a further signal told not to.
-    async fn wait(&self, time: Duration, signals: &mut Signals) -> bool {
-        let again = async {
-            loop {
-                match signals.next().await {
-                    Command::Drain(_) | Command::Now => return,
-                    Command::Reload => warn!("a reload during the drain is ignored"),
-                    Command::Reopen => self.access_log.reopen(),
-                }
-            }
-        };
-        tokio::select! {
-            () = again => true,
-            () = tokio::time::sleep(time) => false,
-        }
-    }
-
     /// Stops accepting, lets requests finish, and returns when the last one has, at `drain_timeout`, or at a second signal.
     async fn drain(mut self, name: &str, signals: &mut Signals) {
         if !self.settings.pre_drain.is_zero() {
@@ -343,7 +326,9 @@ impl Server {
                 self.settings.pre_drain
             );
             self.shared.leaving.store(true, Ordering::Relaxed);
-            if self.wait(self.settings.pre_drain, signals).await {
+            let again = second_signal(signals, &self.access_log);
+            let waited = tokio::time::timeout(self.settings.pre_drain, again).await;
+            if waited.is_ok() {
                 warn!(
                     "second signal, cutting {} connections",
                     self.shared.visitors.open()
@@ -371,15 +356,7 @@ impl Server {
             }
             let _ = finished.send(());
         });
-        let again = async {
-            loop {
-                match signals.next().await {
-                    Command::Drain(_) | Command::Now => return,
-                    Command::Reload => warn!("a reload during the drain is ignored"),
-                    Command::Reopen => self.access_log.reopen(),
-                }
-            }
-        };
+        let again = second_signal(signals, &self.access_log);
         tokio::select! {
             _ = all_finished => {
                 let _ = joiner.join();
@@ -401,6 +378,17 @@ impl Server {
             error!("state_file {} cannot be written: {e}", path.display());
         }
         self.access_log.finish();
+    }
+}
+
+/// Obeys signals while the process ends; ends with one that says not to wait for that.
+async fn second_signal(signals: &mut Signals, log: &Writer) {
+    loop {
+        match signals.next().await {
+            Command::Drain(_) | Command::Now => return,
+            Command::Reload => warn!("a reload during the drain is ignored"),
+            Command::Reopen => log.reopen(),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use super::origin_date::OriginDate;
 use async_trait::async_trait;
 use pingora::protocols::ALPN;
+use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
@@ -116,6 +117,12 @@ pub struct ClientStream {
 }
 
 impl ClientStream {
+    /// That of a client's session of HTTP/1.
+    pub fn of(session: &ServerSession) -> Option<&ClientStream> {
+        let stream = &**session.as_http1()?.stream();
+        stream.as_any().downcast_ref()
+    }
+
     /// Takes an accepted connection from `peer`; `date` goes into its responses.
     pub fn new(transport: Transport, peer: net::SocketAddr, date: Arc<OriginDate>) -> Self {
         let digest = SocketDigest::from_raw_fd(transport.tcp().as_raw_fd());

@@ -5,7 +5,7 @@
 
 use super::super::ctx::Ctx;
 use super::super::{downstream, forward};
-use super::{How, Next, key_parts, now, policy, serve as chosen, wire};
+use super::{How, choose, key_parts, now, policy, wire};
 use crate::cache::Cache;
 use crate::cache::object::{Body, Object};
 use crate::cache::reader::Reader;
@@ -53,9 +53,7 @@ pub(in super::super) async fn serve(
         ctx.key = Some(key);
         return Ok(false);
     };
-    let Next::Serve = chosen(ctx, &object, How::Hit(None)) else {
-        return Ok(false);
-    };
+    choose(ctx, &object, How::Hit(None));
     let mut body = Reader::new(object.clone(), usize::MAX, cache.memory());
     let Ok(first) = body.read().await else {
         // Nothing was sent yet: what cannot be read is as if it were not there.

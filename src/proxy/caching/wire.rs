@@ -15,9 +15,7 @@ const USUAL: usize = 1024;
 
 /// The stream to write to, where that can be done beside the session: it is HTTP/1 without TLS, with nothing unsent.
 pub(super) fn stream(session: &ServerSession) -> Option<&ClientStream> {
-    let stream = &**session.as_http1()?.stream();
-    let stream = stream.as_any().downcast_ref::<ClientStream>()?;
-    stream.is_direct().then_some(stream)
+    ClientStream::of(session).filter(|stream| stream.is_direct())
 }
 
 /// The head of a fresh answer; `None` where its fields need more than to be written down.

@@ -2,7 +2,7 @@
 //!
 //! Served from the binary, and read-only: nothing on it changes anything.
 
-use super::status::{BackendStatus, RouteStatus, Status, SuccessStatus};
+use super::status::{BackendStatus, RouteStatus, Status, SuccessStatus, ago};
 use std::fmt::{self, Display, Write};
 
 /// Its media type.
@@ -133,7 +133,7 @@ fn row(out: &mut String, backend: &BackendStatus) -> fmt::Result {
         _ => "bad",
     };
     let failure = match &backend.last_failure {
-        Some(failure) => format!("{} ({} ago)", failure.what, ago(failure.ago_ms / 1000)),
+        Some(failure) => format!("{} ({} ago)", failure.what, ago(failure.ago_ms)),
         None => "–".to_string(),
     };
     let median = backend
@@ -246,9 +246,9 @@ fn process(out: &mut String, status: &Status) -> fmt::Result {
         "<section aria-labelledby=\"h-process\"><h2 id=\"h-process\">Process</h2><dl><dt>version</dt><dd>{}</dd><dt>running for</dt><dd>{}</dd>\
          <dt>configuration</dt><dd>number {}, in force for {}</dd><dt>connections</dt><dd>{}</dd></dl></section>",
         Text(&process.version),
-        ago(process.uptime_s),
+        ago(process.uptime_s * 1000),
         status.configuration,
-        ago(process.configured_s),
+        ago(process.configured_s * 1000),
         process.connections
     )
 }
@@ -264,16 +264,6 @@ fn class(percent: Option<f64>) -> &'static str {
         Some(percent) if percent >= 99.9 => "good",
         Some(percent) if percent >= 99.0 => "so-so",
         Some(_) => "bad",
-    }
-}
-
-/// A time in words that tell enough.
-fn ago(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
     }
 }
 

@@ -513,7 +513,7 @@ impl fmt::Display for SideStatus {
 }
 
 /// `450 ms`, `12 s`, `3 m`, `2 h`.
-fn ago(ms: u64) -> String {
+pub(super) fn ago(ms: u64) -> String {
     match ms {
         0..1000 => format!("{ms} ms"),
         1000..60_000 => format!("{} s", ms / 1000),
