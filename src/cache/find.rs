@@ -1,11 +1,12 @@
 //! Finding the answer to a request: in memory, else in files, whose small bodies then go into memory.
 
-use super::disk::{Corrupt, Disk, Id, Stored};
+use super::disk::{Corrupt, Disk, Id, Standing, Stored};
 use super::key::{Key, Variant};
 use super::moment::Moment;
 use super::object::{self, Body, Object};
+use super::whole::{self, LARGE};
 use super::{Cache, SMALL, codec};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +39,10 @@ impl Cache {
         usable: impl Fn(&Object) -> bool,
     ) -> Found {
         let began = self.moment();
-        let found = self.choose(self.0.memory.get(key), request, began, &usable);
+        let mut found = self.choose(self.0.memory.get(key), request, began, &usable);
+        if let Some(object) = found.object.take_if(|object| is_gone(object)) {
+            self.0.memory.remove(&object);
+        }
         if let Some(object) = &found.object {
             self.0.used(object);
             return found;
@@ -83,6 +87,9 @@ impl Cache {
             return Some(object);
         };
         let length = usize::try_from(stored.body_len()).unwrap_or(usize::MAX);
+        if (LARGE..=SMALL).contains(&length) {
+            return self.keep_head(object, began);
+        }
         if length > SMALL || !self.belongs_in_memory(&object, stored.id(), length) {
             return (!store.purges.bars(&object, began)).then_some(object);
         }
@@ -111,6 +118,25 @@ impl Cache {
         let object = Arc::new(object.moved(Body::Memory(body)));
         let is_barred = || store.purges.bars(&object, began);
         store.memory.restore(&object, is_barred)
+    }
+
+    /// Keeps the head of a large answer in memory and its file open: the kernel sends the body from there, and has it in
+    /// memory by itself.
+    fn keep_head(self, object: Arc<Object>, began: Moment) -> Option<Arc<Object>> {
+        let store = self.0;
+        let is_barred = || store.purges.bars(&object, began);
+        let Body::File(stored) = &object.body else {
+            return Some(object);
+        };
+        if store.memory.is_crowded() || !stored.stays_open() {
+            return (!is_barred()).then_some(object);
+        }
+        let kept = store.memory.restore(&object, is_barred);
+        // Removed before it was to be found here: nobody would tell.
+        if is_gone(&object) {
+            store.memory.remove(&object);
+        }
+        kept
     }
 
     /// Whether there is room in memory, or what would have to make way was not used for longer than this: otherwise whoever
@@ -208,6 +234,11 @@ impl Cache {
     }
 }
 
+/// Whether this is the head of an answer whose file was removed or replaced, maybe by another process.
+fn is_gone(object: &Object) -> bool {
+    matches!(&object.body, Body::File(stored) if stored.standing() == Standing::Gone)
+}
+
 /// Whose body is being read into memory.
 #[derive(Default)]
 pub(super) struct Loads {
@@ -260,19 +291,14 @@ fn read(
     length: usize,
     read_at: impl Fn(&Stored, u64, usize) -> Option<Result<Bytes, Corrupt>>,
 ) -> Option<Bytes> {
-    let first = read_at(stored, 0, length)?.ok()?;
-    if first.len() == length {
-        // With memory of its own: that of readers is larger, and they want it back.
-        return Some(Bytes::copy_from_slice(&first));
-    }
-    let mut whole = BytesMut::with_capacity(length);
-    whole.extend_from_slice(&first);
-    while whole.len() < length {
-        let piece = read_at(stored, whole.len() as u64, length - whole.len())?.ok()?;
+    let (mut pieces, mut done) = (Vec::new(), 0);
+    while done < length {
+        let piece = read_at(stored, done as u64, length - done)?.ok()?;
         if piece.is_empty() {
             return None;
         }
-        whole.extend_from_slice(&piece);
+        done += piece.len();
+        pieces.push(piece);
     }
-    Some(whole.freeze())
+    Some(whole::whole(&pieces))
 }

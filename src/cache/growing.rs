@@ -5,7 +5,7 @@
 
 use super::disk::Stored;
 use super::memory::Memory;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -162,17 +162,17 @@ impl Growing {
         is_whole
     }
 
-    /// All of it as one, if it is in memory.
-    pub fn whole(&self) -> Option<Bytes> {
+    /// All of it in pieces, if it is in memory.
+    pub fn pieces(&self) -> Option<Vec<Bytes>> {
         let state = self.state();
-        if state.pieces.front().is_some_and(|(at, _)| *at > 0) {
-            return None;
-        }
-        let mut whole = BytesMut::with_capacity(state.held);
-        for (_, bytes) in &state.pieces {
-            whole.extend_from_slice(bytes);
-        }
-        Some(whole.freeze())
+        let is_whole = state.pieces.front().is_none_or(|(at, _)| *at == 0);
+        is_whole.then(|| {
+            state
+                .pieces
+                .iter()
+                .map(|(_, bytes)| bytes.clone())
+                .collect()
+        })
     }
 
     /// What there is at this position for this reader.

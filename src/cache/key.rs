@@ -35,6 +35,20 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The smallest and the largest key of all URLs whose hash begins with this.
+    pub fn of_hash(first: u64) -> std::ops::RangeInclusive<Key> {
+        let url = |rest: [u8; 8]| {
+            let mut url = [0; 16];
+            url[..8].copy_from_slice(&first.to_be_bytes());
+            url[8..].copy_from_slice(&rest);
+            url
+        };
+        let (low, high) = (Key::of_url(url([0; 8])), Key::of_url(url([0xff; 8])));
+        *low.start()..=*high.end()
+    }
+}
+
 /// 128 bits of the keyed hash.
 pub fn half(secret: &[u8; 32], bytes: &[u8]) -> [u8; 16] {
     let hash = blake3::keyed_hash(secret, bytes);

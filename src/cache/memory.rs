@@ -3,6 +3,7 @@
 //! The least recently used goes first, exactly: each object knows when it was last given out, and a queue ordered by that
 //! time is put right only when something has to go. A hit writes one number and takes no lock of the queue.
 
+use super::disk::{Id, Standing};
 use super::key::Key;
 use super::object::{Body, Object};
 use std::cmp::Reverse;
@@ -244,6 +245,32 @@ impl Memory {
             self.objects.fetch_sub(1, Ordering::Relaxed);
         }
         removed
+    }
+
+    /// Takes the heads of answers out whose bodies are in a file of this name that has it no more.
+    pub fn forget_file(&self, id: Id) {
+        let keys = Key::of_hash(id.url);
+        let mut shard = self.shard(&keys.start().url);
+        let keys: Vec<Key> = shard.range(keys).map(|(key, _)| *key).collect();
+        let mut gone = Vec::new();
+        for key in keys {
+            let Some(variants) = shard.get_mut(&key) else {
+                continue;
+            };
+            variants.retain(|object| {
+                let is_gone = matches!(&object.body, Body::File(stored)
+                    if stored.id() == id && stored.standing() == Standing::Gone);
+                if is_gone {
+                    gone.push(object.clone());
+                }
+                !is_gone
+            });
+            if variants.is_empty() {
+                shard.remove(&key);
+            }
+        }
+        drop(shard);
+        self.objects.fetch_sub(gone.len(), Ordering::Relaxed);
     }
 
     /// Takes everything out that is kept for a URL.

@@ -3,7 +3,9 @@
 //! Made once per process; Pingora wants it to live as long as the process does. It finds and keeps; what may be stored, for
 //! how long, for whom, and whether a stored answer fits a request is decided in `policy::cache`.
 
+mod buffer;
 mod codec;
+mod descriptors;
 pub mod disk;
 pub mod fills;
 pub mod find;
@@ -17,13 +19,15 @@ pub mod purges;
 pub mod reader;
 pub mod storage;
 mod sweep;
+pub mod whole;
 mod writer;
 
 use crate::policy::cache::key::{KeyParts, url, vary_key};
 use crate::policy::cache::validation::combinable;
 pub use find::Found;
 
-use disk::{Disk, DiskSettings, DiskStatus, Id, Updated};
+use bytes::Bytes;
+use disk::{Disk, DiskSettings, DiskStatus, Id, Standing, Stored, Updated};
 use fills::{Fills, Part};
 use find::Loads;
 use http::HeaderMap;
@@ -139,7 +143,7 @@ impl Cache {
             Some(disk) => secret = *disk.secret(),
             None => getrandom::fill(&mut secret)?,
         }
-        Ok(Cache(Box::leak(Box::new(Store {
+        let store: &'static Store = Box::leak(Box::new(Store {
             memory: Memory::new(memory),
             disk,
             fills: Fills::default(),
@@ -148,7 +152,11 @@ impl Cache {
             secret,
             purges,
             sweeper: Sweeper::default(),
-        }))))
+        }));
+        if let Some(disk) = &store.disk {
+            disk.tell_of_removals(|id| store.memory.forget_file(id));
+        }
+        Ok(Cache(store))
     }
 
     /// Begins to look through the files of an earlier process; answers are found meanwhile.
@@ -269,7 +277,9 @@ impl Cache {
             }
             return;
         }
-        if !matches!(new.body, Body::File(_)) && !store.memory.renew(old, new, || is_barred(new)) {
+        // What is in a file only stays there.
+        let belongs = !matches!(new.body, Body::File(_)) || store.memory.contains(old);
+        if belongs && !store.memory.renew(old, new, || is_barred(new)) {
             return;
         }
         let (Some(disk), Some(id)) = (&store.disk, old.file) else {
@@ -284,7 +294,7 @@ impl Cache {
         let _ = tokio::task::spawn_blocking(move || {
             let copy = new.copy.load(Ordering::Acquire);
             let keep = |there: &[u8]| {
-                let there = codec::decode(there, id, Body::Memory(bytes::Bytes::new()));
+                let there = codec::decode(there, id, Body::Memory(Bytes::new()));
                 there.is_some_and(|there| !store.purges.hit(&there)) && !is_barred(&new)
             };
             // Only the file that has this very body: another one's is none of this head's.
@@ -422,7 +432,17 @@ impl Store {
                 }
                 kept
             };
-            let _ = file.finish_if(&head, &kept);
+            if let Ok(stored) = file.finish_if(&head, &kept) {
+                self.leave_to_file(object, stored, body.len());
+            }
+        }
+    }
+
+    /// Of a large answer that is in a file now, only the head stays in memory: see [`Cache::find`].
+    fn leave_to_file(&self, object: &Object, stored: Arc<Stored>, len: usize) {
+        if len >= whole::LARGE && stored.standing() != Standing::Gone && stored.stays_open() {
+            let body = Body::File(stored);
+            self.memory.replace(object, &Arc::new(object.moved(body)));
         }
     }
 

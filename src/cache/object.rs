@@ -4,6 +4,7 @@ use super::disk::{Id, Stored};
 use super::growing::{End, Growing};
 use super::key::{Key, Variant};
 use super::moment::Moment;
+use super::whole;
 use crate::policy::cache::freshness::Freshness;
 use bytes::Bytes;
 use pingora::http::ResponseHeader;
@@ -256,8 +257,8 @@ impl Object {
         let fields = self.head.headers.len();
         let head = texts + (fields + fields / 3).next_power_of_two().max(8) * FIELD;
         let body = match &self.body {
-            Body::Memory(bytes) => allocated(bytes.len()),
-            Body::Parts(parts) => allocated(parts.held()),
+            Body::Memory(bytes) => whole::size(bytes.len()),
+            Body::Parts(parts) => whole::size(parts.held()),
             Body::File(_) | Body::Growing(_) => 0,
         };
         OVERHEAD + self.place.len() + head + body
@@ -299,11 +300,6 @@ impl Object {
             variant: self.variant.as_ref().map_or(0, first),
         }
     }
-}
-
-/// What the allocator takes for so many bytes: it has four sizes between one power of two and the next.
-fn allocated(bytes: usize) -> usize {
-    bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(16))
 }
 
 /// The first half of a hash.

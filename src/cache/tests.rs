@@ -1,6 +1,6 @@
 //! The two tiers together: what purges and updates do to what is on its way.
 
-use super::disk::DiskSettings;
+use super::disk::{DiskSettings, Standing};
 use super::*;
 use crate::policy::cache::freshness::{Freshness, Times};
 use bytes::Bytes;
@@ -238,7 +238,7 @@ async fn a_purge_that_cannot_remove_files_hides_them() {
 #[tokio::test]
 async fn one_reads_a_file_for_all() {
     let dir = tempfile::tempdir().unwrap();
-    let large = "x".repeat(300_000);
+    let large = "x".repeat(20_000);
     stored(cache(dir.path(), 0), "v1", &large).await;
     let now = cache(dir.path(), 0);
     let finding: Vec<_> = (0..20).map(|_| tokio::spawn(find(now))).collect();
@@ -252,7 +252,7 @@ async fn one_reads_a_file_for_all() {
     }
     assert!(bodies.iter().all(|body| *body == bodies[0]), "read again");
     assert_eq!(now.status().memory.objects, 1);
-    assert!(now.status().memory.bytes < 340_000);
+    assert!(now.status().memory.bytes < 40_000);
 }
 
 #[tokio::test]
@@ -302,8 +302,8 @@ async fn asking_for_everything_in_turn_does_not_push_out_what_is_in_memory() {
         let found = cache.find(&key(n), &HeaderMap::new(), |_| true).await;
         found.object.unwrap()
     };
-    let body = Bytes::from(vec![b'x'; 200_000]);
-    for n in 0..8 {
+    let body = Bytes::from(vec![b'x'; 30_000]);
+    for n in 0..50 {
         let born = cache.moment();
         let body = Body::Memory(body.clone());
         let place = "http://h/a";
@@ -318,7 +318,7 @@ async fn asking_for_everything_in_turn_does_not_push_out_what_is_in_memory() {
     let evicted = || cache.0.memory.figures().3;
     let before = evicted();
     for _ in 0..3 {
-        for n in 0..8 {
+        for n in 0..50 {
             ask(n).await;
         }
     }
@@ -326,11 +326,99 @@ async fn asking_for_everything_in_turn_does_not_push_out_what_is_in_memory() {
     // What is asked for again meanwhile belongs there.
     let in_file = |object: &Object| matches!(object.body, Body::File(_));
     let mut outside = 0;
-    for n in 0..8 {
+    for n in 0..50 {
         if in_file(&*ask(n).await) {
             outside += 1;
             assert!(!in_file(&*ask(n).await));
         }
     }
     assert!(outside > 0);
+}
+
+/// A large answer as a later process has it: its head in memory, its body in the open file.
+async fn kept_open(dir: &Path) -> (Cache, Arc<Object>) {
+    stored(cache(dir, 0), "v1", &"x".repeat(100_000)).await;
+    let now = cache(dir, 0);
+    let object = find(now).await.unwrap();
+    assert!(matches!(object.body, Body::File(_)));
+    assert!(
+        Arc::ptr_eq(&object, &find(now).await.unwrap()),
+        "opened again"
+    );
+    assert!(now.status().memory.bytes < 10_000, "only its head counts");
+    (now, object)
+}
+
+fn file_of(object: &Object) -> &disk::Stored {
+    match &object.body {
+        Body::File(stored) => stored,
+        _ => panic!("not in a file"),
+    }
+}
+
+#[tokio::test]
+async fn a_large_answer_stays_open_until_its_file_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (now, object) = kept_open(dir.path()).await;
+    now.0.disk.as_ref().unwrap().remove(object.id());
+    assert_eq!(now.status().memory.objects, 0, "it holds the room");
+    assert!(find(now).await.is_none());
+}
+
+#[tokio::test]
+async fn a_large_answer_whose_file_another_process_removes_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (now, object) = kept_open(dir.path()).await;
+    cache(dir.path(), 0)
+        .0
+        .disk
+        .as_ref()
+        .unwrap()
+        .remove(object.id());
+    assert_eq!(file_of(&object).standing(), Standing::Gone);
+    assert!(find(now).await.is_none());
+}
+
+#[tokio::test]
+async fn a_validated_head_takes_the_place_of_one_whose_file_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (now, object) = kept_open(dir.path()).await;
+    let again = validated(&object, "v1 again");
+    now.replace(&object, &again, now.moment()).await;
+    for cache in [now, cache(dir.path(), 0)] {
+        let found = find(cache).await.unwrap();
+        assert_eq!(found.head.headers["etag"], "v1 again");
+    }
+}
+
+#[tokio::test]
+async fn a_body_counts_as_right_until_its_file_is_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, object) = kept_open(dir.path()).await;
+    let file = file_of(&object);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while file.standing() != Standing::Right {
+        assert!(Instant::now() < deadline, "never");
+        // As soon as it was changed it may be changed again unseen.
+        let Standing::Unknown(version) = file.standing() else {
+            panic!("gone");
+        };
+        file.was_right(version);
+        tokio::task::yield_now().await;
+    }
+    let path = only_file(&dir.path().join("objects"));
+    let written = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_at(&written, b"y", 90_000).unwrap();
+    assert!(matches!(file.standing(), Standing::Unknown(_)));
+    let Standing::Unknown(version) = file.standing() else {
+        panic!("gone");
+    };
+    file.was_right(version);
+    assert_ne!(file.standing(), Standing::Right, "changed a moment ago");
+}
+
+fn only_file(dir: &Path) -> std::path::PathBuf {
+    let shard = std::fs::read_dir(dir).unwrap().next().unwrap().unwrap();
+    let file = std::fs::read_dir(shard.path()).unwrap().next().unwrap();
+    file.unwrap().path()
 }

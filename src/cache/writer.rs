@@ -6,7 +6,7 @@
 
 use super::growing::{End, Growing};
 use super::object::{Body, Object, Parts};
-use super::{SMALL, Store, codec, disk};
+use super::{SMALL, Store, codec, disk, whole};
 use crate::policy::cache::validation::combinable;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -114,8 +114,9 @@ impl Writer {
         let Some(total) = self.object.length().filter(|_| combinable(head, head)) else {
             return;
         };
-        if let Some(beginning) = self.growing.whole().filter(|b| !b.is_empty()) {
-            let pieces = vec![(0, beginning)];
+        let beginning = self.growing.pieces().unwrap_or_default().concat();
+        if !beginning.is_empty() {
+            let pieces = vec![(0, beginning.into_boxed_slice().into())];
             let part = self.object.moved(Body::Parts(Parts { total, pieces }));
             // Only in its own place: it may have been purged, or be older than what is there now.
             self.store.memory.replace(&self.object, &Arc::new(part));
@@ -196,8 +197,8 @@ impl HandleMiss for Writer {
             }
             // It is found in its file from now on.
             self.store.memory.remove(&self.object);
-        } else if let Some(bytes) = self.growing.whole() {
-            let whole = Arc::new(whole.moved(Body::Memory(bytes)));
+        } else if let Some(pieces) = self.growing.pieces() {
+            let whole = Arc::new(whole.moved(Body::Memory(whole::whole(&pieces))));
             if self.store.memory.replace(&self.object, &whole) {
                 self.store.write_small(&whole, self.began).await;
             }

@@ -68,8 +68,6 @@ pub struct Ctx {
     pub(super) side: Option<Side>,
     /// Whether the canary that was chosen could not take it.
     pub(super) side_left: bool,
-    /// Whether the try only finds out if an upstream that could not be reached is back.
-    pub(super) chance: bool,
     /// This request's turn at its upstream, once it has one.
     pub(super) turn: Option<u64>,
     /// How often each backend was tried and failed.
@@ -228,7 +226,6 @@ impl Ctx {
             elsewhere: None,
             side: None,
             side_left: false,
-            chance: false,
             turn: None,
             tried: Tried::default(),
             tries: Vec::new(),

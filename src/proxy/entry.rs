@@ -87,14 +87,12 @@ pub(super) async fn enter(session: &mut Session, ctx: &mut Ctx) -> Result<Entry,
     };
     let began = Instant::now();
     let mut places = Taken::default();
-    ctx.chance = false;
     if upstream.is_down() && ctx.tries.is_empty() {
         // A canary's request has another upstream to go to.
-        if ctx.elsewhere.is_some() || !upstream.take_chance() {
+        if ctx.elsewhere.is_some() || !in_time(session, ctx, upstream.comes_back()).await? {
             // No need to wait for a place to learn that.
             return Err(Barred::NoBackend);
         }
-        ctx.chance = true;
     }
     if let (Some(proxy), Some(traffic)) = (ctx.proxy(), ctx.traffic())
         && let Some(rules) = &proxy.concurrency
@@ -163,10 +161,9 @@ async fn pick(
     upstream: &Arc<Upstream>,
 ) -> Result<Picked, Barred> {
     let turn = *ctx.turn.get_or_insert_with(|| upstream.take_turn());
-    let reach = match (ctx.tries.is_empty(), ctx.chance) {
-        (true, false) => Reach::Nothing,
-        (true, true) => Reach::Unreachable,
-        (false, _) => Reach::Down,
+    let reach = match ctx.tries.is_empty() {
+        true => Reach::Nothing,
+        false => Reach::Down,
     };
     let try_pick = |session: &Session, ctx: &Ctx| {
         let key = facts::hash_key(upstream.balance(), session.req_header(), ctx.client);

@@ -54,8 +54,6 @@ use respond::Answer;
 use std::time::{Duration, Instant};
 use tries::{arm, judge, judge_response, no_try};
 
-/// How long a request may take to find out that a backend is still gone.
-const CHANCE: Duration = Duration::from_millis(40);
 /// The error by which a response is turned into another try.
 const TRY_AGAIN: ErrorType = ErrorType::Custom("try again");
 /// The error of a request body that is longer than its route takes.
@@ -270,14 +268,10 @@ impl ProxyHttp for Proxy {
         };
         let elapsed = ctx.watch.elapsed();
         let (_, limit) = proxy.timeouts.deadline(Phase::Connecting, elapsed);
-        let mut timeouts = proxy.timeouts;
-        if ctx.chance {
-            timeouts.connect = timeouts.connect.min(CHANCE);
-        }
         let peer = peer::dial(
             (entry.picked.index, entry.picked.address),
             &entry.upstream,
-            &timeouts,
+            &proxy.timeouts,
             elapsed,
             forward::is_websocket(session.req_header()),
         );

@@ -49,14 +49,6 @@ pub(super) fn judge(
     failure: Failure,
     proxy_error: &'static str,
 ) -> bool {
-    if ctx.chance && failure.nothing_was_sent() {
-        // It is not: nothing is gained by waiting.
-        observe(ctx, failure);
-        ctx.end_try(outcome(failure));
-        ctx.reason = Some(Reason::NoBackend);
-        ctx.end = Some(failure::NO_BACKEND);
-        return false;
-    }
     if hedge::is_open(ctx) && !response_started(session) {
         // The other backend may still give a good answer.
         observe(ctx, failure);
@@ -314,8 +306,7 @@ pub(super) fn barred(ctx: &mut Ctx, barred: Barred) -> Box<Error> {
 /// Says in the process log that a request failed. Not where that is no news: that no place was free, or that nothing can be
 /// tried, has been said when it began, and the access log tells of each request.
 pub(super) fn warn(session: &Session, ctx: &Ctx, end: End, e: &Error) {
-    let unheard = ctx.tries.is_empty() || ctx.chance;
-    if matches!(ctx.reason, Some(Reason::Refused(_) | Reason::NoBackend)) && unheard {
+    if matches!(ctx.reason, Some(Reason::Refused(_) | Reason::NoBackend)) && ctx.tries.is_empty() {
         return;
     }
     let request = session.req_header();

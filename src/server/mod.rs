@@ -31,6 +31,7 @@ use arc_swap::ArcSwap;
 use log::{error, info, warn};
 use pid_file::PidFile;
 use reload::Reloader;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -85,6 +86,7 @@ fn open_cache(settings: &CacheSettings) -> Result<Cache, CacheError> {
 /// # Errors
 /// When it cannot start; nothing is listened on then.
 pub fn run(config_file: &Path) -> Result<(), StartError> {
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -95,6 +97,18 @@ pub fn run(config_file: &Path) -> Result<(), StartError> {
         server.control(&mut signals).await;
         Ok(())
     })
+}
+
+/// Takes all the descriptors that the system allows: shells give 1024 at first, for programs that would fail with more.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(e) = setrlimit(Resource::Nofile, most) {
+        warn!("the limit of open files stays at {:?}: {e}", limit.current);
+    }
 }
 
 /// Whether the certificates can be read, and the files that a start would write can be there, as far as that shows without writing them. Directories that

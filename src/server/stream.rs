@@ -14,15 +14,16 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
 };
+use rustix::net::SendFlags;
 use std::io::{self, IoSlice, Write};
 use std::net;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
@@ -217,6 +218,36 @@ impl ClientStream {
         }
     }
 
+    /// Sends an answer whose body is `len` bytes of a file from `at` on, which the kernel does not copy.
+    ///
+    /// # Errors
+    /// When the client is gone, or takes nothing for too long, or the file is shorter.
+    pub async fn send_file(
+        &self,
+        mut head: &[u8],
+        file: BorrowedFd<'_>,
+        at: u64,
+        len: usize,
+    ) -> io::Result<()> {
+        let tcp = self.transport.tcp();
+        // One packet with the beginning of the body.
+        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+        while !head.is_empty() {
+            let send = || Ok(rustix::net::send(tcp, head, flags)?);
+            let sent = patient(tcp, send).await?;
+            head = &head[sent..];
+        }
+        let (mut from, mut left) = (at, len);
+        while left > 0 {
+            let send = || Ok(rustix::fs::sendfile(tcp, file, Some(&mut from), left)?);
+            match patient(tcp, send).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                sent => left -= sent,
+            }
+        }
+        Ok(())
+    }
+
     /// Writes to the socket, or fails when the client has taken nothing for too long.
     fn poll_tcp(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let written = either!(&mut self.transport, io => Pin::new(io).poll_write(cx, data));
@@ -266,6 +297,21 @@ impl ClientStream {
             }
         }
         (sent, Poll::Ready(Ok(())))
+    }
+}
+
+/// What a call on the socket comes to, once the client takes anything.
+async fn patient(
+    tcp: &TcpStream,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    loop {
+        match tcp.try_io(Interest::WRITABLE, &mut call) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::timeout(SEND_TIMEOUT, tcp.writable()).await??;
+            }
+            done => return done,
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod check;
 pub mod clock;
+mod comeback;
 pub mod places;
 pub mod probes;
 pub mod resolver;
@@ -21,6 +22,7 @@ use crate::policy::balancer::{self, Balance, Balancer, BalancerError, Pool, Slot
 use crate::policy::concurrency::Concurrency;
 use crate::policy::health::{self, EjectRules, FailRules, Gate, Observation};
 use check::Check;
+use comeback::Hope;
 use log::warn;
 use places::Places;
 use std::net::SocketAddr;
@@ -53,8 +55,8 @@ pub struct Upstream {
     balancer: Balancer,
     /// Requests so far, over all workers and across reloads: whose turn it is.
     turn: Arc<AtomicU64>,
-    /// When a request was last let through although nothing can be reached, in nanoseconds of [`clock`].
-    chance_at: AtomicU64,
+    /// Who hopes that a backend is back.
+    pub(super) hope: Hope,
     /// Held while it is decided whether one more may be ejected: two workers must not each take the last but one.
     ejecting: Mutex<()>,
 }
@@ -170,7 +172,7 @@ impl Upstream {
             places: old.map(|old| old.places.clone()).unwrap_or_default(),
             balancer: Balancer::new(plan.balance.clone(), slots, ring)?,
             turn: old.map(|old| old.turn.clone()).unwrap_or_default(),
-            chance_at: AtomicU64::new(0),
+            hope: Hope::default(),
             ejecting: Mutex::new(()),
         })
     }
@@ -292,24 +294,14 @@ impl Upstream {
             || self.backends.get(i).is_none_or(|b| b.standing.is_drained())
     }
 
-    /// Whether a request may find out if an unreachable backend is back: one in twenty milliseconds, so that nobody is refused for
-    /// long after it is, and backends that are gone have few connections.
-    pub fn take_chance(&self) -> bool {
-        const APART: u64 = 20_000_000;
-        let unreachable = |i: usize| {
-            let gate = self.backends.get(i).map(|b| b.standing.gate());
-            gate == Some(Gate::Unreachable) && self.weight(i) > 0 && !self.is_withdrawn(i)
-        };
-        if !(0..self.backends.len()).any(unreachable) {
-            return false;
-        }
-        let now = u64::try_from(clock::now().as_nanos()).unwrap_or(u64::MAX);
-        let before = self.chance_at.load(Ordering::Relaxed);
-        now.saturating_sub(before) >= APART
-            && self
-                .chance_at
-                .compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+    /// Backends that would be used if they took connections.
+    pub(super) fn unreachable(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        let backends = self.backends.iter().enumerate();
+        let unreachable = backends.filter(|(i, backend)| {
+            let is_wanted = self.weight(*i) > 0 && !self.is_withdrawn(*i);
+            is_wanted && backend.standing.gate() == Gate::Unreachable
+        });
+        unreachable.map(|(_, backend)| backend)
     }
 
     /// Whether backend `i` is out of service by the file, so that it is not even probed.
@@ -397,9 +389,7 @@ impl Upstream {
 pub enum Reach {
     /// Nothing.
     Nothing,
-    /// A backend that was unreachable: it may be back.
-    Unreachable,
-    /// One that was down as well.
+    /// A backend that was unreachable or down: it may be back.
     Down,
 }
 
@@ -430,8 +420,7 @@ impl Pool for View<'_> {
             }
             Gate::Ejected(_) if upstream.has_free_trial(i) => Ready,
             Gate::Ejected(_) => Out,
-            Gate::Unreachable if self.reach != Reach::Nothing => Out,
-            Gate::Down if self.reach == Reach::Down => Out,
+            Gate::Unreachable | Gate::Down if self.reach == Reach::Down => Out,
             Gate::Unreachable | Gate::Down | Gate::Checking => Closed,
         }
     }

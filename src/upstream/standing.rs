@@ -3,7 +3,7 @@
 //!
 //! Told of every try by `proxy`, of every probe by [`super::probes`]. Decides nothing; logs what changed.
 
-use super::clock;
+use super::{clock, comeback};
 use crate::policy::health::{Change, EjectRules, FailRules, Gate, Health, Observation, ProbeRules};
 use crate::policy::window::Window;
 use log::{info, warn};
@@ -265,9 +265,15 @@ impl Standing {
     }
 
     fn publish(&self, health: &Health) {
-        let word = encode(health.gate());
-        if self.gate.load(Ordering::Relaxed) != word {
+        let gate = health.gate();
+        let word = encode(gate);
+        let before = self.gate.load(Ordering::Relaxed);
+        if before != word {
             self.gate.store(word, Ordering::Relaxed);
+            let opens = matches!(gate, Gate::Open | Gate::Warming(_));
+            if opens && !matches!(decode(before), Gate::Open | Gate::Warming(_)) {
+                comeback::tell();
+            }
         }
     }
 

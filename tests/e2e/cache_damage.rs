@@ -9,7 +9,9 @@ use crate::harness::{Proxy, eventually, until};
 use crate::origin::Origin;
 use crate::reply::Reply;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The file whose body begins like this target's.
 fn file_of(dir: &Path, target: &str) -> PathBuf {
@@ -23,10 +25,13 @@ fn file_of(dir: &Path, target: &str) -> PathBuf {
     })
 }
 
-/// Answers that together push everything else out of a memory of 1 MiB.
+/// So many answers together push everything else out of a memory of 1 MiB.
+const PUSHING: usize = 50;
+
 fn push_out(client: &mut Client) {
-    for n in 0..3 {
-        let path = format!("/length/450000/push-{n}");
+    for n in 0..PUSHING {
+        // Larger ones stay in their files.
+        let path = format!("/length/30000/push-{n}");
         // Only what was used more recently than the oldest there goes from a file into memory.
         whole(&client.get(&path), &path);
         whole(&client.get(&path), &path);
@@ -48,7 +53,7 @@ fn every_flipped_byte_of_a_small_file_is_noticed() {
     }
     until_written(dir.path(), COPIES);
     push_out(&mut client);
-    until_written(dir.path(), COPIES + 3);
+    until_written(dir.path(), COPIES + PUSHING);
     let names: Vec<PathBuf> = paths.iter().map(|p| file_of(dir.path(), p)).collect();
     let good: Vec<Vec<u8>> = names.iter().map(|f| fs::read(f).unwrap()).collect();
     let len = good[0].len();
@@ -220,6 +225,43 @@ fn a_byte_in_the_middle_of_a_large_file_costs_one_answer_at_most() {
         assert!(expected.starts_with(&answer.body), "a wrong byte");
         assert!(!answer.complete || answer.body == expected);
         whole(&get(proxy.port, path), path);
+    }
+}
+
+/// The kernel sends such a body straight from its file once it was found to be right.
+#[test]
+fn a_byte_of_a_file_that_is_open_and_was_right_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = bodies();
+    let path = "/length/100000/x";
+    for at in [0, 50_000, 65_536, 99_999] {
+        let proxy = on_disk(dir.path()).start(&rules(&origin, KEPT));
+        whole(&get(proxy.port, path), path);
+        until("its file", || {
+            let bytes = objects(dir.path()).first().map(fs::read);
+            let bytes = bytes.and_then(Result::ok).unwrap_or_default();
+            bytes.windows(1000).any(|w| w == &expected(path)[..1000])
+        });
+        kill(proxy);
+        // One that has it in its file only.
+        let proxy = on_disk(dir.path()).start(&rules(&origin, KEPT));
+        let mut client = Client::to(proxy.port);
+        // As long as it was changed a moment ago, it is read each time.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(150) {
+            let answer = client.get(path);
+            hit(&answer);
+            whole(&answer, path);
+        }
+        let file = objects(dir.path()).remove(0);
+        let body = fs::metadata(&file).unwrap().len() - 100_000 - 2 * 8;
+        // The first of two checksums is in between.
+        let place = body + at + if at < 65_536 { 0 } else { 8 };
+        let open = fs::File::options().write(true).open(&file).unwrap();
+        open.write_all_at(b"?", place).unwrap();
+        let answer = client.get(path);
+        whole(&answer, path);
+        assert!(!is_hit(&answer), "{at}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the cache keeps in memory: no more than it may, by its own count within 5 %, by the system's within 25 %.
+//! What the cache keeps in memory: no more than it may, within 5 %, by its own count and by the system's.
 
 use crate::admin::{figures, with_admin};
 use crate::cache::rules;
@@ -59,7 +59,7 @@ fn ask(port: u16, lengths: &[usize], numbers: std::ops::Range<usize>) {
 }
 
 /// What a process holds in memory that is not in a file: its program is.
-fn anonymous(proxy: &Proxy) -> u64 {
+fn taken(proxy: &Proxy) -> u64 {
     memory_of(proxy, "RssAnon:")
 }
 
@@ -68,14 +68,14 @@ fn most_during(proxy: &Proxy, admin: u16, load: impl FnOnce() + Send) -> (u64, u
     let done = Gate::default();
     thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            let (mut counted, mut taken) = (0, 0);
+            let (mut counted, mut most) = (0, 0);
             while !done.is_open() {
                 let bytes = figures(admin)["memory"]["bytes"].as_u64();
                 counted = counted.max(bytes.expect("a number"));
-                taken = taken.max(anonymous(proxy));
-                thread::park_timeout(Duration::from_millis(5));
+                most = most.max(taken(proxy));
+                thread::park_timeout(Duration::from_millis(10));
             }
-            (counted, taken)
+            (counted, most)
         });
         load();
         done.open();
@@ -108,9 +108,8 @@ fn compare(little: (u64, u64), much: (u64, u64)) {
     );
     eprintln!("{said}");
     assert!(much.0 > LIMIT / 10 * 9 && much.0 <= LIMIT + SLACK, "{said}");
-    // The allocator keeps some room between blocks, for each size and thread: 17 % were measured.
     let more = much.1.saturating_sub(little.1);
-    assert!(more <= (LIMIT - LITTLE) / 4 * 5, "{said}");
+    assert!(more <= (LIMIT - LITTLE) / 20 * 21, "{said}");
 }
 
 #[test]
@@ -125,20 +124,21 @@ fn small_answers_take_no_more_memory_than_they_may() {
 
 #[test]
 fn answers_that_are_in_files_too_take_no_more_memory_than_they_may() {
-    holds(&[10_000, 100_000, 300_000], 700, true);
+    // Larger ones are left to their files.
+    holds(&[10_000, 20_000, 30_000], 4_200, true);
 }
 
 /// Slow clients hold what they read: it counts until the last of them has it.
 #[test]
 fn what_slow_clients_hold_counts() {
     let origin = lengths_asked_for();
-    let path = |n: usize| format!("/500000/{n}");
+    let path = |n: usize| format!("/600000/{n}");
     let most = |memory: u64| {
         let dir = tempfile::tempdir().expect("a directory");
         let (proxy, admin) = start(&origin, memory, Some(dir.path()));
         let port = proxy.port;
         for n in 0..300 {
-            assert_eq!(get(port, &path(n)).body.len(), 500_000);
+            assert_eq!(get(port, &path(n)).body.len(), 600_000);
         }
         most_during(&proxy, admin, || {
             // Each begins to read another answer and stops; together they are three times the limit.

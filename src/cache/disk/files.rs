@@ -12,9 +12,9 @@
 //! running process.
 
 use super::Id;
-use super::buffer::Buffer;
 use super::format::{BLOCK, SUM};
 use super::index::Found;
+use crate::cache::buffer::Buffer;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps,
 };
@@ -361,6 +361,14 @@ pub fn modified(stat: &Stat) -> u64 {
     seconds
         .saturating_mul(1_000_000)
         .saturating_add(stat.st_mtime_nsec / 1000)
+}
+
+/// When anything of a file was last changed, in nanoseconds since the epoch.
+pub fn changed(stat: &Stat) -> u64 {
+    let seconds = u64::try_from(stat.st_ctime).unwrap_or(0);
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(stat.st_ctime_nsec)
 }
 
 /// The names in a directory, without `.` and `..`.

@@ -8,7 +8,6 @@
 //! Several processes may use one directory at the same time, as during an upgrade. Each finds what the other wrote
 //! within ten minutes, and each holds the limit by itself.
 
-mod buffer;
 mod files;
 mod format;
 mod heads;
@@ -25,7 +24,7 @@ mod upkeep;
 mod writer;
 
 pub use start::alone;
-pub use stored::Stored;
+pub use stored::{Standing, Stored, Version};
 pub use trouble::{Corrupt, Off, OpenError};
 pub use writer::Writer;
 
@@ -34,6 +33,7 @@ use format::{MOST_ROOM, Prefix};
 use health::{Health, lock};
 use index::Table;
 use rustix::io::Errno;
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -102,6 +102,15 @@ pub enum Updated {
     Other,
 }
 
+/// Who hears of objects.
+struct Heard(Box<dyn Fn(Id) + Send + Sync>);
+
+impl fmt::Debug for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Heard")
+    }
+}
+
 /// The tier.
 #[derive(Debug)]
 pub struct Disk {
@@ -132,6 +141,8 @@ pub struct Disk {
     touched: Mutex<Vec<Id>>,
     upkeep: upkeep::Bell,
     upkeep_started: AtomicBool,
+    /// Hears of each object whose file lost its name.
+    removed: OnceLock<Heard>,
     #[cfg(test)]
     faults: tests::Faults,
 }
@@ -212,6 +223,7 @@ impl Disk {
                 touched: Mutex::default(),
                 upkeep: upkeep::Bell::default(),
                 upkeep_started: AtomicBool::new(false),
+                removed: OnceLock::new(),
                 #[cfg(test)]
                 faults: tests::Faults::default(),
             }
@@ -221,6 +233,19 @@ impl Disk {
             disk.health.switch_off(trouble.to_string());
         }
         Ok((disk, trouble))
+    }
+
+    /// Tells of each object whose file was replaced or removed from now on: who has it open would hold its room. Called with
+    /// a lock held; must not call back.
+    pub fn tell_of_removals(&self, hear: impl Fn(Id) + Send + Sync + 'static) {
+        // Said once; who says it again is not heard.
+        let _ = self.removed.set(Heard(Box::new(hear)));
+    }
+
+    fn lost_its_file(&self, id: Id) {
+        if let Some(Heard(hear)) = self.removed.get() {
+            hear(id);
+        }
     }
 
     /// Random bytes that stay with the directory: ids that are hashed with them mean something in a later process too.

@@ -94,6 +94,7 @@ impl Disk {
         let units = u32::try_from(files::units(len)).unwrap_or(u32::MAX);
         let change = self.table(id.url).insert(id, units, health::micros());
         self.count(change);
+        self.lost_its_file(id);
         self.release(reserved);
         // `release` took from the growth what stays.
         self.grew(change.units);
@@ -129,6 +130,7 @@ impl Disk {
                 // Not before: what is freed on paper only must not be written to yet.
                 let change = self.table(id.url).remove(id);
                 self.count(change);
+                self.lost_its_file(id);
                 self.grew(change.units);
                 self.remove_if_empty(shard_of(id.url));
             }

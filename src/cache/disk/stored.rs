@@ -3,19 +3,24 @@
 //! A file is never changed under its readers, save for the slots of its head: a new version is another file under the
 //! same name. So an open object stays readable, whatever is removed or replaced meanwhile.
 
-use super::buffer::Buffer;
 use super::files::{self, BlocksRead};
 use super::format::{self, BLOCK, Head, Prefix, SUM, to_u64};
-use super::{Corrupt, Disk, Id};
+use super::{Corrupt, Disk, Id, health};
+use crate::cache::buffer::Buffer;
+use crate::cache::descriptors::{self, Place};
 use bytes::Bytes;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 /// Bytes that are read when a file is opened: all of most objects, and the heads of the others.
 const OPENING: usize = 16 * 1024;
+/// For how many milliseconds a body that was right needs not be read again: what a disk spoils by itself is found by then.
+const RECHECK: u64 = 10_000;
+/// Longer than a tick of any file system's clock.
+const TICK: Duration = Duration::from_millis(100);
 /// Most bytes that one call reads: enough that the system calls do not count.
 const MOST: usize = 4 * BLOCK;
 
@@ -32,7 +37,35 @@ pub struct Stored {
     body_len: AtomicU64,
     /// The whole body, where it came with the head.
     whole: Option<Bytes>,
+    /// When all of the body was last found to be right.
+    checked: Checked,
+    /// The right to stay open for later.
+    place: OnceLock<Place>,
     disk: Weak<Disk>,
+}
+
+/// When all of a body was last found to be right.
+#[derive(Debug, Default)]
+struct Checked {
+    /// In milliseconds of this process, from 1 on; 0 for never.
+    at: AtomicU64,
+    /// The file's [`Version`] then.
+    version: AtomicU64,
+}
+
+/// When a file was last changed in any way, in nanoseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(u64);
+
+/// What is known of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Its file has its name no more: it was replaced or removed.
+    Gone,
+    /// All of it was right a short time ago, and its file was not touched since.
+    Right,
+    /// It has to be read to know.
+    Unknown(Version),
 }
 
 /// Why a file could not be opened as an object.
@@ -145,6 +178,8 @@ impl Stored {
             body_start: AtomicU64::new(prefix.body_start()),
             body_len: AtomicU64::new(prefix.body_len),
             whole,
+            checked: Checked::default(),
+            place: OnceLock::new(),
             disk,
         };
         Ok((stored, head))
@@ -160,6 +195,8 @@ impl Stored {
             body_start: AtomicU64::new(prefix.body_start()),
             body_len: AtomicU64::new(prefix.body_len),
             whole: None,
+            checked: Checked::default(),
+            place: OnceLock::new(),
             disk,
         }
     }
@@ -269,6 +306,58 @@ impl Stored {
         Some(Ok(part(data, start, end)))
     }
 
+    /// Whether it may stay open for whoever asks for it next.
+    pub fn stays_open(&self) -> bool {
+        if self.place.get().is_none()
+            && let Some(place) = descriptors::take()
+        {
+            // Of two at the same time, one gives its place back.
+            let _ = self.place.set(place);
+        }
+        self.place.get().is_some()
+    }
+
+    /// What is known of the body without reading it.
+    pub fn standing(&self) -> Standing {
+        let Ok(stat) = rustix::fs::fstat(&self.file) else {
+            return Standing::Gone;
+        };
+        if stat.st_nlink == 0 {
+            return Standing::Gone;
+        }
+        let version = Version(files::changed(&stat));
+        let at = self.checked.at.load(Ordering::Acquire);
+        let is_same = self.checked.version.load(Ordering::Relaxed) == version.0;
+        if at != 0 && is_same && uptime().saturating_sub(at) < RECHECK {
+            return Standing::Right;
+        }
+        Standing::Unknown(version)
+    }
+
+    /// All of the body was read, and was right, since its file had this version.
+    pub fn was_right(&self, version: Version) {
+        // Two changes within one tick of the file system's clock leave the same time: what was changed a moment ago may
+        // have been changed after it was read.
+        let changed = Duration::from_nanos(version.0);
+        let since = Duration::from_micros(health::micros()).saturating_sub(changed);
+        if since < TICK || self.standing() != Standing::Unknown(version) {
+            return;
+        }
+        self.checked.version.store(version.0, Ordering::Relaxed);
+        self.checked.at.store(uptime(), Ordering::Release);
+    }
+
+    /// The file and where in it the body is: position and length of each block.
+    pub fn spans(&self) -> (BorrowedFd<'_>, impl Iterator<Item = (u64, usize)>) {
+        let (start, len) = (self.body_start.load(Ordering::Relaxed), self.body_len());
+        let spans = (0..format::block_count(len)).map(move |number| {
+            let at = start.saturating_add(format::block_start(number));
+            let left = len - number * to_u64(BLOCK);
+            (at, usize::try_from(left).unwrap_or(BLOCK).min(BLOCK))
+        });
+        (self.file.as_fd(), spans)
+    }
+
     /// Whether the whole body is in memory already, as it came with the head.
     pub fn is_at_hand(&self) -> bool {
         self.whole.is_some()
@@ -289,6 +378,13 @@ impl Stored {
             what(&disk);
         }
     }
+}
+
+/// Milliseconds since this process first asked, and one.
+fn uptime() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let since = BEGAN.get_or_init(Instant::now).elapsed();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX - 1) + 1
 }
 
 /// The body of a file that was read as a whole.

@@ -7,8 +7,10 @@ use super::super::ctx::Ctx;
 use super::super::{downstream, forward};
 use super::{How, choose, key_parts, now, policy, wire};
 use crate::cache::Cache;
+use crate::cache::disk::{Standing, Stored, Version};
 use crate::cache::object::{Body, Object};
 use crate::cache::reader::Reader;
+use crate::cache::whole::LARGE;
 use crate::policy::cache;
 use crate::policy::cache::reuse::{self, Reuse};
 use crate::server::stream::ClientStream;
@@ -16,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use pingora::protocols::http::ServerSession;
 use pingora::{ErrorType, OrErr, Result};
+use std::os::fd::BorrowedFd;
 
 /// Answers from the store, if that is a simple thing to do; says whether it did.
 ///
@@ -54,6 +57,13 @@ pub(in super::super) async fn serve(
         return Ok(false);
     };
     choose(ctx, &object, How::Hit(None));
+    let wire =
+        wire::stream(session).and_then(|stream| Some((stream, wire::head(session, ctx, &object)?)));
+    if let (Some((stream, head)), Some(stored)) = (&wire, sendable(&object)) {
+        send(stream, ctx, head, stored).await?;
+        return Ok(true);
+    }
+    let version = version(&object);
     let mut body = Reader::new(object.clone(), usize::MAX, cache.memory());
     let Ok(first) = body.read().await else {
         // Nothing was sent yet: what cannot be read is as if it were not there.
@@ -61,14 +71,64 @@ pub(in super::super) async fn serve(
         return Ok(false);
     };
     let first = first.unwrap_or_default();
-    if let Some(stream) = wire::stream(session)
-        && let Some(head) = wire::head(session, ctx, &object)
-    {
-        write_beside(stream, ctx, &head, first, body).await?;
-    } else {
-        write(session, ctx, &object, first, body).await?;
+    match wire {
+        Some((stream, head)) => write_beside(stream, ctx, &head, first, body).await?,
+        None => write(session, ctx, &object, first, body).await?,
+    }
+    if let (Body::File(stored), Some(version)) = (&object.body, version) {
+        stored.was_right(version);
     }
     Ok(true)
+}
+
+/// A file from which the kernel can send the body by itself; `None` for a body that is to be read: it is small, or its file
+/// may have been spoiled.
+fn sendable(object: &Object) -> Option<&Stored> {
+    match &object.body {
+        Body::File(stored) if stored.standing() == Standing::Right => Some(stored),
+        _ => None,
+    }
+}
+
+/// Has the kernel send the answer.
+async fn send(stream: &ClientStream, ctx: &mut Ctx, head: &[u8], stored: &Stored) -> Result<()> {
+    let (file, spans) = stored.spans();
+    let mut head = head;
+    for span in spans {
+        send_span(stream, ctx, head, file, span).await?;
+        head = &[];
+    }
+    Ok(())
+}
+
+/// Has the kernel send a part of a file, from a position on so many bytes.
+async fn send_span(
+    stream: &ClientStream,
+    ctx: &mut Ctx,
+    head: &[u8],
+    file: BorrowedFd<'_>,
+    (at, len): (u64, usize),
+) -> Result<()> {
+    let sent = async {
+        let sent = stream.send_file(head, file, at, len).await;
+        sent.or_err(ErrorType::WriteError, "sending a stored answer")
+    };
+    downstream::write(&ctx.watch, sent).await?;
+    let before = ctx.sent_at_once.map_or(0, |(_, bytes)| bytes);
+    ctx.sent_at_once = Some((StatusCode::OK, before + len));
+    tokio::task::consume_budget().await;
+    Ok(())
+}
+
+/// Which version of its file is about to be read, if that is a large one: small ones are read each time.
+fn version(object: &Object) -> Option<Version> {
+    match &object.body {
+        Body::File(stored) if stored.body_len() >= LARGE as u64 => match stored.standing() {
+            Standing::Unknown(version) => Some(version),
+            Standing::Gone | Standing::Right => None,
+        },
+        _ => None,
+    }
 }
 
 /// Whether the answer is not simply what is stored: a part of it, or that it is known already.

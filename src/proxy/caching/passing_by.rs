@@ -7,6 +7,7 @@ use super::{How, asker, date, key_parts, remember, times};
 use crate::cache::key::Key;
 use crate::cache::moment::Moment;
 use crate::cache::object::{Body, Object, Parts};
+use crate::cache::whole;
 use crate::cache::{Cache, Held};
 use crate::policy::cache::freshness::{Freshness, Times};
 use crate::policy::cache::validation::{self, Freshen};
@@ -240,9 +241,9 @@ fn put_away(cache: Cache, part: PartComing) -> Option<()> {
         object = object.confined(old.memory_only);
     }
     if let Body::Parts(parts) = &object.body
-        && let Some(whole) = parts.whole()
+        && let Some(all) = parts.whole()
     {
-        object.body = Body::Memory(whole);
+        object.body = Body::Memory(whole::whole(&[all]));
     }
     // At once: the client that has its last byte may ask for more.
     cache.insert(object, part.began);

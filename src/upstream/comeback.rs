@@ -1,0 +1,156 @@
+//! A moment's wait for an upstream of which no backend can be reached.
+//!
+//! Who asks then is not refused at once: it is found out first, by connections beside the requests, whether a backend is
+//! back. So nobody who comes after it is gets an error, and backends that are gone have few connections. Called by
+//! `proxy::entry`.
+
+use super::{Upstream, check, clock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// From one attempt to connect to the next, over all requests.
+const APART: Duration = Duration::from_millis(20);
+/// How long one may take.
+const PATIENCE: Duration = Duration::from_millis(40);
+/// How long a request waits: for an attempt that begins after it came, and for what comes of it.
+const MOMENT: Duration = Duration::from_millis(30);
+/// Backends that are tried at the same time, the next ones the next time.
+const AT_ONCE: usize = 4;
+/// Requests that wait for one upstream at most.
+const WAITING: usize = 1000;
+
+/// Told when a backend of any upstream can be used again, which is seldom.
+static BACK: Notify = Notify::const_new();
+
+/// A backend can be used again.
+pub(super) fn tell() {
+    BACK.notify_waiters();
+}
+
+/// Who hopes that a backend of an upstream is back.
+#[derive(Debug, Default)]
+pub struct Hope {
+    waiting: AtomicUsize,
+    /// When it was last tried, in nanoseconds of [`clock`], and how often.
+    tried_at: AtomicU64,
+    tries: AtomicUsize,
+}
+
+impl Hope {
+    /// Takes the next attempt, or says how long it is until then.
+    fn take(&self, now: Duration) -> Result<usize, Duration> {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let order = Ordering::Relaxed;
+        let before = self.tried_at.load(order);
+        let since = now.saturating_sub(Duration::from_nanos(before));
+        if before != 0 && since < APART {
+            return Err(APART - since);
+        }
+        match self
+            .tried_at
+            .compare_exchange(before, nanos(now).max(1), order, order)
+        {
+            Ok(_) => Ok(self.tries.fetch_add(1, order)),
+            Err(_) => Err(APART),
+        }
+    }
+}
+
+/// One more that waits, until dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
+        let place = Place(waiting);
+        (waiting.fetch_add(1, Ordering::Relaxed) < WAITING).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Upstream {
+    /// Waits a moment for a backend that can be used; says whether there is one.
+    pub async fn comes_back(&self) -> bool {
+        let Some(_place) = Place::take(&self.hope.waiting) else {
+            return !self.is_down();
+        };
+        let until = Instant::now() + MOMENT;
+        loop {
+            let mut back = std::pin::pin!(BACK.notified());
+            // Before it is looked: what comes back in between is heard of.
+            back.as_mut().enable();
+            if !self.is_down() {
+                return true;
+            }
+            if self.unreachable().next().is_none() {
+                return false;
+            }
+            let next = match self.hope.take(clock::now()) {
+                Ok(number) => {
+                    self.knock(number);
+                    APART
+                }
+                Err(next) => next,
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            // Heard or not, it is looked again.
+            let _ = tokio::time::timeout(next.min(left), back).await;
+        }
+    }
+
+    /// Tries to connect to some that are unreachable.
+    fn knock(&self, number: usize) {
+        let unreachable: Vec<_> = self.unreachable().collect();
+        let first = number.wrapping_mul(AT_ONCE);
+        for i in 0..unreachable.len().min(AT_ONCE) {
+            let backend = unreachable.get(first.wrapping_add(i) % unreachable.len());
+            let Some(backend) = backend.map(|backend| Arc::clone(backend)) else {
+                continue;
+            };
+            let Some(address) = backend.socket_address() else {
+                continue;
+            };
+            tokio::spawn(async move {
+                if check::connect(address, PATIENCE).await.is_ok() {
+                    backend.standing.reached(&backend.label);
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_are_apart_however_many_hope() {
+        let hope = Hope::default();
+        let at = Duration::from_secs(5);
+        assert_eq!(hope.take(at), Ok(0));
+        assert_eq!(hope.take(at), Err(APART));
+        let later = at + APART / 4;
+        assert_eq!(hope.take(later), Err(APART / 4 * 3));
+        assert_eq!(hope.take(at + APART), Ok(1));
+        assert!(hope.take(at + APART).is_err());
+    }
+
+    #[test]
+    fn places_are_bounded_and_given_back() {
+        let waiting = AtomicUsize::new(0);
+        let places: Vec<_> = (0..WAITING).map(|_| Place::take(&waiting)).collect();
+        assert!(places.iter().all(Option::is_some));
+        assert!(Place::take(&waiting).is_none());
+        drop(places);
+        assert_eq!(waiting.load(Ordering::Relaxed), 0);
+    }
+}
