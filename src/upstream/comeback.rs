@@ -4,7 +4,11 @@
 //! back. So nobody who comes after it is gets an error, and backends that are gone have few connections. Called by
 //! `proxy::entry`.
 
-use super::{Upstream, check, clock};
+use super::check::{self, Check};
+use super::probes::Done;
+use super::{Backend, Upstream, clock};
+use crate::policy::health::ProbeRules;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +20,8 @@ const APART: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_millis(40);
 /// How long a request waits: for an attempt that begins after it came, and for what comes of it.
 const MOMENT: Duration = Duration::from_millis(30);
+/// From one probe of a backend to the next: it may take connections and be ill.
+const GREETINGS: Duration = Duration::from_millis(100);
 /// Backends that are tried at the same time, the next ones the next time.
 const AT_ONCE: usize = 4;
 /// Requests that wait for one upstream at most.
@@ -88,7 +94,7 @@ impl Upstream {
             if !self.is_down() {
                 return true;
             }
-            if self.unreachable().next().is_none() {
+            if self.gone().next().is_none() {
                 return false;
             }
             let next = match self.hope.take(clock::now()) {
@@ -107,24 +113,46 @@ impl Upstream {
         }
     }
 
-    /// Tries to connect to some that are unreachable.
+    /// Tries to connect to some that are gone.
     fn knock(&self, number: usize) {
-        let unreachable: Vec<_> = self.unreachable().collect();
+        let gone: Vec<_> = self.gone().collect();
         let first = number.wrapping_mul(AT_ONCE);
-        for i in 0..unreachable.len().min(AT_ONCE) {
-            let backend = unreachable.get(first.wrapping_add(i) % unreachable.len());
+        for i in 0..gone.len().min(AT_ONCE) {
+            let backend = gone.get(first.wrapping_add(i) % gone.len());
             let Some(backend) = backend.map(|backend| Arc::clone(backend)) else {
                 continue;
             };
             let Some(address) = backend.socket_address() else {
                 continue;
             };
+            let check = self.check.clone();
             tokio::spawn(async move {
-                if check::connect(address, PATIENCE).await.is_ok() {
-                    backend.standing.reached(&backend.label);
+                if check::connect(address, PATIENCE).await.is_err() {
+                    return;
                 }
+                if let Some(check) = check {
+                    greet(&backend, &check, address).await;
+                }
+                backend.standing.reached(&backend.label);
             });
         }
+    }
+}
+
+/// Asks a backend that takes connections again how it is, as its health check would some time later.
+async fn greet(backend: &Backend, check: &Check, address: SocketAddr) {
+    if !backend.standing.take_probe(clock::now(), GREETINGS) {
+        return;
+    }
+    let _done = Done(backend);
+    let probed = tokio::time::timeout(PATIENCE, check.probe(address, backend)).await;
+    if let Ok(Ok(())) = probed {
+        // There is no other: once is enough.
+        let rules = ProbeRules {
+            rise: 1,
+            ..check.rules
+        };
+        backend.standing.probed(&backend.label, rules, Ok(()));
     }
 }
 

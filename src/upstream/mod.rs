@@ -294,14 +294,14 @@ impl Upstream {
             || self.backends.get(i).is_none_or(|b| b.standing.is_drained())
     }
 
-    /// Backends that would be used if they took connections.
-    pub(super) fn unreachable(&self) -> impl Iterator<Item = &Arc<Backend>> {
+    /// Backends that would be used if they took connections, or if their health check succeeded.
+    fn gone(&self) -> impl Iterator<Item = &Arc<Backend>> {
         let backends = self.backends.iter().enumerate();
-        let unreachable = backends.filter(|(i, backend)| {
+        let gone = backends.filter(|(i, backend)| {
             let is_wanted = self.weight(*i) > 0 && !self.is_withdrawn(*i);
-            is_wanted && backend.standing.gate() == Gate::Unreachable
+            is_wanted && matches!(backend.standing.gate(), Gate::Unreachable | Gate::Down)
         });
-        unreachable.map(|(_, backend)| backend)
+        gone.map(|(_, backend)| backend)
     }
 
     /// Whether backend `i` is out of service by the file, so that it is not even probed.

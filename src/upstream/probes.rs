@@ -138,7 +138,7 @@ impl Job {
 }
 
 /// Frees the backend for its next probe, also when this one is cancelled.
-struct Done<'a>(&'a Backend);
+pub(super) struct Done<'a>(pub(super) &'a Backend);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {

@@ -240,7 +240,15 @@ fn s5_dead_backends_are_not_hit_by_every_request() {
 #[test]
 fn s5_nobody_is_refused_once_a_backend_is_back() {
     let ports = [free_port(), free_port(), free_port()];
-    let proxy = Proxy::start(&one_route(&ports, "retry: { tries: 2, wait: 1ms }"));
+    let plain = one_route(&ports, "retry: { tries: 2, wait: 1ms }");
+    let checked = with_upstream(&plain, "health_check: { path: /, interval: 10s, fall: 1 }");
+    for rules in [plain, checked] {
+        nobody_is_refused(&rules, &ports);
+    }
+}
+
+fn nobody_is_refused(rules: &str, ports: &[u16]) {
+    let proxy = Proxy::start(rules);
     let mut client = Client::to(proxy.port);
     for round in 0..20 {
         until("it is known", || {
