@@ -76,6 +76,8 @@ pub struct Listener {
     pub redirect_to_https: bool,
     /// Who may come in here.
     pub access: ListenerAccess,
+    /// Whether only trusted proxies connect, and say first for whom: the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// Who may come in at a listener: the rules, and how they are written.
@@ -193,6 +195,7 @@ struct ListenerSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsSpec>,
     redirect_to_https: Option<bool>,
+    proxy_protocol: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allow: Option<Vec<BlockText>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -361,6 +364,17 @@ impl SettingsSpec {
                 problem.see = Some(listeners.index(first));
             }
             let path = listeners.index(i);
+            let is_trusting = self.trusted_proxies.as_ref().is_some_and(|t| !t.is_empty());
+            if listener.proxy_protocol == Some(true) && !is_trusting {
+                let path = path.key("proxy_protocol");
+                let problem = report.add(
+                    document,
+                    path,
+                    "no proxy is trusted to say for whom it connects",
+                );
+                problem.help =
+                    Some("name those in front of this one in trusted_proxies".to_string());
+            }
             if let Some(tls) = &listener.tls {
                 tls.check(document, &path.key("tls"), report);
                 if listener.redirect_to_https == Some(true) {
@@ -400,6 +414,7 @@ impl SettingsSpec {
                     http2: listener.http2.unwrap_or(listener.tls.is_some()),
                     tls: listener.tls.map(|tls| tls.compile(&absolute)),
                     redirect_to_https: listener.redirect_to_https.unwrap_or(false),
+                    proxy_protocol: listener.proxy_protocol.unwrap_or(false),
                     access: ListenerAccess {
                         rules: access(listener.allow.as_deref(), listener.deny.as_deref()),
                         allow: listener.allow,
@@ -472,6 +487,7 @@ impl SettingsSpec {
             http2: Some(listener.http2),
             tls: listener.tls.as_ref().map(TlsSpec::of),
             redirect_to_https: Some(listener.redirect_to_https),
+            proxy_protocol: Some(listener.proxy_protocol),
             allow: listener.access.allow.clone(),
             deny: listener.access.deny.clone(),
         };
@@ -541,6 +557,7 @@ mod tests {
                     tls: None,
                     redirect_to_https: false,
                     access: ListenerAccess::default(),
+                    proxy_protocol: false,
                 }],
                 trusted_proxies: TrustedProxies::default(),
                 clients: Clients::default(),

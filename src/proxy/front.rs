@@ -31,6 +31,7 @@ use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{ErrorType, Result};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -140,14 +141,18 @@ impl Front {
                 if matches!(e.etype, ErrorType::InvalidHTTPHeader) {
                     // The client may be gone already; there is nobody to tell.
                     let _ = session.respond_error(400).await;
-                    Counts::one(&self.counts.malformed);
-                    let client = facts::client(session);
-                    self.log.write(&record::malformed(client));
+                    self.note_malformed(facts::client(session));
                 }
                 session.shutdown().await;
                 false
             }
         }
+    }
+
+    /// Counts and logs what is no request.
+    pub fn note_malformed(&self, client: Option<IpAddr>) {
+        Counts::one(&self.counts.malformed);
+        self.log.write(&record::malformed(client));
     }
 
     /// Answers a request, if that needs no upstream; says whether it did.

@@ -33,6 +33,8 @@ pub struct Manner {
     pub redirect_to_https: bool,
     /// Who may come in.
     pub access: Access,
+    /// Whether only proxies connect here, and say first for whom.
+    pub proxy_protocol: bool,
 }
 
 impl Manner {
@@ -122,6 +124,7 @@ pub fn open(settings: &Settings) -> Result<Open, Vec<ListenError>> {
                     tls,
                     redirect_to_https: listener.redirect_to_https,
                     access: listener.access.rules.clone(),
+                    proxy_protocol: listener.proxy_protocol,
                 }),
             }),
             Err(source) => failed.push(ListenError::Address {

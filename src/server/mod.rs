@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod connection;
+mod introduction;
 pub mod listener;
 mod origin_date;
 pub mod pid_file;

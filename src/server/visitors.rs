@@ -51,11 +51,11 @@ impl Visitors {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Lets one in, unless there are too many. Behind a proxy that is `trusted` are many clients: those are not counted as one.
-    pub fn enter(self: &Arc<Self>, peer: IpAddr, trusted: bool) -> Option<Visit> {
+    /// Lets one in, unless there are too many.
+    pub fn enter(self: &Arc<Self>) -> Option<Visit> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         // Counts itself out again when it is dropped, also just below.
-        let mut visit = Visit {
+        let visit = Visit {
             visitors: self.clone(),
             address: None,
         };
@@ -66,27 +66,7 @@ impl Visitors {
             ));
             return None;
         }
-        let Some(most) = self.limits.max_per_address.filter(|_| !trusted) else {
-            return Some(visit);
-        };
-        let address = site(peer);
-        {
-            let mut of_address = self
-                .of_address
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let count = of_address.entry(address).or_default();
-            *count += 1;
-            visit.address = Some(address);
-            if *count <= most {
-                drop(of_address);
-                return Some(visit);
-            }
-        }
-        self.turn_away(&format!(
-            "{address} has max_per_address ({most}) connections"
-        ));
-        None
+        Some(visit)
     }
 
     fn turn_away(&self, why: &str) {
@@ -96,6 +76,39 @@ impl Visitors {
             *said = Some(Instant::now());
             warn!("connections are turned away, {refused} so far: {why}");
         }
+    }
+}
+
+impl Visit {
+    /// Says that one who is no trusted proxy came where only those may.
+    pub fn turn_away(&self, peer: IpAddr) {
+        self.visitors.turn_away(&format!(
+            "{peer} is not among trusted_proxies, and came to a listener with proxy_protocol"
+        ));
+    }
+
+    /// Says who it is; whether one may stay of whom so many are there. Behind a proxy that is `trusted` are many clients: those
+    /// are not counted as one.
+    pub fn is_of(&mut self, peer: IpAddr, trusted: bool) -> bool {
+        let visitors = &self.visitors;
+        let Some(most) = visitors.limits.max_per_address.filter(|_| !trusted) else {
+            return true;
+        };
+        let address = site(peer);
+        let count = {
+            let of_address = visitors.of_address.lock();
+            let mut of_address = of_address.unwrap_or_else(PoisonError::into_inner);
+            let count = of_address.entry(address).or_default();
+            *count += 1;
+            *count
+        };
+        self.address = Some(address);
+        if count > most {
+            visitors.turn_away(&format!(
+                "{address} has max_per_address ({most}) connections"
+            ));
+        }
+        count <= most
     }
 }
 
@@ -134,15 +147,19 @@ mod tests {
             max_per_address: Some(2),
             ..Clients::default()
         });
-        let first = visitors.enter(ip("10.0.0.1"), false).unwrap();
-        let _second = visitors.enter(ip("::ffff:10.0.0.1"), false).unwrap();
-        assert!(visitors.enter(ip("10.0.0.1"), false).is_none());
-        let _third = visitors.enter(ip("2001:db8::1"), false).unwrap();
-        let fourth = visitors.enter(ip("2001:db8::2"), false).unwrap();
-        assert!(visitors.enter(ip("10.0.0.2"), false).is_none());
+        let enter = |address: IpAddr| {
+            let mut visit = visitors.enter()?;
+            visit.is_of(address, false).then_some(visit)
+        };
+        let first = enter(ip("10.0.0.1")).unwrap();
+        let _second = enter(ip("::ffff:10.0.0.1")).unwrap();
+        assert!(enter(ip("10.0.0.1")).is_none());
+        let _third = enter(ip("2001:db8::1")).unwrap();
+        let fourth = enter(ip("2001:db8::2")).unwrap();
+        assert!(enter(ip("10.0.0.2")).is_none());
         drop(fourth);
         drop(first);
-        let again = visitors.enter(ip("10.0.0.1"), false).unwrap();
+        let again = enter(ip("10.0.0.1")).unwrap();
         assert_eq!((visitors.open(), visitors.refused()), (3, 2));
         drop(again);
         assert_eq!(visitors.of_address.lock().unwrap().len(), 2);

@@ -4,6 +4,7 @@
 //! through its own descriptor; the kernel hands a connection to whichever asks first.
 
 use super::connection::Connection;
+use super::introduction;
 use super::listener::{self, Listener, Manner};
 use super::visitors::Visitors;
 use crate::cache::Cache;
@@ -139,12 +140,28 @@ async fn accept(
         let served_by = served_by.clone();
         let manner = manner.clone();
         let shutdown: ShutdownWatch = shared.shutdown.clone();
-        let trusted = shared.trusted.contains(peer.ip());
-        let Some(visit) = shared.visitors.enter(peer.ip(), trusted) else {
+        let Some(mut visit) = shared.visitors.enter() else {
             return;
         };
+        let trusted = shared.trusted.clone();
+        if !manner.proxy_protocol && !visit.is_of(peer.ip(), trusted.contains(peer.ip())) {
+            return;
+        }
         let open = open.clone();
         tokio::spawn(async move {
+            let (mut tcp, mut peer) = (tcp, peer);
+            if manner.proxy_protocol {
+                if !trusted.contains(peer.ip()) {
+                    return visit.turn_away(peer.ip());
+                }
+                match introduction::client(&served_by.0, &mut tcp, peer, &shutdown).await {
+                    Some(client) => peer = client,
+                    None => return,
+                }
+                if !visit.is_of(peer.ip(), trusted.contains(peer.ip())) {
+                    return;
+                }
+            }
             Connection::serve(served_by, tcp, peer, manner, shutdown).await;
             drop(visit);
             drop(open);

@@ -90,6 +90,7 @@ impl Authority {
             shown: None,
             alpn: Vec::new(),
             old: false,
+            before: Vec::new(),
             resumption: None,
         }
     }
@@ -102,6 +103,7 @@ pub(crate) struct Tls {
     shown: Option<(PathBuf, PathBuf)>,
     alpn: Vec<Vec<u8>>,
     old: bool,
+    before: Vec<u8>,
     resumption: Option<Arc<ClientConfig>>,
 }
 
@@ -121,6 +123,12 @@ impl Tls {
     /// Offers these protocols.
     pub(crate) fn offering(mut self, protocols: &[&str]) -> Self {
         self.alpn = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        self
+    }
+
+    /// Sends this before the handshake.
+    pub(crate) fn after(mut self, bytes: &[u8]) -> Self {
+        self.before = bytes.to_vec();
         self
     }
 
@@ -163,6 +171,7 @@ impl Tls {
         let mut tcp = TcpStream::connect(("127.0.0.1", port))?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_nodelay(true)?;
+        tcp.write_all(&self.before)?;
         while session.is_handshaking() {
             session.complete_io(&mut tcp)?;
         }

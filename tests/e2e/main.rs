@@ -54,6 +54,7 @@ mod http; // the protocol itself
 mod log_formats; // the access log as other programs write it
 mod maintenance; // what an operator does to a running process
 mod observe; // metrics, success, readiness, the page
+mod proxy_protocol; // who is behind a load balancer that forwards TCP
 mod rate_limit; // how often one client may ask
 mod reload; // a new configuration in a running process
 mod replay; // request bodies sent again
