@@ -23,6 +23,7 @@ pub mod framing;
 pub mod headers;
 pub mod health;
 pub mod hedge;
+pub mod limits;
 pub mod proxy_protocol;
 pub mod range;
 pub mod rate;

@@ -18,6 +18,7 @@ use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
 use crate::observe::tally::Counts;
 use crate::policy::access::AddressSet;
+use crate::policy::limits::Excess;
 use crate::policy::retry::Reason;
 use crate::policy::route::Action;
 use crate::policy::router::Found;
@@ -25,7 +26,7 @@ use crate::policy::target;
 use crate::policy::{forwarded, framing};
 use crate::server::connection::Connection;
 use crate::server::stream::ClientStream;
-use http::Method;
+use http::{Method, StatusCode};
 use log::debug;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::http::RequestHeader;
@@ -97,7 +98,10 @@ impl Front {
         if !session.is_http2() {
             ctx.connection = Some(connection.clone());
             // Pingora would keep an idle connection for ever once it served a request.
-            let kept = session.get_keepalive().filter(|_| !ctx.watch.draining());
+            let is_last = connection.is_last(self.clients.keepalive_requests);
+            let kept = session
+                .get_keepalive()
+                .filter(|_| !is_last && !ctx.watch.draining());
             session.set_keepalive(kept.map(|_| self.clients.keepalive.as_secs().max(1)));
         }
         match self.answer(&mut session, &mut ctx).await {
@@ -127,20 +131,29 @@ impl Front {
             // Without a sender the process ends anyway.
             let _ = closing.wait_for(|closing| *closing).await;
         };
-        expect_head(session, Some(self.clients.head_timeout));
+        expect_head(
+            session,
+            Some(self.clients.head_timeout),
+            self.clients.limits.head,
+        );
         let read = tokio::select! {
             biased;
             read = session.read_request() => read,
             () = closing => return false,
         };
-        expect_head(session, None);
+        let is_too_large = ClientStream::of(session).is_some_and(ClientStream::head_is_too_large);
+        expect_head(session, None, usize::MAX);
         match read {
             Ok(read) => read,
             Err(e) => {
                 debug!("a request cannot be read: {e}");
-                if matches!(e.etype, ErrorType::InvalidHTTPHeader) {
+                if is_too_large || matches!(e.etype, ErrorType::InvalidHTTPHeader) {
+                    let status = match is_too_large {
+                        true => Excess::Fields.status(),
+                        false => StatusCode::BAD_REQUEST,
+                    };
                     // The client may be gone already; there is nobody to tell.
-                    let _ = session.respond_error(400).await;
+                    let _ = session.respond_error(status.as_u16()).await;
                     self.note_malformed(facts::client(session));
                 }
                 session.shutdown().await;
@@ -177,6 +190,13 @@ impl Front {
             session.set_keepalive(None);
             Answer::bad_request(ctx)?.write(session, ctx).await?;
             ctx.body_unknown = true;
+            return Ok(true);
+        }
+        let target = facts::target(request);
+        if let Err(excess) = self.clients.limits.judge(target, &request.headers) {
+            ctx.refused = Some(excess.word());
+            let answer = Answer::too_much(excess, ctx)?;
+            downstream::write(&ctx.watch, answer.write(session, ctx)).await?;
             return Ok(true);
         }
         let refused = match route(request, ctx)? {
@@ -270,9 +290,9 @@ fn admit(request: &RequestHeader, has_content: bool, ctx: &mut Ctx) -> Result<Op
 }
 
 /// Tells the stream whether a head is being read.
-fn expect_head(session: &ServerSession, within: Option<Duration>) {
+fn expect_head(session: &ServerSession, within: Option<Duration>, most: usize) {
     if let Some(stream) = ClientStream::of(session) {
-        stream.expect_head(within);
+        stream.expect_head(within, most);
     }
 }
 

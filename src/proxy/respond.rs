@@ -5,6 +5,7 @@ use super::ctx::{Ctx, End};
 use super::facts::Values;
 use super::forward::edit_response;
 use super::rate;
+use crate::policy::limits::Excess;
 use crate::policy::requirement::Lacks;
 use crate::policy::route::{Redirect, Respond};
 use bytes::Bytes;
@@ -64,6 +65,11 @@ impl Answer {
     /// The path is not one.
     pub(super) fn bad_request(ctx: &Ctx) -> Result<Self> {
         Answer::short(StatusCode::BAD_REQUEST, ctx)
+    }
+
+    /// Its head says more than is taken.
+    pub(super) fn too_much(excess: Excess, ctx: &Ctx) -> Result<Self> {
+        Answer::short(excess.status(), ctx)
     }
 
     /// Its address may not come in.

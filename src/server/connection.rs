@@ -14,10 +14,12 @@ use log::debug;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use rustls::ProtocolVersion;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -78,6 +80,8 @@ pub struct Connection {
     pub secured: Option<Arc<Secured>>,
     options: HttpServerOptions,
     kept: Mutex<Option<ReusedHttpStream>>,
+    /// Requests that it brought.
+    requests: AtomicU32,
     /// The date that the next response carries.
     pub date: Arc<OriginDate>,
 }
@@ -119,6 +123,7 @@ impl Connection {
             secured,
             options,
             kept: Mutex::new(None),
+            requests: AtomicU32::new(0),
             date: Arc::default(),
         });
         let date = connection.date.clone();
@@ -164,6 +169,11 @@ impl Connection {
         })
     }
 
+    /// Counts a request; says whether it is the last of so many.
+    pub fn is_last(&self, most: u32) -> bool {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1 >= most
+    }
+
     /// Takes back a connection that can serve further requests.
     pub fn keep(&self, stream: ReusedHttpStream) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
@@ -179,6 +189,16 @@ impl HttpServerApp for Connection {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         self.exchange(Box::new(session), shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        let clients = &self.front.clients;
+        let mut options = default_h2_options();
+        options.max_concurrent_streams(clients.max_streams);
+        // Counted with 32 bytes more for each field (RFC 9113 §6.5.2).
+        let head = clients.limits.head + 32 * clients.limits.fields;
+        options.max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
+        Some(options)
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

@@ -20,7 +20,7 @@ use std::net;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
@@ -106,6 +106,9 @@ pub struct ClientStream {
     pending: Vec<u8>,
     /// How long a head may take that is being read; 0 while none is.
     head_time: AtomicU64,
+    /// How many bytes it may have, and how many came since it is expected; what follows it may be among them.
+    head_most: AtomicUsize,
+    head_read: AtomicUsize,
     /// When its first byte came, in nanoseconds since `born`; 0 before.
     head_began: AtomicU64,
     /// Runs while nothing comes of it.
@@ -133,6 +136,8 @@ impl ClientStream {
             transport,
             pending: Vec::new(),
             head_time: AtomicU64::new(0),
+            head_most: AtomicUsize::new(usize::MAX),
+            head_read: AtomicUsize::new(0),
             head_began: AtomicU64::new(0),
             head_timer: None,
             born: Instant::now(),
@@ -143,15 +148,27 @@ impl ClientStream {
     }
 
     /// The head of a request is about to be read, or with `None` has been: how long it may take from its first byte on,
-    /// however it trickles.
-    pub fn expect_head(&self, within: Option<Duration>) {
+    /// however it trickles, and how many bytes it may have.
+    pub fn expect_head(&self, within: Option<Duration>, most: usize) {
+        self.head_most.store(most, Ordering::Relaxed);
+        self.head_read.store(0, Ordering::Relaxed);
         self.head_time
             .store(within.map_or(0, nanos), Ordering::Relaxed);
         self.head_began.store(0, Ordering::Relaxed);
     }
 
-    /// Something came, of which a head may be part.
-    fn time_head(&self) -> io::Result<()> {
+    /// Whether more came without an end to the head than it may have.
+    pub fn head_is_too_large(&self) -> bool {
+        self.head_read.load(Ordering::Relaxed) > self.head_most.load(Ordering::Relaxed)
+    }
+
+    /// So much came, of which a head may be part.
+    fn time_head(&self, bytes: usize) -> io::Result<()> {
+        // Asked before these are counted: its end may be in them.
+        if self.head_is_too_large() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.head_read.fetch_add(bytes, Ordering::Relaxed);
         let most = self.head_time.load(Ordering::Relaxed);
         if most == 0 {
             return Ok(());
@@ -341,9 +358,10 @@ impl AsyncRead for ClientStream {
         {
             return Poll::Ready(Err(e));
         }
+        let before = buf.filled().len();
         let read = either!(&mut self.transport, io => Pin::new(io).poll_read(cx, buf));
         match &read {
-            Poll::Ready(Ok(())) => self.time_head()?,
+            Poll::Ready(Ok(())) => self.time_head(buf.filled().len() - before)?,
             Poll::Ready(Err(_)) => {}
             Poll::Pending => ready!(self.poll_head_time(cx)?),
         }

@@ -148,6 +148,11 @@ impl Client2 {
         self.answer(stream)
     }
 
+    /// How many streams it may have open at once, as far as it was told.
+    pub(crate) fn most_streams(&self) -> usize {
+        self.requests.current_max_send_streams()
+    }
+
     /// GET.
     pub(crate) fn get(&mut self, target: &str) -> Answer {
         self.request("GET", target, &[], b"")

@@ -1,6 +1,7 @@
 //! How long and how many clients are borne with.
 
 use crate::client::{Client, get};
+use crate::client2::Client2;
 use crate::harness::{Proxy, eventually, one_route, until};
 use crate::origin::Origin;
 use crate::reply::Reply;
@@ -100,4 +101,105 @@ fn what_is_no_request_is_logged_too() {
         (&400.into(), &"127.0.0.1".into())
     );
     assert_eq!(get(proxy.port, "/%zz").status, 400);
+}
+
+#[test]
+fn heads_hold_no_more_than_they_may() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let limits = "{ max_head: 4KiB, max_fields: 20, max_target: 1KiB }";
+    let proxy = Proxy::with()
+        .http2()
+        .key("clients", limits)
+        .start(&one_route(&[origin.port], ""));
+    let long = |n: usize| format!("/{}", "x".repeat(n));
+    let value = "v".repeat(1100);
+    let many: Vec<(String, &str)> = (0..25).map(|n| (format!("X-{n}"), "v")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(n, v)| (&**n, *v)).collect();
+    let large = [
+        ("X-A", &*value),
+        ("X-B", &value),
+        ("X-C", &value),
+        ("X-D", &value),
+    ];
+    for (target, fields, status) in [
+        (long(1000), &[][..], 200),
+        (long(1024), &[], 414),
+        ("/many".into(), &many[..10], 200),
+        ("/too-many".into(), &many[..], 431),
+        ("/large".into(), &large[..3], 200),
+        ("/too-large".into(), &large[..], 431),
+    ] {
+        let mut client = Client::to(proxy.port);
+        assert_eq!(
+            client.request("GET", &target, fields, b"").status,
+            status,
+            "{target}"
+        );
+        // Over HTTP/2 it is the same.
+        let mut client = Client2::to(proxy.port);
+        assert_eq!(
+            client.request("GET", &target, fields, b"").status,
+            status,
+            "{target}"
+        );
+        assert_eq!(client.get("/again").status, 200);
+    }
+    assert_eq!(proxy.logged("/too-many")["refused"], "head_too_large");
+    let too_long = proxy.logged(&long(1024));
+    assert_eq!(too_long["refused"], "target_too_long");
+}
+
+#[test]
+fn a_head_that_never_ends_is_not_read_for_ever() {
+    let proxy = Proxy::with()
+        .key("clients", "{ max_head: 4KiB }")
+        .start(&one_route(&[9], ""));
+    let mut client = Client::to(proxy.port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n");
+    let mut sent = 0;
+    // Until it is closed; what is sent is more than any buffer holds.
+    while sent < 64 << 20
+        && client
+            .try_send(format!("X: {}\r\n", "x".repeat(1000)))
+            .is_ok()
+    {
+        sent += 1000;
+    }
+    assert!(sent < 8 << 20, "{sent} bytes were taken");
+    let line = eventually("its line", || {
+        let lines = proxy.log_lines();
+        lines
+            .into_iter()
+            .find(|line| line["refused"] == "malformed")
+    });
+    assert_eq!(line["client"], "127.0.0.1");
+    // As long as it takes no more than it may, it may come in as many parts as it likes.
+    let mut client = Client::to(proxy.port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n");
+    for _ in 0..3 {
+        client.send(format!("X: {}\r\n", "x".repeat(1100)));
+    }
+    client.send(format!("X: {}", "x".repeat(1100)));
+    client.send("x\r\n\r\n");
+    assert_eq!(client.answer().status, 431);
+}
+
+#[test]
+fn connections_bring_so_many_requests_and_streams() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let proxy = Proxy::with()
+        .http2()
+        .key("clients", "{ keepalive_requests: 3, max_streams: 7 }")
+        .start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    for n in 1..=3 {
+        let answer = client.get("/");
+        assert_eq!(answer.status, 200);
+        let connection = answer.header("connection");
+        assert_eq!(connection == Some("close"), n == 3, "{n}: {connection:?}");
+    }
+    client.expect_close();
+    let mut client = Client2::to(proxy.port);
+    assert_eq!(client.get("/").status, 200);
+    assert_eq!(client.most_streams(), 7);
 }

@@ -1,0 +1,101 @@
+//! How much a request may say of itself: the length of its target, its fields, all of its head.
+//!
+//! Asked by `proxy::front` once a head was read; `server::stream` and HTTP/2 itself stop what is longer while it comes.
+
+use http::{HeaderMap, StatusCode};
+
+/// The most that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a head.
+    pub head: usize,
+    /// Fields in it.
+    pub fields: usize,
+    /// Bytes of the target.
+    pub target: usize,
+}
+
+/// What there is too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// The target is too long (RFC 9110 §15.5.15).
+    Target,
+    /// There are too many fields, or they are too long (RFC 6585 §5).
+    Fields,
+}
+
+impl Excess {
+    /// The log's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Excess::Target => "target_too_long",
+            Excess::Fields => "head_too_large",
+        }
+    }
+
+    /// What the client is told.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Excess::Target => StatusCode::URI_TOO_LONG,
+            Excess::Fields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        }
+    }
+}
+
+impl Limits {
+    /// Whether a head with this target and these fields is too much.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn judge(&self, target: &str, fields: &HeaderMap) -> Result<(), Excess> {
+        if target.len() > self.target {
+            return Err(Excess::Target);
+        }
+        // A name, a colon, a space, a value and the end of the line.
+        let bytes = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            name.as_str().len() + value.len() + 4
+        };
+        let head = target.len() + fields.iter().map(bytes).sum::<usize>();
+        match fields.len() > self.fields || head > self.head {
+            true => Err(Excess::Fields),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn no_more_than_may_be() {
+        let limits = Limits {
+            head: 100,
+            fields: 3,
+            target: 20,
+        };
+        let fields = |lengths: &[usize]| {
+            let mut fields = HeaderMap::new();
+            for length in lengths {
+                let value = HeaderValue::from_str(&"x".repeat(*length)).unwrap();
+                fields.append("x-a", value);
+            }
+            fields
+        };
+        for (target, lengths, expected) in [
+            (1, &[][..], Ok(())),
+            (20, &[1, 1, 1], Ok(())),
+            (21, &[], Err(Excess::Target)),
+            (1, &[1, 1, 1, 1], Err(Excess::Fields)),
+            (1, &[92], Ok(())),
+            (1, &[93], Err(Excess::Fields)),
+            (20, &[73], Ok(())),
+            (20, &[74], Err(Excess::Fields)),
+        ] {
+            let target = "/".repeat(target);
+            let judged = limits.judge(&target, &fields(lengths));
+            assert_eq!(judged, expected, "{target} {lengths:?}");
+        }
+    }
+}
