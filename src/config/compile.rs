@@ -3,6 +3,7 @@
 //! Called by `config::load`. Single values are checked where they are read; here is what concerns several at once: names that
 //! must be defined or unique, keys that exclude each other, routes that no request can tell apart.
 
+use super::block::BlockSpec;
 use super::cache::{CacheSpec, lifetime_left_out};
 use super::compress::CompressSpec;
 use super::decode::{Decoded, decode};
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 /// The document with everything filled in, for showing.
 pub(crate) struct Resolved {
+    pub(crate) block: Option<BlockSpec>,
     pub(crate) upstreams: Vec<(String, UpstreamSpec)>,
     pub(crate) routes: Vec<RouteSpec>,
 }
@@ -35,6 +37,8 @@ pub(crate) struct Resolved {
 struct Outline {
     #[serde(rename = "defaults")]
     _defaults: Option<IgnoredAny>,
+    #[serde(rename = "block")]
+    _block: Option<IgnoredAny>,
     #[serde(rename = "upstreams")]
     _upstreams: Option<BTreeMap<UpstreamName, IgnoredAny>>,
     routes: Vec<IgnoredAny>,
@@ -83,6 +87,7 @@ pub(crate) fn compile(
             upstreams.push((name.clone(), spec));
         }
     }
+    let block = block(root, document, report);
     let mut checks = Checks {
         document,
         report,
@@ -186,12 +191,25 @@ pub(crate) fn compile(
             routes: running,
             router,
             upstreams: plans,
+            block: block.as_ref().map(BlockSpec::compile),
         },
         Resolved {
+            block,
             upstreams: filled,
             routes: routes.into_iter().map(|(_, _, spec)| spec).collect(),
         },
     ))
+}
+
+/// Reads `block`.
+fn block(root: &Node, document: Document, report: &mut Report) -> Option<BlockSpec> {
+    let path = KeyPath::default().key("block");
+    let decoded = decode::<Option<BlockSpec>>(root.get("block")?, document, &path, report);
+    let spec = decoded.value.flatten()?;
+    if decoded.whole {
+        spec.check(document, &path, report);
+    }
+    Some(spec)
 }
 
 /// Builds the router, or reports which routes cannot be told apart. The number of each is its position in the file.

@@ -10,6 +10,7 @@ mod access;
 mod address;
 mod admin;
 mod auth;
+mod block;
 mod cache;
 mod canary;
 mod clients;

@@ -7,6 +7,7 @@ use super::address::BackendAddress;
 use super::health_check::CheckPlan;
 use super::upstream_tls::UpstreamTls;
 use crate::policy::balancer::Balance;
+use crate::policy::blocklist::{Answer, Blocklist};
 use crate::policy::concurrency::Concurrency;
 use crate::policy::health::{EjectRules, FailRules};
 use crate::policy::route::Route;
@@ -24,6 +25,8 @@ pub struct Routing {
     pub upstreams: Vec<UpstreamPlan>,
     /// The routes in the order of the file: [`Route::index`] is a position here.
     pub routes: Vec<Arc<Route>>,
+    /// Paths that are answered before a route is looked for, and how.
+    pub block: Option<(Blocklist, Answer)>,
 }
 
 impl Routing {

@@ -4,6 +4,7 @@
 //! meant. Loading it and printing again gives the same text.
 
 use super::Loaded;
+use super::block::BlockSpec;
 use super::routes::RouteSpec;
 use super::settings::SettingsSpec;
 use super::upstreams::UpstreamSpec;
@@ -14,6 +15,7 @@ pub fn print(loaded: &Loaded) -> String {
     let settings = SettingsSpec::of(&loaded.settings);
     let document = Document {
         upstreams: Upstreams(&loaded.resolved.upstreams),
+        block: loaded.resolved.block.as_ref(),
         routes: &loaded.resolved.routes,
     };
     // Neither holds anything that YAML could not express; if it did, the message would be the best place to learn of it.
@@ -29,6 +31,8 @@ pub fn print(loaded: &Loaded) -> String {
 
 #[derive(serde::Serialize)]
 struct Document<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    block: Option<&'a BlockSpec>,
     upstreams: Upstreams<'a>,
     routes: &'a [RouteSpec],
 }

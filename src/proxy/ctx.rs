@@ -106,6 +106,8 @@ pub struct Ctx {
     pub(super) encoder: Option<(Encoder, bool)>,
     /// A part of an answer that is kept as it passes.
     pub(super) part: Option<PartComing>,
+    /// Whether its client is told nothing.
+    pub(super) dropped: bool,
     /// Status and body bytes of an answer that was sent beside the session.
     pub(super) sent_at_once: Option<(StatusCode, usize)>,
     pub(super) client_left: bool,
@@ -245,6 +247,7 @@ impl Ctx {
             report: None,
             part: None,
             encoder: None,
+            dropped: false,
             sent_at_once: None,
             client_left: false,
             answered_here: false,

@@ -18,6 +18,7 @@ use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
 use crate::observe::tally::Counts;
 use crate::policy::access::AddressSet;
+use crate::policy::blocklist;
 use crate::policy::limits::Excess;
 use crate::policy::retry::Reason;
 use crate::policy::route::Action;
@@ -113,6 +114,10 @@ impl Front {
                 }
                 self.log(&session, &ctx);
                 match answered {
+                    Ok(_) if ctx.dropped => {
+                        session.shutdown().await;
+                        Received::Over(None)
+                    }
                     Ok(_) if !ctx.body_unknown => Received::Over(serve_on(session).await),
                     Ok(_) => {
                         hang_up(session).await;
@@ -204,6 +209,11 @@ impl Front {
             refused => refused,
         };
         // Counted before a password is checked, which costs more than most answers.
+        if ctx.dropped {
+            // As nginx has it in its log.
+            ctx.sent_at_once = StatusCode::from_u16(444).ok().map(|status| (status, 0));
+            return Ok(true);
+        }
         let refused = match refused {
             None => rate::count(session, ctx)?,
             refused => refused,
@@ -315,6 +325,19 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
         Ok(path) if !facts::is_odd(request) => path,
         _ => return Answer::bad_request(ctx).map(Some),
     };
+    if let Some((list, answer)) = &ctx.snapshot.block
+        && !path.starts_with(CHALLENGE)
+        && list.contains(&path)
+    {
+        ctx.refused = Some("blocked");
+        return match answer {
+            blocklist::Answer::Status(status) => Answer::short(*status, ctx).map(Some),
+            blocklist::Answer::Drop => {
+                ctx.dropped = true;
+                Ok(None)
+            }
+        };
+    }
     let by_tls = ctx.manner.as_ref().is_some_and(|m| m.redirect_to_https) && ctx.scheme == "http";
     if by_tls && !path.starts_with(CHALLENGE) {
         let to = format!("https://{host}{}", facts::target(request));

@@ -35,7 +35,7 @@ impl Answer {
     }
 
     /// The short text that goes with a status of our own.
-    fn short(status: StatusCode, ctx: &Ctx) -> Result<Self> {
+    pub(super) fn short(status: StatusCode, ctx: &Ctx) -> Result<Self> {
         Answer::explained(status, None, ctx)
     }
 

@@ -3,6 +3,7 @@
 //! Made by `server::reload`, held by every request under way. Decides nothing.
 
 use super::authenticate::Directory;
+use crate::policy::blocklist::{Answer, Blocklist};
 use crate::policy::route::Route;
 use crate::policy::router::Router;
 use crate::upstream::Upstream;
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub traffic: Vec<Arc<Traffic>>,
     /// Who may pass it by name and password, at its index too.
     pub users: Vec<Option<Arc<Directory>>>,
+    /// Paths that are answered before a route is looked for, and how.
+    pub block: Option<(Blocklist, Answer)>,
     retired: AtomicBool,
 }
 
@@ -39,6 +42,7 @@ impl Snapshot {
         upstreams: Vec<Arc<Upstream>>,
         traffic: Vec<Arc<Traffic>>,
         users: Vec<Option<Arc<Directory>>>,
+        block: Option<(Blocklist, Answer)>,
     ) -> Self {
         Snapshot {
             generation,
@@ -46,6 +50,7 @@ impl Snapshot {
             upstreams,
             traffic,
             users,
+            block,
             retired: AtomicBool::new(false),
         }
     }

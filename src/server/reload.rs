@@ -99,6 +99,7 @@ pub async fn build(
         upstreams,
         traffic,
         users,
+        routing.block,
     ))
 }
 

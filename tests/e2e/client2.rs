@@ -133,6 +133,11 @@ impl Client2 {
         response.map_or(true, |r| r.status().as_u16() >= 400)
     }
 
+    /// Whether there is none.
+    pub(crate) fn ends_without_an_answer(&self, stream: Stream2) -> bool {
+        within(&self.runtime, stream.response).is_err()
+    }
+
     /// A whole exchange; a body is sent without `Content-Length` unless `headers` has it.
     pub(crate) fn request(
         &mut self,

@@ -16,6 +16,7 @@ mod admin; // the operator's address
 mod architecture; // the rules of the source tree
 mod auth; // who has to prove who they are
 mod balancing; // which backend a request goes to
+mod block; // paths that are answered before a route is looked for
 mod budget; // how many retries a route may make
 mod cache; // a route with a cache: when it is asked, how long it keeps an answer
 mod cache_changes; // what an unsafe method makes void
