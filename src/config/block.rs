@@ -40,7 +40,8 @@ impl Written for PatternText {
         let is_plain = word
             .bytes()
             .all(|b| b.is_ascii_graphic() && !b"?#".contains(&b));
-        match is_plain && word.starts_with(['/', '*']) && word.trim_matches(['*', '/']) != "" {
+        match is_plain && word.starts_with(['/', '*']) && !word.trim_matches(['*', '/']).is_empty()
+        {
             true => Ok(PatternText(word.to_string())),
             false => Err(Complaint::unfit()),
         }
