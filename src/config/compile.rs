@@ -3,6 +3,7 @@
 //! Called by `config::load`. Single values are checked where they are read; here is what concerns several at once: names that
 //! must be defined or unique, keys that exclude each other, routes that no request can tell apart.
 
+use super::access::{Entry, Lists};
 use super::block::BlockSpec;
 use super::cache::{CacheSpec, lifetime_left_out};
 use super::compress::CompressSpec;
@@ -56,6 +57,8 @@ struct Checks<'a> {
     default_lifetime_left_out: bool,
     /// The first route that takes a cache from the defaults for which they do not say this.
     wants_default_lifetime: Option<usize>,
+    /// What `allow` and `deny` hold.
+    lists: Lists<'a>,
 }
 
 /// Compiles a document; paths in it are those of `directory`. Nothing comes back when anything was reported.
@@ -102,6 +105,7 @@ pub(crate) fn compile(
         ),
         default_lifetime_left_out: false,
         wants_default_lifetime: None,
+        lists: Lists::new(directory),
     };
 
     let (base, default_upstream) = checks.defaults(root);
@@ -159,6 +163,7 @@ pub(crate) fn compile(
     let Checks {
         upstreams: index,
         report,
+        mut lists,
         ..
     } = checks;
     if report.count() > before {
@@ -170,7 +175,7 @@ pub(crate) fn compile(
     let running: Vec<_> = routes
         .iter()
         .enumerate()
-        .map(|(at, (_, _, spec))| Arc::new(spec.compile(at, &index, directory)))
+        .map(|(at, (_, _, spec))| Arc::new(spec.compile(at, &index, directory, &mut lists)))
         .collect();
     let compiled = routes
         .iter()
@@ -258,6 +263,7 @@ impl Checks<'_> {
         if let Some(contradiction) = wait.and_then(|wait| wait.contradiction()) {
             self.add(path.key("retry").key("wait"), contradiction);
         }
+        self.lists((spec.allow.as_deref(), spec.deny.as_deref()), &path);
         self.default_lifetime_left_out = lifetime_left_out(Some(node), spec.cache.as_ref());
         if let Some(cache) = &spec.cache {
             self.lifetime(cache, cache, &path.key("cache"));
@@ -283,6 +289,16 @@ impl Checks<'_> {
         (Base::new(spec), upstream)
     }
 
+    /// Reads the files that `allow` and `deny` name, and reports what is wrong with them.
+    fn lists(&mut self, (allow, deny): (Option<&[Entry]>, Option<&[Entry]>), path: &KeyPath) {
+        for (key, list) in [("allow", allow), ("deny", deny)] {
+            let (document, report) = (self.document, &mut *self.report);
+            self.lists.read(list.unwrap_or_default(), |i, why| {
+                report.add(document, path.key(key).index(i).key("file"), why);
+            });
+        }
+    }
+
     /// Reports a name that no upstream has.
     fn defined(&mut self, name: &str, path: KeyPath) {
         /// Errors after which no more names are compared: theirs would not be shown.
@@ -305,6 +321,7 @@ impl Checks<'_> {
         if let Some(name) = &spec.upstream {
             self.defined(&name.0, path.key("upstream"));
         }
+        self.lists((spec.allow.as_deref(), spec.deny.as_deref()), path);
         let actions = [
             spec.upstream.is_some(),
             spec.respond.is_some(),

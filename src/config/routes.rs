@@ -2,7 +2,7 @@
 //!
 //! [`RouteSpec::over`] merges a route with the defaults; `config::compile` checks and compiles what comes of it.
 
-use super::access::{BlockText, access};
+use super::access::{Entry, Lists};
 use super::auth::AuthSpec;
 use super::cache::CacheSpec;
 use super::canary::{CanarySpec, MirrorSpec};
@@ -41,8 +41,8 @@ use std::path::Path;
 )]
 pub(crate) struct DefaultsSpec {
     pub(crate) upstream: Option<UpstreamName>,
-    pub(crate) allow: Option<Vec<BlockText>>,
-    pub(crate) deny: Option<Vec<BlockText>>,
+    pub(crate) allow: Option<Vec<Entry>>,
+    pub(crate) deny: Option<Vec<Entry>>,
     pub(crate) require: Option<Switch<RequireSpec>>,
     pub(crate) auth: Option<Switch<AuthSpec>>,
     pub(crate) slo: Option<Percentage>,
@@ -72,9 +72,9 @@ pub(crate) struct RouteSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) redirect: Option<RedirectSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) allow: Option<Vec<BlockText>>,
+    pub(crate) allow: Option<Vec<Entry>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) deny: Option<Vec<BlockText>>,
+    pub(crate) deny: Option<Vec<Entry>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) require: Option<Switch<RequireSpec>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -307,8 +307,8 @@ impl Visitor<'_> for RedirectStatusVisitor {
 /// What every route is merged with: the defaults of the file over those of the policies.
 pub(crate) struct Base {
     upstream: Option<UpstreamName>,
-    allow: Option<Vec<BlockText>>,
-    deny: Option<Vec<BlockText>>,
+    allow: Option<Vec<Entry>>,
+    deny: Option<Vec<Entry>>,
     require: Switch<RequireSpec>,
     auth: Switch<AuthSpec>,
     slo: Option<Percentage>,
@@ -466,6 +466,7 @@ impl RouteSpec {
         index: usize,
         upstreams: &HashMap<&str, usize>,
         directory: &Path,
+        lists: &mut Lists<'_>,
     ) -> Route {
         let headers = self.headers.as_ref();
         let rules =
@@ -526,7 +527,7 @@ impl RouteSpec {
                 .map(|name| name.0.clone())
                 .unwrap_or_default(),
             index,
-            access: access(self.allow.as_deref(), self.deny.as_deref()),
+            access: lists.access(self.allow.as_deref(), self.deny.as_deref()),
             requirement: self
                 .require
                 .as_ref()

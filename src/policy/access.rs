@@ -4,9 +4,10 @@
 //! allowed; where anything is allowed, all else stays out.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The first and the last of some addresses in a row, IPv4 as in RFC 4291 §2.5.5.2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Block {
     first: u128,
     last: u128,
@@ -106,9 +107,9 @@ fn is_v4(number: u128) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
     /// Who may come in; `None` for everybody.
-    pub allow: Option<AddressSet>,
+    pub allow: Option<Arc<AddressSet>>,
     /// Who may not.
-    pub deny: AddressSet,
+    pub deny: Arc<AddressSet>,
 }
 
 /// Why somebody has to stay out.

@@ -320,3 +320,25 @@ fn s10_the_log_names_who_asks_and_not_the_secret() {
     get(proxy.port, "/nobody");
     assert!(proxy.logged("/nobody").get("identity").is_none());
 }
+
+#[test]
+fn lists_can_be_in_files_and_are_read_again_at_a_reload() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let mut proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let file = proxy.dir().join("denied.txt");
+    std::fs::write(&file, "# nobody yet\n192.0.2.0/24\n").unwrap();
+    let rules = format!("deny: [198.51.100.1, {{ file: {} }}]", file.display());
+    let yaml = one_route(&[origin.port], &rules);
+    proxy.reload_with(&yaml);
+    assert_eq!(get(proxy.port, "/").status, 200);
+    std::fs::write(&file, "192.0.2.0/24\n127.0.0.1 # us\n").unwrap();
+    proxy.reload_with(&yaml);
+    assert_eq!(get(proxy.port, "/").status, 403);
+    // A wrong line leaves the old list in force.
+    std::fs::write(&file, "192.0.2.0/24\n127.0.0\n").unwrap();
+    proxy.reload_refused(&yaml);
+    let said = proxy.said("denied.txt:2: expected an IP address");
+    assert!(said.contains("found \"127.0.0\""), "{said}");
+    assert_eq!(get(proxy.port, "/").status, 403);
+    assert!(proxy.is_alive());
+}

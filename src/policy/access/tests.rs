@@ -19,8 +19,8 @@ fn set(blocks: &[&str]) -> AddressSet {
 #[test]
 fn who_may_come_in() {
     let access = |allow: Option<&[&str]>, deny: &[&str]| Access {
-        allow: allow.map(set),
-        deny: set(deny),
+        allow: allow.map(|list| Arc::new(set(list))),
+        deny: Arc::new(set(deny)),
     };
     let ten: &[&str] = &["10.0.0.0/8"];
     for (access, client, verdict) in [
