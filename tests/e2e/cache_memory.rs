@@ -4,10 +4,12 @@ use crate::admin::{figures, with_admin};
 use crate::cache::rules;
 use crate::cache_disk::{KEPT, memory_of};
 use crate::client::{Client, get};
-use crate::harness::Proxy;
+use crate::client2::Client2;
+use crate::harness::{Proxy, until};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ fn lengths_asked_for() -> Origin {
 
 fn start(origin: &Origin, memory: u64, dir: Option<&Path>) -> (Proxy, u16) {
     let (setup, admin) = with_admin();
+    let setup = setup.http2();
     let cache = match dir {
         Some(dir) => format!(
             "{{ memory: {memory}B, path: {}, max_size: 1GiB, min_free: 1MiB }}",
@@ -64,22 +67,25 @@ fn taken(proxy: &Proxy) -> u64 {
 }
 
 /// The most that the process took while this went on, by its own count and by the system's.
-fn most_during(proxy: &Proxy, admin: u16, load: impl FnOnce() + Send) -> (u64, u64) {
-    let done = Gate::default();
+///
+/// The load is told what was seen so far.
+fn most_during(proxy: &Proxy, admin: u16, load: impl FnOnce(&AtomicU64) + Send) -> (u64, u64) {
+    let (done, seen) = (Gate::default(), AtomicU64::new(0));
     thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            let (mut counted, mut most) = (0, 0);
+            let mut most = 0;
             while !done.is_open() {
-                let bytes = figures(admin)["memory"]["bytes"].as_u64();
-                counted = counted.max(bytes.expect("a number"));
                 most = most.max(taken(proxy));
+                let bytes = figures(admin)["memory"]["bytes"].as_u64();
+                seen.fetch_max(bytes.expect("a number"), Ordering::SeqCst);
                 thread::park_timeout(Duration::from_millis(10));
             }
-            (counted, most)
+            most
         });
-        load();
+        load(&seen);
         done.open();
-        watcher.join().expect("no panic")
+        let most = watcher.join().expect("no panic");
+        (seen.load(Ordering::SeqCst), most)
     })
 }
 
@@ -89,7 +95,7 @@ fn holds(lengths: &[usize], count: usize, on_disk: bool) {
         let dir = tempfile::tempdir().expect("a directory");
         let (proxy, admin) = start(&origin, memory, on_disk.then_some(dir.path()));
         let port = proxy.port;
-        most_during(&proxy, admin, || {
+        most_during(&proxy, admin, |_| {
             ask(port, lengths, 0..count);
             if on_disk {
                 // And once more, from there.
@@ -97,11 +103,11 @@ fn holds(lengths: &[usize], count: usize, on_disk: bool) {
             }
         })
     };
-    compare(most(LITTLE), most(LIMIT));
+    compare(most(LITTLE), most(LIMIT), 5);
 }
 
-/// What one takes more than another that may keep next to nothing is what it may keep.
-fn compare(little: (u64, u64), much: (u64, u64)) {
+/// What one takes more than another that may keep next to nothing is what it counts more, within so many percent.
+fn compare(little: (u64, u64), much: (u64, u64), percent: u64) {
     let said = format!(
         "may {LITTLE}, counted {}, taken {}; may {LIMIT}, counted {}, taken {}",
         little.0, little.1, much.0, much.1
@@ -109,7 +115,8 @@ fn compare(little: (u64, u64), much: (u64, u64)) {
     eprintln!("{said}");
     assert!(much.0 > LIMIT / 10 * 9 && much.0 <= LIMIT + SLACK, "{said}");
     let more = much.1.saturating_sub(little.1);
-    assert!(more <= (LIMIT - LITTLE) / 20 * 21, "{said}");
+    let counted = much.0.saturating_sub(little.0);
+    assert!(more <= counted / 100 * (100 + percent), "{said}");
 }
 
 #[test]
@@ -137,20 +144,26 @@ fn what_slow_clients_hold_counts() {
         let dir = tempfile::tempdir().expect("a directory");
         let (proxy, admin) = start(&origin, memory, Some(dir.path()));
         let port = proxy.port;
-        for n in 0..300 {
+        for n in 0..280 {
             assert_eq!(get(port, &path(n)).body.len(), 600_000);
         }
-        most_during(&proxy, admin, || {
-            // Each begins to read another answer and stops; together they are three times the limit.
-            let begin = |n| {
-                let mut client = Client::to(port);
-                client.begin("GET", &path(n), &[], b"");
-                assert_eq!(client.head().expect("a head").status, 200);
-                client
-            };
-            let clients: Vec<Client> = (0..300).map(begin).collect();
-            drop(clients);
+        most_during(&proxy, admin, |seen| {
+            // Windows of HTTP/2, so that nothing depends on how much the kernel takes. All streams together could hold
+            // more than the limit.
+            let mut clients: Vec<Client2> = (0..3).map(|_| Client2::to(port)).collect();
+            let streams: Vec<_> = (0..280)
+                .map(|n| clients[n % 3].begin("GET", &path(n), &[], true))
+                .collect();
+            let begun: Vec<_> = (0..280)
+                .zip(streams)
+                .map(|(n, stream)| clients[n % 3].begun(stream))
+                .collect();
+            until("what they hold is counted", || {
+                seen.load(Ordering::SeqCst) > memory
+            });
+            drop(begun);
         })
     };
-    compare(most(LITTLE), most(LIMIT));
+    // Streams and their tasks have a part in it too.
+    compare(most(LITTLE), most(LIMIT), 10);
 }

@@ -6,7 +6,7 @@ use crate::client::Answer;
 use crate::harness::PATIENCE;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{Reason, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use std::future::Future;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -95,6 +95,13 @@ impl Client2 {
                 let _ = stream.body.send_data(Bytes::new(), true);
             }
         });
+    }
+
+    /// The body of a response of which nothing is read yet.
+    pub(crate) fn begun(&self, stream: Stream2) -> RecvStream {
+        within(&self.runtime, stream.response)
+            .expect("an answer")
+            .into_body()
     }
 
     /// The response.

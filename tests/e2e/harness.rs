@@ -249,6 +249,8 @@ impl Proxy {
 
     /// Replaces the upstreams document, reloads, and waits until it is in force.
     pub(crate) fn reload_with(&self, upstreams: &str) {
+        // The first one is said before the service manager is told, but may be read later.
+        self.said("configuration 1 is in force");
         let before = self.count_said("is in force");
         self.rewrite(upstreams);
         self.signal(Signal::HUP);
