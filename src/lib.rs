@@ -23,7 +23,8 @@
 //! snapshot in force, once ([`proxy::snapshot`]), and keeps it to its end. Then, in [`proxy`]:
 //!
 //! 1. `request_filter`: [`policy::target`] normalises host and path, [`policy::router`] finds the route. Fixed answers and
-//!    redirects end here, and so does a client that [`policy::rate`] finds asking too often.
+//!    redirects end here, and so do a browser's questions that [`policy::cors`] answers and a client that [`policy::rate`] finds
+//!    asking too often.
 //!    Where the route has a cache, [`policy::cache`] says whether it may be asked, under which key, and what is kept; [`cache`]
 //!    keeps it. A hit goes on at 6.
 //! 2. `proxy_upstream_filter`: a body that may have to be sent again is read ahead; the client's session is wrapped, so that
@@ -35,7 +36,8 @@
 //! 5. A failure arrives in `fail_to_connect`, `upstream_response_filter` (a listed status) or `error_while_proxy`. All fill
 //!    in one `Attempt` and obey [`policy::retry::decide`], within [`policy::budget`]: back to 3, or let it stand. Each try tells
 //!    its backend what it met. While an answer is late, [`policy::hedge`] may have another backend asked as well.
-//! 6. `response_filter`: the route's edits. `fail_to_proxy`: the answer when no backend's could be had.
+//! 6. `response_filter`: what all answers of the route are given ([`policy::cors`], [`policy::security`]), then the route's edits.
+//!    `fail_to_proxy`: the answer when no backend's could be had, in the form of [`policy::error_body`].
 //! 7. `logging`: one line in the access log ([`observe::access_log`]).
 //!
 //! # A reload's walk

@@ -4,10 +4,12 @@
 //! must be defined or unique, keys that exclude each other, routes that no request can tell apart.
 
 use super::access::{Entry, Lists};
+use super::answers::AnswersSpec;
 use super::block::BlockSpec;
 use super::cache::{CacheSpec, lifetime_left_out};
 use super::compress::CompressSpec;
 use super::decode::{Decoded, decode};
+use super::error_pages::{ErrorPagesSpec, PageFiles};
 use super::fault::quoted;
 use super::keypath::KeyPath;
 use super::patterns::UpstreamName;
@@ -28,6 +30,8 @@ use std::sync::Arc;
 /// The document with everything filled in, for showing.
 pub(crate) struct Resolved {
     pub(crate) block: Option<BlockSpec>,
+    /// What the defaults say of answers that no route makes, if they say anything.
+    pub(crate) unrouted: Option<AnswersSpec>,
     pub(crate) upstreams: Vec<(String, UpstreamSpec)>,
     pub(crate) routes: Vec<RouteSpec>,
 }
@@ -49,6 +53,10 @@ struct Outline {
 struct Checks<'a> {
     document: Document,
     report: &'a mut Report,
+    /// What paths are relative to.
+    directory: &'a Path,
+    /// The error pages that were read.
+    pages: PageFiles,
     /// The position of each upstream.
     upstreams: HashMap<&'a str, usize>,
     /// Whether an upstream that is not there has certainly not been written.
@@ -94,6 +102,8 @@ pub(crate) fn compile(
     let mut checks = Checks {
         document,
         report,
+        directory,
+        pages: PageFiles::default(),
         upstreams: entries
             .iter()
             .enumerate()
@@ -117,7 +127,8 @@ pub(crate) fn compile(
     for (i, node) in items.iter().enumerate() {
         let path = KeyPath::item("routes", i);
         let Decoded { value, whole } = decode::<RouteSpec>(node, document, &path, checks.report);
-        if let Some(spec) = value {
+        if let Some(mut spec) = value {
+            spec.error_pages = checks.within(spec.error_pages.as_ref());
             checks.route(&spec, &path, whole, default_upstream);
             let waits = spec
                 .retry
@@ -164,6 +175,7 @@ pub(crate) fn compile(
         upstreams: index,
         report,
         mut lists,
+        pages,
         ..
     } = checks;
     if report.count() > before {
@@ -175,7 +187,7 @@ pub(crate) fn compile(
     let running: Vec<_> = routes
         .iter()
         .enumerate()
-        .map(|(at, (_, _, spec))| Arc::new(spec.compile(at, &index, directory, &mut lists)))
+        .map(|(at, (_, _, spec))| Arc::new(spec.compile(at, &index, directory, &pages, &mut lists)))
         .collect();
     let compiled = routes
         .iter()
@@ -191,8 +203,10 @@ pub(crate) fn compile(
         .into_iter()
         .map(|(name, spec)| (name, spec.filled()))
         .collect();
+    let unrouted = base.unrouted();
     Some((
         Routing {
+            unrouted: unrouted.compile(&pages),
             routes: running,
             router,
             upstreams: plans,
@@ -200,6 +214,7 @@ pub(crate) fn compile(
         },
         Resolved {
             block,
+            unrouted: (!unrouted.is_off()).then_some(unrouted),
             upstreams: filled,
             routes: routes.into_iter().map(|(_, _, spec)| spec).collect(),
         },
@@ -255,7 +270,8 @@ impl Checks<'_> {
             return (Base::new(DefaultsSpec::default()), false);
         };
         let decoded = decode::<Option<DefaultsSpec>>(node, self.document, &path, self.report);
-        let spec = decoded.value.flatten().unwrap_or_default();
+        let mut spec = decoded.value.flatten().unwrap_or_default();
+        spec.error_pages = self.within(spec.error_pages.as_ref());
         if let Some(name) = &spec.upstream {
             self.defined(&name.0, path.key("upstream"));
         }
@@ -284,6 +300,10 @@ impl Checks<'_> {
             if let Some(require) = spec.require.as_ref().and_then(Switch::on) {
                 require.check(self.document, &path.key("require"), self.report);
             }
+            if let Some(cors) = spec.cors.as_ref().and_then(Switch::on) {
+                cors.check(self.document, &path.key("cors"), self.report);
+            }
+            self.error_pages(spec.error_pages.as_ref(), &path);
         }
         let upstream = spec.upstream.is_some() || !decoded.whole;
         (Base::new(spec), upstream)
@@ -296,6 +316,19 @@ impl Checks<'_> {
             self.lists.read(list.unwrap_or_default(), |i, why| {
                 report.add(document, path.key(key).index(i).key("file"), why);
             });
+        }
+    }
+
+    /// The same pages, their paths being absolute.
+    fn within(&self, pages: Option<&Switch<ErrorPagesSpec>>) -> Option<Switch<ErrorPagesSpec>> {
+        pages.map(|pages| pages.map(|pages| pages.within(self.directory)))
+    }
+
+    /// Reads the error pages of what is at `path`.
+    fn error_pages(&mut self, pages: Option<&Switch<ErrorPagesSpec>>, path: &KeyPath) {
+        if let Some(pages) = pages.and_then(Switch::on) {
+            let path = path.key("error_pages");
+            self.pages.read(pages, self.document, &path, self.report);
         }
     }
 
@@ -408,6 +441,12 @@ impl Checks<'_> {
         if let Some(auth) = merged.auth.as_ref().and_then(Switch::on) {
             auth.check(self.document, &path.key("auth"), self.report);
         }
+        if own.cors.is_some()
+            && let Some(cors) = merged.cors.as_ref().and_then(Switch::on)
+        {
+            cors.check(self.document, &path.key("cors"), self.report);
+        }
+        self.error_pages(own.error_pages.as_ref(), path);
         if own.concurrency.is_some()
             && let Some(places) = merged.concurrency.as_ref().and_then(Switch::on)
         {

@@ -10,7 +10,7 @@ use crate::policy::balancer::Balance;
 use crate::policy::blocklist::{Answer, Blocklist};
 use crate::policy::concurrency::Concurrency;
 use crate::policy::health::{EjectRules, FailRules};
-use crate::policy::route::Route;
+use crate::policy::route::{AnswerRules, Route};
 use crate::policy::router::Router;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -27,6 +27,8 @@ pub struct Routing {
     pub routes: Vec<Arc<Route>>,
     /// Paths that are answered before a route is looked for, and how.
     pub block: Option<(Blocklist, Answer)>,
+    /// What answers are given that no route makes; `None` where that is nothing.
+    pub unrouted: Option<AnswerRules>,
 }
 
 impl Routing {

@@ -4,6 +4,7 @@
 //! meant. Loading it and printing again gives the same text.
 
 use super::Loaded;
+use super::answers::AnswersSpec;
 use super::block::BlockSpec;
 use super::routes::RouteSpec;
 use super::settings::SettingsSpec;
@@ -14,6 +15,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 pub fn print(loaded: &Loaded) -> String {
     let settings = SettingsSpec::of(&loaded.settings);
     let document = Document {
+        defaults: loaded.resolved.unrouted.as_ref(),
         upstreams: Upstreams(&loaded.resolved.upstreams),
         block: loaded.resolved.block.as_ref(),
         routes: &loaded.resolved.routes,
@@ -33,6 +35,9 @@ pub fn print(loaded: &Loaded) -> String {
 struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     block: Option<&'a BlockSpec>,
+    /// Routes have all that they take from the defaults; what no route makes has only these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    defaults: Option<&'a AnswersSpec>,
     upstreams: Upstreams<'a>,
     routes: &'a [RouteSpec],
 }

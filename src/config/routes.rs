@@ -3,11 +3,14 @@
 //! [`RouteSpec::over`] merges a route with the defaults; `config::compile` checks and compiles what comes of it.
 
 use super::access::{Entry, Lists};
+use super::answers::AnswersSpec;
 use super::auth::AuthSpec;
 use super::cache::CacheSpec;
 use super::canary::{CanarySpec, MirrorSpec};
 use super::compress::CompressSpec;
 use super::concurrency::ConcurrencySpec;
+use super::cors::CorsSpec;
+use super::error_pages::{ErrorPagesSpec, PageFiles};
 use super::fault::mismatch;
 use super::headers::{EditsSpec, HeadersSpec, ValueText};
 use super::hedge::HedgeSpec;
@@ -37,7 +40,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a mapping with upstream, allow, deny, require, auth, slo, retry, timeouts, hedge, concurrency, rate_limit, cache, compress and headers"
+    expecting = "a mapping with upstream, allow, deny, require, auth, slo, retry, timeouts, hedge, concurrency, rate_limit, cache, compress, cors, security_headers, error_pages and headers"
 )]
 pub(crate) struct DefaultsSpec {
     pub(crate) upstream: Option<UpstreamName>,
@@ -53,6 +56,9 @@ pub(crate) struct DefaultsSpec {
     pub(crate) rate_limit: Option<Switch<RateLimitSpec>>,
     pub(crate) cache: Option<CacheSpec>,
     pub(crate) compress: Option<CompressSpec>,
+    pub(crate) cors: Option<Switch<CorsSpec>>,
+    pub(crate) security_headers: Option<bool>,
+    pub(crate) error_pages: Option<Switch<ErrorPagesSpec>>,
     pub(crate) headers: Option<HeadersSpec>,
 }
 
@@ -105,6 +111,12 @@ pub(crate) struct RouteSpec {
     pub(crate) cache: Option<CacheSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) compress: Option<CompressSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cors: Option<Switch<CorsSpec>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) security_headers: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error_pages: Option<Switch<ErrorPagesSpec>>,
 }
 
 /// `match`.
@@ -319,6 +331,7 @@ pub(crate) struct Base {
     rate_limit: Switch<RateLimitSpec>,
     cache: CacheSpec,
     compress: CompressSpec,
+    answers: AnswersSpec,
     headers: HeadersSpec,
 }
 
@@ -338,7 +351,20 @@ impl Base {
             rate_limit: defaults.rate_limit.unwrap_or(Switch::Off),
             cache: defaults.cache.unwrap_or(CacheSpec::Off),
             compress: defaults.compress.unwrap_or(CompressSpec::Off),
+            answers: AnswersSpec {
+                cors: defaults.cors.unwrap_or(Switch::Off),
+                security_headers: defaults.security_headers.unwrap_or(false),
+                error_pages: defaults.error_pages.unwrap_or(Switch::Off),
+            },
             headers: defaults.headers.unwrap_or_default(),
+        }
+    }
+
+    /// What answers are given that no route makes.
+    pub(crate) fn unrouted(&self) -> AnswersSpec {
+        AnswersSpec {
+            cors: self.answers.cors.map(CorsSpec::filled),
+            ..self.answers.clone()
         }
     }
 }
@@ -386,6 +412,17 @@ impl RouteSpec {
             Some(own) => own.over(&base.rate_limit),
             None => base.rate_limit.clone(),
         };
+        let cors = match &self.cors {
+            Some(own) => own.over(&base.answers.cors),
+            None => base.answers.cors.clone(),
+        };
+        let error_pages = match &self.error_pages {
+            Some(own) => own.over(&base.answers.error_pages),
+            None => base.answers.error_pages.clone(),
+        };
+        let security_headers = self
+            .security_headers
+            .unwrap_or(base.answers.security_headers);
         let respond = self.respond.map(|respond| RespondSpec {
             body: Some(respond.body.unwrap_or_default()),
             content_type: Some(respond.content_type.unwrap_or_else(MediaType::plain)),
@@ -424,6 +461,9 @@ impl RouteSpec {
             mirror: self.mirror.map(MirrorSpec::filled),
             cache: proxied.then_some(cache),
             compress: proxied.then_some(compress),
+            cors: Some(cors.map(CorsSpec::filled)),
+            security_headers: Some(security_headers),
+            error_pages: Some(error_pages),
         }
     }
 }
@@ -460,12 +500,22 @@ impl RouteSpec {
         name
     }
 
+    /// What its answers are given.
+    fn answers(&self) -> AnswersSpec {
+        AnswersSpec {
+            cors: self.cors.clone().unwrap_or(Switch::Off),
+            security_headers: self.security_headers == Some(true),
+            error_pages: self.error_pages.clone().unwrap_or(Switch::Off),
+        }
+    }
+
     /// What the proxy goes by. The route is merged and has passed the checks.
     pub(crate) fn compile(
         &self,
         index: usize,
         upstreams: &HashMap<&str, usize>,
         directory: &Path,
+        pages: &PageFiles,
         lists: &mut Lists<'_>,
     ) -> Route {
         let headers = self.headers.as_ref();
@@ -547,6 +597,7 @@ impl RouteSpec {
                 .and_then(RateLimitSpec::compile),
             action,
             response_headers: rules(headers.and_then(|h| h.response.as_ref())),
+            answers: self.answers().compile(pages),
         }
     }
 }

@@ -349,6 +349,22 @@ routes:
     assert_eq!(loaded.settings.cache.memory, 64 << 20);
 }
 
+#[test]
+fn answers_without_a_route_have_what_the_defaults_say() {
+    let defaults = "defaults: { security_headers: true, cors: { origins: any } }\n";
+    let own = "routes: [{ respond: { status: 204 }, security_headers: false, cors: off }]\n";
+    let loaded = loaded(&format!("{LISTENERS}---\n{defaults}{own}"));
+    let unrouted = loaded.routing.unrouted.as_ref().unwrap();
+    assert!(unrouted.security_headers && unrouted.cors.is_some());
+    assert_eq!(loaded.routing.routes[0].answers, None);
+    assert!(print(&loaded).contains("defaults:\n"), "{}", print(&loaded));
+    let directory = Directory::new("unrouted");
+    let path = directory.write("a.yaml", format!("{LISTENERS}---\n{RESPOND}"));
+    let nothing = load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(nothing.routing.unrouted, None);
+    assert!(!print(&nothing).contains("defaults:"));
+}
+
 /// Text that is nearly a configuration: a valid one with some of its characters changed.
 fn mutated() -> impl Strategy<Value = String> {
     let valid: Vec<String> = cases("valid")

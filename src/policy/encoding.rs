@@ -277,7 +277,7 @@ impl Accepted {
 }
 
 /// A weight (RFC 9110 §12.4.2) in thousandths; `None` if it is none.
-fn thousandths(weight: &str) -> Option<u16> {
+pub(super) fn thousandths(weight: &str) -> Option<u16> {
     let number = weight
         .strip_prefix("q=")
         .or_else(|| weight.strip_prefix("Q="))?;

@@ -7,7 +7,9 @@ use super::budget::BudgetRules;
 use super::cache::CachePolicy;
 use super::canary::CanaryRules;
 use super::concurrency::Concurrency;
+use super::cors::CorsRules;
 use super::encoding::CompressPolicy;
+use super::error_body::ErrorPages;
 use super::headers::HeaderRules;
 use super::hedge::HedgeRules;
 use super::rate::RateRules;
@@ -40,9 +42,27 @@ pub struct Route {
     pub action: Action,
     /// Edits of the response, whoever made it.
     pub response_headers: HeaderRules,
+    /// What else its answers are given, whoever made them; `None` where that is nothing.
+    pub answers: Option<AnswerRules>,
+}
+
+/// What answers are given, whoever made them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerRules {
+    /// Whose scripts may read them, where not only those of their own origin.
+    pub cors: Option<CorsRules>,
+    /// Whether browsers are told to be careful.
+    pub security_headers: bool,
+    /// What is shown in place of our own texts; not of the upstream's.
+    pub error_pages: Option<ErrorPages>,
 }
 
 impl Route {
+    /// Whose scripts may read its answers, where not only those of their own origin.
+    pub fn cors(&self) -> Option<&CorsRules> {
+        self.answers.as_ref()?.cors.as_ref()
+    }
+
     /// When it sends a request a second time, if ever.
     pub fn hedge(&self) -> Option<&HedgeRules> {
         match &self.action {

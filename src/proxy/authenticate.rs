@@ -148,7 +148,7 @@ pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option
     };
     let Some(right) = right else {
         ctx.refused = Some("check_queue_full");
-        return Answer::busy(ctx).map(Some);
+        return Answer::busy().map(Some);
     };
     if right {
         ctx.verified = said.map(|(name, _)| name);
@@ -159,7 +159,7 @@ pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option
         None => "authorization_required",
     });
     let realm = HeaderValue::from_static("Basic realm=\"backstop\", charset=\"UTF-8\"");
-    Answer::unauthorized(realm, ctx).map(Some)
+    Answer::unauthorized(realm).map(Some)
 }
 
 /// Name and password, as the request has them.

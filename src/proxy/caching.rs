@@ -392,14 +392,14 @@ fn choose(ctx: &mut Ctx, object: &Arc<Object>, how: How) {
 /// There is nothing stored to give, and the client wants nothing else.
 async fn no_stored_answer(session: &mut Session, ctx: &mut Ctx) -> Result<Next> {
     note(ctx, How::OnlyIfCached);
-    Answer::only_if_cached(ctx)?.write(session, ctx).await?;
+    Answer::only_if_cached()?.write(session, ctx).await?;
     Ok(Next::Answered)
 }
 
 /// There is nothing to give.
 async fn fail(session: &mut Session, ctx: &mut Ctx, end: End) -> Result<Next> {
     ctx.end = Some(end);
-    let answer = Answer::failed(end, ctx)?;
+    let answer = Answer::failed(end)?;
     answer.write(session, ctx).await?;
     Ok(Next::Answered)
 }

@@ -17,7 +17,7 @@ use crate::policy::balancer::Tried;
 use crate::policy::canary::Side;
 use crate::policy::health::Observation;
 use crate::policy::retry::{Failure, Reason, Verdict};
-use crate::policy::route::{Action, Proxy, Route};
+use crate::policy::route::{Action, AnswerRules, Proxy, Route};
 use crate::policy::timeouts::Limit;
 use crate::server::connection::{Connection, Secured};
 use crate::server::listener::Manner;
@@ -261,6 +261,14 @@ impl Ctx {
         match &self.route.as_deref()?.action {
             Action::Proxy(proxy) => Some(proxy),
             _ => None,
+        }
+    }
+
+    /// What its answers are given, whoever makes them: by its route or, where it has none, by the defaults.
+    pub(super) fn answer_rules(&self) -> Option<&AnswerRules> {
+        match self.route.as_deref() {
+            Some(route) => route.answers.as_ref(),
+            None => self.snapshot.unrouted.as_ref(),
         }
     }
 

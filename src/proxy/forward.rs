@@ -8,7 +8,8 @@ use super::rate;
 use crate::policy::encoding;
 use crate::policy::framing;
 use crate::policy::headers::{Edit, HeaderRules};
-use crate::policy::route::Proxy;
+use crate::policy::route::{AnswerRules, Proxy};
+use crate::policy::security;
 use crate::policy::template::Vars;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -139,10 +140,35 @@ pub(super) fn dress(
     if !ctx.watch.filling() {
         compress(response, client_request, ctx)?;
     }
+    if let Some(rules) = ctx.answer_rules() {
+        give(response, rules, client_request, false)?;
+    }
     match &ctx.route {
         Some(route) => edit_response(response, &route.response_headers, client_request, ctx),
         None => Ok(()),
     }
+}
+
+/// Gives a response what all answers of its route are given. Only on the way out: what is stored is for everybody.
+/// `permission`: whether it is the answer to who only asked for that.
+pub(super) fn give(
+    response: &mut ResponseHeader,
+    rules: &AnswerRules,
+    client_request: &RequestHeader,
+    permission: bool,
+) -> Result<()> {
+    if rules.security_headers {
+        let edits = security::edits(&response.headers);
+        carry_out(response, edits)?;
+    }
+    if let Some(cors) = &rules.cors {
+        let edits = match permission {
+            true => cors.permission(&client_request.headers),
+            false => cors.edits(&client_request.headers, &response.headers),
+        };
+        carry_out(response, edits)?;
+    }
+    Ok(())
 }
 
 /// Edits a response as its route says, whoever made it.

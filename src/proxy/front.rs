@@ -19,6 +19,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::tally::Counts;
 use crate::policy::access::AddressSet;
 use crate::policy::blocklist;
+use crate::policy::cors;
 use crate::policy::limits::Excess;
 use crate::policy::retry::Reason;
 use crate::policy::route::Action;
@@ -193,14 +194,14 @@ impl Front {
             Counts::one(&self.counts.malformed);
             // Where the next one would begin is not known.
             session.set_keepalive(None);
-            Answer::bad_request(ctx)?.write(session, ctx).await?;
+            Answer::bad_request()?.write(session, ctx).await?;
             ctx.body_unknown = true;
             return Ok(true);
         }
         let target = facts::target(request);
         if let Err(excess) = self.clients.limits.judge(target, &request.headers) {
             ctx.refused = Some(excess.word());
-            let answer = Answer::too_much(excess, ctx)?;
+            let answer = Answer::too_much(excess)?;
             downstream::write(&ctx.watch, answer.write(session, ctx)).await?;
             return Ok(true);
         }
@@ -282,7 +283,7 @@ fn admit(request: &RequestHeader, has_content: bool, ctx: &mut Ctx) -> Result<Op
     };
     if let Err(barred) = route.access.judge(ctx.client) {
         ctx.refused = Some(barred.word());
-        return Answer::forbidden(ctx).map(Some);
+        return Answer::forbidden().map(Some);
     }
     let judged = route.requirement.judge(
         &request.method,
@@ -294,7 +295,7 @@ fn admit(request: &RequestHeader, has_content: bool, ctx: &mut Ctx) -> Result<Op
         Ok(()) => Ok(None),
         Err(lacks) => {
             ctx.refused = Some(lacks.word());
-            Answer::lacking(&lacks, ctx).map(Some)
+            Answer::lacking(&lacks).map(Some)
         }
     }
 }
@@ -314,16 +315,16 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
         .map(|manner| manner.access.judge(ctx.client))
     {
         ctx.refused = Some(barred.word());
-        return Answer::forbidden(ctx).map(Some);
+        return Answer::forbidden().map(Some);
     }
     if request.method == Method::CONNECT {
         // Tunnels are not for a reverse proxy (RFC 9110 §9.3.6).
-        return Answer::method_not_allowed(&[], ctx).map(Some);
+        return Answer::method_not_allowed(&[]).map(Some);
     }
     let host = target::normalise_host(facts::authority(request));
     let path = match target::normalise_path(facts::target(request)) {
         Ok(path) if !facts::is_odd(request) => path,
-        _ => return Answer::bad_request(ctx).map(Some),
+        _ => return Answer::bad_request().map(Some),
     };
     if let Some((list, answer)) = &ctx.snapshot.block
         && !path.starts_with(CHALLENGE)
@@ -331,7 +332,7 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
     {
         ctx.refused = Some("blocked");
         return match answer {
-            blocklist::Answer::Status(status) => Answer::short(*status, ctx).map(Some),
+            blocklist::Answer::Status(status) => Answer::short(*status).map(Some),
             blocklist::Answer::Drop => {
                 ctx.dropped = true;
                 Ok(None)
@@ -343,13 +344,50 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
         let to = format!("https://{host}{}", facts::target(request));
         return Answer::moved(&to).map(Some);
     }
+    if let Some(answer) = permission(request, &host, &path, ctx)? {
+        return Ok(Some(answer));
+    }
     match ctx.snapshot.router.find(&host, &path, &request.method) {
         Found::Route(route) => {
             ctx.route = Some(route.clone());
             Ok(None)
         }
-        Found::MethodNotAllowed(allowed) => Answer::method_not_allowed(&allowed, ctx).map(Some),
-        Found::NotFound => Answer::not_found(ctx).map(Some),
+        Found::MethodNotAllowed(allowed) => Answer::method_not_allowed(&allowed).map(Some),
+        Found::NotFound => Answer::not_found().map(Some),
+    }
+}
+
+/// Answers a request that only asks for permission to make another one (Fetch §3.3.2): whether the route that would serve the
+/// other one gives it. The route itself need not take `OPTIONS`, and browsers ask without credentials.
+fn permission(
+    request: &RequestHeader,
+    host: &str,
+    path: &str,
+    ctx: &mut Ctx,
+) -> Result<Option<Answer>> {
+    let Some(wanted) = cors::asked_for(&request.method, &request.headers) else {
+        return Ok(None);
+    };
+    let router = &ctx.snapshot.router;
+    // Where no route takes that method, the one that takes the request itself can say so.
+    let found = match router.find(host, path, &wanted) {
+        Found::Route(route) => Some(route),
+        _ => match router.find(host, path, &request.method) {
+            Found::Route(route) => Some(route),
+            _ => None,
+        },
+    };
+    let Some(route) = found.filter(|route| route.cors().is_some()).cloned() else {
+        return Ok(None);
+    };
+    let judged = route.access.judge(ctx.client);
+    ctx.route = Some(route);
+    match judged {
+        Ok(()) => Answer::permission().map(Some),
+        Err(barred) => {
+            ctx.refused = Some(barred.word());
+            Answer::forbidden().map(Some)
+        }
     }
 }
 

@@ -194,7 +194,7 @@ impl ProxyHttp for Proxy {
         if read_ahead {
             let Ok(read) = tokio::time::timeout(time, body::read_ahead(session, max_body)).await
             else {
-                Answer::request_timeout(ctx)?.write(session, ctx).await?;
+                Answer::request_timeout()?.write(session, ctx).await?;
                 ctx.reason = Some(Reason::BodyUnfinished);
                 return Ok(false);
             };
@@ -202,7 +202,7 @@ impl ProxyHttp for Proxy {
             let length = u64::try_from(read.bytes().len()).unwrap_or(u64::MAX);
             if let Some(lacks) = too_long(ctx, length) {
                 ctx.refused = Some(lacks.word());
-                Answer::lacking(&lacks, ctx)?.write(session, ctx).await?;
+                Answer::lacking(&lacks)?.write(session, ctx).await?;
                 ctx.answered_here = true;
                 return Ok(false);
             }
@@ -536,7 +536,7 @@ impl ProxyHttp for Proxy {
             return failed(end.status.as_u16());
         }
         if !tries::response_started(session) {
-            let written = match Answer::failed(end, ctx) {
+            let written = match Answer::failed(end) {
                 Ok(answer) => answer.write(session, ctx).await,
                 Err(error) => Err(error),
             };

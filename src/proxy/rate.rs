@@ -40,7 +40,7 @@ pub(super) fn count(session: &ServerSession, ctx: &mut Ctx) -> Result<Option<Ans
     if verdict.allowed {
         return Ok(None);
     }
-    Answer::too_many_requests(verdict.retry_after_seconds(), ctx).map(Some)
+    Answer::too_many_requests(verdict.retry_after_seconds()).map(Some)
 }
 
 /// Tells the client where it stands (draft-ietf-httpapi-ratelimit-headers).

@@ -3,97 +3,99 @@
 use super::caching::mark::mark;
 use super::ctx::{Ctx, End};
 use super::facts::Values;
-use super::forward::edit_response;
+use super::forward::{edit_response, give};
 use super::rate;
+use crate::policy::error_body::{Form, Page, PageBody, Told};
 use crate::policy::limits::Excess;
 use crate::policy::requirement::Lacks;
 use crate::policy::route::{Redirect, Respond};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use pingora::Result;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 
 /// An answer about to be written.
 pub(super) struct Answer {
     head: ResponseHeader,
-    body: Bytes,
+    content: Content,
+}
+
+/// What follows its head.
+enum Content {
+    /// Nothing.
+    None,
+    /// This, of this media type.
+    Fixed(HeaderValue, Bytes),
+    /// What goes with a status of our own, and why; in the form that the client takes.
+    Own(Option<String>),
+    /// Nothing: it says what a script may do.
+    Permission,
 }
 
 impl Answer {
-    /// A head with `Content-Type` and `Content-Length`, and the body.
-    fn new(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Result<Self> {
-        let body = body.into();
-        let mut head = ResponseHeader::build(status, Some(6))?;
-        if !bodiless(status) {
-            if !body.is_empty() {
-                head.insert_header("Content-Type", content_type)?;
-            }
-            head.insert_header("Content-Length", body.len())?;
-        }
-        Ok(Answer { head, body })
+    fn new(status: StatusCode, content: Content) -> Result<Self> {
+        let head = ResponseHeader::build(status, Some(6))?;
+        Ok(Answer { head, content })
     }
 
-    /// The short text that goes with a status of our own.
-    pub(super) fn short(status: StatusCode, ctx: &Ctx) -> Result<Self> {
-        Answer::explained(status, None, ctx)
+    /// What goes with a status of our own.
+    pub(super) fn short(status: StatusCode) -> Result<Self> {
+        Answer::new(status, Content::Own(None))
     }
 
     /// The same, and why.
-    fn explained(status: StatusCode, why: Option<&str>, ctx: &Ctx) -> Result<Self> {
-        let reason = status.canonical_reason().unwrap_or("Error");
-        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-        let body = format!(
-            "{} {reason}{why}\nrequest id: {}\n",
-            status.as_u16(),
-            ctx.request_id
-        );
-        let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
-        Answer::new(status, content_type, body)
+    fn explained(status: StatusCode, why: String) -> Result<Self> {
+        Answer::new(status, Content::Own(Some(why)))
+    }
+
+    /// What a script may do here (Fetch §3.3.3).
+    pub(super) fn permission() -> Result<Self> {
+        Answer::new(StatusCode::NO_CONTENT, Content::Permission)
     }
 
     /// No route fits.
-    pub(super) fn not_found(ctx: &Ctx) -> Result<Self> {
-        Answer::short(StatusCode::NOT_FOUND, ctx)
+    pub(super) fn not_found() -> Result<Self> {
+        Answer::short(StatusCode::NOT_FOUND)
     }
 
     /// Only a stored answer is wanted, and there is none (RFC 9111 §5.2.1.7).
-    pub(super) fn only_if_cached(ctx: &Ctx) -> Result<Self> {
-        Answer::short(StatusCode::GATEWAY_TIMEOUT, ctx)
+    pub(super) fn only_if_cached() -> Result<Self> {
+        Answer::short(StatusCode::GATEWAY_TIMEOUT)
     }
 
     /// The path is not one.
-    pub(super) fn bad_request(ctx: &Ctx) -> Result<Self> {
-        Answer::short(StatusCode::BAD_REQUEST, ctx)
+    pub(super) fn bad_request() -> Result<Self> {
+        Answer::short(StatusCode::BAD_REQUEST)
     }
 
     /// Its head says more than is taken.
-    pub(super) fn too_much(excess: Excess, ctx: &Ctx) -> Result<Self> {
-        Answer::short(excess.status(), ctx)
+    pub(super) fn too_much(excess: Excess) -> Result<Self> {
+        Answer::short(excess.status())
     }
 
     /// Its address may not come in.
-    pub(super) fn forbidden(ctx: &Ctx) -> Result<Self> {
-        Answer::short(StatusCode::FORBIDDEN, ctx)
+    pub(super) fn forbidden() -> Result<Self> {
+        Answer::short(StatusCode::FORBIDDEN)
     }
 
     /// Who it is has to be proved (RFC 9110 §15.5.2).
-    pub(super) fn unauthorized(challenge: HeaderValue, ctx: &Ctx) -> Result<Self> {
-        let mut answer = Answer::short(StatusCode::UNAUTHORIZED, ctx)?;
+    pub(super) fn unauthorized(challenge: HeaderValue) -> Result<Self> {
+        let mut answer = Answer::short(StatusCode::UNAUTHORIZED)?;
         answer.head.insert_header("WWW-Authenticate", challenge)?;
         Ok(answer)
     }
 
     /// There is no time to find out who it is.
-    pub(super) fn busy(ctx: &Ctx) -> Result<Self> {
-        let mut answer = Answer::short(StatusCode::SERVICE_UNAVAILABLE, ctx)?;
+    pub(super) fn busy() -> Result<Self> {
+        let mut answer = Answer::short(StatusCode::SERVICE_UNAVAILABLE)?;
         answer.head.insert_header("Retry-After", "5")?;
         Ok(answer)
     }
 
     /// It lacks what its route requires.
-    pub(super) fn lacking(lacks: &Lacks, ctx: &Ctx) -> Result<Self> {
-        let mut answer = Answer::explained(lacks.status(), Some(&lacks.reason()), ctx)?;
+    pub(super) fn lacking(lacks: &Lacks) -> Result<Self> {
+        let mut answer = Answer::explained(lacks.status(), lacks.reason())?;
         if let Some(challenge) = lacks.challenge() {
             answer.head.insert_header("WWW-Authenticate", challenge)?;
         }
@@ -102,20 +104,19 @@ impl Answer {
 
     /// The same is to be asked for elsewhere, by the same method (RFC 9110 §15.4.9).
     pub(super) fn moved(to: &str) -> Result<Self> {
-        let plain = HeaderValue::from_static("text/plain");
-        let mut answer = Answer::new(StatusCode::PERMANENT_REDIRECT, plain, Bytes::new())?;
+        let mut answer = Answer::new(StatusCode::PERMANENT_REDIRECT, Content::None)?;
         answer.head.insert_header("Location", to)?;
         Ok(answer)
     }
 
     /// The client took too long to send its body.
-    pub(super) fn request_timeout(ctx: &Ctx) -> Result<Self> {
-        Answer::short(StatusCode::REQUEST_TIMEOUT, ctx)
+    pub(super) fn request_timeout() -> Result<Self> {
+        Answer::short(StatusCode::REQUEST_TIMEOUT)
     }
 
     /// The client asks too often (RFC 6585 §4).
-    pub(super) fn too_many_requests(retry_after: u64, ctx: &Ctx) -> Result<Self> {
-        let mut answer = Answer::short(StatusCode::TOO_MANY_REQUESTS, ctx)?;
+    pub(super) fn too_many_requests(retry_after: u64) -> Result<Self> {
+        let mut answer = Answer::short(StatusCode::TOO_MANY_REQUESTS)?;
         answer
             .head
             .insert_header("Retry-After", retry_after.max(1))?;
@@ -123,8 +124,8 @@ impl Answer {
     }
 
     /// A route fits, but for the method (RFC 9110 §15.5.6).
-    pub(super) fn method_not_allowed(allowed: &[Method], ctx: &Ctx) -> Result<Self> {
-        let mut answer = Answer::short(StatusCode::METHOD_NOT_ALLOWED, ctx)?;
+    pub(super) fn method_not_allowed(allowed: &[Method]) -> Result<Self> {
+        let mut answer = Answer::short(StatusCode::METHOD_NOT_ALLOWED)?;
         let allow: Vec<&str> = allowed.iter().map(Method::as_str).collect();
         answer.head.insert_header("Allow", allow.join(", "))?;
         Ok(answer)
@@ -132,11 +133,11 @@ impl Answer {
 
     /// A route's fixed answer.
     pub(super) fn fixed(respond: &Respond) -> Result<Self> {
-        Answer::new(
-            respond.status,
-            respond.content_type.clone(),
-            respond.body.clone(),
-        )
+        let content = match respond.body.is_empty() {
+            true => Content::None,
+            false => Content::Fixed(respond.content_type.clone(), respond.body.clone().into()),
+        };
+        Answer::new(respond.status, content)
     }
 
     /// A route's redirect.
@@ -147,18 +148,14 @@ impl Answer {
     ) -> Result<Self> {
         let values = Values::of(session.req_header(), ctx);
         let to = redirect.to.render_value(&values.vars(&ctx.request_id));
-        let mut answer = Answer::new(
-            redirect.status,
-            HeaderValue::from_static("text/plain"),
-            Bytes::new(),
-        )?;
+        let mut answer = Answer::new(redirect.status, Content::None)?;
         answer.head.insert_header("Location", to)?;
         Ok(answer)
     }
 
     /// What is left to say when the upstream failed; `Proxy-Status` as in RFC 9209.
-    pub(super) fn failed(end: End, ctx: &Ctx) -> Result<Self> {
-        let mut answer = Answer::short(end.status, ctx)?;
+    pub(super) fn failed(end: End) -> Result<Self> {
+        let mut answer = Answer::short(end.status)?;
         let mut proxy_status = format!("backstop; error={}", end.proxy_error);
         if let Some(details) = end.details {
             proxy_status.push_str(&format!("; details=\"{details}\""));
@@ -170,8 +167,42 @@ impl Answer {
         Ok(answer)
     }
 
+    /// Says in the head what follows it, and returns that.
+    fn body(&mut self, request: &RequestHeader, ctx: &Ctx) -> Result<Bytes> {
+        let Answer { head, content } = self;
+        let status = head.status;
+        let page = ctx
+            .answer_rules()
+            .and_then(|rules| rules.error_pages.as_ref());
+        let page = page.and_then(|pages| pages.find(status));
+        let (content_type, body) = match (content, page) {
+            (Content::Fixed(content_type, body), _) => (content_type.clone(), body.clone()),
+            // A fixed answer that says nothing itself is what such pages are for.
+            (Content::None | Content::Own(_), Some(page)) => shown(page, status, ctx),
+            (Content::Own(why), None) => {
+                let form = Form::of(&request.headers);
+                // A cache on the way must not give it to who takes another form (RFC 9110 §12.5.5).
+                head.append_header("Vary", "Accept")?;
+                let told = told(status, why.as_deref(), ctx);
+                (form.content_type(), form.body(&told).into())
+            }
+            (Content::None | Content::Permission, _) => {
+                if !bodiless(status) {
+                    head.insert_header("Content-Length", "0")?;
+                }
+                return Ok(Bytes::new());
+            }
+        };
+        if !bodiless(status) {
+            head.insert_header("Content-Type", content_type)?;
+            head.insert_header("Content-Length", body.len())?;
+        }
+        Ok(body)
+    }
+
     /// Writes it, edited as the route says, and keeps the connection where HTTP allows.
     pub(super) async fn write(mut self, session: &mut ServerSession, ctx: &Ctx) -> Result<()> {
+        let body = self.body(session.req_header(), ctx)?;
         self.head
             .insert_header("X-Request-ID", ctx.request_id.as_str())?;
         if let Some(hsts) = ctx.hsts() {
@@ -179,6 +210,10 @@ impl Answer {
         }
         mark(&mut self.head, ctx)?;
         rate::mark(&mut self.head, ctx)?;
+        if let Some(rules) = ctx.answer_rules() {
+            let permission = matches!(self.content, Content::Permission);
+            give(&mut self.head, rules, session.req_header(), permission)?;
+        }
         if let Some(route) = &ctx.route {
             edit_response(
                 &mut self.head,
@@ -196,11 +231,29 @@ impl Answer {
         let has_body = session.req_header().method != Method::HEAD && !bodiless(self.head.status);
         session.write_response_header(Box::new(self.head)).await?;
         if has_body {
-            session.write_response_body(self.body, true).await
+            session.write_response_body(body, true).await
         } else {
             session.finish_body().await
         }
     }
+}
+
+/// What an answer of our own has to tell.
+fn told<'a>(status: StatusCode, why: Option<&'a str>, ctx: &'a Ctx) -> Told<'a> {
+    Told {
+        status,
+        why,
+        request_id: &ctx.request_id,
+    }
+}
+
+/// A page of the operator's, with its media type.
+fn shown(page: &Page, status: StatusCode, ctx: &Ctx) -> (HeaderValue, Bytes) {
+    let body = match page.body(&told(status, None, ctx)) {
+        PageBody::Shared(bytes) => Bytes::from_owner(bytes),
+        PageBody::Made(text) => text.into(),
+    };
+    (page.content_type(), body)
 }
 
 /// Whether a response with this status never has a body (RFC 9110 §6.4.1).

@@ -4,7 +4,7 @@
 
 use super::authenticate::Directory;
 use crate::policy::blocklist::{Answer, Blocklist};
-use crate::policy::route::Route;
+use crate::policy::route::{AnswerRules, Route};
 use crate::policy::router::Router;
 use crate::upstream::Upstream;
 use crate::upstream::traffic::Traffic;
@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub users: Vec<Option<Arc<Directory>>>,
     /// Paths that are answered before a route is looked for, and how.
     pub block: Option<(Blocklist, Answer)>,
+    /// What answers are given that no route makes; `None` where that is nothing.
+    pub unrouted: Option<AnswerRules>,
     retired: AtomicBool,
 }
 
@@ -43,6 +45,7 @@ impl Snapshot {
         traffic: Vec<Arc<Traffic>>,
         users: Vec<Option<Arc<Directory>>>,
         block: Option<(Blocklist, Answer)>,
+        unrouted: Option<AnswerRules>,
     ) -> Self {
         Snapshot {
             generation,
@@ -51,6 +54,7 @@ impl Snapshot {
             traffic,
             users,
             block,
+            unrouted,
             retired: AtomicBool::new(false),
         }
     }

@@ -100,6 +100,7 @@ pub async fn build(
         traffic,
         users,
         routing.block,
+        routing.unrouted,
     ))
 }
 

@@ -43,8 +43,10 @@ mod clients; // how long and how many of them are borne with
 mod compress; // answers compressed for each client
 mod concurrency; // how many at once, and who waits
 mod config_cli; // the command line and configuration errors
+mod cors; // whose scripts may read answers
 mod dns; // backends with names
 mod eject; // backends that fail, and how they come back
+mod error_pages; // what answers of our own say
 mod flaky; // what it is all for: unreliable backends look reliable
 mod grpc; // a backend that answers health checks of gRPC
 mod headers; // what is added, edited and removed on the way
@@ -64,6 +66,7 @@ mod retry; // further tries, and why there is none
 mod retry_methods; // which methods are sent again
 mod rfc9111; // caching as the origin says: conformance, case by case
 mod routing; // which route a request takes
+mod security_headers; // what makes browsers careful
 mod shutdown; // drain and exit
 mod smuggling; // requests inside of requests
 mod timeouts; // every wait ends

@@ -24,7 +24,7 @@ pub(super) fn head(session: &ServerSession, ctx: &Ctx, object: &Object) -> Optio
     let edited = ctx
         .route
         .as_ref()
-        .is_some_and(|route| !route.response_headers.is_empty());
+        .is_some_and(|route| !route.response_headers.is_empty() || route.answers.is_some());
     let complete = fields.contains_key(header::CONTENT_LENGTH) && fields.contains_key(header::DATE);
     let own = [header::AGE, header::ACCEPT_RANGES, header::CONNECTION];
     if edited
