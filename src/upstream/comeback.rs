@@ -20,8 +20,6 @@ const APART: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_millis(40);
 /// How long a request waits: for an attempt that begins after it came, and for what comes of it.
 const MOMENT: Duration = Duration::from_millis(30);
-/// From one probe of a backend to the next: it may take connections and be ill.
-const GREETINGS: Duration = Duration::from_millis(100);
 /// Backends that are tried at the same time, the next ones the next time.
 const AT_ONCE: usize = 4;
 /// Requests that wait for one upstream at most.
@@ -141,7 +139,8 @@ impl Upstream {
 
 /// Asks a backend that takes connections again how it is, as its health check would some time later.
 async fn greet(backend: &Backend, check: &Check, address: SocketAddr) {
-    if !backend.standing.take_probe(clock::now(), GREETINGS) {
+    // However short ago its last probe was: it says nothing of what has come back since. Attempts to connect are apart.
+    if !backend.standing.take_probe(clock::now(), Duration::ZERO) {
         return;
     }
     let _done = Done(backend);
