@@ -292,7 +292,7 @@ impl Checks<'_> {
                 hedge.check(self.document, &path.key("hedge"), self.report);
             }
             if let Some(places) = spec.concurrency.as_ref().and_then(Switch::on) {
-                places.check(self.document, &path.key("concurrency"), self.report);
+                places.check_part(self.document, &path.key("concurrency"), self.report);
             }
             if let Some(rate) = spec.rate_limit.as_ref().and_then(Switch::on) {
                 rate.check(self.document, &path.key("rate_limit"), self.report);
@@ -447,8 +447,8 @@ impl Checks<'_> {
             cors.check(self.document, &path.key("cors"), self.report);
         }
         self.error_pages(own.error_pages.as_ref(), path);
-        if own.concurrency.is_some()
-            && let Some(places) = merged.concurrency.as_ref().and_then(Switch::on)
+        if let Some(places) = merged.concurrency.as_ref().and_then(Switch::on)
+            && (own.concurrency.is_some() || places.lacks_max())
         {
             places.check(self.document, &path.key("concurrency"), self.report);
         }

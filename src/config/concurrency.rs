@@ -98,18 +98,31 @@ impl ConcurrencySpec {
         self.min.map_or(1, |min| min.0)
     }
 
+    /// Whether what has no default is missing.
+    pub(crate) fn lacks_max(&self) -> bool {
+        self.max.is_none()
+    }
+
     /// Reports what is missing or contradicts itself, once it is merged.
     pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
-        let Some(max) = self.max else {
+        if self.lacks_max() {
             let problem = report.add(document, path.key("max"), "required, but missing");
             problem.help = Some("say how many requests may run at once: max: 100".to_string());
             return;
-        };
+        }
+        self.check_part(document, path, report);
+    }
+
+    /// The same of what is only a part: what is missing may stand elsewhere.
+    pub(crate) fn check_part(&self, document: Document, path: &KeyPath, report: &mut Report) {
         if self.min.is_some() && !self.is_adaptive() {
             let problem = report.add(document, path.key("min"), "has no effect without adaptive");
             problem.help = Some("write adaptive: true beside it, or leave it out".to_string());
         }
-        if self.is_adaptive() && self.least() > max.0 {
+        if let Some(max) = self.max
+            && self.is_adaptive()
+            && self.least() > max.0
+        {
             let message = format!("min ({}) is larger than max ({})", self.least(), max.0);
             report.add(document, path.key("min"), message);
         }

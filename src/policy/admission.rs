@@ -181,6 +181,13 @@ impl<W> Admission<W> {
         }
     }
 
+    /// Takes a place for something that can be left undone, if one is free: it counts as refused nowhere if there is none.
+    pub fn ask_in_passing(&mut self) -> bool {
+        let free = self.active < self.limit;
+        self.active += u32::from(free);
+        free
+    }
+
     /// Gives a place back, and hands it on. `ticket` is the one that its holder had waited with, `None` if it was admitted
     /// at once. A ticket that holds no place gives none back, so that leaving twice with one does no harm.
     ///

@@ -8,10 +8,10 @@ use super::{facts, wait};
 use crate::policy::admission::{Priority, Why};
 use crate::policy::concurrency::Concurrency;
 use crate::policy::target::normalise_path;
+use crate::upstream::comeback;
 use crate::upstream::places::{Place, Places};
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{NoBackend, Picked, Reach, Upstream};
-use futures::FutureExt;
 use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,10 +54,7 @@ impl Taken {
     ) -> Option<Taken> {
         let free = |places: &Arc<Places>, rules: Option<&Concurrency>| match rules {
             None => Some(None),
-            // Dropped where it would have to wait, and with it its turn.
-            Some(rules) => Some(Some(
-                places.take(rules, Priority::Low).now_or_never()?.ok()?,
-            )),
+            Some(rules) => places.take_in_passing(rules).map(Some),
         };
         Some(Taken {
             route: free(&traffic.places, of_route)?,
@@ -171,6 +168,7 @@ async fn pick(
     };
     let queue = upstream.concurrency.as_ref().map(|c| c.admission);
     let deadline = Instant::now() + queue.map_or(Duration::ZERO, |q| q.queue_timeout);
+    let mut back = None;
     loop {
         match try_pick(session, ctx) {
             Ok(picked) => return Ok(picked),
@@ -180,7 +178,18 @@ async fn pick(
         let Some(_) = queue else {
             return Err(Barred::Refused(Why::QueueFull));
         };
-        let wait = tokio::time::timeout_at(deadline.into(), upstream.freed());
+        // Whose return came before it was listened for is seen by looking once more.
+        let Some(heard) = back.take() else {
+            back = Some(comeback::listen());
+            continue;
+        };
+        let freed = async {
+            tokio::select! {
+                () = upstream.freed() => {}
+                () = heard => {}
+            }
+        };
+        let wait = tokio::time::timeout_at(deadline.into(), freed);
         if in_time(session, ctx, wait).await?.is_err() {
             return Err(Barred::Refused(Why::TimedOut));
         }

@@ -6,7 +6,7 @@
 pub mod backend;
 pub mod check;
 pub mod clock;
-mod comeback;
+pub mod comeback;
 pub mod places;
 pub mod probes;
 pub mod resolver;
@@ -212,6 +212,10 @@ impl Upstream {
             };
             let index = self.balancer.pick(&pool, tried, turn, key);
             let index = index.or_else(|| {
+                // Better to wait for one that works than to go to one that does not.
+                if self.concurrency.is_some() && self.has_full() {
+                    return None;
+                }
                 let pool = View {
                     upstream: self,
                     reach,
@@ -232,12 +236,16 @@ impl Upstream {
                 });
             }
         }
-        let full = (0..self.backends.len()).any(|i| self.is_full(i) && self.is_open(i));
-        Err(if full {
+        Err(if self.has_full() {
             NoBackend::Full
         } else {
             NoBackend::Down
         })
+    }
+
+    /// Whether there is a backend that lacks nothing but a place.
+    fn has_full(&self) -> bool {
+        (0..self.backends.len()).any(|i| self.is_full(i) && self.is_open(i))
     }
 
     /// Ends when a try on any of its backends ends.
@@ -290,8 +298,12 @@ impl Upstream {
 
     /// Whether the file or the operator keeps new tries from backend `i`.
     pub fn is_withdrawn(&self, i: usize) -> bool {
+        self.is_withdrawn_by_file(i) || self.backends.get(i).is_none_or(|b| b.standing.is_drained())
+    }
+
+    /// Whether the file does.
+    pub fn is_withdrawn_by_file(&self, i: usize) -> bool {
         self.rules_of(i).state != BackendState::Up
-            || self.backends.get(i).is_none_or(|b| b.standing.is_drained())
     }
 
     /// Backends that would be used if they took connections, or if their health check succeeded.

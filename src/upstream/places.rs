@@ -146,6 +146,17 @@ impl Places {
         }
     }
 
+    /// Takes a place for something that can be left undone, if one is free.
+    pub fn take_in_passing(self: &Arc<Self>, rules: &Concurrency) -> Option<Place> {
+        let mut guard = self.lock();
+        let state = guard.get_or_insert_with(|| State::new(rules));
+        state.settle(rules, clock::now());
+        state.admission.ask_in_passing().then(|| Place {
+            places: self.clone(),
+            ticket: None,
+        })
+    }
+
     /// How they are doing; none before the first request.
     pub fn figures(&self) -> Option<Figures> {
         let guard = self.lock();

@@ -2,7 +2,7 @@
 
 use crate::admin::with_admin;
 use crate::client::{Answer, Client, get, request};
-use crate::harness::{Proxy, eventually, one_route, until};
+use crate::harness::{Proxy, eventually, free_port, one_route, until};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
 use std::sync::Arc;
@@ -257,6 +257,28 @@ fn max_conns_bounds_one_backend_and_a_queue_waits_for_it() {
     assert!(clients[3].is_silent_for(100 * MS));
     gate.open();
     assert!(clients.into_iter().all(|mut c| c.answer().status == 200));
+}
+
+#[test]
+fn who_waits_for_a_full_backend_takes_another_that_comes_back() {
+    let gate = Gate::default();
+    let busy = held(&gate);
+    let gone = free_port();
+    let upstreams = format!(
+        "upstreams: {{ pool: {{ concurrency: {{ max: 100, queue_timeout: 1m }}, backends: [{{ address: 127.0.0.1:{}, max_conns: 1 }}, 127.0.0.1:{gone}] }} }}\nroutes: [{{ upstream: pool, timeouts: {{ total: 2m }} }}]\n",
+        busy.port
+    );
+    let proxy = Proxy::start(&upstreams);
+    let mut first = begun(&proxy, "/", &[]);
+    until("it is full", || busy.count() == 1);
+    assert_eq!(get(proxy.port, "/").status, 502);
+    proxy.said("is unreachable");
+    let mut second = begun(&proxy, "/", &[]);
+    assert!(second.is_silent_for(100 * MS));
+    let _back = Origin::at(([127, 0, 0, 1], gone).into(), |_| Reply::ok("back"));
+    assert_eq!(second.answer().text(), "back");
+    gate.open();
+    assert_eq!(first.answer().status, 200);
 }
 
 #[test]

@@ -69,6 +69,16 @@ fn a_drained_backend_finishes_what_it_has_and_gets_nothing_new() {
         get(proxy.port, "/");
     }
     assert_eq!(one.count(), 6);
+    let fixed = upstreams.replacen(
+        &backend,
+        &format!("{{ address: {backend}, state: drain }}"),
+        1,
+    );
+    assert_ne!(fixed, upstreams);
+    proxy.reload_with(&fixed);
+    let (ok, said) = command(&proxy, &["resume", &backend]);
+    assert!(!ok && said.contains("take its state: away there"), "{said}");
+    proxy.reload_with(&upstreams);
     command(&proxy, &["drain", &backend]);
     proxy.reload_with(&upstreams);
     for _ in 0..10 {

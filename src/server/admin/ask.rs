@@ -19,8 +19,8 @@ use std::time::Duration;
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long nothing may come: purging a URL waits for the disk.
 const SILENCE: Duration = Duration::from_secs(30);
-/// No answer is longer.
-const LONGEST: u64 = 1024 * 1024;
+/// No answer is longer: the status of ten thousand backends has some mebibytes.
+const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// Why there is no good answer. Its text is what the operator sees.
 #[derive(Debug, thiserror::Error)]

@@ -38,11 +38,15 @@ pub struct Done {
 /// # Errors
 /// When there is none like that.
 pub fn drain(snapshot: &Snapshot, which: &WhichBackend, out: bool) -> Result<Done, String> {
-    let mut changed = 0;
+    let (mut changed, mut fixed) = (0, None);
     let upstreams = snapshot.upstreams.iter();
     for upstream in upstreams.filter(|u| which.upstream.as_ref().is_none_or(|n| *n == u.name)) {
-        for backend in &upstream.backends {
+        for (i, backend) in upstream.backends.iter().enumerate() {
             if backend.label == which.backend {
+                if !out && upstream.is_withdrawn_by_file(i) {
+                    fixed = Some(&upstream.name);
+                    continue;
+                }
                 backend.standing.drain(out);
                 changed += 1;
                 let what = if out { "drained" } else { "resumed" };
@@ -52,6 +56,12 @@ pub fn drain(snapshot: &Snapshot, which: &WhichBackend, out: bool) -> Result<Don
     }
     if changed > 0 {
         return Ok(Done { changed });
+    }
+    if let Some(name) = fixed {
+        let which = &which.backend;
+        return Err(format!(
+            "the file says that {which} of {name} is out of rotation: take its state: away there, and reload"
+        ));
     }
     let known: Vec<&str> = snapshot
         .upstreams
