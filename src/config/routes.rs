@@ -25,6 +25,7 @@ use super::retry::RetrySpec;
 use super::switch::Switch;
 use super::timeouts::TimeoutsSpec;
 use super::written::{Complaint, Written, written};
+use crate::policy::cache::Per;
 use crate::policy::headers::HeaderRules;
 use crate::policy::route::{Action, Proxy, Redirect, Respond, Route};
 use crate::policy::router::{HostPattern, PathPattern, RouteMatch};
@@ -447,7 +448,7 @@ impl RouteSpec {
             allow: self.allow.or_else(|| base.allow.clone()),
             deny: self.deny.or_else(|| base.deny.clone()),
             require: Some(require),
-            auth: Some(auth),
+            auth: Some(auth.map(AuthSpec::filled)),
             slo: self.slo.or(base.slo),
             strip_prefix: self.strip_prefix,
             set_path: self.set_path,
@@ -542,6 +543,15 @@ impl RouteSpec {
             }),
             (None, None) => {
                 let name = self.upstream.as_ref().map_or("", |name| &name.0);
+                let request_headers = rules(headers.and_then(|h| h.request.as_ref()));
+                let mut cache = self.cache.as_ref().and_then(CacheSpec::compile);
+                if let Some(policy) = &mut cache
+                    && !policy.shared
+                    && request_headers.tell_client_cert()
+                {
+                    // By which backends may answer each their own.
+                    policy.per.push(Per::ClientCert);
+                }
                 Action::Proxy(Proxy {
                     upstream: upstreams.get(name).copied().unwrap_or_default(),
                     rewrite: match (&self.strip_prefix, &self.set_path) {
@@ -549,7 +559,7 @@ impl RouteSpec {
                         (None, Some(path)) => Rewrite::SetPath(path.0.clone()),
                         (None, None) => Rewrite::None,
                     },
-                    request_headers: rules(headers.and_then(|h| h.request.as_ref())),
+                    request_headers,
                     retry: self.retry.clone().unwrap_or_default().compile(),
                     budget: self.retry.clone().unwrap_or_default().budget(),
                     concurrency: self
@@ -565,7 +575,7 @@ impl RouteSpec {
                     canary: self.canary.as_ref().map(|c| c.compile(upstreams)),
                     mirror: self.mirror.as_ref().map(|m| m.compile(upstreams)),
                     timeouts: self.timeouts.clone().unwrap_or_default().compile(),
-                    cache: self.cache.as_ref().and_then(CacheSpec::compile),
+                    cache,
                     compress: self.compress.as_ref().and_then(CompressSpec::compile),
                 })
             }
@@ -584,11 +594,11 @@ impl RouteSpec {
                 .and_then(Switch::on)
                 .map(RequireSpec::compile)
                 .unwrap_or_default(),
-            users: self
+            auth: self
                 .auth
                 .as_ref()
                 .and_then(Switch::on)
-                .and_then(|auth| auth.users(directory)),
+                .and_then(|auth| auth.compile(directory)),
             slo: self.slo.map(Percentage::share),
             rate_limit: self
                 .rate_limit

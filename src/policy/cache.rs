@@ -73,6 +73,8 @@ pub enum Per {
     Cookie(String),
     /// A header field: all its values.
     Header(HeaderName),
+    /// The certificate that the client showed. Where the route tells backends whose it is, and does not share.
+    ClientCert,
 }
 
 /// Why the cache is neither asked nor filled.

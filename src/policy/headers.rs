@@ -17,6 +17,14 @@ pub struct HeaderRules {
     pub remove: Vec<HeaderName>,
 }
 
+impl HeaderRules {
+    /// Whether backends are told whose certificate the client showed.
+    pub fn tell_client_cert(&self) -> bool {
+        let mut templates = self.set.iter().chain(&self.add);
+        templates.any(|(_, template)| template.names_client_cert())
+    }
+}
+
 /// One step of editing a header section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit<'a> {
@@ -84,6 +92,8 @@ mod tests {
             uri,
             method: "GET",
             scheme: "https",
+            user: "",
+            client_cert: "",
         }
     }
 

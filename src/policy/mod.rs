@@ -26,6 +26,7 @@ pub mod framing;
 pub mod headers;
 pub mod health;
 pub mod hedge;
+pub mod jwt; // whether a token is good enough
 pub mod limits;
 pub mod proxy_protocol;
 pub mod range;

@@ -12,6 +12,7 @@ use super::encoding::CompressPolicy;
 use super::error_body::ErrorPages;
 use super::headers::HeaderRules;
 use super::hedge::HedgeRules;
+use super::jwt::TokenRules;
 use super::rate::RateRules;
 use super::requirement::Requirement;
 use super::retry::RetryPolicy;
@@ -32,8 +33,8 @@ pub struct Route {
     pub access: Access,
     /// What a request has to have.
     pub requirement: Requirement,
-    /// Who may pass by name and password: a file of them; absolute.
-    pub users: Option<PathBuf>,
+    /// How those who pass have to prove who they are, if they have to.
+    pub auth: Option<AuthPlan>,
     /// How often one client may ask, if that is bounded.
     pub rate_limit: Option<RateLimit>,
     /// The share of its requests that is to succeed, if somebody watches.
@@ -44,6 +45,46 @@ pub struct Route {
     pub response_headers: HeaderRules,
     /// What else its answers are given, whoever made them; `None` where that is nothing.
     pub answers: Option<AnswerRules>,
+}
+
+/// How people prove who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthPlan {
+    /// By a password: the file of the users.
+    Basic(PathBuf),
+    /// By a token.
+    Jwt(TokenRules, KeysFrom),
+}
+
+/// Where the keys of tokens are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeysFrom {
+    /// In a file; absolute.
+    File(PathBuf),
+    /// At an address that is asked again and again.
+    Address(KeyAddress),
+}
+
+/// An address by HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyAddress {
+    /// Whether by TLS.
+    pub tls: bool,
+    /// A name or an IP address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Both as written.
+    pub authority: String,
+    /// Path and query.
+    pub path: String,
+}
+
+impl std::fmt::Display for KeyAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
+    }
 }
 
 /// What answers are given, whoever made them.

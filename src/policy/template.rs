@@ -24,6 +24,10 @@ pub struct Vars<'a> {
     pub method: &'a str,
     /// `{scheme}`: `http` or `https`, as the client came.
     pub scheme: &'a str,
+    /// `{user}`: who it is, where that was proved; empty elsewhere.
+    pub user: &'a str,
+    /// `{client_cert}`: the subject of the certificate that the client showed, as RFC 4514 writes it; empty without one.
+    pub client_cert: &'a str,
 }
 
 /// A variable that a template may name.
@@ -38,10 +42,12 @@ enum Variable {
     Query,
     Method,
     Scheme,
+    User,
+    ClientCert,
 }
 
 /// Every variable under the name that operators write.
-const VARIABLES: [(&str, Variable); 9] = [
+const VARIABLES: [(&str, Variable); 11] = [
     ("client_ip", Variable::ClientIp),
     ("host", Variable::Host),
     ("http_host", Variable::HttpHost),
@@ -51,6 +57,8 @@ const VARIABLES: [(&str, Variable); 9] = [
     ("query", Variable::Query),
     ("method", Variable::Method),
     ("scheme", Variable::Scheme),
+    ("user", Variable::User),
+    ("client_cert", Variable::ClientCert),
 ];
 
 impl Variable {
@@ -66,6 +74,8 @@ impl Variable {
             Variable::Query => query,
             Variable::Method => vars.method,
             Variable::Scheme => vars.scheme,
+            Variable::User => vars.user,
+            Variable::ClientCert => vars.client_cert,
         }
     }
 }
@@ -166,6 +176,11 @@ impl Template {
         }
     }
 
+    /// Whether the certificate of the client is in it.
+    pub fn names_client_cert(&self) -> bool {
+        self.parts.contains(&Part::Variable(Variable::ClientCert))
+    }
+
     /// The template as written.
     pub fn source(&self) -> &str {
         &self.source
@@ -249,6 +264,8 @@ mod tests {
         uri: "/a/b?c=d?e",
         method: "GET",
         scheme: "https",
+        user: "ann",
+        client_cert: "CN=ann,O=Example",
     };
 
     #[test]
@@ -300,7 +317,7 @@ mod tests {
             (
                 "a {hots} b",
                 "there is no variable {hots} (known: {client_ip} {host} {http_host} {request_id} {uri} {path} {query} {method} \
-                 {scheme}; write {{ and }} for literal braces)",
+                 {scheme} {user} {client_cert}; write {{ and }} for literal braces)",
             ),
             ("{}", "there is no variable {} (known: "),
             ("{ host }", "there is no variable { host } (known: "),

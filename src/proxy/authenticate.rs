@@ -1,177 +1,96 @@
-//! Asking who it is: name and password (RFC 7617), checked against a file of users.
+//! Asking who it is, where a route wants to know: by password or by token.
 //!
-//! Called by `front` after everything that costs nothing. A check takes long on purpose; it runs on a thread that may
-//! wait, a few at a time, and one that succeeded holds for some minutes.
+//! Called by `front` after everything that costs nothing.
+
+pub mod basic; // name and password, against a file of users
+pub mod jwt; // a signed token, against keys
+pub mod keys; // the keys of tokens
+pub mod source; // where they come from
+mod token; // a token as it comes
 
 use super::ctx::Ctx;
 use super::respond::Answer;
-use crate::policy::credentials::{BadLine, Known, Users};
-use argon2::password_hash::{PasswordHash, PasswordVerifier};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use http::{HeaderValue, header};
+use crate::policy::credentials::BadLine;
+use http::HeaderValue;
 use pingora::Result;
 use pingora::http::RequestHeader;
+use std::borrow::Cow;
 use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use std::sync::Arc;
 
-/// Checks at the same time, over all workers and files: what is left is for requests.
-static CHECKING: Semaphore = Semaphore::const_new(2);
-/// How long somebody waits for a check at most.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// What a password is compared with where nobody is known.
-const NOBODY: &str = "$2b$10$CwTycUXWue0Thq9StjUM0uJ8mGS2nJbWQvGkR1YcQ0P8bX0hXqvDa";
-
-/// A file of users.
-pub struct Directory {
-    users: Users,
-    known: Mutex<Known>,
-    /// What the password of somebody unknown is compared with, so that it takes as long.
-    nobody: String,
-    secret: [u8; 32],
-    began: Instant,
-}
-
-impl std::fmt::Debug for Directory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Directory")
-            .field("users", &self.users.len())
-            .finish_non_exhaustive()
-    }
+/// Who may pass a route, and how they prove it.
+#[derive(Debug, Clone)]
+pub enum Gate {
+    /// Those who know a password.
+    Basic(Arc<basic::Directory>),
+    /// Those who bear a token.
+    Jwt(Arc<jwt::Bearers>),
 }
 
 /// Why a file is none.
 #[derive(Debug, thiserror::Error)]
-pub enum DirectoryError {
+pub enum GateError {
     /// It cannot be read.
     #[error("{0}: {1}")]
     Io(String, io::Error),
-    /// A line is wrong.
+    /// A line of the users is wrong.
     #[error("{0}:{line}: {why}\n  help: `htpasswd -B` writes such files", line = .1.line, why = .1.why)]
     Line(String, BadLine),
+    /// There are no keys in it.
+    #[error("{0}: {1}\n  help: it is a JWK Set, or public keys in PEM")]
+    Keys(String, String),
 }
 
-impl Directory {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// When it is not as it should be.
-    pub fn open(path: &Path) -> std::result::Result<Arc<Self>, DirectoryError> {
-        let name = || path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| DirectoryError::Io(name(), e))?;
-        let users =
-            Users::parse(&text, is_hash).map_err(|bad| DirectoryError::Line(name(), bad))?;
-        Ok(Arc::new(Directory {
-            nobody: users.any_hash().unwrap_or(NOBODY).to_string(),
-            users,
-            known: Mutex::default(),
-            secret: std::array::from_fn(|_| fastrand::u8(..)),
-            began: Instant::now(),
-        }))
-    }
+/// Why somebody may not pass.
+enum Refusal {
+    /// They did not prove who they are. With the log's word and what they are told.
+    Denied(&'static str, Cow<'static, str>),
+    /// It cannot be found out now. With the log's word.
+    Busy(&'static str),
+}
 
-    /// Whether this password is that of this user; `None` if there was no time to find out.
-    async fn is_right(self: &Arc<Self>, name: &str, password: &str) -> Option<bool> {
-        let framed = format!("{}:{name}{password}", name.len());
-        let credentials = *blake3::keyed_hash(&self.secret, framed.as_bytes()).as_bytes();
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known().contains(&credentials, self.began.elapsed()) {
-            return Some(true);
+impl Refusal {
+    fn denied(word: &'static str, challenge: impl Into<Cow<'static, str>>) -> Self {
+        Refusal::Denied(word, challenge.into())
+    }
+}
+
+impl Gate {
+    /// What the log calls the way in which somebody proved who they are.
+    fn word(&self) -> &'static str {
+        match self {
+            Gate::Basic(_) => "basic",
+            Gate::Jwt(_) => "jwt",
         }
-        let Ok(Ok(_place)) = tokio::time::timeout(PATIENCE, CHECKING.acquire()).await else {
-            return None;
-        };
-        // Who came at the same time may have found out.
-        if known().contains(&credentials, self.began.elapsed()) {
-            return Some(true);
-        }
-        let hash = self.users.hash_of(name);
-        let (hash, exists) = (hash.unwrap_or(&self.nobody).to_string(), hash.is_some());
-        let password = password.to_string();
-        let checked = tokio::task::spawn_blocking(move || fits(&hash, &password)).await;
-        let right = exists && checked.unwrap_or(false);
-        if right {
-            known().remember(credentials, self.began.elapsed());
-        }
-        Some(right)
     }
-}
-
-fn is_bcrypt(hash: &str) -> bool {
-    ["$2a$", "$2b$", "$2x$", "$2y$"]
-        .iter()
-        .any(|start| hash.starts_with(start))
-        && hash.len() == 60
-}
-
-/// Whether passwords can be checked against this, and within a time that somebody would wait.
-fn is_hash(hash: &str) -> bool {
-    if !hash.is_ascii() {
-        return false;
-    }
-    if is_bcrypt(hash) {
-        let cost = hash
-            .parse::<bcrypt::HashParts>()
-            .map(|parts| parts.get_cost());
-        let rest = hash.get(7..).unwrap_or_default();
-        let alphabet = |b: u8| b.is_ascii_alphanumeric() || b"./".contains(&b);
-        return cost.is_ok_and(|cost| (4..=16).contains(&cost)) && rest.bytes().all(alphabet);
-    }
-    let whole = |hash: PasswordHash<'_>| hash.hash.is_some() && hash.salt.is_some();
-    hash.starts_with("$argon2") && PasswordHash::new(hash).is_ok_and(whole)
-}
-
-fn fits(hash: &str, password: &str) -> bool {
-    if is_bcrypt(hash) {
-        return bcrypt::verify(password, hash).unwrap_or(false);
-    }
-    let Ok(hash) = PasswordHash::new(hash) else {
-        return false;
-    };
-    argon2::Argon2::default()
-        .verify_password(password.as_bytes(), &hash)
-        .is_ok()
 }
 
 /// Asks who it is, where the route wants to know. An answer comes back unless it is somebody who may pass.
 pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
-    let Some(directory) = ctx.users().cloned() else {
+    let Some(gate) = ctx.gate().cloned() else {
         return Ok(None);
     };
-    let said = said(request);
-    let right = match &said {
-        Some((name, password)) => directory.is_right(name, password).await,
-        None => Some(false),
+    let found = match &gate {
+        Gate::Basic(directory) => directory.ask(request).await,
+        Gate::Jwt(bearers) => bearers.ask(request).await,
     };
-    let Some(right) = right else {
-        ctx.refused = Some("check_queue_full");
-        return Answer::busy().map(Some);
-    };
-    if right {
-        ctx.verified = said.map(|(name, _)| name);
-        return Ok(None);
+    match found {
+        Ok(name) => {
+            ctx.verified = Some((name, gate.word()));
+            Ok(None)
+        }
+        Err(Refusal::Busy(word)) => {
+            ctx.refused = Some(word);
+            Answer::busy().map(Some)
+        }
+        Err(Refusal::Denied(word, challenge)) => {
+            ctx.refused = Some(word);
+            let challenge = match challenge {
+                Cow::Borrowed(text) => Ok(HeaderValue::from_static(text)),
+                Cow::Owned(text) => HeaderValue::try_from(text),
+            };
+            let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
+            Answer::unauthorized(challenge).map(Some)
+        }
     }
-    ctx.refused = Some(match said {
-        Some(_) => "credentials_wrong",
-        None => "authorization_required",
-    });
-    let realm = HeaderValue::from_static("Basic realm=\"backstop\", charset=\"UTF-8\"");
-    Answer::unauthorized(realm).map(Some)
-}
-
-/// Name and password, as the request has them.
-fn said(request: &RequestHeader) -> Option<(String, String)> {
-    let mut values = request.headers.get_all(header::AUTHORIZATION).iter();
-    let (value, None) = (values.next()?.to_str().ok()?, values.next()) else {
-        return None;
-    };
-    let (scheme, credentials) = value.split_once(' ')?;
-    let credentials = Some(credentials.trim())
-        .filter(|c| scheme.eq_ignore_ascii_case("basic") && c.len() < 1024)?;
-    let decoded = String::from_utf8(STANDARD.decode(credentials).ok()?).ok()?;
-    let (name, password) = decoded.split_once(':')?;
-    Some((name.to_string(), password.to_string()))
 }

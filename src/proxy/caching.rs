@@ -122,13 +122,13 @@ pub(super) fn key_parts(
     cache: Cache,
     policy: &CachePolicy,
     request: &RequestHeader,
-    scheme: &str,
+    ctx: &Ctx,
 ) -> KeyParts {
     // With its port, which the backend gets to see and may answer with.
     let host = authority(request).to_ascii_lowercase();
     let secret = |credentials: &[u8]| cache.secret_hash(credentials);
-    let headers = &request.headers;
-    cache::key::key(policy, scheme, &host, target(request), headers, secret)
+    let who = (&request.headers, ctx.client_cert());
+    cache::key::key(policy, ctx.scheme, &host, target(request), who, secret)
 }
 
 /// Under which it is remembered that this client's answers for a key are not stored, whatever those of others are.
@@ -206,7 +206,7 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
     }
     let key = match ctx.key {
         Some(key) => key,
-        None => cache.key(&key_parts(cache, policy, session.req_header(), ctx.scheme)),
+        None => cache.key(&key_parts(cache, policy, session.req_header(), ctx)),
     };
     // A hit, too, ends when `total` is over.
     ctx.watch.set_total(Some(total));

@@ -2,7 +2,7 @@
 //!
 //! Filled in by the callbacks in `proxy`, read by the access log. Decides nothing.
 
-use super::authenticate::Directory;
+use super::authenticate::Gate;
 use super::caching::Outcome;
 use super::caching::fill::{Job, Report};
 use super::caching::passing_by::PartComing;
@@ -42,8 +42,8 @@ pub struct Ctx {
     pub(super) client: Option<IpAddr>,
     /// The proxies it came through that are believed, the nearest last; empty if it came straight.
     pub(super) hops: Vec<IpAddr>,
-    /// Who it is, where that was proved.
-    pub(super) verified: Option<String>,
+    /// Who it is, where that was proved, and how.
+    pub(super) verified: Option<(String, &'static str)>,
     /// Why it was not let through.
     pub(super) refused: Option<&'static str>,
     /// Whether it cannot be said where its body ends.
@@ -272,6 +272,11 @@ impl Ctx {
         }
     }
 
+    /// The subject of the certificate that its client showed, and that was found good.
+    pub(super) fn client_cert(&self) -> Option<&str> {
+        self.secured.as_ref()?.client_cert.as_deref()
+    }
+
     /// The value of `Strict-Transport-Security`, where that is sent.
     pub(super) fn hsts(&self) -> Option<&str> {
         self.manner.as_ref()?.hsts()
@@ -288,10 +293,10 @@ impl Ctx {
         self.snapshot.traffic.get(self.route.as_deref()?.index)
     }
 
-    /// Who may pass its route by name and password, if not everybody.
-    pub(super) fn users(&self) -> Option<&Arc<Directory>> {
-        let users = self.snapshot.users.get(self.route.as_deref()?.index)?;
-        users.as_ref()
+    /// Who may pass its route, if not everybody.
+    pub(super) fn gate(&self) -> Option<&Gate> {
+        let gate = self.snapshot.gates.get(self.route.as_deref()?.index)?;
+        gate.as_ref()
     }
 
     /// Tries so far, the one under way included.

@@ -95,6 +95,8 @@ pub(super) struct Values {
     uri: String,
     method: String,
     scheme: &'static str,
+    user: String,
+    client_cert: String,
 }
 
 impl Values {
@@ -106,6 +108,12 @@ impl Values {
             uri: target(request).to_owned(),
             method: request.method.to_string(),
             scheme: ctx.scheme,
+            user: ctx
+                .verified
+                .as_ref()
+                .map(|(name, _)| name.clone())
+                .unwrap_or_default(),
+            client_cert: ctx.client_cert().unwrap_or_default().to_owned(),
         }
     }
 
@@ -118,6 +126,8 @@ impl Values {
             uri: &self.uri,
             method: &self.method,
             scheme: self.scheme,
+            user: &self.user,
+            client_cert: &self.client_cert,
         }
     }
 }

@@ -22,9 +22,15 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         Format::Json => More::default(),
         _ => more(session, ctx, status),
     };
-    let verified = ctx.verified.clone().map(|name| Identity {
-        name,
-        from: "basic",
+    let verified = ctx
+        .verified
+        .clone()
+        .map(|(name, from)| Identity { name, from });
+    let verified = verified.or_else(|| {
+        Some(Identity {
+            name: ctx.client_cert()?.to_owned(),
+            from: "client_cert",
+        })
     });
     let identity = verified.or_else(|| identity::of(&request.headers, &log.claim));
     Line {

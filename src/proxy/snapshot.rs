@@ -2,7 +2,7 @@
 //!
 //! Made by `server::reload`, held by every request under way. Decides nothing.
 
-use super::authenticate::Directory;
+use super::authenticate::Gate;
 use crate::policy::blocklist::{Answer, Blocklist};
 use crate::policy::route::{AnswerRules, Route};
 use crate::policy::router::Router;
@@ -27,8 +27,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Of each route, at its index.
     pub traffic: Vec<Arc<Traffic>>,
-    /// Who may pass it by name and password, at its index too.
-    pub users: Vec<Option<Arc<Directory>>>,
+    /// Who may pass it, at its index too.
+    pub gates: Vec<Option<Gate>>,
     /// Paths that are answered before a route is looked for, and how.
     pub block: Option<(Blocklist, Answer)>,
     /// What answers are given that no route makes; `None` where that is nothing.
@@ -43,7 +43,7 @@ impl Snapshot {
         router: Router<Arc<Route>>,
         upstreams: Vec<Arc<Upstream>>,
         traffic: Vec<Arc<Traffic>>,
-        users: Vec<Option<Arc<Directory>>>,
+        gates: Vec<Option<Gate>>,
         block: Option<(Blocklist, Answer)>,
         unrouted: Option<AnswerRules>,
     ) -> Self {
@@ -52,7 +52,7 @@ impl Snapshot {
             router,
             upstreams,
             traffic,
-            users,
+            gates,
             block,
             unrouted,
             retired: AtomicBool::new(false),

@@ -6,6 +6,7 @@
 use super::listener::Manner;
 use super::origin_date::OriginDate;
 use super::stream::{ClientStream, Transport};
+use super::subject;
 use super::tls::Terminator;
 use crate::observe::tally::Counts;
 use crate::proxy::{Front, Proxy, Received};
@@ -49,6 +50,8 @@ pub struct Secured {
     pub cipher: String,
     /// The host that the client asked for.
     pub server_name: Option<String>,
+    /// Whom the client's certificate is of, if it showed one; it was found good then.
+    pub client_cert: Option<String>,
 }
 
 impl Secured {
@@ -66,6 +69,9 @@ impl Secured {
                 .map(|suite| format!("{:?}", suite.suite()))
                 .unwrap_or_default(),
             server_name: session.server_name().map(str::to_owned),
+            client_cert: session
+                .peer_certificates()
+                .and_then(|chain| subject::of(chain.first()?)),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod pid_file;
 pub mod reload;
 mod state;
 pub mod stream;
+mod subject;
 mod systemd;
 pub mod tls;
 pub mod visitors;
@@ -25,6 +26,7 @@ use crate::observe::access_log::Writer;
 use crate::observe::process_log::{self, ProcessLog};
 use crate::policy::redact::Redaction;
 use crate::proxy::Live;
+use crate::proxy::authenticate::source;
 use crate::upstream::resolver::Resolver;
 use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{probes, traffic};
@@ -138,7 +140,11 @@ pub fn preflight(loaded: &Loaded) -> Result<Vec<String>, Vec<String>> {
         Ok(said) => known = said,
         Err(wrong) => problems.extend(wrong),
     }
-    problems.extend(reload::users(&loaded.routing).err().map(|e| e.to_string()));
+    problems.extend(
+        reload::gates(&loaded.routing, None)
+            .err()
+            .map(|e| e.to_string()),
+    );
     for upstream in &loaded.routing.upstreams {
         let opened = upstream.tls.as_ref().map(UpstreamTls::open);
         if let Some(Err(e)) = opened {
@@ -268,6 +274,10 @@ impl Server {
         }
         let in_force = live.clone();
         tokio::spawn(probes::follow(move || in_force.load().upstreams.clone()));
+        let in_force = live.clone();
+        tokio::spawn(source::follow(move || {
+            reload::sources(&in_force.load().gates).collect()
+        }));
         let in_force = live.clone();
         tokio::spawn(traffic::follow(move || in_force.load().traffic.clone()));
         let addresses: Vec<_> = settings

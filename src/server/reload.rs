@@ -4,7 +4,11 @@
 
 use crate::config::{self, Errors, Loaded, Routing, Settings};
 use crate::observe::tally::Counts;
-use crate::proxy::authenticate::{Directory, DirectoryError};
+use crate::policy::route::AuthPlan;
+use crate::proxy::authenticate::basic::Directory;
+use crate::proxy::authenticate::jwt::Bearers;
+use crate::proxy::authenticate::source::Source;
+use crate::proxy::authenticate::{Gate, GateError};
 use crate::proxy::{Live, Snapshot};
 use crate::upstream::probes;
 use crate::upstream::resolver::Resolver;
@@ -22,15 +26,18 @@ const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 /// How long it waits for the first probe of backends that are to have one before they take requests.
 const FIRST_PROBE: Duration = Duration::from_secs(2);
 
+/// How long it waits for the keys of tokens that have never been fetched.
+const FIRST_FETCH: Duration = Duration::from_secs(2);
+
 /// Why a configuration could not be put in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// The files are wrong.
     #[error(transparent)]
     Files(#[from] Errors),
-    /// A file of users is wrong.
+    /// A file of users or keys is wrong.
     #[error("auth: {0}")]
-    Users(#[from] DirectoryError),
+    Gate(#[from] GateError),
     /// An upstream cannot be built.
     #[error("upstream {0}: {1}")]
     Upstream(String, #[source] BuildError),
@@ -91,40 +98,65 @@ pub async fn build(
             Arc::new(Traffic::build(route, before.map(Arc::as_ref)))
         })
         .collect();
-    let users = users(&routing)?;
+    let gates = gates(&routing, old)?;
+    let unasked = sources(&gates).filter(|source| source.keys().is_none());
+    let fetches = unasked.map(|source| async move { source.fetch().await });
+    // Nor with nobody who could pass.
+    let _ = tokio::time::timeout(FIRST_FETCH, futures::future::join_all(fetches)).await;
     let generation = old.map_or(1, |old| old.generation + 1);
     Ok(Snapshot::new(
         generation,
         routing.router,
         upstreams,
         traffic,
-        users,
+        gates,
         routing.block,
         routing.unrouted,
     ))
 }
 
-/// Reads the users of each route that has some, each file once.
+/// Who may pass each route: each file is read once, and what was fetched is kept.
 ///
 /// # Errors
 /// When a file is not as it should be.
-pub fn users(routing: &Routing) -> Result<Vec<Option<Arc<Directory>>>, ReloadError> {
-    let mut opened: HashMap<&Path, Arc<Directory>> = HashMap::new();
+pub fn gates(routing: &Routing, old: Option<&Snapshot>) -> Result<Vec<Option<Gate>>, ReloadError> {
+    let mut directories: HashMap<&Path, Arc<Directory>> = HashMap::new();
+    let mut known: Vec<Arc<Source>> = old.iter().flat_map(|old| sources(&old.gates)).collect();
     let mut all = Vec::with_capacity(routing.routes.len());
     for route in &routing.routes {
-        all.push(match route.users.as_deref() {
+        all.push(match &route.auth {
             None => None,
-            Some(path) => Some(match opened.get(path) {
+            Some(AuthPlan::Basic(path)) => Some(Gate::Basic(match directories.get(&**path) {
                 Some(directory) => directory.clone(),
                 None => {
                     let directory = Directory::open(path)?;
-                    opened.insert(path, directory.clone());
+                    directories.insert(path, directory.clone());
                     directory
                 }
-            }),
+            })),
+            Some(AuthPlan::Jwt(rules, from)) => {
+                let source = match known.iter().find(|source| source.is_of(from)) {
+                    Some(source) => source.clone(),
+                    None => Source::open(from)?,
+                };
+                known.push(source.clone());
+                Some(Gate::Jwt(Arc::new(Bearers::new(rules.clone(), source))))
+            }
         });
     }
     Ok(all)
+}
+
+/// Where the keys come from by which people pass.
+pub fn sources(gates: &[Option<Gate>]) -> impl Iterator<Item = Arc<Source>> {
+    let sources = gates.iter().filter_map(|gate| match gate {
+        Some(Gate::Jwt(bearers)) => Some(bearers.source.clone()),
+        _ => None,
+    });
+    let mut sources: Vec<_> = sources.collect();
+    sources.sort_by_key(Arc::as_ptr);
+    sources.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    sources.into_iter()
 }
 
 /// All backends of these upstreams.

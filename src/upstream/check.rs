@@ -197,7 +197,11 @@ fn connector() -> &'static Connector {
     CONNECTOR.get_or_init(|| Connector::new(None))
 }
 
-async fn status(session: &mut HttpSession) -> Result<StatusCode> {
+/// The status of an answer; interim ones are passed over.
+///
+/// # Errors
+/// When there is none.
+pub async fn status(session: &mut HttpSession) -> Result<StatusCode> {
     loop {
         session.read_response_header().await?;
         match session.response_header() {
@@ -257,7 +261,7 @@ fn serving_status(status: u8) -> &'static str {
 }
 
 /// The innermost cause of an error of Pingora, short enough for a log line and a status page.
-fn in_words(error: &Error) -> String {
+pub fn in_words(error: &Error) -> String {
     let root = error.root_cause().to_string();
     let line = root.lines().next().unwrap_or_default().trim();
     let line = line.strip_prefix("unhealthy context: ").unwrap_or(line);

@@ -64,6 +64,9 @@ impl Authority {
     pub(crate) fn sign_for(&self, dir: &Path, file: &str, names: &[&str], lasts: Duration) -> Pair {
         let names: Vec<String> = names.iter().map(|n| (*n).to_string()).collect();
         let mut params = CertificateParams::new(names).unwrap();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, file);
         params.not_after = (SystemTime::now() + lasts).into();
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let cert = params.signed_by(&key, &self.0).unwrap();

@@ -54,6 +54,7 @@ mod health_check; // probes
 mod hedge; // a second request while the first is late
 mod hold_up; // what clients could hold up, break or get past
 mod http; // the protocol itself
+mod jwt; // tokens
 mod log_formats; // the access log as other programs write it
 mod maintenance; // what an operator does to a running process
 mod observe; // metrics, success, readiness, the page

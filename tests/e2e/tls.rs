@@ -255,6 +255,43 @@ fn clients_can_be_made_to_show_a_certificate() {
 }
 
 #[test]
+fn backends_are_told_whose_certificate_it_was_and_answers_are_each_ones_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.sign(dir.path(), "site", &["a.example"]);
+    let [ann, bob] = ["ann", "bob"].map(|name| authority.sign(dir.path(), name, &[name]));
+    let ca = dir.path().join("ca.pem");
+    authority.write(&ca);
+    let origin = Origin::new(|r| Reply::ok(r.header("x-client").unwrap_or("nobody")));
+    let rules =
+        "headers: { request: { set: { X-Client: \"{client_cert}\" } } }\ncache: { ttl: 1h }";
+    let tls = format!(
+        "tls: {{ certificates: [{}], verify_client: optional, client_ca: {} }}",
+        pair.yaml(),
+        ca.display()
+    );
+    let proxy = Proxy::with()
+        .listener(&tls)
+        .start(&one_route(&[origin.port], rules));
+    let ask = |client: Tls| {
+        let mut connection = client.to(proxy.port, "a.example").unwrap();
+        connection.get("/").unwrap().text()
+    };
+    for _ in 0..2 {
+        let said = [&ann, &bob].map(|who| ask(authority.client().showing(who)));
+        assert_eq!(said, ["CN=ann", "CN=bob"]);
+        assert_eq!(ask(authority.client()), "");
+    }
+    // Each was asked for once, and stored.
+    assert_eq!(origin.count(), 3);
+    let line = proxy
+        .log_lines()
+        .into_iter()
+        .find(|l| l["identity"] == "CN=bob");
+    assert_eq!(line.unwrap()["identity_from"], "client_cert");
+}
+
+#[test]
 fn browsers_are_kept_on_tls() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();

@@ -43,7 +43,7 @@ pub(in super::super) async fn serve(
     {
         return Ok(false);
     }
-    let key = cache.key(&key_parts(cache, policy, request, ctx.scheme));
+    let key = cache.key(&key_parts(cache, policy, request, ctx));
     let whole = |object: &Object| !matches!(object.body, Body::Parts(_));
     let found = cache.find(&key, headers, whole).await;
     let fresh = found.object.as_ref().filter(|object| {

@@ -21,6 +21,7 @@ use crate::policy::cache::reuse;
 use crate::policy::cache::{CachePolicy, Keep, key, validation};
 use crate::policy::retry::{Reason, Verdict};
 use crate::policy::route::Route;
+use crate::server::connection::Secured;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -97,6 +98,8 @@ pub(in super::super) struct Job {
     request_id: String,
     client: Option<IpAddr>,
     scheme: &'static str,
+    secured: Option<Arc<Secured>>,
+    verified: Option<(String, &'static str)>,
     hops: Vec<IpAddr>,
     key: Key,
     filling: Arc<Filling>,
@@ -131,6 +134,8 @@ pub(super) fn start(
         request_id: ctx.request_id.clone(),
         client: ctx.client,
         scheme: ctx.scheme,
+        secured: ctx.secured.clone(),
+        verified: ctx.verified.clone(),
         hops: ctx.hops.clone(),
         key: *filling.key(),
         filling: Arc::new(filling),
@@ -160,6 +165,8 @@ pub(in super::super) fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<bo
     ctx.request_id.clone_from(&job.request_id);
     ctx.client = job.client;
     ctx.scheme = job.scheme;
+    ctx.secured.clone_from(&job.secured);
+    ctx.verified.clone_from(&job.verified);
     ctx.hops.clone_from(&job.hops);
     ctx.cache = Some(Outcome {
         how: How::Forwarded(Forwarded::because(job.why)),

@@ -56,6 +56,7 @@ pub(in super::super) async fn head(
     };
     let status = response.status;
     let times = times(ctx);
+    let key = cache.key(&key_parts(cache, policy, request, ctx));
     let Some(outcome) = &mut ctx.cache else {
         return Ok(());
     };
@@ -63,7 +64,6 @@ pub(in super::super) async fn head(
         return Ok(());
     };
     forwarded.status = Some(status);
-    let key = cache.key(&key_parts(cache, policy, session.req_header(), ctx.scheme));
     if request.method == Method::HEAD {
         let began = cache.began(ctx.watch.elapsed());
         freshen(cache, &route, session, response, (key, times), began).await;

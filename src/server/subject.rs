@@ -1,0 +1,93 @@
+//! Whom a certificate is of, in the form that people write it (RFC 4514): `CN=ann,OU=Ward 3,O=Example`.
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::objects::{oid_registry, oid2abbrev};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
+
+/// Longer ones are cut: it goes into a header.
+const MOST: usize = 1024;
+
+/// The subject of a certificate; `None` if that is nobody.
+pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let text: String = write(certificate.subject()).chars().take(MOST).collect();
+    (!text.is_empty()).then_some(text)
+}
+
+/// The last part first (RFC 4514 §2.1), as LDAP and nginx have it.
+fn write(name: &X509Name<'_>) -> String {
+    let mut parts: Vec<String> = name
+        .iter()
+        .map(|part| {
+            let attributes = part.iter().map(|attribute| {
+                let oid = attribute.attr_type();
+                let kind = oid2abbrev(oid, oid_registry());
+                let kind = kind.map_or_else(|_| oid.to_id_string(), str::to_string);
+                format!("{kind}={}", escape(attribute.as_str().unwrap_or_default()))
+            });
+            attributes.collect::<Vec<_>>().join("+")
+        })
+        .collect();
+    parts.reverse();
+    parts.join(",")
+}
+
+/// RFC 4514 §2.4.
+fn escape(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    let last = value.chars().count().saturating_sub(1);
+    for (i, c) in value.chars().enumerate() {
+        let special = matches!(c, '"' | '+' | ',' | ';' | '<' | '>' | '\\' | '=')
+            || (c == ' ' && (i == 0 || i == last))
+            || (c == '#' && i == 0);
+        if c.is_control() {
+            let mut bytes = [0; 4];
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                out.push_str(&format!("\\{byte:02X}"));
+            }
+            continue;
+        }
+        if special {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
+    fn subject(parts: &[(DnType, &str)]) -> Option<String> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, value) in parts {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        of(certificate.der())
+    }
+
+    #[test]
+    fn subjects_are_written_so_that_nothing_is_taken_for_another_part() {
+        let (o, cn) = (DnType::OrganizationName, DnType::CommonName);
+        for (parts, written) in [
+            (vec![], None),
+            (
+                vec![(o.clone(), "Example"), (cn.clone(), "ann")],
+                Some("CN=ann,O=Example"),
+            ),
+            (
+                vec![(cn.clone(), "ann,O=Other")],
+                Some("CN=ann\\,O\\=Other"),
+            ),
+            (vec![(cn.clone(), " a\n#\\ ")], Some("CN=\\ a\\0A#\\\\\\ ")),
+            (vec![(cn.clone(), "#1")], Some("CN=\\#1")),
+            (vec![(cn, "J\u{fc}rg")], Some("CN=J\u{fc}rg")),
+        ] {
+            assert_eq!(subject(&parts).as_deref(), written);
+        }
+    }
+}
