@@ -140,22 +140,6 @@ pub(crate) fn compile(
             if let Some(own) = own {
                 checks.limits(&own, &spec, &path);
             }
-            let by_tls = |name: &UpstreamName| {
-                let mut named = upstreams.iter().filter(|(other, _)| **other == *name.0);
-                named.any(|(_, upstream)| upstream.has_tls())
-            };
-            if spec.upstream.as_ref().is_some_and(by_tls)
-                && spec
-                    .hedge
-                    .as_ref()
-                    .is_some_and(|hedge| hedge.on().is_some())
-            {
-                checks.add_help(
-                    path.key("hedge"),
-                    "second requests cannot be sent by TLS",
-                    "write hedge: off, or leave tls out of the upstream",
-                );
-            }
             checks.cache(own_cache.as_ref(), &spec, node, i);
             let wait = spec
                 .retry

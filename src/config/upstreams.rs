@@ -199,11 +199,6 @@ impl<'de> Visitor<'de> for BackendVisitor {
 }
 
 impl UpstreamSpec {
-    /// Whether its backends are spoken to by TLS.
-    pub(crate) fn has_tls(&self) -> bool {
-        self.tls.is_some()
-    }
-
     /// Reports what is wrong with the backends as a whole; `path` is that of the upstream.
     pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
         if let Some(tls) = &self.tls {

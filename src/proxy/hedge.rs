@@ -6,6 +6,7 @@
 
 use super::ctx::{Ctx, Current};
 use super::entry::Taken;
+use super::peer::dial;
 use super::wait::client_leaves;
 use crate::policy::balancer::Tried;
 use crate::policy::health::Observation;
@@ -15,22 +16,23 @@ use crate::policy::route::{Action, Route};
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Picked, Reach, Upstream};
 use async_trait::async_trait;
+use pingora::connectors::TransportConnector;
 use pingora::connectors::l4::Connect;
 use pingora::http::RequestHeader;
+use pingora::protocols::Stream as Connection;
 use pingora::protocols::l4::socket::SocketAddr as AnyAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, Scheme};
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -58,7 +60,7 @@ pub(super) struct Won {
     upstream: Arc<Upstream>,
     places: Taken,
     began: Instant,
-    tcp: TcpStream,
+    asked: Asked,
 }
 
 /// What one request's second request is doing.
@@ -179,54 +181,50 @@ impl Plan {
             return None;
         }
         let began = Instant::now();
-        let connect = TcpStream::connect(picked.address);
-        let seen = match tokio::time::timeout(proxy.timeouts.connect, connect).await {
-            Ok(Ok(tcp)) => match self.ask(&tcp).await {
-                Ok(status) if is_good(&proxy.retry.on, status) => {
+        let place = (picked.index, picked.address);
+        let peer = dial(place, &self.upstream, &proxy.timeouts, self.at, false);
+        let seen = match connect(&peer).await {
+            Ok(stream) => match self.ask(stream).await {
+                Ok((status, asked)) if is_good(&proxy.retry.on, status) => {
                     return Some(Won {
                         picked,
                         upstream: self.upstream,
                         places,
                         began,
-                        tcp,
+                        asked,
                     });
                 }
                 // What follows an interim answer is not known.
-                Ok(..200) => return None,
+                Ok((..200, _)) => return None,
                 Ok(_) | Err(_) => Observation::Failed,
             },
-            Ok(Err(_)) | Err(_) => Observation::ConnectFailed,
+            Err(_) => Observation::ConnectFailed,
         };
         self.upstream.observe(picked.index, &picked.active, seen);
         None
     }
 
-    /// The status of the answer, of which nothing is read.
-    async fn ask(&self, tcp: &TcpStream) -> io::Result<u16> {
-        tcp.set_nodelay(true)?;
-        let mut left = self.request.as_slice();
-        while !left.is_empty() {
-            tcp.writable().await?;
-            match tcp.try_write(left) {
-                Ok(n) => left = left.get(n..).unwrap_or_default(),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e),
-            }
-        }
-        let mut line = [0; STATUS_LINE];
-        let mut pause = Duration::from_millis(1);
-        loop {
-            match tcp.peek(&mut line).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                STATUS_LINE => return status(&line).ok_or(io::ErrorKind::InvalidData.into()),
-                _ => {
-                    // The rest of the line is on its way; the socket stays readable meanwhile, so readiness tells nothing.
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_millis(100));
-                }
-            }
-        }
+    /// Sends it on a new connection, and reads on to the status of the answer.
+    async fn ask(&self, mut stream: Connection) -> io::Result<(u16, Asked)> {
+        stream.write_all(&self.request).await?;
+        stream.flush().await?;
+        let mut begun = [0; STATUS_LINE];
+        stream.read_exact(&mut begun).await?;
+        let status = status(&begun).ok_or(io::ErrorKind::InvalidData)?;
+        let asked = Asked {
+            begun,
+            given: 0,
+            stream,
+        };
+        Ok((status, asked))
     }
+}
+
+/// Connects as Pingora would. One for all: each would read the system's certificates anew.
+async fn connect(peer: &HttpPeer) -> pingora::Result<Connection> {
+    static CONNECTOR: OnceLock<TransportConnector> = OnceLock::new();
+    let connector = CONNECTOR.get_or_init(|| TransportConnector::new(None));
+    connector.new_stream(peer).await
 }
 
 /// As much of a status line as has the status: `HTTP/1.1 200`.
@@ -259,8 +257,7 @@ pub(super) fn plan(session: &mut Session, request: &RequestHeader, ctx: &mut Ctx
     let (Some(current), Some(delay)) = (&ctx.current, hedge::delay(rules, || traffic.p95())) else {
         return;
     };
-    // It is sent beside Pingora, which alone speaks TLS: what a canary behind TLS gets is never sent in clear.
-    if current.upstream.backends.len() < 2 || current.upstream.tls.is_some() {
+    if current.upstream.backends.len() < 2 {
         return;
     }
     let Some(route) = ctx.route.clone() else {
@@ -321,9 +318,11 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won, mut peer: Box<HttpPeer>) -> Box
         upstream,
         places,
         began,
-        tcp,
+        asked,
     } = won;
-    peer.options.custom_l4 = Some(Arc::new(Opened(Mutex::new(Some(tcp)))));
+    peer.options.custom_l4 = Some(Arc::new(Opened(Mutex::new(Some(asked)))));
+    // Where TLS is spoken, that was begun too.
+    peer.scheme = Scheme::HTTP;
     // No other connection will do, and this one is for nobody else: it began as another's.
     peer.group_key = NUMBER.fetch_add(1, Ordering::Relaxed);
     peer.options.idle_timeout = Some(Duration::ZERO);
@@ -368,22 +367,28 @@ fn wire(request: &RequestHeader) -> Vec<u8> {
 
 /// Hands Pingora a connection that is there already.
 #[derive(Debug)]
-struct Opened(Mutex<Option<TcpStream>>);
+struct Opened(Mutex<Option<Asked>>);
 
 #[async_trait]
 impl Connect for Opened {
     async fn connect(&self, _address: &AnyAddr) -> pingora::Result<Stream> {
-        let tcp = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match tcp {
-            Some(tcp) => Ok(VirtualSocketStream::new(Box::new(Asked(tcp))).into()),
+        let asked = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match asked {
+            Some(asked) => Ok(VirtualSocketStream::new(Box::new(asked)).into()),
             None => Error::e_explain(ErrorType::ConnectError, "the connection was used"),
         }
     }
 }
 
-/// A connection on which the request was sent already: what is written is left out.
+/// A connection on which the request was sent already, and the answer has begun: what is written is left out, and what was
+/// read is there once more.
 #[derive(Debug)]
-struct Asked(TcpStream);
+struct Asked {
+    begun: [u8; STATUS_LINE],
+    /// How much of that was given.
+    given: usize,
+    stream: Connection,
+}
 
 impl AsyncRead for Asked {
     fn poll_read(
@@ -391,7 +396,14 @@ impl AsyncRead for Asked {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let left = self.begun.get(self.given..).unwrap_or_default();
+        if !left.is_empty() {
+            let now = left.len().min(buf.remaining());
+            buf.put_slice(left.get(..now).unwrap_or_default());
+            self.given += now;
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
@@ -409,7 +421,7 @@ impl AsyncWrite for Asked {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

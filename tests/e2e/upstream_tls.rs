@@ -1,12 +1,63 @@
 //! TLS to backends: who they must be, and what they are shown. The backend is a Backstop of its own.
 
-use crate::client::get;
+use crate::client::{Client, get};
 use crate::client_tls::{Authority, Pair};
 use crate::command::run;
-use crate::harness::{Proxy, one_route, until, with_upstream};
+use crate::harness::{Proxy, one_route, outcomes, until, with_upstream};
+use crate::origin::Origin;
+use crate::reply::{Gate, Reply};
+use std::time::Duration;
 
 const ANSWER: &str =
     "routes:\n  - { match: { path: / }, respond: { status: 200, body: \"from behind\" } }\n";
+
+/// One that hands everything on.
+fn before(origin: &Origin, pair: &Pair) -> Proxy {
+    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let rules = "retry: { tries: 1 }";
+    Proxy::with()
+        .listener(&tls)
+        .start(&one_route(&[origin.port], rules))
+}
+
+#[test]
+fn second_requests_go_by_tls_too_and_to_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, other) = (Authority::new(), Authority::new());
+    let site = authority.sign(dir.path(), "site", &["api.internal"]);
+    let stranger = other.sign(dir.path(), "stranger", &["api.internal"]);
+    let ca = dir.path().join("ca.pem");
+    authority.write(&ca);
+    let gate = Gate::default();
+    let open = gate.clone();
+    let large = "quick".repeat(100_000);
+    let body = large.clone();
+    let late = Origin::new(move |_| Reply::ok("late").when(&open));
+    let quick = Origin::new(move |_| Reply::ok(&body));
+    let first = before(&late, &site);
+    let ask = |second: &Proxy, path: &str| {
+        let pool = one_route(&[first.port, second.port], "hedge: { after: 50ms }");
+        let tls = format!(
+            "tls: {{ sni: api.internal, ca: {} }}\neject: off",
+            ca.display()
+        );
+        let proxy = Proxy::start(&with_upstream(&pool, &tls));
+        let mut client = Client::to(proxy.port);
+        client.begin("GET", path, &[], b"");
+        if path == "/late" {
+            // Its second request is made in vain.
+            assert!(client.is_silent_for(Duration::from_millis(300)));
+            gate.open();
+        }
+        (client.answer().text(), outcomes(&proxy.logged(path)))
+    };
+    let (text, tries) = ask(&before(&quick, &site), "/quick");
+    assert!(text == large, "{} bytes", text.len());
+    assert_eq!(tries, ["hedged", "ok"]);
+    let (text, tries) = ask(&before(&quick, &stranger), "/late");
+    assert_eq!((&*text, tries), ("late", vec!["ok".to_string()]));
+    assert_eq!(quick.count(), 1);
+}
 
 /// A backend with this certificate.
 fn backend(pair: &Pair, more: &str) -> Proxy {
