@@ -2,16 +2,18 @@
 //!
 //! Read by `routes`. What is in the files, `proxy::authenticate` looks at.
 
-use super::duration::Span;
+use super::duration::{PositiveSpan, Span};
 use super::files;
+use super::headers::ReadName;
 use super::keypath::KeyPath;
-use super::patterns::FileText;
+use super::patterns::{FileText, TargetText, UpstreamName};
 use super::report::{Document, Report};
 use super::switch::{Section, over};
 use super::written::{Complaint, Written, meant, written};
 use crate::policy::jwt::TokenRules;
-use crate::policy::route::{AuthPlan, KeyAddress, KeysFrom};
+use crate::policy::route::{AuthPlan, ForwardAuth, KeyAddress, KeysFrom};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +22,9 @@ use std::time::Duration;
 const LEEWAY: Duration = Duration::from_secs(30);
 /// And by how much at most: a token that ended an hour ago has ended.
 const MOST_LEEWAY: Duration = Duration::from_secs(300);
+
+/// How long the service that is asked may take, if nothing is said.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `auth`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -32,6 +37,27 @@ pub(crate) struct AuthSpec {
     basic: Option<FileText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     jwt: Option<JwtSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forward: Option<ForwardSpec>,
+}
+
+/// `forward`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping such as { upstream: login, path: /check, pass: [X-User] }"
+)]
+pub(crate) struct ForwardSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<UpstreamName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<TargetText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<PositiveSpan>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pass: Option<Vec<ReadName>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<ReadName>,
 }
 
 /// `jwt`.
@@ -140,7 +166,7 @@ impl Section for AuthSpec {
 
     /// One way takes the place of another; only its own keys are merged.
     fn over(&self, base: &Self) -> Self {
-        if self.basic.is_none() && self.jwt.is_none() {
+        if self.ways() == 0 {
             return base.clone();
         }
         AuthSpec {
@@ -149,7 +175,41 @@ impl Section for AuthSpec {
                 (Some(own), Some(base)) => Some(own.over(base)),
                 (own, _) => own.clone(),
             },
+            forward: match (&self.forward, &base.forward) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, _) => own.clone(),
+            },
         }
+    }
+}
+
+impl ForwardSpec {
+    fn over(&self, base: &Self) -> Self {
+        over!(
+            self,
+            base,
+            ForwardSpec {
+                upstream,
+                path,
+                timeout,
+                pass,
+                identity
+            }
+        )
+    }
+
+    fn compile(&self, upstreams: &HashMap<&str, usize>) -> Option<ForwardAuth> {
+        let name = |name: &ReadName| name.0.clone();
+        Some(ForwardAuth {
+            upstream: *upstreams.get(self.upstream.as_ref()?.0.as_str())?,
+            path: self
+                .path
+                .as_ref()
+                .map_or_else(|| "/".into(), |path| path.0.clone()),
+            timeout: self.timeout.map_or(PATIENCE, |span| span.0),
+            pass: self.pass.iter().flatten().map(name).collect(),
+            identity: self.identity.as_ref().map(name),
+        })
     }
 }
 
@@ -182,18 +242,26 @@ impl JwtSpec {
 impl AuthSpec {
     /// Reports what is missing or too much, once it is merged; `path` is that of this mapping.
     pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
-        match (&self.basic, &self.jwt) {
-            (None, None) => {
+        match self.ways() {
+            0 => {
                 let problem = report.add(document, path.clone(), "says not how");
                 problem.help = Some(
-                    "give basic, a file of users as `htpasswd -B` writes it, or jwt".to_string(),
+                    "give basic, a file of users as `htpasswd -B` writes it, jwt or forward"
+                        .to_string(),
                 );
             }
-            (Some(_), Some(_)) => {
-                let message = "only one of basic and jwt can be given";
+            1 => {}
+            _ => {
+                let message = "only one of basic, jwt and forward can be given";
                 report.add(document, path.clone(), message);
             }
-            _ => {}
+        }
+        if let Some(forward) = &self.forward
+            && forward.upstream.is_none()
+        {
+            let at = path.key("forward").key("upstream");
+            let problem = report.add(document, at, "required, but missing");
+            problem.help = Some("it is the upstream of the service that is asked".to_string());
         }
         let Some(jwt) = &self.jwt else { return };
         let path = path.key("jwt");
@@ -210,6 +278,30 @@ impl AuthSpec {
         }
     }
 
+    /// How many ways it names.
+    fn ways(&self) -> usize {
+        let ways = [
+            self.basic.is_some(),
+            self.jwt.is_some(),
+            self.forward.is_some(),
+        ];
+        ways.into_iter().filter(|given| *given).count()
+    }
+
+    /// The upstream that it asks, if it asks one.
+    pub(crate) fn upstream(&self) -> Option<&str> {
+        Some(&self.forward.as_ref()?.upstream.as_ref()?.0)
+    }
+
+    /// Whether backends are told what the one that is asked says.
+    pub(crate) fn tells(&self) -> bool {
+        let pass = self
+            .forward
+            .as_ref()
+            .and_then(|forward| forward.pass.as_ref());
+        pass.is_some_and(|pass| !pass.is_empty())
+    }
+
     /// Every key with a default filled in.
     pub(crate) fn filled(&self) -> AuthSpec {
         let defaults = JwtSpec {
@@ -220,14 +312,28 @@ impl AuthSpec {
         AuthSpec {
             basic: self.basic.clone(),
             jwt: self.jwt.as_ref().map(|jwt| jwt.over(&defaults)),
+            forward: self.forward.as_ref().map(|forward| {
+                forward.over(&ForwardSpec {
+                    path: Some(TargetText("/".into())),
+                    timeout: Some(PositiveSpan(PATIENCE)),
+                    ..ForwardSpec::default()
+                })
+            }),
         }
     }
 
     /// What the proxy goes by; relative paths are those of this directory.
-    pub(crate) fn compile(&self, directory: &Path) -> Option<AuthPlan> {
+    pub(crate) fn compile(
+        &self,
+        directory: &Path,
+        upstreams: &HashMap<&str, usize>,
+    ) -> Option<AuthPlan> {
         let file = |file: &FileText| files::absolute(directory, &file.0);
         if let Some(basic) = &self.basic {
             return Some(AuthPlan::Basic(file(basic)));
+        }
+        if let Some(forward) = &self.forward {
+            return forward.compile(upstreams).map(AuthPlan::Forward);
         }
         let jwt = self.jwt.as_ref()?;
         let keys = match jwt.keys.as_ref()? {

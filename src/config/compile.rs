@@ -424,6 +424,9 @@ impl Checks<'_> {
         }
         if let Some(auth) = merged.auth.as_ref().and_then(Switch::on) {
             auth.check(self.document, &path.key("auth"), self.report);
+            if let Some(name) = auth.upstream() {
+                self.defined(name, path.key("auth").key("forward").key("upstream"));
+            }
         }
         if own.cors.is_some()
             && let Some(cors) = merged.cors.as_ref().and_then(Switch::on)

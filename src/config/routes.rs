@@ -543,14 +543,16 @@ impl RouteSpec {
             }),
             (None, None) => {
                 let name = self.upstream.as_ref().map_or("", |name| &name.0);
+                let auth = self.auth.as_ref().and_then(Switch::on);
+                let tells = auth.is_some_and(AuthSpec::tells);
                 let request_headers = rules(headers.and_then(|h| h.request.as_ref()));
                 let mut cache = self.cache.as_ref().and_then(CacheSpec::compile);
                 if let Some(policy) = &mut cache
                     && !policy.shared
-                    && request_headers.tell_client_cert()
+                    && (request_headers.tell_client_cert() || tells)
                 {
                     // By which backends may answer each their own.
-                    policy.per.push(Per::ClientCert);
+                    policy.per.push(Per::Told);
                 }
                 Action::Proxy(Proxy {
                     upstream: upstreams.get(name).copied().unwrap_or_default(),
@@ -598,7 +600,7 @@ impl RouteSpec {
                 .auth
                 .as_ref()
                 .and_then(Switch::on)
-                .and_then(|auth| auth.compile(directory)),
+                .and_then(|auth| auth.compile(directory, upstreams)),
             slo: self.slo.map(Percentage::share),
             rate_limit: self
                 .rate_limit

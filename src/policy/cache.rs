@@ -73,8 +73,9 @@ pub enum Per {
     Cookie(String),
     /// A header field: all its values.
     Header(HeaderName),
-    /// The certificate that the client showed. Where the route tells backends whose it is, and does not share.
-    ClientCert,
+    /// What backends are told of the client that it does not say itself: whose certificate it showed, what a service says
+    /// of it. Where the route tells any of that, and does not share.
+    Told,
 }
 
 /// Why the cache is neither asked nor filled.

@@ -21,6 +21,7 @@ use super::template::Template;
 use super::timeouts::Timeouts;
 use http::{HeaderName, HeaderValue, StatusCode};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One route as running.
 #[derive(Debug)]
@@ -54,6 +55,23 @@ pub enum AuthPlan {
     Basic(PathBuf),
     /// By a token.
     Jwt(TokenRules, KeysFrom),
+    /// By whatever a service knows them by.
+    Forward(ForwardAuth),
+}
+
+/// A service that is asked whether a request may pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardAuth {
+    /// Where, by its position.
+    pub upstream: usize,
+    /// What is asked for there.
+    pub path: String,
+    /// How long that may take in all.
+    pub timeout: Duration,
+    /// Fields of its answer that the backend is told, and that clients cannot say.
+    pub pass: Vec<HeaderName>,
+    /// The one that names who it is.
+    pub identity: Option<HeaderName>,
 }
 
 /// Where the keys of tokens are.
@@ -99,6 +117,14 @@ pub struct AnswerRules {
 }
 
 impl Route {
+    /// Fields that backends are told by the service that lets requests pass.
+    pub fn told(&self) -> &[HeaderName] {
+        match &self.auth {
+            Some(AuthPlan::Forward(plan)) => &plan.pass,
+            _ => &[],
+        }
+    }
+
     /// Whose scripts may read its answers, where not only those of their own origin.
     pub fn cors(&self) -> Option<&CorsRules> {
         self.answers.as_ref()?.cors.as_ref()

@@ -3,6 +3,7 @@
 //! Called by `front` after everything that costs nothing.
 
 pub mod basic; // name and password, against a file of users
+mod forward; // a service that is asked
 pub mod jwt; // a signed token, against keys
 pub mod keys; // the keys of tokens
 pub mod source; // where they come from
@@ -11,9 +12,11 @@ mod token; // a token as it comes
 use super::ctx::Ctx;
 use super::respond::Answer;
 use crate::policy::credentials::BadLine;
+use crate::policy::route::ForwardAuth;
+use bytes::Bytes;
 use http::HeaderValue;
 use pingora::Result;
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
@@ -25,6 +28,8 @@ pub enum Gate {
     Basic(Arc<basic::Directory>),
     /// Those who bear a token.
     Jwt(Arc<jwt::Bearers>),
+    /// Those whom a service lets pass.
+    Forward(Arc<ForwardAuth>),
 }
 
 /// Why a file is none.
@@ -47,6 +52,8 @@ enum Refusal {
     Denied(&'static str, Cow<'static, str>),
     /// It cannot be found out now. With the log's word.
     Busy(&'static str),
+    /// The service says no, in its own words.
+    Said(Box<ResponseHeader>, Bytes),
 }
 
 impl Refusal {
@@ -61,6 +68,7 @@ impl Gate {
         match self {
             Gate::Basic(_) => "basic",
             Gate::Jwt(_) => "jwt",
+            Gate::Forward(_) => "forward",
         }
     }
 }
@@ -73,11 +81,23 @@ pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option
     let found = match &gate {
         Gate::Basic(directory) => directory.ask(request).await,
         Gate::Jwt(bearers) => bearers.ask(request).await,
+        Gate::Forward(plan) => match forward::ask(plan, request, ctx).await? {
+            Ok(passed) => {
+                ctx.told = passed.told;
+                ctx.verified = passed.name.map(|name| (name, gate.word()));
+                return Ok(None);
+            }
+            Err(refusal) => Err(refusal),
+        },
     };
     match found {
         Ok(name) => {
             ctx.verified = Some((name, gate.word()));
             Ok(None)
+        }
+        Err(Refusal::Said(head, body)) => {
+            ctx.refused = Some("auth_said_no");
+            Answer::said(*head, body).map(Some)
         }
         Err(Refusal::Busy(word)) => {
             ctx.refused = Some(word);

@@ -127,7 +127,13 @@ pub(super) fn key_parts(
     // With its port, which the backend gets to see and may answer with.
     let host = authority(request).to_ascii_lowercase();
     let secret = |credentials: &[u8]| cache.secret_hash(credentials);
-    let who = (&request.headers, ctx.client_cert());
+    let mut told: Vec<&[u8]> = Vec::new();
+    if policy.per.contains(&cache::Per::Told) {
+        told.push(ctx.client_cert().unwrap_or_default().as_bytes());
+        let values = ctx.told.iter().map(|(_, value)| value.as_ref());
+        told.extend(values.map(|value| value.map_or(&b""[..], |value| value.as_bytes())));
+    }
+    let who = (&request.headers, &told[..]);
     cache::key::key(policy, ctx.scheme, &host, target(request), who, secret)
 }
 

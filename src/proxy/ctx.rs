@@ -24,7 +24,7 @@ use crate::server::listener::Manner;
 use crate::upstream::standing::Begun;
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Active, Backend, Upstream};
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -44,6 +44,8 @@ pub struct Ctx {
     pub(super) hops: Vec<IpAddr>,
     /// Who it is, where that was proved, and how.
     pub(super) verified: Option<(String, &'static str)>,
+    /// What its backend is told of it by the service that let it pass; `None` for what nobody says.
+    pub(super) told: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Why it was not let through.
     pub(super) refused: Option<&'static str>,
     /// Whether it cannot be said where its body ends.
@@ -215,6 +217,7 @@ impl Ctx {
             client: None,
             hops: Vec::new(),
             verified: None,
+            told: Vec::new(),
             refused: None,
             body_unknown: false,
             body_seen: 0,

@@ -80,6 +80,14 @@ pub(super) fn prepare(
         request.remove_header("Expect");
     }
 
+    for (name, value) in &ctx.told {
+        match value {
+            Some(value) => request.insert_header(written(name), value.clone())?,
+            None => {
+                request.remove_header(name);
+            }
+        }
+    }
     if !proxy.request_headers.is_empty() {
         let values = Values::of(client_request, ctx);
         edit_request(
@@ -277,7 +285,7 @@ fn is_framing(name: &HeaderName) -> bool {
 
 /// Whether an answer varies on a field that is not the client's but ours: what is kept could not be told apart by what
 /// clients send. Those that are the same for all who share a key do not count.
-pub(super) fn varies_on_ours(response: &HeaderMap, proxy: &Proxy) -> bool {
+pub(super) fn varies_on_ours(response: &HeaderMap, proxy: &Proxy, told: &[HeaderName]) -> bool {
     const OURS: [&str; 5] = [
         "x-forwarded-for",
         "x-real-ip",
@@ -288,7 +296,9 @@ pub(super) fn varies_on_ours(response: &HeaderMap, proxy: &Proxy) -> bool {
     let lines = response.get_all(header::VARY).iter();
     let names = lines.flat_map(|line| line.as_bytes().split(|b| b",; \t".contains(b)));
     let mut names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
-    names.any(|name| OURS.contains(&name.as_str()) || proxy.request_headers.names(&name))
+    names.any(|name| {
+        OURS.contains(&name.as_str()) || proxy.request_headers.names(&name) || told.contains(&name)
+    })
 }
 
 /// Whether the client marks the request as safe to repeat.

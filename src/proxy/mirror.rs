@@ -5,26 +5,16 @@
 
 use super::ctx::Ctx;
 use super::entry::Taken;
-use super::facts::{authority, target};
-use super::{forward, peer};
+use super::facts::target;
+use super::{aside, forward};
 use crate::policy::balancer::Tried;
-use crate::policy::health::Observation;
 use crate::policy::timeouts::Timeouts;
 use crate::upstream::{Reach, Upstream};
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
 use log::debug;
 use pingora::Result;
-use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-thread_local! {
-    /// One for each worker: connections belong to the runtime they were opened on.
-    static CONNECTOR: Arc<Connector> = Arc::new(Connector::new(None));
-}
 
 /// Whether this request is to be copied, if it can be: as often as the route says.
 pub(super) fn is_wanted(ctx: &Ctx) -> bool {
@@ -56,34 +46,13 @@ fn try_send(session: &Session, ctx: &Ctx, body: Bytes) -> Result<()> {
         return Ok(());
     };
     let original = session.req_header();
-    let mut request =
-        RequestHeader::build(original.method.clone(), target(original).as_bytes(), None)?;
-    request.set_version(Version::HTTP_11);
-    let nominated = forward::nominated(&original.headers);
-    let kept = original.headers.iter();
-    for (name, value) in kept.filter(|(name, _)| !nominated.contains(name)) {
-        request.append_header(name.clone(), value.clone())?;
-    }
-    request.insert_header(header::HOST, authority(original))?;
+    let mut request = aside::alike(
+        original,
+        original.method.clone(),
+        target(original).as_bytes(),
+    )?;
     forward::prepare(original, &mut request, proxy, ctx)?;
-    for name in [
-        "connection",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "expect",
-    ] {
-        request.remove_header(name);
-    }
-    if body.is_empty() {
-        request.remove_header(&header::CONTENT_LENGTH);
-    } else {
-        request.insert_header(header::CONTENT_LENGTH, body.len())?;
-    }
+    aside::strip(&mut request, &body)?;
     let timeouts = proxy.timeouts;
     tokio::spawn(async move {
         let copy = exchange(&upstream, request, body, timeouts);
@@ -104,41 +73,5 @@ async fn exchange(upstream: &Upstream, request: RequestHeader, body: Bytes, time
     ) else {
         return;
     };
-    let began = Instant::now();
-    let peer = peer::dial(
-        (picked.index, picked.address),
-        upstream,
-        &timeouts,
-        Duration::ZERO,
-        false,
-    );
-    let connector = CONNECTOR.with(Arc::clone);
-    let asked = async {
-        let (mut session, _) = connector.get_http_session(&*peer).await?;
-        session.set_read_timeout(Some(timeouts.first_byte));
-        session.write_request_header(Box::new(request)).await?;
-        if !body.is_empty() {
-            session.write_request_body(body, true).await?;
-        }
-        session.finish_request_body().await?;
-        let status = loop {
-            session.read_response_header().await?;
-            let status = session.response_header().map(|head| head.status);
-            match status {
-                Some(status) if status.is_informational() => {}
-                status => break status.unwrap_or(StatusCode::BAD_GATEWAY),
-            }
-        };
-        let latency = began.elapsed();
-        // All of it: a backend that is hung up on in the middle of its answer may log that as a failure.
-        while session.read_response_body().await?.is_some() {}
-        Ok::<_, Box<pingora::Error>>((status, latency))
-    };
-    let seen = match asked.await {
-        Ok((status, latency)) if !status.is_server_error() => Observation::Good(latency),
-        Ok(_) => Observation::Failed,
-        Err(e) if e.etype().as_str().starts_with("Connect") => Observation::ConnectFailed,
-        Err(_) => Observation::Failed,
-    };
-    upstream.observe(picked.index, &picked.active, seen);
+    aside::ask(upstream, &picked, (request, body), &timeouts, 0).await;
 }

@@ -3,7 +3,7 @@
 use super::caching::mark::mark;
 use super::ctx::{Ctx, End};
 use super::facts::Values;
-use super::forward::{edit_response, give};
+use super::forward::{edit_response, give, strip_hop_by_hop};
 use super::rate;
 use crate::policy::error_body::{Form, Page, PageBody, Told};
 use crate::policy::limits::Excess;
@@ -31,6 +31,8 @@ enum Content {
     Own(Option<String>),
     /// Nothing: it says what a script may do.
     Permission,
+    /// What a service said, whose fields are in the head already.
+    Said(Bytes),
 }
 
 impl Answer {
@@ -84,6 +86,23 @@ impl Answer {
         let mut answer = Answer::short(StatusCode::UNAUTHORIZED)?;
         answer.head.insert_header("WWW-Authenticate", challenge)?;
         Ok(answer)
+    }
+
+    /// What the service says that lets nobody pass here.
+    pub(super) fn said(mut head: ResponseHeader, body: Bytes) -> Result<Self> {
+        strip_hop_by_hop(&mut head);
+        for name in [
+            "connection",
+            "content-length",
+            "transfer-encoding",
+            "upgrade",
+        ] {
+            head.remove_header(name);
+        }
+        Ok(Answer {
+            head,
+            content: Content::Said(body),
+        })
     }
 
     /// There is no time to find out who it is.
@@ -179,6 +198,12 @@ impl Answer {
             (Content::Fixed(content_type, body), _) => (content_type.clone(), body.clone()),
             // A fixed answer that says nothing itself is what such pages are for.
             (Content::None | Content::Own(_), Some(page)) => shown(page, status, ctx),
+            (Content::Said(body), _) => {
+                if !bodiless(status) {
+                    head.insert_header("Content-Length", body.len())?;
+                }
+                return Ok(body.clone());
+            }
             (Content::Own(why), None) => {
                 let form = Form::of(&request.headers);
                 // A cache on the way must not give it to who takes another form (RFC 9110 §12.5.5).

@@ -134,6 +134,7 @@ pub fn gates(routing: &Routing, old: Option<&Snapshot>) -> Result<Vec<Option<Gat
                     directory
                 }
             })),
+            Some(AuthPlan::Forward(plan)) => Some(Gate::Forward(Arc::new(plan.clone()))),
             Some(AuthPlan::Jwt(rules, from)) => {
                 let source = match known.iter().find(|source| source.is_of(from)) {
                     Some(source) => source.clone(),

@@ -48,6 +48,7 @@ mod dns; // backends with names
 mod eject; // backends that fail, and how they come back
 mod error_pages; // what answers of our own say
 mod flaky; // what it is all for: unreliable backends look reliable
+mod forward_auth; // a service that is asked who may pass
 mod grpc; // a backend that answers health checks of gRPC
 mod headers; // what is added, edited and removed on the way
 mod health_check; // probes

@@ -48,7 +48,7 @@ pub struct KeyParts {
 
 /// The key of a request (RFC 9111 §2). The method is no part of it, since a stored GET answers HEAD too.
 ///
-/// `host` is normalised, `target` is path and query as they are, `client_cert` the subject of the client's certificate. `secret_hash` must be keyed and collision-resistant:
+/// `host` is normalised, `target` is path and query as they are, `told` what backends are told of the client beside. `secret_hash` must be keyed and collision-resistant:
 /// what people are told apart by enters only through it. RFC 9111 §3.5 bars answers to authorised requests from reuse
 /// for others; under a forced `ttl` they are kept, and found by no others unless the route says `shared`.
 pub fn key(
@@ -56,7 +56,7 @@ pub fn key(
     scheme: &str,
     host: &str,
     target: &str,
-    (headers, client_cert): (&HeaderMap, Option<&str>),
+    (headers, told): (&HeaderMap, &[&[u8]]),
     secret_hash: impl Fn(&[u8]) -> [u8; 32],
 ) -> KeyParts {
     let mut secret = Vec::new();
@@ -70,11 +70,7 @@ pub fn key(
                 let pairs = cookie_pairs(headers, name);
                 frame_list(&mut secret, b'k', name.as_bytes(), &pairs);
             }
-            Per::ClientCert => {
-                if let Some(subject) = client_cert {
-                    frame(&mut secret, b'z', subject.as_bytes());
-                }
-            }
+            Per::Told => frame_list(&mut secret, b'z', b"", told),
         }
     }
     let mut who = Vec::with_capacity(64);

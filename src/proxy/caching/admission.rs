@@ -37,7 +37,7 @@ pub(super) fn storable(
     };
     if [fields, merged]
         .iter()
-        .any(|f| forward::varies_on_ours(f, proxy))
+        .any(|f| forward::varies_on_ours(f, proxy, route.told()))
     {
         return Err(NotStored::VaryStar);
     }

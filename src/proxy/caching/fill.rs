@@ -23,7 +23,7 @@ use crate::policy::retry::{Reason, Verdict};
 use crate::policy::route::Route;
 use crate::server::connection::Secured;
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::subrequest::server::SubrequestHandle;
@@ -100,6 +100,7 @@ pub(in super::super) struct Job {
     scheme: &'static str,
     secured: Option<Arc<Secured>>,
     verified: Option<(String, &'static str)>,
+    told: Vec<(HeaderName, Option<HeaderValue>)>,
     hops: Vec<IpAddr>,
     key: Key,
     filling: Arc<Filling>,
@@ -136,6 +137,7 @@ pub(super) fn start(
         scheme: ctx.scheme,
         secured: ctx.secured.clone(),
         verified: ctx.verified.clone(),
+        told: ctx.told.clone(),
         hops: ctx.hops.clone(),
         key: *filling.key(),
         filling: Arc::new(filling),
@@ -167,6 +169,7 @@ pub(in super::super) fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<bo
     ctx.scheme = job.scheme;
     ctx.secured.clone_from(&job.secured);
     ctx.verified.clone_from(&job.verified);
+    ctx.told.clone_from(&job.told);
     ctx.hops.clone_from(&job.hops);
     ctx.cache = Some(Outcome {
         how: How::Forwarded(Forwarded::because(job.why)),

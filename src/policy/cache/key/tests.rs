@@ -26,7 +26,7 @@ fn key_of(policy: &CachePolicy, lines: &[(&str, &str)]) -> KeyParts {
         "https",
         "a.example",
         "/x?y",
-        (&fields(lines), None),
+        (&fields(lines), &[]),
         hash,
     )
 }
@@ -288,12 +288,12 @@ fn no_hash_is_made_without_secrets() {
         "http",
         "a",
         "/",
-        (&fields(&[("accept", "x")]), None),
+        (&fields(&[("accept", "x")]), &[]),
         none,
     );
     for policy in [forced(true, &[]), respectful(&[])] {
         let headers = fields(&[("cookie", "x"), ("authorization", "x")]);
-        let _ = key(&policy, "http", "a", "/", (&headers, None), none);
+        let _ = key(&policy, "http", "a", "/", (&headers, &[]), none);
     }
 }
 
@@ -330,7 +330,7 @@ fn of_request(
         &url[0],
         &url[1],
         &url[2],
-        (&fields(&lines), None),
+        (&fields(&lines), &[]),
         hash,
     )
 }
@@ -393,7 +393,7 @@ proptest! {
             ("x-tenant", &secrets[3]),
         ]);
         let per = [Per::Cookie("session".to_owned()), Per::Header(HeaderName::from_static("x-tenant"))];
-        let key = key(&forced(shared, &per), "https", "a.example", &url, (&lines, None), hash);
+        let key = key(&forced(shared, &per), "https", "a.example", &url, (&lines, &[]), hash);
         for secret in &secrets {
             // Not even a part of one.
             for (part, key) in secret.as_bytes().windows(6).flat_map(|part| [(part, &key.url), (part, &key.who)]) {
@@ -412,8 +412,8 @@ proptest! {
             headers.append(field, HeaderValue::from_bytes(&value).unwrap());
         }
         let policy = forced(true, &[Per::Cookie(name)]);
-        let once = key(&policy, "", "", "", (&headers, None), hash);
-        prop_assert_eq!(once, key(&policy, "", "", "", (&headers, None), hash));
+        let once = key(&policy, "", "", "", (&headers, &[]), hash);
+        prop_assert_eq!(once, key(&policy, "", "", "", (&headers, &[]), hash));
         prop_assert_eq!(vary_key(&headers, &headers), vary_key(&headers, &headers));
         for policy in [policy, respectful(&[])] {
             let _ = lookup(&policy, &Method::GET, &headers);

@@ -1,0 +1,121 @@
+//! Requests to an upstream beside those of clients: copies of them, and the question whether one may pass.
+//!
+//! Used by [`super::mirror`] and `authenticate::forward`. Backends learn from them as from others.
+
+use super::facts::authority;
+use super::{forward, peer};
+use crate::policy::health::Observation;
+use crate::policy::timeouts::Timeouts;
+use crate::upstream::{Picked, Upstream};
+use bytes::Bytes;
+use http::{Method, Version, header};
+use pingora::Result;
+use pingora::connectors::http::Connector;
+use pingora::http::{RequestHeader, ResponseHeader};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+thread_local! {
+    /// One for each worker: connections belong to the runtime they were opened on.
+    static CONNECTOR: Arc<Connector> = Arc::new(Connector::new(None));
+}
+
+/// What concerns the connection that a request came on, or content that is not sent.
+const NOT_COPIED: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+];
+
+/// An answer.
+pub(super) struct Said {
+    pub(super) head: ResponseHeader,
+    /// As much of its content as was wanted.
+    pub(super) body: Vec<u8>,
+}
+
+/// A request with the fields of another, as they go to a backend.
+pub(super) fn alike(
+    original: &RequestHeader,
+    method: Method,
+    target: &[u8],
+) -> Result<RequestHeader> {
+    let mut request = RequestHeader::build(method, target, None)?;
+    request.set_version(Version::HTTP_11);
+    let nominated = forward::nominated(&original.headers);
+    let kept = original.headers.iter();
+    for (name, value) in kept.filter(|(name, _)| !nominated.contains(name)) {
+        request.append_header(name.clone(), value.clone())?;
+    }
+    request.insert_header(header::HOST, authority(original))?;
+    Ok(request)
+}
+
+/// Takes out of such a request what cannot be sent with another one.
+pub(super) fn strip(request: &mut RequestHeader, body: &Bytes) -> Result<()> {
+    for name in NOT_COPIED {
+        request.remove_header(name);
+    }
+    if body.is_empty() {
+        request.remove_header(&header::CONTENT_LENGTH);
+    } else {
+        request.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
+    Ok(())
+}
+
+/// Sends a request, and keeps of the content of its answer so many bytes. `None` if there is no answer.
+pub(super) async fn ask(
+    upstream: &Upstream,
+    picked: &Picked,
+    (request, body): (RequestHeader, Bytes),
+    timeouts: &Timeouts,
+    most: usize,
+) -> Option<Said> {
+    let began = Instant::now();
+    let place = (picked.index, picked.address);
+    let peer = peer::dial(place, upstream, timeouts, Duration::ZERO, false);
+    let connector = CONNECTOR.with(Arc::clone);
+    let asked = async {
+        let (mut session, _) = connector.get_http_session(&*peer).await?;
+        session.set_read_timeout(Some(timeouts.first_byte));
+        session.write_request_header(Box::new(request)).await?;
+        if !body.is_empty() {
+            session.write_request_body(body, true).await?;
+        }
+        session.finish_request_body().await?;
+        let head = loop {
+            session.read_response_header().await?;
+            match session.response_header() {
+                Some(head) if head.status.is_informational() => {}
+                Some(head) => break head.clone(),
+                None => return pingora::Error::e_explain(pingora::ErrorType::ReadError, "no head"),
+            }
+        };
+        let latency = began.elapsed();
+        let mut kept = Vec::new();
+        // All of it: a backend that is hung up on in the middle of its answer may log that as a failure.
+        while let Some(piece) = session.read_response_body().await? {
+            let left = most.saturating_sub(kept.len()).min(piece.len());
+            kept.extend_from_slice(piece.get(..left).unwrap_or_default());
+        }
+        connector
+            .release_http_session(session, &*peer, Some(upstream.keepalive_idle))
+            .await;
+        Ok((Said { head, body: kept }, latency))
+    };
+    let (said, seen) = match asked.await {
+        Ok((said, _)) if said.head.status.is_server_error() => (Some(said), Observation::Failed),
+        Ok((said, latency)) => (Some(said), Observation::Good(latency)),
+        Err(e) if e.etype().as_str().starts_with("Connect") => (None, Observation::ConnectFailed),
+        Err(_) => (None, Observation::Failed),
+    };
+    upstream.observe(picked.index, &picked.active, seen);
+    said
+}
