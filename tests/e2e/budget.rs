@@ -1,7 +1,9 @@
 //! How many retries a route may make.
 
+use crate::admin::with_admin;
 use crate::client::Client;
 use crate::harness::{Proxy, free_port, never_ejecting, one_route, until};
+use crate::maintenance::status;
 use crate::origin::Origin;
 use crate::reply::Reply;
 use std::thread;
@@ -57,4 +59,21 @@ fn a_retry_that_goes_to_another_backend_for_lack_of_a_connection_is_free() {
     for _ in 0..300 {
         assert_eq!(client.get("/").text(), "sound");
     }
+}
+
+/// It was paid for when its wait began.
+#[test]
+fn a_retry_that_is_not_made_because_the_client_left_costs_nothing() {
+    let origin = Origin::always(Reply::status(500));
+    let (setup, admin) = with_admin();
+    let rules = "retry: { tries: 2, wait: 10s }";
+    let proxy = setup.start(&never_ejecting(&one_route(&[origin.port], rules)));
+    let retries = || status(admin)["routes"][0]["retries"].as_u64();
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/left", &[], b"");
+    until("it is charged", || retries() == Some(1));
+    drop(client);
+    until("it is given back", || retries() == Some(0));
+    assert_eq!(proxy.logged("/left")["retry"], "client_left");
+    assert_eq!(origin.count(), 1);
 }
