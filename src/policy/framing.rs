@@ -78,7 +78,12 @@ pub fn judge(
     if named(headers).any(is_end_to_end) {
         return Err(Doubt::Connection);
     }
-    let host = headers.get(header::HOST).map(|host| host.as_bytes());
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().map(|host| host.as_bytes());
+    // Even if it is the same twice (RFC 9112 §3.2).
+    if hosts.next().is_some() {
+        return Err(Doubt::Host);
+    }
     match (authority, host) {
         (Some(authority), Some(host)) if !same_host(authority.as_bytes(), host) => Err(Doubt::Host),
         _ => Ok(()),
@@ -198,6 +203,7 @@ mod tests {
                 "connection: close, Authorization",
                 Err(Doubt::Connection),
             ),
+            (eleven, "host: a\r\nhost: a", Err(Host)),
             (eleven, "host: a\nx: b", Err(LineEnd)),
             (eleven, "host: a\rx: b", Err(LineEnd)),
             (eleven, "host: a\r\n b", Err(Folded)),

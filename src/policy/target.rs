@@ -22,7 +22,12 @@ pub fn is_host(raw: &str) -> bool {
         true => b.is_ascii_hexdigit() || b":.".contains(&b),
         false => b.is_ascii_alphanumeric() || b"-._~".contains(&b),
     };
-    !host.is_empty() && host.bytes().all(fits) && port.bytes().all(|b| b.is_ascii_digit())
+    // A dot ends a name, or a part that is something.
+    let has_parts = !host.starts_with('.') && !host.contains("..");
+    !host.is_empty()
+        && has_parts
+        && host.bytes().all(fits)
+        && port.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// A host for matching: lower-case, without port and without one trailing dot; an IPv6 literal keeps its brackets.
