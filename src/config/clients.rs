@@ -28,6 +28,8 @@ pub struct Clients {
     pub keepalive_requests: u32,
     /// How many streams of an HTTP/2 connection may be open at once.
     pub max_streams: u32,
+    /// How many bytes of a body have to come in a second, after some time to begin; 0 for any.
+    pub min_body_rate: u64,
 }
 
 impl Default for Clients {
@@ -53,6 +55,7 @@ pub(crate) struct ClientsSpec {
     max_target: Option<HeadSize>,
     keepalive_requests: Option<Bounded<1, 1_000_000_000>>,
     max_streams: Option<Bounded<1, 10_000>>,
+    min_body_rate: Option<Size>,
 }
 
 /// Bytes of a head, or of a part of one.
@@ -94,6 +97,7 @@ impl ClientsSpec {
     const MAX_TARGET: u64 = 8 * 1024;
     const KEEPALIVE_REQUESTS: u32 = 10_000;
     const MAX_STREAMS: u32 = 128;
+    const MIN_BODY_RATE: u64 = 100;
 
     /// With every default filled in.
     pub(crate) fn compile(self) -> Clients {
@@ -115,6 +119,9 @@ impl ClientsSpec {
                 .keepalive_requests
                 .map_or(Self::KEEPALIVE_REQUESTS, |n| n.0),
             max_streams: self.max_streams.map_or(Self::MAX_STREAMS, |n| n.0),
+            min_body_rate: self
+                .min_body_rate
+                .map_or(Self::MIN_BODY_RATE, |size| size.0),
         }
     }
 
@@ -132,6 +139,7 @@ impl ClientsSpec {
             max_target: Some(HeadSize(clients.limits.target as u64)),
             keepalive_requests: Some(Bounded(clients.keepalive_requests)),
             max_streams: Some(Bounded(clients.max_streams)),
+            min_body_rate: Some(Size(clients.min_body_rate)),
         }
     }
 }

@@ -1,8 +1,12 @@
-//! How much a request may say of itself: the length of its target, its fields, all of its head.
+//! How much a request may say of itself: the length of its target, its fields, all of its head; and how slowly its body may come.
 //!
 //! Asked by `proxy::front` once a head was read; `server::stream` and HTTP/2 itself stop what is longer while it comes.
 
 use http::{HeaderMap, StatusCode};
+use std::time::Duration;
+
+/// How long a body may be waited for at any rate.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The most that is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +67,45 @@ impl Limits {
     }
 }
 
+/// How much longer the next piece of a body may be waited for. `seen`: how many bytes of it came, `waited`: how long they
+/// were waited for, which does not count while nobody did. `rate`: the bytes a second that have to come after some time to
+/// begin; `None` for any.
+pub fn patience(rate: Option<u64>, seen: u64, waited: Duration) -> Option<Duration> {
+    let rate = rate.filter(|rate| *rate > 0)?;
+    let paid = Duration::from_millis(seen.saturating_mul(1000) / rate);
+    Some((GRACE + paid).saturating_sub(waited))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn bodies_may_take_their_time_if_they_come() {
+        let s = Duration::from_secs;
+        for (rate, seen, waited, left) in [
+            (None, 0, s(1000), None),
+            (Some(0), 0, s(1000), None),
+            (Some(100), 0, s(0), Some(s(10))),
+            (Some(100), 0, s(5), Some(s(5))),
+            (Some(100), 0, s(25), Some(s(0))),
+            (Some(100), 1_000, s(15), Some(s(5))),
+            (Some(100), 1_000_000, s(15), Some(s(9_995))),
+            (
+                Some(100),
+                u64::MAX,
+                s(25),
+                Some(Duration::from_millis(u64::MAX / 100) + GRACE - s(25)),
+            ),
+        ] {
+            assert_eq!(
+                patience(rate, seen, waited),
+                left,
+                "{rate:?} {seen} {waited:?}"
+            );
+        }
+    }
 
     #[test]
     fn no_more_than_may_be() {

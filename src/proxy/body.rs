@@ -4,7 +4,7 @@
 //! to the route's `max_body`, and handed to the wrapped session.
 
 use super::ctx::Ctx;
-use super::downstream::Held;
+use super::downstream::{Held, Watch, next_piece};
 use crate::policy::retry::{Body, RetryPolicy};
 use bytes::BytesMut;
 use http::{Version, header};
@@ -59,7 +59,11 @@ pub(super) fn state(session: &mut Session, ctx: &Ctx) -> Body {
 ///
 /// # Errors
 /// Of the client's connection.
-pub(super) async fn read_ahead(session: &mut Session, max_body: usize) -> Result<Held> {
+pub(super) async fn read_ahead(
+    session: &mut Session,
+    watch: &Watch,
+    max_body: usize,
+) -> Result<Held> {
     let expects = session
         .req_header()
         .headers
@@ -69,7 +73,11 @@ pub(super) async fn read_ahead(session: &mut Session, max_body: usize) -> Result
         session.downstream_session.write_continue_response().await?;
     }
     let mut held = BytesMut::new();
-    while let Some(piece) = session.downstream_session.read_request_body().await? {
+    loop {
+        let read = session.downstream_session.read_request_body();
+        let Some(piece) = next_piece(watch, read).await? else {
+            break;
+        };
         held.extend_from_slice(&piece);
         if held.len() > max_body {
             return Ok(Held::Beginning(held.freeze()));

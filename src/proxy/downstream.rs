@@ -8,6 +8,7 @@
 use super::ctx::Ctx;
 use super::facts::{authority, target};
 use super::hedge::{HEDGED, Hedge};
+use crate::policy::limits::patience;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
@@ -29,6 +30,8 @@ use tokio::time::Sleep;
 
 /// The error of a wait that reached its deadline.
 pub(super) const DEADLINE: ErrorType = ErrorType::Custom("deadline");
+/// The error of a client whose body comes too slowly.
+pub(super) const SLOW_BODY: ErrorType = ErrorType::Custom("slow body");
 /// The error of a client that had not taken its response when `total` was over.
 pub(super) const SLOW_CLIENT: ErrorType = ErrorType::Custom("slow client");
 /// "None" among the times of a [`Watch`].
@@ -50,6 +53,11 @@ pub(super) struct Watch {
     filling: AtomicBool,
     /// Whether what is written is to leave at once, because what follows may take a while.
     eager: AtomicBool,
+    /// How fast the body has to come: bytes in a second.
+    body_rate: OnceLock<u64>,
+    /// How long it was waited for, in nanoseconds, and how much of it came.
+    body_waited: AtomicU64,
+    body_seen: AtomicU64,
     /// Set when the process drains: responses then close their connection.
     draining: Arc<AtomicBool>,
     /// Where the wrapper leaves the session when it is dropped.
@@ -66,9 +74,18 @@ impl Watch {
             hedge: OnceLock::new(),
             filling: AtomicBool::new(false),
             eager: AtomicBool::new(false),
+            body_rate: OnceLock::new(),
+            body_waited: AtomicU64::new(0),
+            body_seen: AtomicU64::new(0),
             draining,
             returned: Mutex::new(None),
         }
+    }
+
+    /// The body has to come as fast as that, from now on.
+    pub(super) fn expect_body(&self, rate: u64) {
+        // It is said once for each request.
+        let _ = self.body_rate.set(rate);
     }
 
     /// The answer goes to the store.
@@ -326,6 +343,41 @@ async fn hedge_won(watch: &Watch) {
     }
 }
 
+/// A wait for a piece of a body; counts when it ends, also because something else came first.
+struct Waiting<'a>(&'a Watch, Instant);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Waiting(watch, began) = self;
+        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        watch.body_waited.fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+/// Waits for the next piece of a body, as long as that is bearable.
+///
+/// # Errors
+/// Of the read, or [`SLOW_BODY`].
+pub(super) async fn next_piece(
+    watch: &Watch,
+    read: impl Future<Output = Result<Option<Bytes>>>,
+) -> Result<Option<Bytes>> {
+    let rate = watch.body_rate.get().copied();
+    let waited = Duration::from_nanos(watch.body_waited.load(Ordering::Relaxed));
+    let Some(left) = patience(rate, watch.body_seen.load(Ordering::Relaxed), waited) else {
+        return read.await;
+    };
+    let _waiting = Waiting(watch, Instant::now());
+    let read = tokio::select! {
+        biased;
+        read = read => read?,
+        () = tokio::time::sleep(left) => return Error::e_explain(SLOW_BODY, "too few bytes came"),
+    };
+    let bytes = read.as_ref().map_or(0, Bytes::len);
+    watch.body_seen.fetch_add(bytes as u64, Ordering::Relaxed);
+    Ok(read)
+}
+
 /// Lets a write to the client run until `total` is over: Pingora does not look at the session's deadline meanwhile.
 pub(super) async fn write<T>(
     watch: &Watch,
@@ -355,9 +407,17 @@ impl CustomSession for Downstream {
             unreachable!("the session is given back only in drop")
         };
         let filling = self.watch.filling();
+        let comes = !no_body_expected && !filling && !inner.is_body_done();
+        let read = async {
+            let read = inner.read_body_or_idle(no_body_expected);
+            match comes {
+                true => next_piece(&self.watch, read).await,
+                false => read.await,
+            }
+        };
         tokio::select! {
             biased;
-            read = inner.read_body_or_idle(no_body_expected), if !filling => read,
+            read = read, if !filling => read,
             () = deadline_passed(&self.watch, &mut self.timer) => Error::e_explain(DEADLINE, "waiting for a backend"),
             () = hedge_won(&self.watch) => Error::e_explain(HEDGED, "an answer is there"),
         }

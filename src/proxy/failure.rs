@@ -2,7 +2,7 @@
 
 use super::TOO_LONG;
 use super::ctx::End;
-use super::downstream::{DEADLINE, SLOW_CLIENT};
+use super::downstream::{DEADLINE, SLOW_BODY, SLOW_CLIENT};
 use crate::policy::admission::Why;
 use crate::policy::retry::Failure;
 use crate::policy::timeouts::Limit;
@@ -16,6 +16,8 @@ pub(super) enum Cause {
     Backend(Failure, &'static str),
     /// The client went away, or broke the protocol.
     Client,
+    /// The client's content comes too slowly.
+    SlowBody,
     /// The client's content is longer than its route takes.
     TooLong,
     /// The client's request cannot be sent on.
@@ -52,6 +54,9 @@ pub(super) fn while_proxying(error: &Error) -> Cause {
     }
     if *error.etype() == TOO_LONG {
         return Cause::TooLong;
+    }
+    if *error.etype() == SLOW_BODY {
+        return Cause::SlowBody;
     }
     if *error.etype() == SLOW_CLIENT {
         return Cause::Client;

@@ -187,19 +187,26 @@ impl ProxyHttp for Proxy {
         let time = proxy.timeouts.left(ctx.watch.elapsed());
         let mirrored = !duplex && mirror::is_wanted(ctx);
         let empty = session.downstream_session.is_body_empty();
+        // What goes both ways at once may be silent.
+        if !empty && !duplex {
+            ctx.watch.expect_body(self.front.clients.min_body_rate);
+        }
         let read_ahead = repeatable && !duplex && body::wanted(session, &proxy.retry)
             || mirrored && body::fits(session, max_body);
         ctx.watch.set_total(Some(proxy.timeouts.total));
         ctx.idempotency_key = key;
         let mut held = None;
         if read_ahead {
-            let Ok(read) = tokio::time::timeout(time, body::read_ahead(session, max_body)).await
-            else {
-                Answer::request_timeout()?.write(session, ctx).await?;
-                ctx.reason = Some(Reason::BodyUnfinished);
-                return Ok(false);
+            let read = body::read_ahead(session, &ctx.watch, max_body);
+            let read = match tokio::time::timeout(time, read).await {
+                Ok(Err(e)) if *e.etype() != downstream::SLOW_BODY => return Err(e.into_down()),
+                Ok(Ok(read)) => read,
+                Ok(Err(_)) | Err(_) => {
+                    Answer::request_timeout()?.write(session, ctx).await?;
+                    ctx.reason = Some(Reason::BodyUnfinished);
+                    return Ok(false);
+                }
             };
-            let read = read.map_err(|e| e.into_down())?;
             let length = u64::try_from(read.bytes().len()).unwrap_or(u64::MAX);
             if let Some(lacks) = too_long(ctx, length) {
                 ctx.refused = Some(lacks.word());
@@ -516,6 +523,7 @@ impl ProxyHttp for Proxy {
             match failure::while_proxying(e) {
                 Cause::Client => ctx.client_left = true,
                 Cause::TooLong => ctx.end = Some(failure::PAYLOAD_TOO_LARGE),
+                Cause::SlowBody => ctx.end = Some(failure::CLIENT_STALLED),
                 Cause::BadRequest => ctx.end = Some(failure::BAD_REQUEST),
                 Cause::Backend(failure, word) => {
                     ctx.end = Some(failure::end(failure, word, ctx.limit, false))

@@ -198,6 +198,11 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
             ctx.end = Some(failure::CLIENT_STALLED);
         }
         Cause::Backend(failure, word) => return judge(session, ctx, failure, word),
+        Cause::SlowBody => {
+            ctx.end_try("client_timeout");
+            ctx.reason = Some(Reason::BodyUnfinished);
+            ctx.end = Some(failure::CLIENT_STALLED);
+        }
         Cause::Client => {
             ctx.client_left = true;
             ctx.reason = Some(Reason::ClientLeft);

@@ -1,6 +1,7 @@
 //! What clients could hold up, break or get past: slow ones, silent ones, tunnels, odd hosts, a log nobody reads.
 
 use crate::client::{Client, get};
+use crate::client2::Client2;
 use crate::harness::{
     BACKSTOP, PATIENCE, Proxy, eventually, free_port, never_ejecting, one_route, outcomes,
 };
@@ -94,6 +95,51 @@ fn a_websocket_that_never_opens_keeps_them_too() {
     let headers = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
     client.begin("GET", "/", &headers, b"");
     assert_eq!(client.answer().status, 504);
+}
+
+/// Whether it is read ahead or goes to the backend as it comes. Who has been as fast as asked may pause later.
+#[test]
+fn a_body_that_comes_too_slowly_is_given_up() {
+    let origin = Origin::always(Reply::ok("fine"));
+    let yaml = one_route(&[origin.port], "timeouts: { total: 10m }");
+    let proxy = Proxy::with()
+        .http2()
+        .key("clients", "{ min_body_rate: 1000B }")
+        .start(&yaml);
+    let head = |method: &str, length: usize| {
+        format!("{method} /{length} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")
+    };
+    let mut drips: Vec<_> = [("POST", 30), ("PUT", 100_000)]
+        .into_iter()
+        .map(|(method, length)| {
+            let mut client = Client::to(proxy.port);
+            client.send(head(method, length));
+            (client, method, length)
+        })
+        .collect();
+    let mut second = Client2::to(proxy.port);
+    let mut stream = second.begin("POST", "/2", &[], false);
+    let mut quick = Client::to(proxy.port);
+    quick.send(head("POST", 30_000));
+    quick.send(vec![b'x'; 29_999]);
+    let began = Instant::now();
+    while origin.requests().iter().all(|r| !r.abandoned) && began.elapsed() < PATIENCE {
+        for (client, ..) in &mut drips {
+            let _ = client.try_send("x");
+        }
+        second.send(&mut stream, b"x", false);
+        thread::park_timeout(Duration::from_millis(500));
+    }
+    for (client, method, length) in &mut drips {
+        assert_eq!(client.answer_to(method).status, 408);
+        let line = proxy.logged(&format!("/{length}"));
+        assert_eq!(line["retry"], "body_unfinished");
+    }
+    assert_eq!(second.answer(stream).status, 408);
+    let took = began.elapsed();
+    assert!((9..15).contains(&took.as_secs()), "{took:?}");
+    quick.send("x");
+    assert_eq!(quick.answer_to("POST").status, 200);
 }
 
 #[test]

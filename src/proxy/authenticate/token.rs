@@ -2,6 +2,7 @@
 //!
 //! Read here, and nothing of it believed: its signature is looked at by [`super::keys`], its claims by `policy::jwt`.
 
+use super::keys::{Checked, Keys};
 use crate::policy::jwt::Claims;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -82,6 +83,12 @@ impl<'a> Token<'a> {
             },
             all: serde_json::from_slice(&claims).ok()?,
         })
+    }
+
+    /// What these keys say of its signature.
+    pub(super) fn check(&self, keys: &Keys) -> Checked {
+        let (signed, signature) = (self.signed.as_bytes(), &self.signature);
+        keys.check(&self.algorithm, self.key.as_deref(), signed, signature)
     }
 
     /// What a claim says that names somebody.
