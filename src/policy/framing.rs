@@ -66,13 +66,10 @@ pub fn judge(
             return Err(Doubt::Coding);
         }
     }
-    if let Some(length) = length {
-        let digits = length.as_bytes();
-        let number =
-            !digits.is_empty() && digits.len() <= 19 && digits.iter().all(u8::is_ascii_digit);
-        if !number || lengths.next().is_some() {
-            return Err(Doubt::Length);
-        }
+    if let Some(length) = length
+        && (!is_number(length.as_bytes()) || lengths.next().is_some())
+    {
+        return Err(Doubt::Length);
     }
     // What it names is taken out on the way (RFC 9110 §7.6.1): a field that was looked at here would not be there later.
     if named(headers).any(is_end_to_end) {
@@ -88,6 +85,35 @@ pub fn judge(
         (Some(authority), Some(host)) if !same_host(authority.as_bytes(), host) => Err(Doubt::Host),
         _ => Ok(()),
     }
+}
+
+/// Judges the head of an answer: what a client could read otherwise is not sent on, and its connection is not used again.
+///
+/// # Errors
+/// With the first thing that is doubtful.
+pub fn judge_answer(version: Version, headers: &HeaderMap) -> Result<(), Doubt> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let plain = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return Err(Doubt::LengthAndCoding);
+        }
+        // A server of HTTP/1.0 that sends one does not know what it does (RFC 9112 §6.1).
+        if !plain || version != Version::HTTP_11 {
+            return Err(Doubt::Coding);
+        }
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (Some(length), None) if !is_number(length.as_bytes()) => Err(Doubt::Length),
+        (Some(_), Some(_)) => Err(Doubt::Length),
+        _ => Ok(()),
+    }
+}
+
+/// Whether this is one length.
+fn is_number(digits: &[u8]) -> bool {
+    !digits.is_empty() && digits.len() <= 19 && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// Whether a length is written in a head.
@@ -162,6 +188,55 @@ fn lines(raw: &[u8]) -> Result<(), Doubt> {
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn answers_that_are_doubtful() {
+        let eleven = Version::HTTP_11;
+        for (version, fields, verdict) in [
+            (eleven, &[][..], Ok(())),
+            (eleven, &["content-length: 5"], Ok(())),
+            (eleven, &["transfer-encoding: Chunked"], Ok(())),
+            (Version::HTTP_10, &["content-length: 5"], Ok(())),
+            (Version::HTTP_2, &["content-length: 5"], Ok(())),
+            (
+                eleven,
+                &["content-length: 5", "content-length: 5"],
+                Err(Doubt::Length),
+            ),
+            (eleven, &["content-length: 5, 5"], Err(Doubt::Length)),
+            (eleven, &["content-length: -5"], Err(Doubt::Length)),
+            (eleven, &["content-length: "], Err(Doubt::Length)),
+            (
+                eleven,
+                &["transfer-encoding: gzip, chunked"],
+                Err(Doubt::Coding),
+            ),
+            (eleven, &["transfer-encoding: identity"], Err(Doubt::Coding)),
+            (
+                eleven,
+                &["transfer-encoding: chunked", "transfer-encoding: chunked"],
+                Err(Doubt::Coding),
+            ),
+            (
+                Version::HTTP_10,
+                &["transfer-encoding: chunked"],
+                Err(Doubt::Coding),
+            ),
+            (
+                eleven,
+                &["transfer-encoding: chunked", "content-length: 5"],
+                Err(Doubt::LengthAndCoding),
+            ),
+        ] {
+            let mut map = HeaderMap::new();
+            for field in fields {
+                let (name, value) = field.split_once(": ").unwrap();
+                let name: HeaderName = name.parse().unwrap();
+                map.append(name, HeaderValue::from_str(value).unwrap());
+            }
+            assert_eq!(judge_answer(version, &map), verdict, "{fields:?}");
+        }
+    }
 
     #[test]
     fn what_is_doubtful() {

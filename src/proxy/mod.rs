@@ -32,6 +32,7 @@ pub use front::{Front, Received};
 pub use snapshot::{Live, Snapshot};
 
 use crate::cache::fills::Failed;
+use crate::policy::framing;
 use crate::policy::health::Observation;
 use crate::policy::requirement::Lacks;
 use crate::policy::retry::{self, Failure, Reason, Verdict};
@@ -387,6 +388,15 @@ impl ProxyHttp for Proxy {
                 caching::fill::interim(session, response).await;
             }
             return Ok(());
+        }
+        if let Err(doubt) = framing::judge_answer(response.version, &response.headers) {
+            let error = Error::explain(ErrorType::InvalidHTTPHeader, doubt.word());
+            return Err(error.into_up());
+        }
+        if status == StatusCode::NO_CONTENT {
+            // It has none (RFC 9110 §8.6, RFC 9112 §6.1).
+            response.remove_header(&header::CONTENT_LENGTH);
+            response.remove_header(&header::TRANSFER_ENCODING);
         }
         ctx.note_answer(status);
         let listed = ctx

@@ -3,13 +3,154 @@
 //! Each case is sent with a second request in its body, or after it, that only somebody who reads the first one otherwise than
 //! the proxy would take for a request of its own.
 
-use crate::client::Client;
+use crate::client::{Client, get};
 use crate::client2::Client2;
-use crate::harness::{Proxy, one_route, until};
+use crate::harness::{Proxy, one_route, outcomes, until};
 use crate::origin::Origin;
 use crate::reply::Reply;
 
 const HIDDEN: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Answers that could be read in more than one way, and what else could end up in the next one.
+#[test]
+fn no_answer_gets_into_another() {
+    let next = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+    let length = "Content-Length: 5\r\n";
+    let chunked = "5\r\nhello\r\n0\r\n\r\n";
+    let coding = "Transfer-Encoding: chunked\r\n";
+    let cases = [
+        // The first line, fields, content, and what clients get of it.
+        (
+            "1.1 200",
+            length.to_string(),
+            "hello".to_string(),
+            Some("hello"),
+        ),
+        ("1.1 200", coding.into(), chunked.into(), Some("hello")),
+        (
+            "1.1 200",
+            length.into(),
+            format!("hello{next}"),
+            Some("hello"),
+        ),
+        (
+            "1.1 200",
+            coding.into(),
+            format!("{chunked}{next}"),
+            Some("hello"),
+        ),
+        ("1.1 204", String::new(), next.into(), Some("")),
+        ("1.1 204", length.into(), "hello".into(), Some("")),
+        ("1.1 204", coding.into(), chunked.into(), Some("")),
+        ("1.1 200", format!("{length}{length}"), "hello".into(), None),
+        (
+            "1.1 200",
+            format!("{length}Content-Length: 7\r\n"),
+            "hello!!".into(),
+            None,
+        ),
+        (
+            "1.1 200",
+            "Content-Length: 5, 5\r\n".into(),
+            "hello".into(),
+            None,
+        ),
+        (
+            "1.1 200",
+            "Content-Length: +5\r\n".into(),
+            "hello".into(),
+            None,
+        ),
+        (
+            "1.1 200",
+            "Content-Length: -5\r\n".into(),
+            "hello".into(),
+            None,
+        ),
+        (
+            "1.1 200",
+            "Content-Length: 0x5\r\n".into(),
+            "hello".into(),
+            None,
+        ),
+        ("1.1 200", format!("{coding}{coding}"), chunked.into(), None),
+        (
+            "1.1 200",
+            "Transfer-Encoding: gzip, chunked\r\n".into(),
+            chunked.into(),
+            None,
+        ),
+        (
+            "1.1 200",
+            "Transfer-Encoding: identity\r\n".into(),
+            "hello".into(),
+            None,
+        ),
+        (
+            "1.1 200",
+            "Transfer-Encoding: xchunked\r\n".into(),
+            chunked.into(),
+            None,
+        ),
+        ("1.0 200", coding.into(), chunked.into(), None),
+        (
+            "1.1 200",
+            format!("X: a\rSet-Cookie: b\r\n{length}"),
+            "hello".into(),
+            None,
+        ),
+        (
+            "1.1 200",
+            format!("X: a\0b\r\n{length}"),
+            "hello".into(),
+            None,
+        ),
+        ("2.0 200", length.into(), "hello".into(), None),
+        ("1.1 99", length.into(), "hello".into(), None),
+        ("1.1 1000", length.into(), "hello".into(), None),
+    ];
+    let origin = Origin::always(Reply::ok(""));
+    let rules = "retry: { tries: 2, wait: 1ms }\ncache: off";
+    let proxy = Proxy::start(&one_route(&[origin.port], rules));
+    for (line, fields, content, expected) in cases {
+        let raw = format!("HTTP/{line} OK\r\n{fields}\r\n{content}");
+        origin.set(move |r| match &*r.target {
+            "/case" => Reply::raw(&raw),
+            _ => Reply::ok("fine"),
+        });
+        let mut client = Client::to(proxy.port);
+        let answer = client.get("/case");
+        match expected {
+            Some(text) => {
+                assert_eq!(answer.text(), text, "{line} {fields:?}");
+                let lengths = answer.all("content-length").len();
+                let codings = answer.all("transfer-encoding").len();
+                assert!(
+                    lengths + codings <= 1,
+                    "{line} {fields:?}: {:?}",
+                    answer.headers
+                );
+                assert!(answer.status == 200 || lengths + codings == 0, "{fields:?}");
+            }
+            None => assert_eq!(answer.status, 502, "{line} {fields:?}"),
+        }
+        for _ in 0..2 {
+            assert_eq!(
+                client.get("/next").text(),
+                "fine",
+                "after {line} {fields:?}"
+            );
+        }
+    }
+    // A second try may find a better one.
+    let torn = origin.count();
+    origin.set(move |r| match r.number - torn {
+        0 => Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello"),
+        _ => Reply::ok("better"),
+    });
+    assert_eq!(get(proxy.port, "/again").text(), "better");
+    assert_eq!(outcomes(&proxy.logged("/again")), ["reset", "ok"]);
+}
 
 /// The framings of a request: what stands between its first line and its body, and the body.
 fn cases() -> Vec<(String, String)> {
