@@ -15,6 +15,7 @@ use super::keypath::KeyPath;
 use super::patterns::UpstreamName;
 use super::plan::Routing;
 use super::report::{Document, Report};
+use super::require::RequireSpec;
 use super::routes::{Base, DefaultsSpec, MatchSpec, RouteSpec};
 use super::suggest;
 use super::switch::Switch;
@@ -379,6 +380,11 @@ impl Checks<'_> {
                         "has no effect in a route without an upstream",
                     );
                 }
+            }
+            let require = spec.require.as_ref().and_then(Switch::on);
+            if require.is_some_and(RequireSpec::wants_json) {
+                let key = path.key("require").key("json");
+                self.add(key, "has no effect in a route without an upstream");
             }
             if request {
                 let key = path.key("headers").key("request");

@@ -1,14 +1,17 @@
 //! `require` of a route, as written: what a request has to have to be let through.
 
+use super::files;
 use super::headers::ReadName;
 use super::keypath::KeyPath;
+use super::patterns::FileText;
 use super::report::{Document, Report};
 use super::size::Size;
 use super::switch::{Section, over};
 use super::written::{Complaint, Written, written};
-use crate::policy::requirement::{MediaType, Requirement, Scheme};
+use crate::policy::requirement::{Json, MediaType, Requirement, Scheme};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::Path;
 
 /// `require`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -27,6 +30,37 @@ pub(crate) struct RequireSpec {
     headers: Option<Vec<ReadName>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<Vec<Parameter>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    json: Option<JsonText>,
+}
+
+/// `json`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum JsonText {
+    /// `any`.
+    Any,
+    /// A file with a schema.
+    Schema(FileText),
+}
+
+impl Written for JsonText {
+    const EXPECTED: &'static str = "any, or a file with a JSON Schema such as order.schema.json";
+
+    fn parse(word: &str) -> Result<Self, Complaint> {
+        match word {
+            "any" => Ok(JsonText::Any),
+            _ => FileText::parse(word).map(JsonText::Schema),
+        }
+    }
+}
+
+impl fmt::Display for JsonText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            JsonText::Any => "any",
+            JsonText::Schema(file) => &file.0,
+        })
+    }
 }
 
 /// `authorization`.
@@ -108,7 +142,7 @@ impl fmt::Display for Parameter {
     }
 }
 
-written!(SchemeText, TypeText, Parameter);
+written!(SchemeText, TypeText, Parameter, JsonText);
 
 impl Section for RequireSpec {
     const EXPECTED: &'static str =
@@ -123,13 +157,19 @@ impl Section for RequireSpec {
                 content_types,
                 max_body,
                 headers,
-                query
+                query,
+                json
             }
         )
     }
 }
 
 impl RequireSpec {
+    /// Whether content has to be JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        self.json.is_some()
+    }
+
     /// Reports lists that take nothing.
     pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
         if self.content_types.as_ref().is_some_and(Vec::is_empty) {
@@ -139,8 +179,8 @@ impl RequireSpec {
         }
     }
 
-    /// What the policy goes by.
-    pub(crate) fn compile(&self) -> Requirement {
+    /// What the policy goes by; relative paths are those of this directory.
+    pub(crate) fn compile(&self, directory: &Path) -> Requirement {
         Requirement {
             authorization: self.authorization.map(|scheme| scheme.0),
             content_types: self
@@ -152,6 +192,10 @@ impl RequireSpec {
             max_body: self.max_body.map(|size| size.0),
             headers: self.headers.iter().flatten().map(|n| n.0.clone()).collect(),
             query: self.query.iter().flatten().map(|p| p.0.clone()).collect(),
+            json: self.json.as_ref().map(|json| match json {
+                JsonText::Any => Json::Any,
+                JsonText::Schema(file) => Json::Schema(files::absolute(directory, &file.0)),
+            }),
         }
     }
 }

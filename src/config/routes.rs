@@ -594,7 +594,7 @@ impl RouteSpec {
                 .require
                 .as_ref()
                 .and_then(Switch::on)
-                .map(RequireSpec::compile)
+                .map(|require| require.compile(directory))
                 .unwrap_or_default(),
             auth: self
                 .auth

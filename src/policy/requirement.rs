@@ -4,6 +4,7 @@
 
 use super::framing;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use std::path::PathBuf;
 
 /// The requirements of a route; empty lists and `None` require nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,7 +19,21 @@ pub struct Requirement {
     pub headers: Vec<HeaderName>,
     /// Parameters that the query has to have, with a value.
     pub query: Vec<String>,
+    /// What content has to be, if anything.
+    pub json: Option<Json>,
 }
+
+/// What JSON has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Json {
+    /// JSON (RFC 8259).
+    Any,
+    /// As the schema in this file has it; absolute.
+    Schema(PathBuf),
+}
+
+/// The most bytes that JSON may have where nothing is said: it is held until it was looked at.
+const MOST_JSON: u64 = 1024 * 1024;
 
 /// How a client says who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +68,10 @@ pub enum Lacks {
     Header(HeaderName),
     /// This parameter.
     Query(String),
+    /// That it is JSON; where it is not.
+    Json(String),
+    /// What the schema asks for, and where.
+    Schema(String),
 }
 
 impl Lacks {
@@ -62,7 +81,8 @@ impl Lacks {
             Lacks::Authorization(_) => StatusCode::UNAUTHORIZED,
             Lacks::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Lacks::MaxBody(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Lacks::Header(_) | Lacks::Query(_) => StatusCode::BAD_REQUEST,
+            Lacks::Header(_) | Lacks::Query(_) | Lacks::Json(_) => StatusCode::BAD_REQUEST,
+            Lacks::Schema(_) => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
 
@@ -74,6 +94,8 @@ impl Lacks {
             Lacks::MaxBody(most) => format!("the content may have {most} bytes at most"),
             Lacks::Header(name) => format!("the header field {name} is required"),
             Lacks::Query(name) => format!("the query parameter {name} is required"),
+            Lacks::Json(place) => format!("the content is not JSON: {place}"),
+            Lacks::Schema(what) => format!("the content is not as it should be: {what}"),
         }
     }
 
@@ -85,6 +107,8 @@ impl Lacks {
             Lacks::MaxBody(_) => "body_too_large",
             Lacks::Header(_) => "header_required",
             Lacks::Query(_) => "query_required",
+            Lacks::Json(_) => "json_malformed",
+            Lacks::Schema(_) => "json_unfit",
         }
     }
 
@@ -136,6 +160,10 @@ impl Requirement {
         if !self.content_types.is_empty() && has_content && !self.takes(headers) {
             return Err(Lacks::ContentType);
         }
+        // What is compressed cannot be looked at.
+        if self.json.is_some() && has_content && headers.contains_key(header::CONTENT_ENCODING) {
+            return Err(Lacks::ContentType);
+        }
         Ok(())
     }
 
@@ -144,10 +172,16 @@ impl Requirement {
     /// # Errors
     /// It may not.
     pub fn judge_length(&self, length: u64) -> Result<(), Lacks> {
-        match self.max_body {
+        match self.most() {
             Some(most) if length > most => Err(Lacks::MaxBody(most)),
             _ => Ok(()),
         }
+    }
+
+    /// How many bytes content may have.
+    pub fn most(&self) -> Option<u64> {
+        let json = self.json.is_some().then_some(MOST_JSON);
+        self.max_body.or(json)
     }
 
     fn takes(&self, headers: &HeaderMap) -> bool {

@@ -7,6 +7,7 @@ use super::caching::Outcome;
 use super::caching::fill::{Job, Report};
 use super::caching::passing_by::PartComing;
 use super::compress::Encoder;
+use super::content::Shape;
 use super::downstream::Watch;
 use super::entry::Taken;
 use super::hedge;
@@ -296,10 +297,16 @@ impl Ctx {
         self.snapshot.traffic.get(self.route.as_deref()?.index)
     }
 
+    /// What its content has to be, if there is some.
+    pub(super) fn shape(&self) -> Option<&Arc<Shape>> {
+        let entrance = self.snapshot.entrances.get(self.route.as_deref()?.index)?;
+        entrance.shape.as_ref()
+    }
+
     /// Who may pass its route, if not everybody.
     pub(super) fn gate(&self) -> Option<&Gate> {
-        let gate = self.snapshot.gates.get(self.route.as_deref()?.index)?;
-        gate.as_ref()
+        let entrance = self.snapshot.entrances.get(self.route.as_deref()?.index)?;
+        entrance.gate.as_ref()
     }
 
     /// Tries so far, the one under way included.

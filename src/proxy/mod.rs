@@ -8,6 +8,7 @@ pub mod authenticate;
 mod body;
 mod caching;
 mod compress;
+pub mod content;
 mod ctx;
 mod downstream;
 mod entry;
@@ -192,7 +193,16 @@ impl ProxyHttp for Proxy {
         if !empty && !duplex {
             ctx.watch.expect_body(self.front.clients.min_body_rate);
         }
-        let read_ahead = repeatable && !duplex && body::wanted(session, &proxy.retry)
+        let shape = ctx.shape().filter(|_| !empty).cloned();
+        let max_body = match (
+            &shape,
+            ctx.route.as_ref().and_then(|r| r.requirement.most()),
+        ) {
+            (Some(_), Some(most)) => usize::try_from(most).unwrap_or(usize::MAX),
+            _ => max_body,
+        };
+        let read_ahead = shape.is_some()
+            || repeatable && !duplex && body::wanted(session, &proxy.retry)
             || mirrored && body::fits(session, max_body);
         ctx.watch.set_total(Some(proxy.timeouts.total));
         ctx.idempotency_key = key;
@@ -209,7 +219,8 @@ impl ProxyHttp for Proxy {
                 }
             };
             let length = u64::try_from(read.bytes().len()).unwrap_or(u64::MAX);
-            if let Some(lacks) = too_long(ctx, length) {
+            let unfit = || shape?.judge(read.bytes()).err();
+            if let Some(lacks) = too_long(ctx, length).or_else(unfit) {
                 ctx.refused = Some(lacks.word());
                 Answer::lacking(&lacks)?.write(session, ctx).await?;
                 ctx.answered_here = true;

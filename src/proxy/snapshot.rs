@@ -3,6 +3,7 @@
 //! Made by `server::reload`, held by every request under way. Decides nothing.
 
 use super::authenticate::Gate;
+use super::content::Shape;
 use crate::policy::blocklist::{Answer, Blocklist};
 use crate::policy::route::{AnswerRules, Route};
 use crate::policy::router::Router;
@@ -16,6 +17,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Where every worker finds the snapshot in force.
 pub type Live = Arc<ArcSwap<Snapshot>>;
 
+/// What was read from files and elsewhere for what a route asks of requests.
+#[derive(Debug, Default)]
+pub struct Entrance {
+    /// Who may pass, if not everybody.
+    pub gate: Option<Gate>,
+    /// What content has to be, if anything.
+    pub shape: Option<Arc<Shape>>,
+}
+
 /// One configuration as running.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -27,8 +37,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Of each route, at its index.
     pub traffic: Vec<Arc<Traffic>>,
-    /// Who may pass it, at its index too.
-    pub gates: Vec<Option<Gate>>,
+    /// Who and what may pass it, at its index too.
+    pub entrances: Vec<Entrance>,
     /// Paths that are answered before a route is looked for, and how.
     pub block: Option<(Blocklist, Answer)>,
     /// What answers are given that no route makes; `None` where that is nothing.
@@ -43,7 +53,7 @@ impl Snapshot {
         router: Router<Arc<Route>>,
         upstreams: Vec<Arc<Upstream>>,
         traffic: Vec<Arc<Traffic>>,
-        gates: Vec<Option<Gate>>,
+        entrances: Vec<Entrance>,
         block: Option<(Blocklist, Answer)>,
         unrouted: Option<AnswerRules>,
     ) -> Self {
@@ -52,7 +62,7 @@ impl Snapshot {
             router,
             upstreams,
             traffic,
-            gates,
+            entrances,
             block,
             unrouted,
             retired: AtomicBool::new(false),

@@ -141,7 +141,7 @@ pub fn preflight(loaded: &Loaded) -> Result<Vec<String>, Vec<String>> {
         Err(wrong) => problems.extend(wrong),
     }
     problems.extend(
-        reload::gates(&loaded.routing, None)
+        reload::entrances(&loaded.routing, None)
             .err()
             .map(|e| e.to_string()),
     );
@@ -276,7 +276,7 @@ impl Server {
         tokio::spawn(probes::follow(move || in_force.load().upstreams.clone()));
         let in_force = live.clone();
         tokio::spawn(source::follow(move || {
-            reload::sources(&in_force.load().gates).collect()
+            reload::sources(&in_force.load().entrances).collect()
         }));
         let in_force = live.clone();
         tokio::spawn(traffic::follow(move || in_force.load().traffic.clone()));

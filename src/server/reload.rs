@@ -9,6 +9,8 @@ use crate::proxy::authenticate::basic::Directory;
 use crate::proxy::authenticate::jwt::Bearers;
 use crate::proxy::authenticate::source::Source;
 use crate::proxy::authenticate::{Gate, GateError};
+use crate::proxy::content::{SchemaError, Shape};
+use crate::proxy::snapshot::Entrance;
 use crate::proxy::{Live, Snapshot};
 use crate::upstream::probes;
 use crate::upstream::resolver::Resolver;
@@ -38,6 +40,9 @@ pub enum ReloadError {
     /// A file of users or keys is wrong.
     #[error("auth: {0}")]
     Gate(#[from] GateError),
+    /// A schema is wrong.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// An upstream cannot be built.
     #[error("upstream {0}: {1}")]
     Upstream(String, #[source] BuildError),
@@ -98,8 +103,8 @@ pub async fn build(
             Arc::new(Traffic::build(route, before.map(Arc::as_ref)))
         })
         .collect();
-    let gates = gates(&routing, old)?;
-    let unasked = sources(&gates).filter(|source| source.keys().is_none());
+    let entrances = entrances(&routing, old)?;
+    let unasked = sources(&entrances).filter(|source| source.keys().is_none());
     let fetches = unasked.map(|source| async move { source.fetch().await });
     // Nor with nobody who could pass.
     let _ = tokio::time::timeout(FIRST_FETCH, futures::future::join_all(fetches)).await;
@@ -109,22 +114,22 @@ pub async fn build(
         routing.router,
         upstreams,
         traffic,
-        gates,
+        entrances,
         routing.block,
         routing.unrouted,
     ))
 }
 
-/// Who may pass each route: each file is read once, and what was fetched is kept.
+/// Who and what may pass each route: each file is read once, and what was fetched is kept.
 ///
 /// # Errors
 /// When a file is not as it should be.
-pub fn gates(routing: &Routing, old: Option<&Snapshot>) -> Result<Vec<Option<Gate>>, ReloadError> {
+pub fn entrances(routing: &Routing, old: Option<&Snapshot>) -> Result<Vec<Entrance>, ReloadError> {
     let mut directories: HashMap<&Path, Arc<Directory>> = HashMap::new();
-    let mut known: Vec<Arc<Source>> = old.iter().flat_map(|old| sources(&old.gates)).collect();
+    let mut known: Vec<Arc<Source>> = old.iter().flat_map(|old| sources(&old.entrances)).collect();
     let mut all = Vec::with_capacity(routing.routes.len());
     for route in &routing.routes {
-        all.push(match &route.auth {
+        let gate = match &route.auth {
             None => None,
             Some(AuthPlan::Basic(path)) => Some(Gate::Basic(match directories.get(&**path) {
                 Some(directory) => directory.clone(),
@@ -143,17 +148,24 @@ pub fn gates(routing: &Routing, old: Option<&Snapshot>) -> Result<Vec<Option<Gat
                 known.push(source.clone());
                 Some(Gate::Jwt(Arc::new(Bearers::new(rules.clone(), source))))
             }
+        };
+        let shape = route.requirement.json.as_ref().map(Shape::open);
+        all.push(Entrance {
+            gate,
+            shape: shape.transpose()?,
         });
     }
     Ok(all)
 }
 
 /// Where the keys come from by which people pass.
-pub fn sources(gates: &[Option<Gate>]) -> impl Iterator<Item = Arc<Source>> {
-    let sources = gates.iter().filter_map(|gate| match gate {
-        Some(Gate::Jwt(bearers)) => Some(bearers.source.clone()),
-        _ => None,
-    });
+pub fn sources(entrances: &[Entrance]) -> impl Iterator<Item = Arc<Source>> {
+    let sources = entrances
+        .iter()
+        .filter_map(|entrance| match &entrance.gate {
+            Some(Gate::Jwt(bearers)) => Some(bearers.source.clone()),
+            _ => None,
+        });
     let mut sources: Vec<_> = sources.collect();
     sources.sort_by_key(Arc::as_ptr);
     sources.dedup_by(|a, b| Arc::ptr_eq(a, b));

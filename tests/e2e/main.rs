@@ -43,6 +43,7 @@ mod clients; // how long and how many of them are borne with
 mod compress; // answers compressed for each client
 mod concurrency; // how many at once, and who waits
 mod config_cli; // the command line and configuration errors
+mod content; // content that has to be JSON
 mod cors; // whose scripts may read answers
 mod dns; // backends with names
 mod eject; // backends that fail, and how they come back
