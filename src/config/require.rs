@@ -170,6 +170,14 @@ impl RequireSpec {
         self.json.is_some()
     }
 
+    /// The same for a route that does not read content.
+    pub(crate) fn without_content(&self) -> RequireSpec {
+        RequireSpec {
+            json: None,
+            ..self.clone()
+        }
+    }
+
     /// Reports lists that take nothing.
     pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
         if self.content_types.as_ref().is_some_and(Vec::is_empty) {

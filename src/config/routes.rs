@@ -447,7 +447,10 @@ impl RouteSpec {
             redirect,
             allow: self.allow.or_else(|| base.allow.clone()),
             deny: self.deny.or_else(|| base.deny.clone()),
-            require: Some(require),
+            require: Some(match proxied {
+                true => require,
+                false => require.map(RequireSpec::without_content),
+            }),
             auth: Some(auth.map(AuthSpec::filled)),
             slo: self.slo.or(base.slo),
             strip_prefix: self.strip_prefix,
