@@ -103,7 +103,16 @@ fn holds(lengths: &[usize], count: usize, on_disk: bool) {
             }
         })
     };
-    compare(most(LITTLE), most(LIMIT), 5);
+    // Bodies of less than 32 KiB have no pages of their own, and the heap has holes between them.
+    compare(
+        most(LITTLE),
+        most(LIMIT),
+        if lengths.iter().all(|l| *l < 32 << 10) {
+            15
+        } else {
+            5
+        },
+    );
 }
 
 /// What one takes more than another that may keep next to nothing is what it counts more, within so many percent.
