@@ -29,6 +29,8 @@ pub(crate) struct FaultParts {
     pub(crate) node: Option<NodeId>,
     /// The key that a mapping lacks, until it is known whether it was left out.
     missing: Option<&'static str>,
+    /// Whether a mapping without an entry is meant, until it is known whether there was one.
+    empty: bool,
     /// Whether it is only there because something else was left out.
     pub(crate) follows: bool,
 }
@@ -42,6 +44,7 @@ impl Fault {
             trail: Vec::new(),
             node: None,
             missing: None,
+            empty: false,
             follows: false,
         }))
     }
@@ -55,6 +58,9 @@ impl Fault {
 
     /// On the way up through the mapping itself.
     pub(crate) fn in_mapping(mut self, node: &Node) -> Self {
+        if std::mem::take(&mut self.0.empty) {
+            self.0.follows = matches!(node, Node::Map(entries) if !entries.is_empty());
+        }
         if let Some(key) = self.0.missing.take() {
             self.0.follows = node.get(key).is_some();
         }
@@ -101,6 +107,16 @@ impl de::Error for Fault {
             "unknown key".to_string(),
             suggest::help(field, expected.iter().copied(), "known here"),
         )
+    }
+
+    fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
+        let found = match length {
+            0 => "nothing in it".to_string(),
+            n => format!("{n} entries"),
+        };
+        let mut fault = Fault::new(format!("expected {expected}, found {found}"), None);
+        fault.0.empty = length == 0;
+        fault
     }
 
     fn missing_field(field: &'static str) -> Self {

@@ -55,6 +55,7 @@ mod tls;
 mod tree;
 mod upstream_tls;
 mod upstreams;
+mod wanted;
 mod written;
 
 pub use address::{BackendAddress, Host};

@@ -7,8 +7,9 @@ use super::patterns::FileText;
 use super::report::{Document, Report};
 use super::size::Size;
 use super::switch::{Section, over};
+use super::wanted::WantedText;
 use super::written::{Complaint, Written, written};
-use crate::policy::requirement::{Json, MediaType, Requirement, Scheme};
+use crate::policy::requirement::{Json, MediaType, Requirement, Scheme, Wanted};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
@@ -27,9 +28,11 @@ pub(crate) struct RequireSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_body: Option<Size>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    headers: Option<Vec<ReadName>>,
+    headers: Option<Vec<WantedText<ReadName>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    query: Option<Vec<Parameter>>,
+    query: Option<Vec<WantedText<Parameter>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed_query: Option<Vec<WantedText<Parameter>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     json: Option<JsonText>,
 }
@@ -144,6 +147,15 @@ impl fmt::Display for Parameter {
 
 written!(SchemeText, TypeText, Parameter, JsonText);
 
+/// What the policy wants of these.
+fn wanted<T, N>(texts: &[WantedText<T>], name: impl Fn(&T) -> N) -> Vec<Wanted<N>> {
+    let wanted = texts.iter().map(|text| Wanted {
+        name: name(&text.name),
+        pattern: text.pattern.as_ref().map(|pattern| pattern.0.clone()),
+    });
+    wanted.collect()
+}
+
 impl Section for RequireSpec {
     const EXPECTED: &'static str =
         "a mapping such as { authorization: any, max_body: 1MiB }, or off";
@@ -158,6 +170,7 @@ impl Section for RequireSpec {
                 max_body,
                 headers,
                 query,
+                allowed_query,
                 json
             }
         )
@@ -198,8 +211,16 @@ impl RequireSpec {
                 .map(|t| t.0.clone())
                 .collect(),
             max_body: self.max_body.map(|size| size.0),
-            headers: self.headers.iter().flatten().map(|n| n.0.clone()).collect(),
-            query: self.query.iter().flatten().map(|p| p.0.clone()).collect(),
+            headers: wanted(self.headers.as_deref().unwrap_or_default(), |name| {
+                name.0.clone()
+            }),
+            query: wanted(self.query.as_deref().unwrap_or_default(), |name| {
+                name.0.clone()
+            }),
+            allowed_query: self
+                .allowed_query
+                .as_deref()
+                .map(|allowed| wanted(allowed, |name| name.0.clone())),
             json: self.json.as_ref().map(|json| match json {
                 JsonText::Any => Json::Any,
                 JsonText::Schema(file) => Json::Schema(files::absolute(directory, &file.0)),

@@ -28,6 +28,7 @@ pub mod health;
 pub mod hedge;
 pub mod jwt; // whether a token is good enough
 pub mod limits;
+pub mod pattern;
 pub mod proxy_protocol;
 pub mod range;
 pub mod rate;

@@ -342,3 +342,30 @@ fn lists_can_be_in_files_and_are_read_again_at_a_reload() {
     assert_eq!(get(proxy.port, "/").status, 403);
     assert!(proxy.is_alive());
 }
+
+#[test]
+fn values_and_parameters_are_to_be_as_the_route_has_them() {
+    let origin = Origin::always(Reply::ok("hello"));
+    let rules = "require: { headers: [{ X-Api-Version: \"v[0-9]+\" }], query: [{ id: \"[0-9]+\" }], allowed_query: [q] }";
+    let proxy = Proxy::start(&one_route(&[origin.port], rules));
+    let ask = |target: &str, version: &str| {
+        let fields = [("X-Api-Version", version)];
+        request(proxy.port, "GET", target, &fields, b"")
+    };
+    assert_eq!(ask("/ok?id=%37&q=a+b", "v1").status, 200);
+    assert_eq!(origin.last().target, "/ok?id=%37&q=a+b");
+    for (target, version, word, says) in [
+        ("/1?id=1", "1", "header_unfit", "x-api-version"),
+        ("/2?id=x", "v1", "query_unfit", "parameter id"),
+        ("/3?id=1&i%64=x", "v1", "query_unfit", "parameter id"),
+        ("/4?id=1&debug=1", "v1", "query_unknown", "not known"),
+        ("/5?id=1&q=%4", "v1", "query_malformed", "hexadecimal"),
+        ("/6?q=1", "v1", "query_required", "parameter id"),
+    ] {
+        let answer = ask(target, version);
+        assert_eq!(answer.status, 400, "{target}");
+        assert!(answer.text().contains(says), "{}", answer.text());
+        assert_eq!(proxy.logged(target)["refused"], word);
+    }
+    assert_eq!(origin.count(), 1);
+}
