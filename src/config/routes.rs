@@ -552,7 +552,7 @@ impl RouteSpec {
                 let mut cache = self.cache.as_ref().and_then(CacheSpec::compile);
                 if let Some(policy) = &mut cache
                     && !policy.shared
-                    && (request_headers.tell_client_cert() || tells)
+                    && (tells || request_headers.tell_client_cert() || request_headers.tell_user())
                 {
                     // By which backends may answer each their own.
                     policy.per.push(Per::Told);

@@ -23,6 +23,17 @@ impl HeaderRules {
         let mut templates = self.set.iter().chain(&self.add);
         templates.any(|(_, template)| template.names_client_cert())
     }
+
+    /// Whether backends are told who was found to ask.
+    pub fn tell_user(&self) -> bool {
+        let mut templates = self.set.iter().chain(&self.add);
+        templates.any(|(_, template)| template.names_user())
+    }
+
+    /// Whether a field of this name is edited in any way.
+    pub fn edit(&self, name: &HeaderName) -> bool {
+        self.names(name) || self.remove.contains(name)
+    }
 }
 
 /// One step of editing a header section.

@@ -1,7 +1,7 @@
 //! The host and path of a request: their one normal form for matching, and the path that goes upstream.
 //!
 //! `config` normalises patterns with these functions and `proxy` every request, so that no spelling of a path gets around
-//! a route. What is sent upstream is the client's own spelling unless a rewrite has to change it. Decides no route.
+//! a route. What is sent upstream is the client's own spelling, unless dots lead elsewhere or a rewrite has to change it. Decides no route.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ pub fn is_host(raw: &str) -> bool {
     let (host, port) = match raw.strip_prefix('[') {
         Some(literal) => match literal.split_once(']') {
             Some((address, rest)) if rest.is_empty() || rest.starts_with(':') => {
-                (address, rest.trim_start_matches(':'))
+                (address, rest.strip_prefix(':').unwrap_or(rest))
             }
             _ => return false,
         },
@@ -58,6 +58,10 @@ pub enum BadPath {
     Nul,
     /// More `..` than there are segments before them.
     AboveRoot,
+    /// A backslash as it is, or one beside dots: some servers take it for a slash. No URI has one (RFC 3986 §3.3).
+    Backslash,
+    /// A segment such as `..;x`, which some servers take for `..`.
+    DotParameter,
 }
 
 impl fmt::Display for BadPath {
@@ -67,6 +71,10 @@ impl fmt::Display for BadPath {
             BadPath::Encoding => "the path has a \"%\" without two hexadecimal digits after it",
             BadPath::Nul => "the path contains a zero byte",
             BadPath::AboveRoot => "the path leads above the root with \"..\"",
+            BadPath::Backslash => {
+                "the path has a backslash that is not encoded, or one beside dots"
+            }
+            BadPath::DotParameter => "the path has a \";\" after a segment of dots",
         })
     }
 }
@@ -108,9 +116,34 @@ fn split_target(raw: &str) -> (&str, &str) {
 fn is_normal(below_root: &str) -> bool {
     let mut segments = below_root.split('/');
     let last = segments.next_back();
-    !below_root.contains(['%', '\0'])
-        && !matches!(last, Some("." | ".."))
-        && segments.all(|segment| !matches!(segment, "" | "." | ".."))
+    !below_root.contains(['%', '\0', '\\'])
+        && !last.is_some_and(has_dots)
+        && segments.all(|segment| !segment.is_empty() && !has_dots(segment))
+}
+
+/// Whether a segment is dots, or begins with them and a parameter.
+fn has_dots(segment: &str) -> bool {
+    matches!(segment, "." | "..") || segment.starts_with(".;") || segment.starts_with("..;")
+}
+
+/// What is sent in place of a target that leads somewhere by `.` or `..`, encoded or not: where it leads, so that the upstream
+/// cannot find itself elsewhere than the route that was taken. `None` where there are none: all else is sent as it came.
+///
+/// # Errors
+/// A path that has no normal form.
+pub fn without_dots(path_and_query: &str) -> Result<Option<String>, BadPath> {
+    let (path, query) = split_target(path_and_query);
+    let below_root = match path.strip_prefix('/') {
+        Some(below_root) if below_root.contains(['.', '%']) => below_root,
+        _ => return Ok(None),
+    };
+    let decoded = decode(below_root)?;
+    let mut segments = decoded.split(|&b| b == b'/');
+    if !segments.any(|segment| matches!(segment, b"." | b"..")) {
+        return Ok(None);
+    }
+    let normal = into_text(resolve(&decoded)?);
+    Ok(Some(encode(&normal) + query))
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, BadPath> {
@@ -119,6 +152,7 @@ fn decode(text: &str) -> Result<Vec<u8>, BadPath> {
     while let Some(byte) = bytes.next() {
         let value = match byte {
             b'%' => hex(bytes.next())? << 4 | hex(bytes.next())?,
+            b'\\' => return Err(BadPath::Backslash),
             plain => plain,
         };
         match value {
@@ -157,6 +191,16 @@ fn resolve(below_root: &[u8]) -> Result<Vec<u8>, BadPath> {
                 Some(parent) => path.truncate(parent),
                 None => return Err(BadPath::AboveRoot),
             },
+            name if name.contains(&b'\\')
+                && name
+                    .split(|&b| b == b'\\')
+                    .any(|part| matches!(part, b"." | b"..")) =>
+            {
+                return Err(BadPath::Backslash);
+            }
+            name if name.starts_with(b".;") || name.starts_with(b"..;") => {
+                return Err(BadPath::DotParameter);
+            }
             name => {
                 path.push(b'/');
                 path.extend(name);

@@ -176,6 +176,11 @@ impl Template {
         }
     }
 
+    /// Whether it says who was found to ask.
+    pub fn names_user(&self) -> bool {
+        self.parts.contains(&Part::Variable(Variable::User))
+    }
+
     /// Whether the certificate of the client is in it.
     pub fn names_client_cert(&self) -> bool {
         self.parts.contains(&Part::Variable(Variable::ClientCert))

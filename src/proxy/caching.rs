@@ -130,6 +130,8 @@ pub(super) fn key_parts(
     let mut told: Vec<&[u8]> = Vec::new();
     if policy.per.contains(&cache::Per::Told) {
         told.push(ctx.client_cert().unwrap_or_default().as_bytes());
+        let user = ctx.verified.as_ref().map(|(name, _)| name.as_bytes());
+        told.push(user.unwrap_or_default());
         let values = ctx.told.iter().map(|(_, value)| value.as_ref());
         told.extend(values.map(|value| value.map_or(&b""[..], |value| value.as_bytes())));
     }

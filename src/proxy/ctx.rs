@@ -49,6 +49,8 @@ pub struct Ctx {
     pub(super) told: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Why it was not let through.
     pub(super) refused: Option<&'static str>,
+    /// The target as the client wrote it, where that is not the one that was followed.
+    pub(super) asked: Option<String>,
     /// Whether it cannot be said where its body ends.
     pub(super) body_unknown: bool,
     /// Bytes of its body that came so far.
@@ -220,6 +222,7 @@ impl Ctx {
             verified: None,
             told: Vec::new(),
             refused: None,
+            asked: None,
             body_unknown: false,
             body_seen: 0,
             manner: None,

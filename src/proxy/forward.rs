@@ -80,6 +80,9 @@ pub(super) fn prepare(
         request.remove_header("Expect");
     }
 
+    for alias in aliases(request, proxy, ctx) {
+        request.remove_header(&alias);
+    }
     for (name, value) in &ctx.told {
         match value {
             Some(value) => request.insert_header(written(name), value.clone())?,
@@ -97,6 +100,30 @@ pub(super) fn prepare(
         )?;
     }
     Ok(())
+}
+
+/// Fields that a client wrote with `_` for `-` beside those that are written or taken out here: servers that make variables of
+/// fields (RFC 3875 §4.1.18) could not tell them apart.
+fn aliases(request: &RequestHeader, proxy: &Proxy, ctx: &Ctx) -> Vec<HeaderName> {
+    const OURS: [&str; 7] = [
+        "forwarded",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-real-ip",
+        "x-request-id",
+    ];
+    let is_ours = |name: &&HeaderName| {
+        let Ok(name) = HeaderName::try_from(name.as_str().replace('_', "-")) else {
+            return false;
+        };
+        OURS.contains(&name.as_str())
+            || proxy.request_headers.edit(&name)
+            || ctx.told.iter().any(|(told, _)| *told == name)
+    };
+    let underscored = request.headers.keys().filter(|n| n.as_str().contains('_'));
+    underscored.filter(is_ours).cloned().collect()
 }
 
 fn edit_request(request: &mut RequestHeader, rules: &HeaderRules, vars: &Vars<'_>) -> Result<()> {
@@ -316,8 +343,9 @@ pub(super) fn is_websocket(request: &RequestHeader) -> bool {
 /// Whether the request opens a stream in both directions at once, whose body cannot be read ahead.
 pub(super) fn is_duplex(request: &RequestHeader) -> bool {
     let content_type = request.headers.get(header::CONTENT_TYPE);
-    is_websocket(request)
-        || content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"))
+    is_websocket(request) && framing::named(&request.headers).any(|word| word.eq_ignore_ascii_case(b"upgrade"))
+        // HTTP/1 has no frames to go both ways with.
+        || request.version == Version::HTTP_2 && content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Whether this response ends with its head (RFC 9112 §6.3).

@@ -24,11 +24,11 @@ use crate::policy::limits::Excess;
 use crate::policy::retry::Reason;
 use crate::policy::route::Action;
 use crate::policy::router::Found;
-use crate::policy::target;
+use crate::policy::target::{self, BadPath};
 use crate::policy::{forwarded, framing};
 use crate::server::connection::Connection;
 use crate::server::stream::ClientStream;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use log::debug;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::http::RequestHeader;
@@ -40,9 +40,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
-
-/// How long a client may take for an answer that is made here.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 /// How long what comes is thrown away before a connection is closed.
 const HANG_UP: Duration = Duration::from_secs(2);
@@ -202,9 +199,17 @@ impl Front {
         if let Err(excess) = self.clients.limits.judge(target, &request.headers) {
             ctx.refused = Some(excess.word());
             let answer = Answer::too_much(excess)?;
-            downstream::write(&ctx.watch, answer.write(session, ctx)).await?;
+            answer.write(session, ctx).await?;
             return Ok(true);
         }
+        if let Err(why) = straighten(session, ctx) {
+            debug!("a request is refused: {why}");
+            ctx.refused = Some("target");
+            Counts::one(&self.counts.malformed);
+            Answer::bad_request()?.write(session, ctx).await?;
+            return Ok(true);
+        }
+        let request = session.req_header();
         let refused = match route(request, ctx)? {
             None => admit(request, has_content, ctx)?,
             refused => refused,
@@ -232,9 +237,7 @@ impl Front {
         };
         match answer {
             Some(answer) => {
-                // Over HTTP/2 a client can refuse to take even this.
-                ctx.watch.set_total(Some(ANSWER_TIME));
-                downstream::write(&ctx.watch, answer.write(session, ctx)).await?;
+                answer.write(session, ctx).await?;
                 Ok(true)
             }
             None => caching::at_once::serve(self.cache, session, ctx).await,
@@ -274,6 +277,63 @@ impl Front {
             self.log.write(&line);
         }
     }
+}
+
+/// Sees that host and target are what they seem, and follows the dots of the target: the path that is matched leads where the path
+/// that is sent leads.
+fn straighten(session: &mut ServerSession, ctx: &mut Ctx) -> std::result::Result<(), BadTarget> {
+    let request = session.req_header();
+    if request.method == Method::CONNECT {
+        return Ok(());
+    }
+    if facts::is_odd(request) {
+        return Err(BadTarget::Odd);
+    }
+    join_cookies(session)?;
+    let request = session.req_header();
+    let asked = facts::target(request);
+    target::normalise_path(asked)?;
+    let Some(leads_to) = target::without_dots(asked)? else {
+        return Ok(());
+    };
+    if !request.raw_path_is_utf8() {
+        return Err(BadTarget::Odd);
+    }
+    let asked = asked.to_owned();
+    let mut parts = request.uri.clone().into_parts();
+    parts.path_and_query = Some(leads_to.parse().map_err(|_| BadTarget::Odd)?);
+    let uri = Uri::from_parts(parts).map_err(|_| BadTarget::Odd)?;
+    session.req_header_mut().set_uri(uri);
+    ctx.asked = Some(asked);
+    Ok(())
+}
+
+/// Makes one field of cookies that came in several, as HTTP/2 lets clients send them and nothing else does (RFC 9113 §8.2.3).
+fn join_cookies(session: &mut ServerSession) -> std::result::Result<(), BadTarget> {
+    let headers = &session.req_header().headers;
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    if !session.is_http2() || crumbs.nth(1).is_none() {
+        return Ok(());
+    }
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    let joined = crumbs.join(&b"; "[..]);
+    let joined = HeaderValue::from_bytes(&joined).map_err(|_| BadTarget::Odd)?;
+    let request = session.req_header_mut();
+    let written = request.insert_header(header::COOKIE, joined);
+    written.map_err(|_| BadTarget::Odd)
+}
+
+/// Why a request has no host or target that can be matched.
+#[derive(Debug, thiserror::Error)]
+enum BadTarget {
+    #[error("its host or its target is not as HTTP has it")]
+    Odd,
+    #[error("{0}")]
+    Path(#[from] BadPath),
 }
 
 /// Asks whether the request may pass its route. An answer comes back if not.
@@ -322,9 +382,8 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
         return Answer::method_not_allowed(&[]).map(Some);
     }
     let host = target::normalise_host(facts::authority(request));
-    let path = match target::normalise_path(facts::target(request)) {
-        Ok(path) if !facts::is_odd(request) => path,
-        _ => return Answer::bad_request().map(Some),
+    let Ok(path) = target::normalise_path(facts::target(request)) else {
+        return Answer::bad_request().map(Some);
     };
     if let Some((list, answer)) = &ctx.snapshot.block
         && !path.starts_with(CHALLENGE)
@@ -341,6 +400,9 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
     }
     let by_tls = ctx.manner.as_ref().is_some_and(|m| m.redirect_to_https) && ctx.scheme == "http";
     if by_tls && !path.starts_with(CHALLENGE) {
+        if host.is_empty() {
+            return Answer::bad_request().map(Some);
+        }
         let to = format!("https://{host}{}", facts::target(request));
         return Answer::moved(&to).map(Some);
     }

@@ -41,7 +41,9 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         request_id: &ctx.request_id,
         method: request.method.as_str(),
         host: authority(request),
-        path: log.redaction.redact(target(request)),
+        path: log
+            .redaction
+            .redact(ctx.asked.as_deref().unwrap_or_else(|| target(request))),
         protocol: protocol(request.version),
         tls: ctx.secured.as_ref().map(|secured| secured.version),
         route: ctx.route.as_deref().map(|route| route.name.as_str()),

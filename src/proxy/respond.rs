@@ -4,7 +4,7 @@ use super::caching::mark::mark;
 use super::ctx::{Ctx, End};
 use super::facts::Values;
 use super::forward::{edit_response, give, strip_hop_by_hop};
-use super::rate;
+use super::{downstream, rate};
 use crate::policy::error_body::{Form, Page, PageBody, Told};
 use crate::policy::limits::Excess;
 use crate::policy::requirement::Lacks;
@@ -14,6 +14,10 @@ use http::{HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
+use std::time::Duration;
+
+/// How long the writing of an answer that is made here may take.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 /// An answer about to be written.
 pub(super) struct Answer {
@@ -167,6 +171,7 @@ impl Answer {
     ) -> Result<Self> {
         let values = Values::of(session.req_header(), ctx);
         let to = redirect.to.render_value(&values.vars(&ctx.request_id));
+        let to = on_this_host(to, redirect.to.source());
         let mut answer = Answer::new(redirect.status, Content::None)?;
         answer.head.insert_header("Location", to)?;
         Ok(answer)
@@ -225,8 +230,14 @@ impl Answer {
         Ok(body)
     }
 
-    /// Writes it, edited as the route says, and keeps the connection where HTTP allows.
-    pub(super) async fn write(mut self, session: &mut ServerSession, ctx: &Ctx) -> Result<()> {
+    /// Writes it, edited as the route says, and keeps the connection where HTTP allows. Over HTTP/2 a client can refuse to take
+    /// even this: it has so long for it.
+    pub(super) async fn write(self, session: &mut ServerSession, ctx: &Ctx) -> Result<()> {
+        ctx.watch.set_total(Some(ctx.watch.elapsed() + ANSWER_TIME));
+        downstream::write(&ctx.watch, self.send(session, ctx)).await
+    }
+
+    async fn send(mut self, session: &mut ServerSession, ctx: &Ctx) -> Result<()> {
         let body = self.body(session.req_header(), ctx)?;
         self.head
             .insert_header("X-Request-ID", ctx.request_id.as_str())?;
@@ -261,6 +272,21 @@ impl Answer {
             session.finish_body().await
         }
     }
+}
+
+/// A place on this host stays one: a path that begins with two slashes, which a client may ask for, would be taken for the name
+/// of another host (RFC 3986 §4.2).
+fn on_this_host(to: HeaderValue, template: &str) -> HeaderValue {
+    let slashes = to
+        .as_bytes()
+        .iter()
+        .take_while(|b| b"/\\".contains(b))
+        .count();
+    if slashes < 2 || template.starts_with("//") {
+        return to;
+    }
+    let path = [b"/", &to.as_bytes()[slashes..]].concat();
+    HeaderValue::from_bytes(&path).unwrap_or(to)
 }
 
 /// What an answer of our own has to tell.

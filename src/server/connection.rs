@@ -3,6 +3,7 @@
 //! Started by a worker for each accepted socket. Between requests Pingora holds the connection; after a request that
 //! failed but was answered properly, [`Connection::keep`] puts it back here.
 
+use super::http2;
 use super::listener::Manner;
 use super::origin_date::OriginDate;
 use super::stream::{ClientStream, Transport};
@@ -10,9 +11,8 @@ use super::subject;
 use super::tls::Terminator;
 use crate::observe::tally::Counts;
 use crate::proxy::{Front, Proxy, Received};
-use async_trait::async_trait;
 use log::debug;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::apps::{HttpServerApp, ReusedHttpStream};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
@@ -37,9 +37,6 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Seconds in which the first request has to begin.
 const FIRST_REQUEST: u64 = 60;
-
-/// How long an HTTP/2 connection without a stream is kept.
-const HTTP2_IDLE: Duration = Duration::from_secs(75);
 
 /// What a handshake agreed on.
 #[derive(Debug)]
@@ -78,13 +75,12 @@ impl Secured {
 
 /// One client connection.
 pub struct Connection {
-    front: Arc<Front>,
+    pub(super) front: Arc<Front>,
     proxy: Arc<HttpProxy<Proxy>>,
     /// How its listener serves.
     pub manner: Arc<Manner>,
     /// What TLS agreed on, where that is spoken.
     pub secured: Option<Arc<Secured>>,
-    options: HttpServerOptions,
     kept: Mutex<Option<ReusedHttpStream>>,
     /// Requests that it brought.
     requests: AtomicU32,
@@ -103,12 +99,11 @@ impl Connection {
     ) {
         // Small packets at once; a failure here only costs speed.
         let _ = tcp.set_nodelay(true);
-        let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(HTTP2_IDLE);
         let mut secured = None;
+        let mut is_http2 = false;
         let transport = match &manner.tls {
             None => {
-                options.h2c = manner.http2 && begins_with_preface(&tcp, &shutdown).await;
+                is_http2 = manner.http2 && begins_with_preface(&tcp, &shutdown).await;
                 Transport::Plain(tcp)
             }
             Some(tls) => {
@@ -121,13 +116,12 @@ impl Connection {
                 Transport::Tls(Box::new(tls))
             }
         };
-        let is_http2 = options.h2c || transport.chose_http2();
+        is_http2 |= transport.chose_http2();
         let connection = Arc::new(Connection {
             front,
             proxy,
             manner,
             secured,
-            options,
             kept: Mutex::new(None),
             requests: AtomicU32::new(0),
             date: Arc::default(),
@@ -135,7 +129,7 @@ impl Connection {
         let date = connection.date.clone();
         let stream = Box::new(ClientStream::new(transport, peer, date));
         if is_http2 {
-            ServerApp::process_new(&connection, stream, &shutdown).await;
+            http2::serve(&connection, stream, connection.http2_options(), &shutdown).await;
         } else {
             connection.serve_http1(stream, &shutdown).await;
         }
@@ -157,7 +151,7 @@ impl Connection {
     }
 
     /// Serves one request. The connection comes back if it can serve on.
-    async fn exchange(
+    pub(super) async fn exchange(
         self: &Arc<Self>,
         session: Box<ServerSession>,
         shutdown: &ShutdownWatch,
@@ -184,31 +178,15 @@ impl Connection {
     pub fn keep(&self, stream: ReusedHttpStream) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
     }
-}
 
-#[async_trait]
-impl HttpServerApp for Connection {
-    /// A stream of HTTP/2.
-    async fn process_new_http(
-        self: &Arc<Self>,
-        session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        self.exchange(Box::new(session), shutdown).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
+    fn http2_options(&self) -> H2Options {
         let clients = &self.front.clients;
         let mut options = default_h2_options();
         options.max_concurrent_streams(clients.max_streams);
         // Counted with 32 bytes more for each field (RFC 9113 §6.5.2).
         let head = clients.limits.head + 32 * clients.limits.fields;
         options.max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
-        Some(options)
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
+        options
     }
 }
 

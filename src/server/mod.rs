@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod connection;
+mod http2;
 mod introduction;
 pub mod listener;
 mod origin_date;

@@ -23,13 +23,21 @@ fn write(name: &X509Name<'_>) -> String {
                 let oid = attribute.attr_type();
                 let kind = oid2abbrev(oid, oid_registry());
                 let kind = kind.map_or_else(|_| oid.to_id_string(), str::to_string);
-                format!("{kind}={}", escape(attribute.as_str().unwrap_or_default()))
+                match attribute.as_str() {
+                    Ok(text) => format!("{kind}={}", escape(text)),
+                    // A kind of text that is read nowhere else: its encoding tells one from another (RFC 4514 §2.4).
+                    Err(_) => format!("{kind}=#{}", hex(attribute.attr_value().data)),
+                }
             });
             attributes.collect::<Vec<_>>().join("+")
         })
         .collect();
     parts.reverse();
     parts.join(",")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// RFC 4514 §2.4.

@@ -170,6 +170,23 @@ impl Client2 {
         self.request("GET", target, &[], b"")
     }
 
+    /// Whether the connection is over.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.connection.is_finished()
+    }
+
+    /// Begins a request, unless the connection takes none.
+    pub(crate) fn try_begin(&mut self, target: &str) -> Option<Stream2> {
+        let request = http::Request::builder().uri(format!("http://example.com{target}"));
+        let request = request.body(()).expect("a request");
+        let requests = self.requests.clone();
+        within(&self.runtime, async {
+            let mut ready = requests.ready().await.ok()?;
+            let (response, body) = ready.send_request(request, true).ok()?;
+            Some(Stream2 { response, body })
+        })
+    }
+
     /// Cancels one request; the connection stays.
     pub(crate) fn cancel(&self, mut stream: Stream2) {
         let _entered = self.runtime.enter();

@@ -9,7 +9,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -197,6 +197,14 @@ impl TlsClient {
         self.stream.conn.peer_certificates().unwrap()[0]
             .clone()
             .into_owned()
+    }
+
+    /// Waits until the connection is closed, whatever comes before.
+    pub(crate) fn wait_for_close(&mut self) {
+        let mut piece = [0; 1024];
+        while let Ok(1..) = self.stream.read(&mut piece) {}
+        let end = self.stream.read(&mut piece).map_err(|e| e.kind());
+        assert!(!matches!(end, Err(ErrorKind::WouldBlock)), "it stays open");
     }
 
     /// The protocol that was chosen.

@@ -179,3 +179,48 @@ fn answers_for_people_whom_the_service_knows_otherwise_are_each_their_own() {
     // Stored once for each, and nobody gets one without being asked about.
     assert_eq!((origin.count(), service.count()), (3, 6));
 }
+
+#[test]
+fn what_a_client_claims_does_not_reach_the_service() {
+    let service = service();
+    let origin = Origin::always(Reply::ok(""));
+    let proxy = Proxy::start(&rules(&[&service], &origin, "path: /check", ""));
+    let claims = [
+        ("Cookie", "session=ann"),
+        ("X-Original-URL", "https://a/public"),
+        ("X-Original-Method", "OPTIONS"),
+        ("X_Original_Url", "/public"),
+        ("X-Rewrite-Url", "/public"),
+        ("X-Forwarded-Port", "1"),
+        ("X-Forwarded-Prefix", "/public"),
+        ("X_Forwarded_Uri", "/public"),
+        ("X-Auth-Request-Redirect", "/public"),
+        ("X-Real-IP", "10.0.0.1"),
+        ("Forwarded", "for=10.0.0.1"),
+        ("X-Other", "kept"),
+    ];
+    assert_eq!(request(proxy.port, "GET", "/a", &claims, b"").status, 200);
+    let asked = service.last();
+    assert_eq!(asked.header("x-other"), Some("kept"));
+    assert_eq!(asked.all("x-forwarded-uri"), ["/a"]);
+    for (name, _) in &claims[1..11] {
+        assert!(asked.all(name).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn what_was_answered_for_one_user_is_not_for_another() {
+    let service = Origin::new(|r| match r.header("x-api-key") {
+        Some(key) => Reply::answer(200, &[("X-User", key)], b""),
+        None => Reply::status(401),
+    });
+    let origin = Origin::new(|r| Reply::ok(r.header("x-who").unwrap_or("nobody")));
+    let headers = "headers: { request: { set: { X-Who: \"{user}\" } } }\ncache: { ttl: 1h }";
+    let forward = "path: /check, identity: X-User";
+    let proxy = Proxy::start(&rules(&[&service], &origin, forward, headers));
+    for (key, count) in [("ann", 1), ("bob", 2), ("ann", 2), ("bob", 2)] {
+        let answer = request(proxy.port, "GET", "/a", &[("X-Api-Key", key)], b"");
+        assert_eq!((answer.status, &*answer.text()), (200, key));
+        assert_eq!(origin.count(), count);
+    }
+}

@@ -262,3 +262,24 @@ fn a_client_cannot_smuggle_a_line_through_a_variable() {
         Some("/new/moved?%0d%0aX-Injected:1")
     );
 }
+
+#[test]
+fn a_field_with_underscores_does_not_pass_for_one_that_is_set() {
+    let origin = Origin::always(Reply::ok(""));
+    let rules = "headers: { request: { set: { X-User: \"{user}\" }, remove: [X-Debug] } }";
+    let proxy = Proxy::start(&one_route(&[origin.port], rules));
+    let headers = [
+        ("X_User", "root"),
+        ("x_user", "root"),
+        ("X_Debug", "1"),
+        ("X_Forwarded-For", "10.0.0.1"),
+        ("X_Real_IP", "10.0.0.1"),
+        ("My_Own", "kept"),
+    ];
+    assert_eq!(request(proxy.port, "GET", "/a", &headers, b"").status, 200);
+    let seen = origin.last();
+    assert_eq!(seen.all("my_own"), ["kept"]);
+    for (name, _) in &headers[..5] {
+        assert!(seen.all(name).is_empty(), "{name}");
+    }
+}

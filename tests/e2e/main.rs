@@ -56,6 +56,7 @@ mod health_check; // probes
 mod hedge; // a second request while the first is late
 mod hold_up; // what clients could hold up, break or get past
 mod http; // the protocol itself
+mod http2; // connections with many streams
 mod jwt; // tokens
 mod log_formats; // the access log as other programs write it
 mod maintenance; // what an operator does to a running process

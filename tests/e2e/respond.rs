@@ -178,3 +178,19 @@ fn http2_gets_the_same_answers() {
     assert_eq!(client.get("/unknown").status, 404);
     assert_eq!(client.get("/%zz").status, 400);
 }
+
+#[test]
+fn a_redirect_on_this_host_stays_on_it() {
+    let proxy = Proxy::start(
+        "routes:\n  - { match: { path: / }, redirect: { to: \"{uri}\", status: 302 } }\n  - { match: { path: /x }, redirect: { to: \"https://a.example{uri}\", status: 302 } }\n",
+    );
+    for (target, location) in [
+        ("/a//b?c=//d", "/a//b?c=//d"),
+        ("//evil.example/a", "/evil.example/a"),
+        ("///evil.example", "/evil.example"),
+        ("//x/a", "https://a.example//x/a"),
+    ] {
+        let answer = get(proxy.port, target);
+        assert_eq!(answer.header("location"), Some(location), "{target}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::client::{Client, get, request};
 use crate::client2::Client2;
-use crate::harness::Proxy;
+use crate::harness::{Proxy, one_route};
 use crate::origin::Origin;
 use crate::reply::Reply;
 
@@ -130,9 +130,13 @@ fn paths_reach_the_upstream_as_the_route_says() {
         // Untouched, byte for byte, where nothing is rewritten.
         ("/", "/"),
         (
-            "/a//b/%7Euser/./c;d=e?x=%20&y=[1]",
-            "/a//b/%7Euser/./c;d=e?x=%20&y=[1]",
+            "/a//b/%7Euser/%2Fc;d=e?x=/../%20&y=[1]",
+            "/a//b/%7Euser/%2Fc;d=e?x=/../%20&y=[1]",
         ),
+        // But for dots, which could lead the backend elsewhere.
+        ("/secret/../a/%7Euser/./b?x=/../y", "/a/~user/b?x=/../y"),
+        ("/secret%2f%2E%2e/a", "/a"),
+        ("/api/../deep/er/x", "/er/x"),
         ("/?", "/?"),
         ("/api", "/"),
         ("/api/", "/"),
@@ -157,8 +161,25 @@ fn a_stripped_prefix_cannot_be_climbed_out_of() {
     let proxy = Proxy::start(&REWRITES.replace("PORT", &origin.port.to_string()));
     // It matches as `/secret`, so the route of `/api` does not apply.
     assert_eq!(get(proxy.port, "/api/../secret").status, 200);
-    assert_eq!(origin.last().target, "/api/../secret");
+    assert_eq!(origin.last().target, "/secret");
     assert_eq!(proxy.logged("/api/../secret")["route"], "*/");
+}
+
+#[test]
+fn a_path_that_servers_follow_in_different_ways_is_refused() {
+    let origin = Origin::always(Reply::ok(""));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    for path in [
+        "/public/..\\secret",
+        "/public/..%5Csecret",
+        "/public/..;/secret",
+        "/public/%2e%2e;x=y/secret",
+    ] {
+        assert_eq!(get(proxy.port, path).status, 400, "{path}");
+        assert_eq!(proxy.logged(path)["refused"], "target");
+    }
+    assert_eq!(get(proxy.port, "/a%5Cb;c/..d").status, 200);
+    assert_eq!(origin.count(), 1);
 }
 
 #[test]

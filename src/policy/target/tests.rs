@@ -66,9 +66,39 @@ fn paths() {
         ("/%25%3f%23", "/%25%3F%23"),
         ("/%2561dmin", "/%2561dmin"),
         ("/%252e%252e/a", "/%252e%252e/a"),
-        ("/a%0a\\..\\b", "/a\n\\..\\b"),
+        ("/a%5Cb/..x;y/;/.x", "/a\\b/..x;y/;/.x"),
     ] {
         assert_eq!(normalise_path(raw).as_deref(), Ok(expected), "{raw}");
+    }
+}
+
+#[test]
+fn dots_are_followed_and_all_else_is_as_it_came() {
+    for (raw, expected) in [
+        ("/", None),
+        ("*", None),
+        ("/a//b/%7Euser/.x/c..;d=e?x=/../%20&y=[1]", None),
+        ("/a%2Fb/%2E%2E%2E/", None),
+        ("/secret/../public/x", Some("/public/x")),
+        ("/secret/%2e%2E/public/x?a=/../b", Some("/public/x?a=/../b")),
+        ("/secret%2f..%2Fpublic/é x", Some("/public/%C3%A9%20x")),
+        ("/secret//../public", Some("/public")),
+        ("/a/.", Some("/a/")),
+        ("/a/./b%25", Some("/a/b%25")),
+    ] {
+        assert_eq!(without_dots(raw), Ok(expected.map(str::to_owned)), "{raw}");
+    }
+    assert_eq!(without_dots("/a/../../b"), Err(BadPath::AboveRoot));
+}
+
+proptest! {
+    #[test]
+    fn what_is_sent_leads_where_the_match_did(raw in "/([a-c./]|%2e|%2F|%41|;){0,12}") {
+        if let (Ok(normal), Ok(sent)) = (normalise_path(&raw), without_dots(&raw)) {
+            let sent = sent.unwrap_or_else(|| raw.clone());
+            prop_assert_eq!(normalise_path(&sent).unwrap(), normal);
+            prop_assert_eq!(without_dots(&sent), Ok(None));
+        }
     }
 }
 
@@ -93,6 +123,14 @@ fn paths_that_have_no_normal_form() {
         ("/../a", BadPath::AboveRoot),
         ("//../a", BadPath::AboveRoot),
         ("/a/%2e%2e/../b", BadPath::AboveRoot),
+        ("/a\\b", BadPath::Backslash),
+        ("/a/..\\b", BadPath::Backslash),
+        ("/a/..%5Cb", BadPath::Backslash),
+        ("/a/b%5c.%5cc", BadPath::Backslash),
+        ("/a/..;/b", BadPath::DotParameter),
+        ("/a/%2e.;x=y/b", BadPath::DotParameter),
+        ("/a/.;/b", BadPath::DotParameter),
+        ("/a/..;", BadPath::DotParameter),
     ] {
         assert_eq!(normalise_path(raw), Err(expected), "{raw:?}");
         assert!(!expected.to_string().is_empty());

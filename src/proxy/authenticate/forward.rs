@@ -23,7 +23,7 @@ const TRIES: usize = 2;
 const MOST: usize = 256 * 1024;
 
 /// Fields of a request that are about its content, or about what the client has stored.
-const LEFT_OUT: [HeaderName; 12] = [
+const LEFT_OUT: [HeaderName; 11] = [
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
@@ -35,7 +35,6 @@ const LEFT_OUT: [HeaderName; 12] = [
     header::IF_MODIFIED_SINCE,
     header::IF_UNMODIFIED_SINCE,
     header::ACCEPT_ENCODING,
-    HeaderName::from_static("forwarded"),
 ];
 
 /// Somebody who may pass.
@@ -83,6 +82,9 @@ fn question(plan: &ForwardAuth, request: &RequestHeader, ctx: &Ctx) -> Result<Re
     for name in &LEFT_OUT {
         question.remove_header(name);
     }
+    for claim in claims(&question) {
+        question.remove_header(&claim);
+    }
     question.insert_header("X-Forwarded-Method", request.method.as_str())?;
     question.insert_header("X-Forwarded-Proto", ctx.scheme)?;
     question.insert_header("X-Forwarded-Host", authority(request))?;
@@ -90,8 +92,25 @@ fn question(plan: &ForwardAuth, request: &RequestHeader, ctx: &Ctx) -> Result<Re
     let client = ctx.client.map(|ip| ip.to_string()).unwrap_or_default();
     question.insert_header("X-Forwarded-For", client)?;
     question.insert_header("X-Request-ID", ctx.request_id.as_str())?;
-    question.remove_header("x-real-ip");
     Ok(question)
+}
+
+/// What a client says of the request that only a proxy may say, in any spelling that servers take for it: services decide by
+/// some of these, and not all by the same.
+fn claims(question: &RequestHeader) -> Vec<HeaderName> {
+    const BEGINNINGS: [&str; 6] = [
+        "x-forwarded-",
+        "x-original-",
+        "x-rewrite-",
+        "x-auth-request-",
+        "x-real-ip",
+        "forwarded",
+    ];
+    let is_claim = |name: &&HeaderName| {
+        let name = name.as_str().replace('_', "-");
+        BEGINNINGS.iter().any(|begin| name.starts_with(begin))
+    };
+    question.headers.keys().filter(is_claim).cloned().collect()
 }
 
 /// Asks one backend, and another if that one fails.

@@ -5,6 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use log::warn;
 use ring::hmac;
 use ring::signature::{self as sig, RsaPublicKeyComponents, UnparsedPublicKey};
 use rustls::pki_types::pem::{PemObject, SectionKind};
@@ -243,13 +244,24 @@ fn jwks(text: &[u8]) -> Result<Vec<Key>, String> {
         }
         None => vec![value],
     };
-    let mut keys = Vec::new();
+    let (mut keys, mut unfit) = (Vec::new(), None);
     for (i, jwk) in all.into_iter().enumerate() {
         let key = serde_json::from_value::<Jwk>(jwk).map_err(|e| e.to_string());
         let key = key.and_then(|jwk| read(jwk).map_err(str::to_string));
-        keys.extend(key.map_err(|e| format!("key {} of it: {e}", i + 1))?);
+        match key {
+            Ok(key) => keys.extend(key),
+            Err(e) => {
+                let why = format!("key {} of it: {e}", i + 1);
+                warn!("a set of keys is used without one: {why}");
+                unfit.get_or_insert(why);
+            }
+        }
     }
-    Ok(keys)
+    // One that is not understood must not take the others along (RFC 7517 section 5); but none at all is a mistake.
+    match unfit {
+        Some(why) if keys.is_empty() => Err(why),
+        _ => Ok(keys),
+    }
 }
 
 /// A key; `None` for one that is for something else or of a kind that is not known, which is to be passed over

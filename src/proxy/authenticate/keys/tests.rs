@@ -235,3 +235,13 @@ fn what_cannot_be_used() {
         assert!(said.contains(part), "{said} has no {part}");
     }
 }
+
+#[test]
+fn one_key_that_is_unfit_does_not_take_the_others_along() {
+    let good = format!("{{\"kty\":\"oct\",\"k\":\"{}\"}}", encode([7; 32]));
+    let short = format!("{{\"kty\":\"oct\",\"k\":\"{}\"}}", encode([7; 3]));
+    let all = |keys: &[&str]| Keys::parse(format!("{{\"keys\":[{}]}}", keys.join(",")).as_bytes());
+    assert!(all(&[&short, &good]).is_ok());
+    assert!(all(&["7", &good, "{}"]).is_ok());
+    assert!(all(&[&short]).unwrap_err().contains("key 1 of it"));
+}

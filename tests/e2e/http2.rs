@@ -1,0 +1,96 @@
+//! What a client may do with a connection of HTTP/2, and what it comes to over HTTP/1.
+
+use crate::client_tls::Authority;
+use crate::client2::Client2;
+use crate::harness::{Proxy, one_route, until};
+use crate::origin::Origin;
+use crate::reply::Reply;
+use std::time::{Duration, Instant};
+
+#[test]
+fn cookies_in_pieces_are_one_field_again() {
+    let origin = Origin::always(Reply::ok(""));
+    let proxy = Proxy::with().http2().start(&one_route(
+        &[origin.port],
+        "cache: { ttl: 1m, per: [{ cookie: b }] }",
+    ));
+    let mut client = Client2::to(proxy.port);
+    let crumbs = [("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3; d=4")];
+    assert_eq!(client.request("GET", "/", &crumbs, b"").status, 200);
+    assert_eq!(origin.last().all("cookie"), ["a=1; b=2; c=3; d=4"]);
+}
+
+#[test]
+fn a_connection_that_does_not_begin_is_closed() {
+    let origin = Origin::always(Reply::ok(""));
+    let authority = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    let pair = authority.sign(dir.path(), "a", &["example.com"]);
+    let proxy = Proxy::with()
+        .http2()
+        .listener(&format!("tls: {{ certificates: [{}] }}", pair.yaml()))
+        .key("clients", "{ head_timeout: 500ms }")
+        .start(&one_route(&[origin.port], ""));
+    // HTTP/2 is agreed on, and then there is nothing of it.
+    let tls = authority.client().offering(&["h2"]);
+    let mut client = tls.to(proxy.port, "example.com").unwrap();
+    assert_eq!(client.protocol().as_deref(), Some("h2"));
+    let began = Instant::now();
+    client.wait_for_close();
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn a_connection_serves_so_many_requests_and_says_when_it_ends() {
+    let origin = Origin::always(Reply::ok(""));
+    let proxy = Proxy::with()
+        .http2()
+        .key("clients", "{ keepalive_requests: 3 }")
+        .start(&one_route(&[origin.port], ""));
+    let mut client = Client2::to(proxy.port);
+    for _ in 0..3 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    until("the connection is closed", || client.is_closed());
+    assert_eq!(origin.count(), 3);
+}
+
+#[test]
+fn streams_that_are_reset_do_not_pile_up() {
+    // What is asked before a request may pass takes its time, whether the client still waits or not.
+    let service = Origin::always(Reply::hang());
+    let origin = Origin::always(Reply::ok(""));
+    let auth = "auth: { forward: { upstream: login, path: /, timeout: 20s } }";
+    let yaml = one_route(&[origin.port], auth);
+    let login = format!(
+        "upstreams:\n  login: {{ eject: off, backends: [127.0.0.1:{}] }}\n",
+        service.port
+    );
+    let yaml = yaml.replacen("upstreams:\n", &login, 1);
+    let proxy = Proxy::with()
+        .http2()
+        .key("clients", "{ max_streams: 8 }")
+        .start(&yaml);
+    let mut client = Client2::to(proxy.port);
+    let mut sent = 0;
+    while let Some(stream) = client.try_begin("/").filter(|_| sent < 200) {
+        until("it is asked about", || {
+            service.count() > sent || client.is_closed()
+        });
+        client.cancel(stream);
+        sent += 1;
+    }
+    until("the connection is closed", || client.is_closed());
+    assert!(sent < 200, "{sent}");
+    assert!(service.count() <= 17, "{}", service.count());
+    // It is that client's alone.
+    let malformed = proxy
+        .log_lines()
+        .into_iter()
+        .any(|l| l["refused"] == "malformed");
+    assert!(malformed);
+}
