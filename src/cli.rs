@@ -61,6 +61,9 @@ pub enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Again every two seconds, until interrupted
+        #[arg(long)]
+        watch: bool,
     },
     /// Send no new requests to a backend, until it is resumed or the configuration reloaded
     Drain(Backend),

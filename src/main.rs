@@ -9,9 +9,13 @@ use backstop::server::admin::purge::Wanted;
 use backstop::server::{self, pid_file, reload};
 use clap::Parser;
 use rustix::process::Signal;
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// From one look to the next of who watches.
+const WATCH: Duration = Duration::from_secs(2);
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -56,6 +60,8 @@ fn act(cli: &Cli, file: &Path) -> Result<ExitCode, String> {
         let code = demo::run(demo, options.proxy.then_some(file))
             .map_err(|e| format!("backstop: demo: {e}"))?;
         return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+    } else if let Some(command @ Command::Status { watch: true, .. }) = &cli.command {
+        watch(command, file)?;
     } else if let Some(command) = &cli.command {
         print!("{}", ask(command, file)?);
     } else {
@@ -99,6 +105,26 @@ fn send(signal: SignalName, file: &Path) -> Result<(), String> {
         .map_err(|e| format!("backstop: {e}"))
 }
 
+/// Asks again and again, and shows each answer in the place of the one before. Ends when nobody reads it any more; what cannot be
+/// asked at first is an error, and later perhaps a restart.
+fn watch(command: &Command, file: &Path) -> Result<(), String> {
+    let mut shown = ask(command, file)?;
+    let mut out = io::stdout();
+    let clear = if out.is_terminal() {
+        "\x1b[H\x1b[J"
+    } else {
+        ""
+    };
+    while write!(out, "{clear}{shown}")
+        .and_then(|()| out.flush())
+        .is_ok()
+    {
+        std::thread::sleep(WATCH);
+        shown = ask(command, file).unwrap_or_else(|e| e + "\n");
+    }
+    Ok(())
+}
+
 /// Asks the process that runs with this file.
 fn ask(command: &Command, file: &Path) -> Result<String, String> {
     let loaded = config::load(file).map_err(|e| e.to_string())?;
@@ -110,7 +136,7 @@ fn ask(command: &Command, file: &Path) -> Result<String, String> {
     let answer = asked.and_then(|asked| match command {
         // It has an answer of its own.
         Command::Demo(_) => Ok(String::new()),
-        Command::Status { json } => asked.status(*json),
+        Command::Status { json, .. } => asked.status(*json),
         Command::Drain(backend) => asked.drain(&which(backend), true),
         Command::Resume(backend) => asked.drain(&which(backend), false),
         Command::Canary(canary) => match &canary.what {

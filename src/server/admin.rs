@@ -7,6 +7,7 @@
 //! end, for the command line.
 
 pub mod ask;
+mod events;
 pub mod figures;
 pub mod maintenance;
 mod metrics;
@@ -21,11 +22,10 @@ use super::worker::Shared;
 use async_trait::async_trait;
 use figures::Figures;
 use http::uri::Authority;
-use http::{HeaderMap, Method, Response, StatusCode, header};
-use log::{error, info};
-use pingora::apps::ServerApp;
-use pingora::apps::http_app::{HttpServer, ServeHttp};
-use pingora::http::RequestHeader;
+use http::{HeaderMap, Method, StatusCode, header};
+use log::{debug, error, info};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use purge::Wanted;
@@ -48,6 +48,8 @@ const MOST_DROPPED: usize = 1024 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// Connections at the same time. Further ones wait: the descriptors are for clients.
 const MOST_CONNECTIONS: usize = 64;
+/// Seconds that an idle connection is kept.
+const KEEPALIVE: u64 = 60;
 /// The pause after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -72,7 +74,10 @@ pub struct Refusal {
 pub fn start(socket: std::net::TcpListener, scene: Scene) -> io::Result<()> {
     let listener = TcpListener::from_std(socket)?;
     let shutdown = scene.shared.shutdown.clone();
-    let server = Arc::new(HttpServer::new_app(Admin { scene }));
+    let server = Arc::new(Admin {
+        scene,
+        followers: Semaphore::new(events::MOST),
+    });
     tokio::spawn(accept(listener, server, shutdown));
     Ok(())
 }
@@ -85,7 +90,7 @@ pub struct Scene {
     pub stores: Vec<Arc<TlsStore>>,
 }
 
-async fn accept(listener: TcpListener, server: Arc<HttpServer<Admin>>, shutdown: ShutdownWatch) {
+async fn accept(listener: TcpListener, server: Arc<Admin>, shutdown: ShutdownWatch) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {
@@ -112,6 +117,8 @@ async fn accept(listener: TcpListener, server: Arc<HttpServer<Admin>>, shutdown:
 /// The endpoints.
 struct Admin {
     scene: Scene,
+    /// Places for those who follow the page.
+    followers: Semaphore,
 }
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -119,8 +126,9 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The endpoints and the methods they take.
-const ENDPOINTS: [(&str, &str); 10] = [
+const ENDPOINTS: [(&str, &str); 11] = [
     ("/", "GET, HEAD"),
+    ("/events", "GET"),
     ("/metrics", "GET, HEAD"),
     ("/healthz", "GET, HEAD"),
     ("/readyz", "GET, HEAD"),
@@ -163,45 +171,84 @@ impl Answer {
     fn refusal(status: StatusCode, why: impl Into<String>) -> Self {
         Answer::json(status, &Refusal { error: why.into() })
     }
+
+    async fn write(mut self, session: &mut ServerSession) -> pingora::Result<()> {
+        if self.body.last() != Some(&b'\n') {
+            self.body.push(b'\n');
+        }
+        let mut head = ResponseHeader::build(self.status, Some(6))?;
+        head.insert_header(header::CONTENT_TYPE, self.content_type)?;
+        head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        head.insert_header(header::CACHE_CONTROL, "no-store")?;
+        head.insert_header(
+            header::CONTENT_SECURITY_POLICY,
+            page::CONTENT_SECURITY_POLICY,
+        )?;
+        head.insert_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")?;
+        if let Some(allow) = self.allow {
+            head.insert_header(header::ALLOW, allow)?;
+        }
+        let has_body = session.req_header().method != Method::HEAD;
+        session.write_response_header(Box::new(head)).await?;
+        match has_body {
+            true => session.write_response_body(self.body.into(), true).await,
+            false => session.finish_body().await,
+        }
+    }
 }
 
 #[async_trait]
-impl ServeHttp for Admin {
-    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+impl HttpServerApp for Admin {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        match session.read_request().await {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(e) => {
+                debug!("what came to the admin address is no request: {e}");
+                return None;
+            }
+        }
+        let kept = (!*shutdown.borrow()).then_some(KEEPALIVE);
+        session.set_keepalive(kept);
         // Of bodies that are not read.
         session.set_total_drain_timeout(Some(BODY_TIME));
-        let answer = match self.answer(session).await {
-            Ok(answer) | Err(answer) => answer,
+        let answer = match self.answer(&mut session, shutdown).await {
+            Ok(Some(answer)) | Err(answer) => answer,
+            Ok(None) => return None,
         };
-        let mut body = answer.body;
-        if body.last() != Some(&b'\n') {
-            body.push(b'\n');
+        if let Err(e) = answer.write(&mut session).await {
+            debug!("who asked at the admin address is gone: {e}");
+            return None;
         }
-        let mut response = Response::new(Vec::new());
-        *response.status_mut() = answer.status;
-        let headers = response.headers_mut();
-        let content_type = header::HeaderValue::from_static(answer.content_type);
-        headers.insert(header::CONTENT_TYPE, content_type);
-        headers.insert(header::CONTENT_LENGTH, body.len().into());
-        let no_store = header::HeaderValue::from_static("no-store");
-        headers.insert(header::CACHE_CONTROL, no_store);
-        let policy = header::HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-        let no_sniff = header::HeaderValue::from_static("nosniff");
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, no_sniff);
-        if let Some(allow) = answer.allow {
-            headers.insert(header::ALLOW, header::HeaderValue::from_static(allow));
-        }
-        if session.req_header().method != Method::HEAD {
-            *response.body_mut() = body;
-        }
-        response
+        let settings = HttpPersistentSettings::for_session(&session);
+        let stream = session.finish().await.ok().flatten()?;
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }
 }
 
 impl Admin {
-    async fn answer(&self, session: &mut ServerSession) -> Result<Answer, Answer> {
-        let request = session.req_header();
+    /// The answer; `None` if the client has it already.
+    async fn answer(
+        &self,
+        session: &mut ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Result<Option<Answer>, Answer> {
+        if let Some(what) = self.look(session.req_header())? {
+            return Ok(Some(what));
+        }
+        if session.req_header().uri.path() == "/events" {
+            events::stream(session, &self.scene, &self.followers, shutdown).await?;
+            return Ok(None);
+        }
+        self.change(session).await.map(Some)
+    }
+
+    /// The answer to who only looks; `None` for what is more than that.
+    fn look(&self, request: &RequestHeader) -> Result<Option<Answer>, Answer> {
         let path = request.uri.path();
         // A load balancer asks by whatever name, and learns nothing else.
         if !matches!(path, "/healthz" | "/readyz") {
@@ -223,7 +270,7 @@ impl Admin {
         match path {
             "/" => {
                 let html = page::html(&Status::of(&self.scene));
-                return Ok(Answer::text(StatusCode::OK, page::HTML, html));
+                Ok(Some(Answer::text(StatusCode::OK, page::HTML, html)))
             }
             "/metrics" => {
                 let accept = request.headers.get(header::ACCEPT);
@@ -231,29 +278,37 @@ impl Admin {
                 let open = accept.is_some_and(|a| a.contains("application/openmetrics-text"));
                 let content_type = if open { OPEN_METRICS } else { PROMETHEUS };
                 let text = metrics::write(&self.scene, open);
-                return Ok(Answer::text(StatusCode::OK, content_type, text));
+                Ok(Some(Answer::text(StatusCode::OK, content_type, text)))
             }
-            "/healthz" => {
-                return Ok(Answer::text(StatusCode::OK, PLAIN, "alive".to_string()));
-            }
-            "/readyz" => return Ok(self.ready()),
+            "/healthz" => Ok(Some(Answer::text(
+                StatusCode::OK,
+                PLAIN,
+                "alive".to_string(),
+            ))),
+            "/readyz" => Ok(Some(self.ready())),
             "/status" => {
                 let status = Status::of(&self.scene);
-                return Ok(Answer::json(StatusCode::OK, &status));
+                Ok(Some(Answer::json(StatusCode::OK, &status)))
             }
             "/cache" => {
                 let figures = Figures::from(self.scene.shared.cache.status());
-                return Ok(Answer::json(StatusCode::OK, &figures));
+                Ok(Some(Answer::json(StatusCode::OK, &figures)))
             }
-            _ => {}
+            _ => Ok(None),
         }
+    }
+
+    /// Does what a request asks to be done.
+    async fn change(&self, session: &mut ServerSession) -> Result<Answer, Answer> {
+        let request = session.req_header();
+        let path = request.uri.path().to_owned();
         if !is_json(&request.headers) {
             let why = "the body must come with Content-Type: application/json";
             return Err(Answer::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
         }
         let body = read_body(session).await?;
         let live = self.scene.shared.live.load();
-        let done = match path {
+        let done = match &*path {
             "/cache/purge" => return self.purge(&body).await,
             "/backends/drain" => maintenance::drain(&live, &read(&body)?, true),
             "/backends/resume" => maintenance::drain(&live, &read(&body)?, false),

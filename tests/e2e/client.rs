@@ -272,6 +272,16 @@ impl Client {
         }
     }
 
+    /// The next chunk of a body in chunks; empty for its end, or that of the connection.
+    pub(crate) fn chunk(&mut self) -> String {
+        let Some(size) = self.line().expect("a chunk") else {
+            return String::new();
+        };
+        let size = usize::from_str_radix(&size, 16).expect("a size");
+        let chunk = self.read(size + 2);
+        String::from_utf8_lossy(&chunk[..size]).into_owned()
+    }
+
     /// Waits for the proxy to close the connection; more bytes are an error.
     pub(crate) fn expect_close(&mut self) {
         assert_eq!(

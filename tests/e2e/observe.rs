@@ -2,13 +2,13 @@
 
 use crate::admin::with_admin;
 use crate::client::{Client, get, request};
-use crate::harness::{one_route, until};
+use crate::harness::{BACKSTOP, PATIENCE, one_route, until};
 use crate::maintenance::status;
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -354,6 +354,85 @@ fn the_page_shows_it_without_a_script() {
         page().contains("/&#39;a&#39;&amp;b")
     });
     assert!(!page().contains("secret"));
+}
+
+#[test]
+fn who_follows_the_page_is_told_what_changes() {
+    let origin = Origin::always(Reply::ok("hello"));
+    let (setup, admin) = with_admin();
+    let mut proxy = setup.start(&one_route(&[origin.port], ""));
+    let mut follower = Client::to(admin);
+    follower.send("GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+    let head = follower.head().unwrap();
+    assert_eq!(head.status, 200);
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    // One at once, and others as time goes on.
+    let first = follower.chunk();
+    assert!(first.starts_with("data: <section"), "{first}");
+    assert!(
+        first.ends_with("\n\n") && first.lines().rev().skip(1).all(|l| l.starts_with("data: "))
+    );
+    assert!(first.contains("0 requests succeeded"));
+    origin.set(|r| match r.number {
+        0 => Reply::status(500),
+        _ => Reply::ok("hello"),
+    });
+    assert_eq!(get(proxy.port, "/").status, 200);
+    until("it is told", || {
+        follower.chunk().contains("1 requests succeeded")
+    });
+    // It ends with the process, and does not keep that from ending.
+    proxy.signal(Signal::TERM);
+    while !follower.chunk().is_empty() {}
+    let (exit, _) = proxy.wait_exit(PATIENCE);
+    assert!(exit.success());
+}
+
+#[test]
+fn so_many_follow_and_the_others_still_get_their_answers() {
+    let (setup, admin) = with_admin();
+    let _proxy = setup.start("routes:\n  - { respond: { status: 204 } }\n");
+    let ask = "GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+    let followers: Vec<Client> = (0..32)
+        .map(|_| {
+            let mut follower = Client::to(admin);
+            follower.send(ask);
+            assert_eq!(follower.head().unwrap().status, 200);
+            follower
+        })
+        .collect();
+    assert_eq!(request(admin, "GET", "/events", &[LOCAL], b"").status, 503);
+    assert_eq!(request(admin, "GET", "/readyz", &[LOCAL], b"").status, 200);
+    let abroad = [LOCAL, ("Origin", "http://evil.example")];
+    assert_eq!(request(admin, "GET", "/events", &abroad, b"").status, 403);
+    drop(followers);
+    until("there is a place again", || {
+        let mut follower = Client::to(admin);
+        follower.send(ask);
+        follower.head().unwrap().status == 200
+    });
+}
+
+#[test]
+fn status_can_be_watched() {
+    let (setup, admin) = with_admin();
+    let proxy = setup.start("routes:\n  - { respond: { status: 204 } }\n");
+    assert_eq!(request(admin, "GET", "/readyz", &[LOCAL], b"").status, 200);
+    let mut watch = Command::new(BACKSTOP)
+        .args(["-c", "backstop.yaml", "status", "--watch", "--json"])
+        .current_dir(proxy.dir())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let line = lines.next().unwrap().unwrap();
+        let status: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(status["process"].is_object(), "{line}");
+    }
+    // Once nobody reads it, it ends by itself.
+    drop(lines);
+    until("it ends", || watch.try_wait().unwrap().is_some());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fmt::{self, Display, Write};
 /// Its media type.
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 /// What a browser may do with it: no script or style but its own, and no frame around it.
-pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-FIiqd08xus7xba3J+rJXZU6p2A5bisqIyhybxioJx64='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-spyQJraejONghbLThoJ5ylyJ13Zu1F/dBDlQILM21Ps='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -45,6 +45,14 @@ pub(super) fn html(status: &Status) -> String {
     );
     let _ = main(&mut out, status);
     let _ = writeln!(out, "</main><script>{SCRIPT}</script></body></html>");
+    out
+}
+
+/// Its main part alone.
+pub(super) fn part(status: &Status) -> String {
+    let mut out = String::with_capacity(32 * 1024);
+    // Writing to a string does not fail.
+    let _ = main(&mut out, status);
     out
 }
 
