@@ -11,6 +11,7 @@ use super::files;
 use super::keypath::KeyPath;
 use super::number::Bounded;
 use super::patterns::FileText;
+use super::percentage::Percentage;
 use super::report::{Document, Report};
 use super::store::{CacheSettings, StoreSpec};
 use super::tls::{Tls, TlsSpec};
@@ -18,6 +19,7 @@ use super::written::{Complaint, Written, meant, written};
 use crate::observe::formats::Format;
 use crate::policy::access::{Access, AddressSet};
 use crate::policy::redact;
+use crate::policy::sampling::Sampling;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashMap;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// How its lines are written.
     pub log_format: Format,
+    /// Which requests are in it.
+    pub sampling: Sampling,
     /// Parameters of a query whose values are left out of it.
     pub hide_query: Vec<String>,
     /// Which claim of a token is the name of who asks, for the access log.
@@ -148,6 +152,7 @@ impl Settings {
                 self.access_log != other.access_log
                     || self.hide_query != other.hide_query
                     || self.log_format != other.log_format
+                    || self.sampling != other.sampling
                     || self.identity_claim != other.identity_claim,
             ),
             ("log", self.log_level != other.log_level),
@@ -219,6 +224,9 @@ struct AccessLogSpec {
     format: Option<FormatText>,
     hide_query: Option<Vec<String>>,
     identity_claim: Option<String>,
+    sample: Option<Percentage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow: Option<PositiveSpan>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -455,6 +463,18 @@ impl SettingsSpec {
                 .as_ref()
                 .and_then(|log| log.format)
                 .map_or(Format::Json, |format| format.0),
+            sampling: Sampling {
+                share: self
+                    .access_log
+                    .as_ref()
+                    .and_then(|log| log.sample)
+                    .map_or(1.0, Percentage::share),
+                slow: self
+                    .access_log
+                    .as_ref()
+                    .and_then(|log| log.slow)
+                    .map(|slow| slow.0),
+            },
             identity_claim: self
                 .access_log
                 .as_ref()
@@ -519,6 +539,8 @@ impl SettingsSpec {
                 hide_query: Some(settings.hide_query.clone()),
                 identity_claim: Some(settings.identity_claim.clone()),
                 format: Some(FormatText(settings.log_format)),
+                sample: Some(Percentage::of(settings.sampling.share)),
+                slow: settings.sampling.slow.map(PositiveSpan),
                 path: Some(match &settings.access_log {
                     AccessLog::Stdout => FileText("stdout".to_string()),
                     AccessLog::Off => FileText("off".to_string()),
@@ -576,6 +598,7 @@ mod tests {
                 access_log: AccessLog::Stdout,
                 hide_query: redact::USUAL.map(str::to_string).to_vec(),
                 log_format: Format::Json,
+                sampling: Sampling::default(),
                 identity_claim: "sub".to_string(),
                 log_level: log::LevelFilter::Info,
                 state_file: None,

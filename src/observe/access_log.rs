@@ -6,6 +6,7 @@
 use super::formats::{self, Format, More};
 use crate::config;
 use crate::policy::redact::Redaction;
+use crate::policy::sampling::Sampling;
 use jiff::Timestamp;
 use log::{error, warn};
 use serde::Serialize;
@@ -77,6 +78,9 @@ pub struct Line<'a> {
     pub bytes: usize,
     /// From the request head to the end.
     pub duration_ms: f64,
+    /// The share of such requests that is in the log, where that is not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<f64>,
     /// What only other forms of the log have.
     #[serde(skip)]
     pub more: More<'a>,
@@ -152,6 +156,8 @@ pub struct AccessLog {
     pub claim: Arc<str>,
     /// How lines are written.
     pub format: Format,
+    /// Which requests get one.
+    pub sampling: Sampling,
 }
 
 /// The writing end.
@@ -171,6 +177,7 @@ impl Writer {
         redaction: Redaction,
         claim: &str,
         format: Format,
+        sampling: Sampling,
     ) -> io::Result<Self> {
         let dropped = Arc::new(AtomicU64::new(0));
         let redaction = Arc::new(redaction);
@@ -183,6 +190,7 @@ impl Writer {
                     redaction,
                     claim,
                     format,
+                    sampling,
                 };
                 return Ok(Writer { log, thread: None });
             }
@@ -200,6 +208,7 @@ impl Writer {
             redaction,
             claim,
             format,
+            sampling,
         };
         Ok(Writer {
             log,

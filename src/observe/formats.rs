@@ -310,6 +310,7 @@ mod tests {
             status: 200,
             bytes: 12,
             duration_ms: 1500.0,
+            sample: None,
             more,
         }
     }

@@ -37,6 +37,7 @@ pub mod requirement;
 pub mod retry;
 pub mod route;
 pub mod router;
+pub mod sampling;
 pub mod security;
 pub mod success;
 pub mod target;

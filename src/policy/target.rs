@@ -84,7 +84,7 @@ impl std::error::Error for BadPath {}
 /// The path of a request target for matching: without query and fragment, decoded once, `//` merged, then `.` and `..`
 /// resolved. An encoded slash or dot counts as one, as upstreams may take it for one. `*` (RFC 9110 §9.3.7) stays.
 ///
-/// Escapes of `%`, `?` and `#`, and of bytes that are not UTF-8, are kept (in upper case): decoded, the result would be
+/// Escapes of `%`, `?`, `#` and `\`, and of bytes that are not UTF-8, are kept (in upper case): decoded, the result would be
 /// ambiguous or no text. So the result is its own normal form.
 ///
 /// # Errors
@@ -157,8 +157,8 @@ fn decode(text: &str) -> Result<Vec<u8>, BadPath> {
         };
         match value {
             0 => return Err(BadPath::Nul),
-            // Only an escape yields these: a bare `%` is none, and the others have ended the path.
-            b'%' | b'?' | b'#' => decoded.extend(escape(value)),
+            // Only an escape yields these: a bare `%` is none, and the others have ended the path or are refused.
+            b'%' | b'?' | b'#' | b'\\' => decoded.extend(escape(value)),
             plain => decoded.push(plain),
         }
     }
@@ -191,13 +191,7 @@ fn resolve(below_root: &[u8]) -> Result<Vec<u8>, BadPath> {
                 Some(parent) => path.truncate(parent),
                 None => return Err(BadPath::AboveRoot),
             },
-            name if name.contains(&b'\\')
-                && name
-                    .split(|&b| b == b'\\')
-                    .any(|part| matches!(part, b"." | b"..")) =>
-            {
-                return Err(BadPath::Backslash);
-            }
+            name if is_climbing(name) => return Err(BadPath::Backslash),
             name if name.starts_with(b".;") || name.starts_with(b"..;") => {
                 return Err(BadPath::DotParameter);
             }
@@ -211,6 +205,20 @@ fn resolve(below_root: &[u8]) -> Result<Vec<u8>, BadPath> {
         path.push(b'/');
     }
     Ok(path)
+}
+
+/// Whether a segment has dots beside an escaped backslash, which some servers take for a slash.
+fn is_climbing(segment: &[u8]) -> bool {
+    let escape = escape(b'\\');
+    let mut rest = segment;
+    let mut found = false;
+    let mut dots = false;
+    while let Some(at) = rest.windows(escape.len()).position(|part| part == escape) {
+        found = true;
+        dots |= matches!(&rest[..at], b"." | b"..");
+        rest = &rest[at + escape.len()..];
+    }
+    found && (dots || matches!(rest, b"." | b".."))
 }
 
 /// Escapes what is not UTF-8.

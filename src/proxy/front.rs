@@ -24,6 +24,7 @@ use crate::policy::limits::Excess;
 use crate::policy::retry::Reason;
 use crate::policy::route::Action;
 use crate::policy::router::Found;
+use crate::policy::sampling::Kept;
 use crate::policy::target::{self, BadPath};
 use crate::policy::{forwarded, framing};
 use crate::server::connection::Connection;
@@ -273,7 +274,16 @@ impl Front {
             self.counts.remember(record::failed(session, ctx, &ended));
         }
         if self.log.enabled() {
-            let line = record::line(session, ctx, &self.log);
+            let sampling = &self.log.sampling;
+            let chance = fastrand::f64();
+            let sample = match sampling.judge(ended.status, ended.tries_failed, ended.took, chance)
+            {
+                Kept::Always => None,
+                Kept::Sample(share) => Some(share),
+                Kept::Not => return,
+            };
+            let mut line = record::line(session, ctx, &self.log);
+            line.sample = sample;
             self.log.write(&line);
         }
     }

@@ -66,6 +66,7 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         status: status.map_or(failure::CLIENT_LEFT, |status| status.as_u16()),
         bytes,
         duration_ms: millis(lasted),
+        sample: None,
         more,
     }
 }
@@ -198,6 +199,7 @@ pub(super) fn malformed(client: Option<IpAddr>) -> Line<'static> {
         status: StatusCode::BAD_REQUEST.as_u16(),
         bytes: 0,
         duration_ms: 0.0,
+        sample: None,
         more: More {
             ended: Some(SystemTime::now()),
             kind: "http",

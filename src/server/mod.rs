@@ -228,6 +228,7 @@ impl Server {
             redaction,
             &settings.identity_claim,
             settings.log_format,
+            settings.sampling,
         )
         .map_err(|source| StartError::File {
             what: format!(

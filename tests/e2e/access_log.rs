@@ -7,6 +7,8 @@ use crate::origin::Origin;
 use crate::reply::Reply;
 use rustix::process::Signal;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 #[test]
 fn a_line_says_who_asked_what_happened_and_how_long_it_took() {
@@ -241,4 +243,40 @@ fn off_means_off() {
     }
     assert!(proxy.log_lines().is_empty());
     assert!(!proxy.dir().join("off").exists());
+}
+
+#[test]
+fn of_what_went_well_a_share_is_logged_and_all_of_the_rest() {
+    let failed = AtomicBool::new(false);
+    let origin = Origin::new(move |r| match &*r.target {
+        "/bad" => Reply::status(500),
+        "/mended" if !failed.swap(true, Ordering::Relaxed) => Reply::status(500),
+        "/slow" => Reply::ok("").after(Duration::from_millis(400)),
+        _ => Reply::ok(""),
+    });
+    let yaml = one_route(&[origin.port], "retry: { tries: 2, wait: 1ms, on: [500] }");
+    let log = |sample: &str| format!("{{ path: stdout, sample: {sample}, slow: 300ms }}");
+    let proxy = Proxy::with().key("access_log", &log("0%")).start(&yaml);
+    for _ in 0..20 {
+        assert_eq!(get(proxy.port, "/well").status, 200);
+    }
+    assert_eq!(get(proxy.port, "/slow").status, 200);
+    assert_eq!(get(proxy.port, "/mended").status, 200);
+    assert_eq!(get(proxy.port, "/bad").status, 500);
+    for path in ["/slow", "/mended", "/bad"] {
+        assert!(proxy.logged(path)["sample"].is_null());
+    }
+    assert!(proxy.log_lines().iter().all(|l| l["path"] != "/well"));
+    // A third, give or take: fewer than one of 10^10 runs is outside.
+    let proxy = Proxy::with().key("access_log", &log("33%")).start(&yaml);
+    let mut client = Client::to(proxy.port);
+    for _ in 0..400 {
+        assert_eq!(client.get("/well").status, 200);
+    }
+    assert_eq!(get(proxy.port, "/bad").status, 500);
+    proxy.logged("/bad");
+    let lines = proxy.log_lines();
+    let well: Vec<_> = lines.iter().filter(|l| l["path"] == "/well").collect();
+    assert!((70..=200).contains(&well.len()), "{}", well.len());
+    assert!(well.iter().all(|l| l["sample"] == 0.33));
 }

@@ -66,7 +66,7 @@ fn paths() {
         ("/%25%3f%23", "/%25%3F%23"),
         ("/%2561dmin", "/%2561dmin"),
         ("/%252e%252e/a", "/%252e%252e/a"),
-        ("/a%5Cb/..x;y/;/.x", "/a\\b/..x;y/;/.x"),
+        ("/a%5cb/..x;y/;/.x", "/a%5Cb/..x;y/;/.x"),
     ] {
         assert_eq!(normalise_path(raw).as_deref(), Ok(expected), "{raw}");
     }
