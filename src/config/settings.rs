@@ -17,6 +17,7 @@ use super::store::{CacheSettings, StoreSpec};
 use super::tls::{Tls, TlsSpec};
 use super::written::{Complaint, Written, meant, written};
 use crate::observe::formats::Format;
+use crate::observe::syslog::Daemon;
 use crate::policy::access::{Access, AddressSet};
 use crate::policy::redact;
 use crate::policy::sampling::Sampling;
@@ -119,6 +120,8 @@ pub enum AccessLog {
     Off,
     /// A file; the path is absolute.
     File(PathBuf),
+    /// A daemon.
+    Syslog(Daemon),
 }
 
 impl std::fmt::Display for AccessLog {
@@ -127,6 +130,7 @@ impl std::fmt::Display for AccessLog {
             AccessLog::Stdout => f.write_str("stdout"),
             AccessLog::Off => f.write_str("off"),
             AccessLog::File(path) => path.display().fmt(f),
+            AccessLog::Syslog(daemon) => daemon.fmt(f),
         }
     }
 }
@@ -220,7 +224,7 @@ struct ResolverSpec {
     expecting = "a mapping such as { path: stdout } or { path: off }"
 )]
 struct AccessLogSpec {
-    path: Option<FileText>,
+    path: Option<LogPlace>,
     format: Option<FormatText>,
     hide_query: Option<Vec<String>>,
     identity_claim: Option<String>,
@@ -264,6 +268,31 @@ impl fmt::Display for Level {
 
 written!(Level);
 
+/// `access_log.path`.
+#[derive(Debug, Clone)]
+struct LogPlace(AccessLog);
+
+impl Written for LogPlace {
+    const EXPECTED: &'static str = "stdout, off, syslog or the path of a file";
+
+    fn parse(word: &str) -> Result<Self, Complaint> {
+        let place = match (word, Daemon::parse(word)) {
+            ("stdout", _) => AccessLog::Stdout,
+            ("off", _) => AccessLog::Off,
+            (_, Some(Ok(daemon))) => AccessLog::Syslog(daemon),
+            (_, Some(Err(why))) => return Err(Complaint::because(why)),
+            (_, None) => AccessLog::File(FileText::parse(word)?.0.into()),
+        };
+        Ok(LogPlace(place))
+    }
+}
+
+impl fmt::Display for LogPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// `access_log.format`.
 #[derive(Debug, Clone, Copy)]
 struct FormatText(Format);
@@ -299,7 +328,7 @@ impl fmt::Display for FormatText {
     }
 }
 
-written!(FormatText);
+written!(FormatText, LogPlace);
 
 /// `workers`.
 #[derive(Debug, Clone, Copy)]
@@ -489,9 +518,10 @@ impl SettingsSpec {
             },
             access_log: match self.access_log.unwrap_or_default().path {
                 None => AccessLog::Stdout,
-                Some(word) if word.0 == "stdout" => AccessLog::Stdout,
-                Some(word) if word.0 == "off" => AccessLog::Off,
-                Some(file) => AccessLog::File(absolute(&file.0)),
+                Some(LogPlace(AccessLog::File(path))) => {
+                    AccessLog::File(absolute(&path.to_string_lossy()))
+                }
+                Some(place) => place.0,
             },
             log_level: level.map_or(log::LevelFilter::Info, |level| level.0),
             state_file: self.state_file.map(|file| absolute(&file.0)),
@@ -541,11 +571,7 @@ impl SettingsSpec {
                 format: Some(FormatText(settings.log_format)),
                 sample: Some(Percentage::of(settings.sampling.share)),
                 slow: settings.sampling.slow.map(PositiveSpan),
-                path: Some(match &settings.access_log {
-                    AccessLog::Stdout => FileText("stdout".to_string()),
-                    AccessLog::Off => FileText("off".to_string()),
-                    AccessLog::File(path) => file(path),
-                }),
+                path: Some(LogPlace(settings.access_log.clone())),
             }),
             log: Some(LogSpec {
                 level: Some(Level(settings.log_level)),

@@ -4,6 +4,7 @@
 //! line is dropped and counted. Decides nothing.
 
 use super::formats::{self, Format, More};
+use super::syslog::Syslog;
 use crate::config;
 use crate::policy::redact::Redaction;
 use crate::policy::sampling::Sampling;
@@ -196,6 +197,7 @@ impl Writer {
             }
             config::AccessLog::Stdout => Target::Stdout(io::stdout()),
             config::AccessLog::File(path) => Target::File(path.clone(), open(path)?),
+            config::AccessLog::Syslog(daemon) => Target::Syslog(Syslog::open(daemon)?),
         };
         let (queue, lines) = sync_channel(QUEUE);
         let counter = dropped.clone();
@@ -289,6 +291,7 @@ impl AccessLog {
 enum Target {
     Stdout(io::Stdout),
     File(PathBuf, File),
+    Syslog(Syslog),
 }
 
 impl Target {
@@ -299,6 +302,7 @@ impl Target {
                 out.flush()
             }
             Target::File(_, file) => file.write_all(bytes),
+            Target::Syslog(syslog) => syslog.send(bytes),
         }
     }
 

@@ -5,4 +5,5 @@ pub mod exposition;
 pub mod formats;
 pub mod identity;
 pub mod process_log;
+pub mod syslog;
 pub mod tally;

@@ -124,7 +124,7 @@ pub fn preflight(loaded: &Loaded) -> Result<Vec<String>, Vec<String>> {
     let settings = &loaded.settings;
     let log = match &settings.access_log {
         AccessLog::File(path) => Some(("access_log.path", path.as_path())),
-        AccessLog::Stdout | AccessLog::Off => None,
+        AccessLog::Stdout | AccessLog::Off | AccessLog::Syslog(_) => None,
     };
     let pid = settings.pid_file.as_deref().map(|path| ("pid_file", path));
     let state = settings.state_file.as_deref();

@@ -2,10 +2,12 @@
 
 use crate::client::{Client, get, request};
 use crate::client2::Client2;
-use crate::harness::{Proxy, free_port, one_route, parse_line, until};
+use crate::harness::{PATIENCE, Proxy, free_port, one_route, parse_line, until};
 use crate::origin::Origin;
 use crate::reply::Reply;
 use rustix::process::Signal;
+use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -279,4 +281,52 @@ fn of_what_went_well_a_share_is_logged_and_all_of_the_rest() {
     let well: Vec<_> = lines.iter().filter(|l| l["path"] == "/well").collect();
     assert!((70..=200).contains(&well.len()), "{}", well.len());
     assert!(well.iter().all(|l| l["sample"] == 0.33));
+}
+
+#[test]
+fn a_daemon_of_syslog_gets_each_line_as_a_message() {
+    let origin = Origin::always(Reply::ok("hello"));
+    let yaml = one_route(&[origin.port], "");
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("log");
+    let start = |place: &str| {
+        let log = format!("{{ path: \"{place}\" }}");
+        Proxy::with().key("access_log", &log).start(&yaml)
+    };
+    let line = |proxy: &Proxy, message: &[u8], head: &str| {
+        let message = std::str::from_utf8(message).unwrap();
+        let (before, line) = message.split_at(message.find('{').unwrap());
+        assert!(before.starts_with(head), "{before}");
+        assert!(before.contains("backstop") && before.contains(&proxy.pid().to_string()));
+        parse_line(line)
+    };
+    let mut buffer = [0; 4096];
+    // Of this host. It need not be there at the start, nor all the time.
+    let proxy = start(&format!("syslog://{}", socket.display()));
+    assert_eq!(get(proxy.port, "/before").status, 200);
+    proxy.said("the access log cannot be written");
+    let daemon = UnixDatagram::bind(&socket).unwrap();
+    daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+    for path in ["/a", "/b"] {
+        assert_eq!(get(proxy.port, path).status, 200);
+        let n = daemon.recv(&mut buffer).unwrap();
+        assert_eq!(line(&proxy, &buffer[..n], "<190>backstop[")["path"], path);
+    }
+    // One that reads nothing holds up nobody.
+    let mut client = Client::to(proxy.port);
+    for _ in 0..2_000 {
+        assert_eq!(client.get("/many").status, 200);
+    }
+    drop(proxy);
+    // Of another.
+    let daemon = UdpSocket::bind("127.0.0.1:0").unwrap();
+    daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+    let proxy = start(&format!("syslog://{}", daemon.local_addr().unwrap()));
+    assert_eq!(get(proxy.port, "/c").status, 200);
+    let n = daemon.recv(&mut buffer).unwrap();
+    let line = line(&proxy, &buffer[..n], "<190>1 20");
+    assert_eq!(
+        (&line["path"], &line["status"]),
+        (&"/c".into(), &200.into())
+    );
 }

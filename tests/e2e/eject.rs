@@ -236,6 +236,45 @@ fn s5_dead_backends_are_not_hit_by_every_request() {
     assert!(tries < 100, "{tries} tries of dead backends");
 }
 
+/// Processor time of a process so far, in seconds (proc(5)).
+fn processor(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split(' ').collect();
+    let ticks: u64 = [fields[12], fields[13]]
+        .map(|t| t.parse::<u64>().unwrap())
+        .iter()
+        .sum();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+#[test]
+fn s5_while_all_are_down_only_probes_reach_them_and_the_process_rests() {
+    let origins: Vec<Origin> = (0..3).map(|_| Origin::always(Reply::status(500))).collect();
+    let upstreams = one_route(&ports(&origins), "retry: { tries: 5, wait: 1ms }");
+    let check = "health_check: { path: /health, interval: 100ms, fall: 1 }";
+    let proxy = Proxy::start(&with_upstream(&upstreams, check));
+    until("it is known", || get(proxy.port, "/x").status == 503);
+    let seen = |is_probe: bool| {
+        let all = origins.iter().flat_map(Origin::requests);
+        all.filter(|r| (r.target == "/health") == is_probe).count()
+    };
+    let before = seen(false);
+    let mut client = Client::to(proxy.port);
+    for _ in 0..60 {
+        assert_eq!(client.get("/down").status, 503);
+    }
+    assert_eq!(seen(false), before);
+    let (probes, spent, began) = (seen(true), processor(proxy.pid()), Instant::now());
+    until("each is probed some twenty times", || {
+        seen(true) >= probes + 60
+    });
+    let lasted = began.elapsed();
+    // At most twice as often as else, so that the first to return is soon found; for a small part of one processor.
+    assert!(lasted > 800 * MS, "{lasted:?}");
+    let share = (processor(proxy.pid()) - spent) / lasted.as_secs_f64();
+    assert!(share < 0.2, "{share}");
+}
+
 /// However the backends are gone, the first request that comes after one is back is answered by it.
 #[test]
 fn s5_nobody_is_refused_once_a_backend_is_back() {
