@@ -8,6 +8,7 @@ pub mod jwt; // a signed token, against keys
 pub mod keys; // the keys of tokens
 pub mod source; // where they come from
 mod token; // a token as it comes
+mod turns; // who waits for a password to be checked
 
 use super::ctx::Ctx;
 use super::respond::Answer;
@@ -79,7 +80,7 @@ pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option
         return Ok(None);
     };
     let found = match &gate {
-        Gate::Basic(directory) => directory.ask(request).await,
+        Gate::Basic(directory) => directory.ask(request, ctx.client).await,
         Gate::Jwt(bearers) => bearers.ask(request).await,
         Gate::Forward(plan) => match forward::ask(plan, request, ctx).await? {
             Ok(passed) => {

@@ -128,7 +128,7 @@ impl Drop for Visit {
 }
 
 /// What counts as one address: a site has a whole /64 of IPv6 (RFC 6177).
-fn site(address: IpAddr) -> IpAddr {
+pub fn site(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 => v4,

@@ -1,6 +1,7 @@
 //! Name and password: who passes, who does not, and what that costs.
 
 use crate::client::{Client, get, request};
+use crate::client2::Client2;
 use crate::command::run;
 use crate::harness::{Proxy, one_route, until};
 use crate::origin::Origin;
@@ -140,4 +141,40 @@ fn files_of_users_are_checked_and_read_again() {
     std::fs::write(&file, "").unwrap();
     proxy.reload_with(&yaml);
     until("nobody passes", || ask() == 401);
+}
+
+#[test]
+fn whoever_guesses_does_not_keep_the_others_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users.htpasswd");
+    let slow = bcrypt::hash("open sesame", 8).unwrap();
+    std::fs::write(&file, format!("ann:{slow}\n")).unwrap();
+    let origin = Origin::always(Reply::ok("hello"));
+    let yaml = one_route(
+        &[origin.port],
+        &format!("auth: {{ basic: {} }}", file.display()),
+    );
+    let proxy = Proxy::with()
+        .http2()
+        .key("trusted_proxies", "[127.0.0.1]")
+        .start(&yaml);
+    let mut guesser = Client2::to(proxy.port);
+    let guesses: Vec<_> = (0..100)
+        .map(|n| {
+            let (name, value) = basic(&format!("ann:guess {n}"));
+            let headers = [(name, &*value), ("x-forwarded-for", "10.0.0.1")];
+            guesser.begin("GET", "/guess", &headers, true)
+        })
+        .collect();
+    let (name, value) = basic("ann:open sesame");
+    let headers = [(name, &*value), ("X-Forwarded-For", "10.0.0.2")];
+    assert_eq!(request(proxy.port, "GET", "/", &headers, b"").status, 200);
+    let answers: Vec<u16> = guesses
+        .into_iter()
+        .map(|g| guesser.answer(g).status)
+        .collect();
+    let count = |status| answers.iter().filter(|s| **s == status).count();
+    assert_eq!(count(401) + count(503), 100, "{answers:?}");
+    // Some are checked while others still come; far from all.
+    assert!(count(401) >= 16 && count(503) >= 20, "{answers:?}");
 }

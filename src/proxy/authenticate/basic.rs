@@ -3,6 +3,7 @@
 //! Called by `authenticate::ask`. A check takes long on purpose; it runs on a thread that may wait, a few at a time, and one that
 //! succeeded holds for some minutes.
 
+use super::turns::Turn;
 use super::{GateError, Refusal};
 use crate::policy::credentials::{Known, Users};
 use argon2::password_hash::{PasswordHash, PasswordVerifier};
@@ -10,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header;
 use pingora::http::RequestHeader;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -62,11 +64,15 @@ impl Directory {
     }
 
     /// Asks for name and password.
-    pub(super) async fn ask(self: &Arc<Self>, request: &RequestHeader) -> Result<String, Refusal> {
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        request: &RequestHeader,
+        client: Option<IpAddr>,
+    ) -> Result<String, Refusal> {
         let Some((name, password)) = said(request) else {
             return Err(Refusal::denied("authorization_required", CHALLENGE));
         };
-        match self.is_right(&name, &password).await {
+        match self.is_right(&name, &password, client).await {
             Some(true) => Ok(name),
             Some(false) => Err(Refusal::denied("credentials_wrong", CHALLENGE)),
             None => Err(Refusal::Busy("check_queue_full")),
@@ -74,13 +80,19 @@ impl Directory {
     }
 
     /// Whether this password is that of this user; `None` if there was no time to find out.
-    async fn is_right(self: &Arc<Self>, name: &str, password: &str) -> Option<bool> {
+    async fn is_right(
+        self: &Arc<Self>,
+        name: &str,
+        password: &str,
+        client: Option<IpAddr>,
+    ) -> Option<bool> {
         let framed = format!("{}:{name}{password}", name.len());
         let credentials = *blake3::keyed_hash(&self.secret, framed.as_bytes()).as_bytes();
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known().contains(&credentials, self.began.elapsed()) {
             return Some(true);
         }
+        let _turn = Turn::take(client)?;
         let Ok(Ok(_place)) = tokio::time::timeout(PATIENCE, CHECKING.acquire()).await else {
             return None;
         };
