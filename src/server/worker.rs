@@ -34,6 +34,10 @@ const UPSTREAM_POOL: usize = 4096;
 /// When a drain begins, how long idle connections may still bring a request that was already on its way.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// Threads that wait for the disk, or check a password, for a worker. Each keeps some mebibytes of what it read and wrote, which
+/// no limit of the cache counts: a slow disk must not make them many.
+const WAITING: usize = 4;
+
 /// How long a handshake that had begun may take to complete.
 const HANDSHAKE: Duration = Duration::from_millis(20);
 
@@ -72,6 +76,7 @@ pub fn start(index: usize, listeners: &[Listener], shared: Shared) -> io::Result
         .map(|listener| Ok((listener.socket.try_clone()?, listener.manner.clone())))
         .collect::<io::Result<Vec<_>>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(WAITING)
         .enable_all()
         .build()?;
     std::thread::Builder::new()

@@ -104,33 +104,15 @@ fn holds(lengths: &[usize], count: usize, on_disk: bool) {
         })
     };
     // Bodies of less than 32 KiB have no pages of their own, and the heap has holes between them.
-    let percent = match lengths.iter().all(|l| *l < 32 << 10) {
-        true if on_disk => 25,
-        true => 15,
-        false => 5,
-    };
-    // What the threads that write files hold for a moment depends on how slow the disk is just then, and only adds to what is
-    // kept: so the least of three is what counts.
-    let fits = |little: (u64, u64), much: (u64, u64)| {
-        much.1.saturating_sub(little.1) <= allowed(little, much, percent)
-    };
-    let tries = if on_disk { 3 } else { 1 };
-    let (little, mut much) = (most(LITTLE), most(LIMIT));
-    for _ in 1..tries {
-        if fits(little, much) {
-            break;
-        }
-        let again = most(LIMIT);
-        if again.1 < much.1 {
-            much = again;
-        }
-    }
-    compare(little, much, percent);
-}
-
-/// How much more one may take than another, by what they count.
-fn allowed(little: (u64, u64), much: (u64, u64), percent: u64) -> u64 {
-    much.0.saturating_sub(little.0) / 100 * (100 + percent)
+    compare(
+        most(LITTLE),
+        most(LIMIT),
+        if lengths.iter().all(|l| *l < 32 << 10) {
+            15
+        } else {
+            5
+        },
+    );
 }
 
 /// What one takes more than another that may keep next to nothing is what it counts more, within so many percent.
@@ -142,7 +124,8 @@ fn compare(little: (u64, u64), much: (u64, u64), percent: u64) {
     eprintln!("{said}");
     assert!(much.0 > LIMIT / 10 * 9 && much.0 <= LIMIT + SLACK, "{said}");
     let more = much.1.saturating_sub(little.1);
-    assert!(more <= allowed(little, much, percent), "{said}");
+    let counted = much.0.saturating_sub(little.0);
+    assert!(more <= counted / 100 * (100 + percent), "{said}");
 }
 
 #[test]
