@@ -11,6 +11,7 @@ pub mod listener;
 mod origin_date;
 pub mod pid_file;
 pub mod reload;
+pub mod sites;
 mod state;
 pub mod stream;
 mod subject;

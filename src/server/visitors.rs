@@ -1,8 +1,8 @@
 //! Who is connected: how many in all, and how many of one address.
 
+use super::sites::Sites;
 use crate::config::Clients;
 use log::warn;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ pub struct Visitors {
     limits: Clients,
     open: AtomicUsize,
     /// Counted only where they are limited.
-    of_address: Mutex<HashMap<IpAddr, u32>>,
+    of_address: Sites,
     refused: AtomicU64,
     said: Mutex<Option<Instant>>,
 }
@@ -26,7 +26,7 @@ pub struct Visitors {
 #[derive(Debug)]
 pub struct Visit {
     visitors: Arc<Visitors>,
-    address: Option<IpAddr>,
+    site: Option<IpAddr>,
 }
 
 impl Visitors {
@@ -35,7 +35,7 @@ impl Visitors {
         Arc::new(Visitors {
             limits,
             open: AtomicUsize::new(0),
-            of_address: Mutex::default(),
+            of_address: Sites::default(),
             refused: AtomicU64::new(0),
             said: Mutex::default(),
         })
@@ -57,7 +57,7 @@ impl Visitors {
         // Counts itself out again when it is dropped, also just below.
         let visit = Visit {
             visitors: self.clone(),
-            address: None,
+            site: None,
         };
         if before >= self.limits.max_connections as usize {
             self.turn_away(&format!(
@@ -94,19 +94,10 @@ impl Visit {
         let Some(most) = visitors.limits.max_per_address.filter(|_| !trusted) else {
             return true;
         };
-        let address = site(peer);
-        let count = {
-            let of_address = visitors.of_address.lock();
-            let mut of_address = of_address.unwrap_or_else(PoisonError::into_inner);
-            let count = of_address.entry(address).or_default();
-            *count += 1;
-            *count
-        };
-        self.address = Some(address);
+        let (site, count) = visitors.of_address.more(peer);
+        self.site = Some(site);
         if count > most {
-            visitors.turn_away(&format!(
-                "{address} has max_per_address ({most}) connections"
-            ));
+            visitors.turn_away(&format!("{site} has max_per_address ({most}) connections"));
         }
         count <= most
     }
@@ -115,23 +106,9 @@ impl Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         self.visitors.open.fetch_sub(1, Ordering::Relaxed);
-        let Some(address) = self.address else { return };
-        let of_address = self.visitors.of_address.lock();
-        let mut of_address = of_address.unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = of_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                of_address.remove(&address);
-            }
+        if let Some(site) = self.site {
+            self.visitors.of_address.less(site);
         }
-    }
-}
-
-/// What counts as one address: a site has a whole /64 of IPv6 (RFC 6177).
-pub fn site(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
     }
 }
 
@@ -162,6 +139,6 @@ mod tests {
         let again = enter(ip("10.0.0.1")).unwrap();
         assert_eq!((visitors.open(), visitors.refused()), (3, 2));
         drop(again);
-        assert_eq!(visitors.of_address.lock().unwrap().len(), 2);
+        assert_eq!(visitors.of_address.present(), 2);
     }
 }
