@@ -45,7 +45,7 @@ pub(super) async fn serve(
         Err(_) => return debug!("HTTP/2 took too long to begin"),
     };
     let most_tasks = TASKS_PER_STREAM * clients.max_streams as usize;
-    let (mut tasks, mut malformed, mut served) = (JoinSet::new(), 0, 0);
+    let (mut tasks, mut malformed) = (JoinSet::new(), 0);
     let mut last_call = false;
     let mut shutdown_seen = shutdown.clone();
     loop {
@@ -64,16 +64,15 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok(Some(H2Accept::Session(session))) => {
+                if connection.is_last(clients.keepalive_requests) && !last_call {
+                    http2.graceful_shutdown();
+                    last_call = true;
+                }
                 let (connection, shutdown) = (connection.clone(), shutdown.clone());
                 tasks.spawn(async move {
                     let session = Box::new(ServerSession::new_http2(session));
                     connection.exchange(session, &shutdown).await;
                 });
-                served += 1;
-                if served >= clients.keepalive_requests && !last_call {
-                    http2.graceful_shutdown();
-                    last_call = true;
-                }
                 if tasks.len() > most_tasks {
                     debug!("a client resets streams faster than they end");
                     front.note_malformed(client);

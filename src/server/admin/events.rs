@@ -16,8 +16,6 @@ use tokio::sync::Semaphore;
 pub(super) const MOST: usize = 32;
 /// From one event to the next.
 const PERIOD: Duration = Duration::from_secs(2);
-/// How long a client may take nothing.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Streams until there is a reason to end. Says no where there are too many.
 pub(super) async fn stream(
@@ -39,7 +37,6 @@ pub(super) async fn stream(
 async fn send(session: &mut ServerSession, scene: &Scene, shutdown: &ShutdownWatch) -> Result<()> {
     let mut shutdown = shutdown.clone();
     session.set_keepalive(None);
-    session.set_write_timeout(Some(PATIENCE));
     let mut head = ResponseHeader::build(StatusCode::OK, Some(3))?;
     head.insert_header(header::CONTENT_TYPE, "text/event-stream")?;
     head.insert_header(header::CACHE_CONTROL, "no-store")?;
