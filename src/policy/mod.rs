@@ -13,6 +13,7 @@ pub mod budget;
 pub mod cache;
 pub mod cache_control;
 pub mod canary;
+pub mod claims;
 pub mod concurrency;
 pub mod conditional;
 pub mod cors;

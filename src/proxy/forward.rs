@@ -5,6 +5,7 @@ use super::compress::Encoder;
 use super::ctx::Ctx;
 use super::facts::{Values, authority, target};
 use super::rate;
+use crate::policy::claims;
 use crate::policy::encoding;
 use crate::policy::framing;
 use crate::policy::headers::{Edit, HeaderRules};
@@ -80,9 +81,10 @@ pub(super) fn prepare(
         request.remove_header("Expect");
     }
 
-    for alias in aliases(request, proxy, ctx) {
-        request.remove_header(&alias);
-    }
+    let is_told = |name: &HeaderName| {
+        proxy.request_headers.edit(name) || ctx.told.iter().any(|(told, _)| told == name)
+    };
+    remove(request, |name| claims::passes_for(name, is_told));
     for (name, value) in &ctx.told {
         match value {
             Some(value) => request.insert_header(written(name), value.clone())?,
@@ -102,28 +104,17 @@ pub(super) fn prepare(
     Ok(())
 }
 
-/// Fields that a client wrote with `_` for `-` beside those that are written or taken out here: servers that make variables of
-/// fields (RFC 3875 §4.1.18) could not tell them apart.
-fn aliases(request: &RequestHeader, proxy: &Proxy, ctx: &Ctx) -> Vec<HeaderName> {
-    const OURS: [&str; 7] = [
-        "forwarded",
-        "via",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-        "x-real-ip",
-        "x-request-id",
-    ];
-    let is_ours = |name: &&HeaderName| {
-        let Ok(name) = HeaderName::try_from(name.as_str().replace('_', "-")) else {
-            return false;
-        };
-        OURS.contains(&name.as_str())
-            || proxy.request_headers.edit(&name)
-            || ctx.told.iter().any(|(told, _)| *told == name)
-    };
-    let underscored = request.headers.keys().filter(|n| n.as_str().contains('_'));
-    underscored.filter(is_ours).cloned().collect()
+/// Takes out the fields of which this holds.
+pub(super) fn remove(request: &mut RequestHeader, is_one: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = request
+        .headers
+        .keys()
+        .filter(|n| is_one(n))
+        .cloned()
+        .collect();
+    for name in &names {
+        request.remove_header(name);
+    }
 }
 
 fn edit_request(request: &mut RequestHeader, rules: &HeaderRules, vars: &Vars<'_>) -> Result<()> {

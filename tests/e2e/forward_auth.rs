@@ -41,7 +41,12 @@ fn rules(service: &[&Origin], origin: &Origin, forward: &str, more: &str) -> Str
 
 fn as_user(port: u16, path: &str, session: &str) -> crate::client::Answer {
     let cookie = format!("session={session}");
-    let headers = [("Cookie", &*cookie), ("X-User", "root"), ("X-Team", "root")];
+    let headers = [
+        ("Cookie", &*cookie),
+        ("X-User", "root"),
+        ("X-Team", "root"),
+        ("X_Team", "root"),
+    ];
     request(port, "GET", path, &headers, b"")
 }
 
@@ -80,6 +85,7 @@ fn whom_the_service_lets_pass_passes_and_the_backend_is_told_who_it_is() {
     assert_eq!(as_user(proxy.port, "/b", "bob").status, 200);
     assert_eq!(origin.last().all("x-user"), ["bob"]);
     assert!(origin.last().all("x-team").is_empty());
+    assert!(origin.last().all("x_team").is_empty());
     // A body goes to the backend only.
     let post = request(
         proxy.port,

@@ -5,11 +5,13 @@
 
 use super::Refusal;
 use crate::policy::balancer::Tried;
+use crate::policy::claims;
 use crate::policy::route::ForwardAuth;
 use crate::policy::timeouts::Timeouts;
 use crate::proxy::aside::{self, Said};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::facts::{authority, target};
+use crate::proxy::forward;
 use crate::upstream::{Reach, Upstream};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
@@ -82,9 +84,7 @@ fn question(plan: &ForwardAuth, request: &RequestHeader, ctx: &Ctx) -> Result<Re
     for name in &LEFT_OUT {
         question.remove_header(name);
     }
-    for claim in claims(&question) {
-        question.remove_header(&claim);
-    }
+    forward::remove(&mut question, claims::is_claim);
     question.insert_header("X-Forwarded-Method", request.method.as_str())?;
     question.insert_header("X-Forwarded-Proto", ctx.scheme)?;
     question.insert_header("X-Forwarded-Host", authority(request))?;
@@ -93,24 +93,6 @@ fn question(plan: &ForwardAuth, request: &RequestHeader, ctx: &Ctx) -> Result<Re
     question.insert_header("X-Forwarded-For", client)?;
     question.insert_header("X-Request-ID", ctx.request_id.as_str())?;
     Ok(question)
-}
-
-/// What a client says of the request that only a proxy may say, in any spelling that servers take for it: services decide by
-/// some of these, and not all by the same.
-fn claims(question: &RequestHeader) -> Vec<HeaderName> {
-    const BEGINNINGS: [&str; 6] = [
-        "x-forwarded-",
-        "x-original-",
-        "x-rewrite-",
-        "x-auth-request-",
-        "x-real-ip",
-        "forwarded",
-    ];
-    let is_claim = |name: &&HeaderName| {
-        let name = name.as_str().replace('_', "-");
-        BEGINNINGS.iter().any(|begin| name.starts_with(begin))
-    };
-    question.headers.keys().filter(is_claim).cloned().collect()
 }
 
 /// Asks one backend, and another if that one fails.
