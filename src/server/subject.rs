@@ -1,6 +1,7 @@
 //! Whom a certificate is of, in the form that people write it (RFC 4514): `CN=ann,OU=Ward 3,O=Example`.
 
 use rustls::pki_types::CertificateDer;
+use x509_parser::der_parser::asn1_rs::{Any, ToDer};
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
@@ -26,7 +27,7 @@ fn write(name: &X509Name<'_>) -> String {
                 match attribute.as_str() {
                     Ok(text) => format!("{kind}={}", escape(text)),
                     // A kind of text that is read nowhere else: its encoding tells one from another (RFC 4514 §2.4).
-                    Err(_) => format!("{kind}=#{}", hex(attribute.attr_value().data)),
+                    Err(_) => format!("{kind}=#{}", encoding(attribute.attr_value())),
                 }
             });
             attributes.collect::<Vec<_>>().join("+")
@@ -36,7 +37,9 @@ fn write(name: &X509Name<'_>) -> String {
     parts.join(",")
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// A value in hexadecimal digits, with its type and length.
+fn encoding(value: &Any<'_>) -> String {
+    let bytes = value.to_der_vec().unwrap_or_default();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -66,13 +69,14 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+    use rcgen::string::BmpString;
+    use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair};
 
-    fn subject(parts: &[(DnType, &str)]) -> Option<String> {
+    fn subject<V: Into<DnValue> + Clone>(parts: &[(DnType, V)]) -> Option<String> {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = DistinguishedName::new();
         for (kind, value) in parts {
-            params.distinguished_name.push(kind.clone(), *value);
+            params.distinguished_name.push(kind.clone(), value.clone());
         }
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         of(certificate.der())
@@ -97,5 +101,13 @@ mod tests {
         ] {
             assert_eq!(subject(&parts).as_deref(), written);
         }
+    }
+
+    #[test]
+    fn odd_kinds_of_text_are_told_apart() {
+        let name = |text: &str| BmpString::try_from(text).unwrap();
+        let written = |text| subject(&[(DnType::CommonName, DnValue::BmpString(name(text)))]);
+        assert_eq!(written("ann").as_deref(), Some("CN=#1e060061006e006e"));
+        assert_eq!(written("bob").as_deref(), Some("CN=#1e060062006f0062"));
     }
 }

@@ -106,21 +106,27 @@ fn a_body_that_comes_too_slowly_is_given_up() {
         .http2()
         .key("clients", "{ min_body_rate: 1000B }")
         .start(&yaml);
-    let head = |method: &str, length: usize| {
-        format!("{method} /{length} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")
+    let head = |method: &str, length: usize, more: &str| {
+        format!("{method} /{length} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n{more}\r\n")
     };
-    let mut drips: Vec<_> = [("POST", 30), ("PUT", 100_000)]
-        .into_iter()
-        .map(|(method, length)| {
-            let mut client = Client::to(proxy.port);
-            client.send(head(method, length));
-            (client, method, length)
-        })
-        .collect();
+    // What only says that it goes both ways is as the others.
+    let mut drips: Vec<_> = [
+        ("POST", 30, ""),
+        ("PUT", 100_000, ""),
+        ("POST", 31, "Content-Type: application/grpc\r\n"),
+        ("POST", 32, "Upgrade: websocket\r\n"),
+    ]
+    .into_iter()
+    .map(|(method, length, more)| {
+        let mut client = Client::to(proxy.port);
+        client.send(head(method, length, more));
+        (client, method, length)
+    })
+    .collect();
     let mut second = Client2::to(proxy.port);
     let mut stream = second.begin("POST", "/2", &[], false);
     let mut quick = Client::to(proxy.port);
-    quick.send(head("POST", 30_000));
+    quick.send(head("POST", 30_000, ""));
     quick.send(vec![b'x'; 29_999]);
     let began = Instant::now();
     while origin.requests().iter().all(|r| !r.abandoned) && began.elapsed() < PATIENCE {

@@ -316,6 +316,10 @@ fn browsers_are_kept_on_tls() {
     assert_eq!(answer.status, 308);
     assert_eq!(answer.header("location"), Some("https://a.example/a?b=c"));
     assert_eq!(answer.header("strict-transport-security"), None);
+    // Where to, if no host is named?
+    let mut old = Client::to(proxy.port);
+    old.send("GET //evil.example/ HTTP/1.0\r\n\r\n");
+    assert_eq!(old.answer().status, 400);
     // Who issues certificates looks here.
     let answer = client.get("/.well-known/acme-challenge/token");
     assert_eq!((answer.status, &*answer.text()), (200, "hello"));
