@@ -132,18 +132,19 @@ fn has_dots(segment: &str) -> bool {
 /// # Errors
 /// A path that has no normal form.
 pub fn without_dots(path_and_query: &str) -> Result<Option<String>, BadPath> {
-    let (path, query) = split_target(path_and_query);
-    let below_root = match path.strip_prefix('/') {
-        Some(below_root) if below_root.contains(['.', '%']) => below_root,
-        _ => return Ok(None),
-    };
-    let decoded = decode(below_root)?;
-    let mut segments = decoded.split(|&b| b == b'/');
-    if !segments.any(|segment| matches!(segment, b"." | b"..")) {
+    if path_and_query == "*" {
         return Ok(None);
     }
-    let normal = into_text(resolve(&decoded)?);
-    Ok(Some(encode(&normal) + query))
+    let (path, query) = split_target(path_and_query);
+    let below_root = path.strip_prefix('/').ok_or(BadPath::NotAbsolute)?;
+    if is_normal(below_root) {
+        return Ok(None);
+    }
+    let decoded = decode(below_root)?;
+    let normal = resolve(&decoded)?;
+    let mut segments = decoded.split(|&b| b == b'/');
+    let has_dots = segments.any(|segment| matches!(segment, b"." | b".."));
+    Ok(has_dots.then(|| encode(&into_text(normal)) + query))
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, BadPath> {
@@ -209,16 +210,8 @@ fn resolve(below_root: &[u8]) -> Result<Vec<u8>, BadPath> {
 
 /// Whether a segment has dots beside an escaped backslash, which some servers take for a slash.
 fn is_climbing(segment: &[u8]) -> bool {
-    let escape = escape(b'\\');
-    let mut rest = segment;
-    let mut found = false;
-    let mut dots = false;
-    while let Some(at) = rest.windows(escape.len()).position(|part| part == escape) {
-        found = true;
-        dots |= matches!(&rest[..at], b"." | b"..");
-        rest = &rest[at + escape.len()..];
-    }
-    found && (dots || matches!(rest, b"." | b".."))
+    let segment = String::from_utf8_lossy(segment);
+    segment.contains("%5C") && segment.split("%5C").any(|part| matches!(part, "." | ".."))
 }
 
 /// Escapes what is not UTF-8.
@@ -287,6 +280,17 @@ impl Rewrite {
             Cow::Borrowed(_) => Cow::Owned(format!("/{query}")),
             Cow::Owned(_) => Cow::Owned(encode(rest) + query),
         })
+    }
+}
+
+/// Where a redirect leads that was made by `template`. A place on this host stays one: a path that begins with two slashes, which
+/// a client may ask for, would be taken for the name of another host (RFC 3986 §4.2), and so would one with backslashes.
+pub fn on_this_host<'a>(location: &'a str, template: &str) -> Cow<'a, str> {
+    let rest = location.trim_start_matches(['/', '\\']);
+    match location.len() - rest.len() {
+        0 | 1 => Cow::Borrowed(location),
+        _ if template.starts_with("//") => Cow::Borrowed(location),
+        _ => Cow::Owned(format!("/{rest}")),
     }
 }
 

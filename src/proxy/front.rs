@@ -13,6 +13,7 @@ use super::rate;
 use super::record;
 use super::respond::Answer;
 use super::snapshot::Live;
+use super::straighten;
 use crate::cache::Cache;
 use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
@@ -25,11 +26,11 @@ use crate::policy::retry::Reason;
 use crate::policy::route::Action;
 use crate::policy::router::Found;
 use crate::policy::sampling::Kept;
-use crate::policy::target::{self, BadPath};
+use crate::policy::target;
 use crate::policy::{forwarded, framing};
 use crate::server::connection::Connection;
 use crate::server::stream::ClientStream;
-use http::{HeaderValue, Method, StatusCode, Uri, header};
+use http::{Method, StatusCode};
 use log::debug;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::http::RequestHeader;
@@ -203,7 +204,7 @@ impl Front {
             answer.write(session, ctx).await?;
             return Ok(true);
         }
-        if let Err(why) = straighten(session, ctx) {
+        if let Err(why) = straighten::straighten(session, ctx) {
             debug!("a request is refused: {why}");
             ctx.refused = Some("target");
             Counts::one(&self.counts.malformed);
@@ -287,63 +288,6 @@ impl Front {
             self.log.write(&line);
         }
     }
-}
-
-/// Sees that host and target are what they seem, and follows the dots of the target: the path that is matched leads where the path
-/// that is sent leads.
-fn straighten(session: &mut ServerSession, ctx: &mut Ctx) -> std::result::Result<(), BadTarget> {
-    let request = session.req_header();
-    if request.method == Method::CONNECT {
-        return Ok(());
-    }
-    if facts::is_odd(request) {
-        return Err(BadTarget::Odd);
-    }
-    join_cookies(session)?;
-    let request = session.req_header();
-    let asked = facts::target(request);
-    target::normalise_path(asked)?;
-    let Some(leads_to) = target::without_dots(asked)? else {
-        return Ok(());
-    };
-    if !request.raw_path_is_utf8() {
-        return Err(BadTarget::Odd);
-    }
-    let asked = asked.to_owned();
-    let mut parts = request.uri.clone().into_parts();
-    parts.path_and_query = Some(leads_to.parse().map_err(|_| BadTarget::Odd)?);
-    let uri = Uri::from_parts(parts).map_err(|_| BadTarget::Odd)?;
-    session.req_header_mut().set_uri(uri);
-    ctx.asked = Some(asked);
-    Ok(())
-}
-
-/// Makes one field of cookies that came in several, as HTTP/2 lets clients send them and nothing else does (RFC 9113 §8.2.3).
-fn join_cookies(session: &mut ServerSession) -> std::result::Result<(), BadTarget> {
-    let headers = &session.req_header().headers;
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
-    if !session.is_http2() || crumbs.nth(1).is_none() {
-        return Ok(());
-    }
-    let crumbs: Vec<&[u8]> = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    let joined = crumbs.join(&b"; "[..]);
-    let joined = HeaderValue::from_bytes(&joined).map_err(|_| BadTarget::Odd)?;
-    let request = session.req_header_mut();
-    let written = request.insert_header(header::COOKIE, joined);
-    written.map_err(|_| BadTarget::Odd)
-}
-
-/// Why a request has no host or target that can be matched.
-#[derive(Debug, thiserror::Error)]
-enum BadTarget {
-    #[error("its host or its target is not as HTTP has it")]
-    Odd,
-    #[error("{0}")]
-    Path(#[from] BadPath),
 }
 
 /// Asks whether the request may pass its route. An answer comes back if not.

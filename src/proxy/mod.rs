@@ -25,6 +25,7 @@ mod record;
 mod respond;
 pub mod snapshot;
 mod split;
+mod straighten;
 mod tries;
 mod wait;
 

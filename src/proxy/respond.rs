@@ -9,6 +9,7 @@ use crate::policy::error_body::{Form, Page, PageBody, Told};
 use crate::policy::limits::Excess;
 use crate::policy::requirement::Lacks;
 use crate::policy::route::{Redirect, Respond};
+use crate::policy::target;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use pingora::Result;
@@ -171,9 +172,14 @@ impl Answer {
     ) -> Result<Self> {
         let values = Values::of(session.req_header(), ctx);
         let to = redirect.to.render_value(&values.vars(&ctx.request_id));
-        let to = on_this_host(to, redirect.to.source());
         let mut answer = Answer::new(redirect.status, Content::None)?;
-        answer.head.insert_header("Location", to)?;
+        match to.to_str() {
+            Ok(text) => {
+                let text = target::on_this_host(text, redirect.to.source());
+                answer.head.insert_header("Location", &*text)?;
+            }
+            Err(_) => answer.head.insert_header("Location", to)?,
+        }
         Ok(answer)
     }
 
@@ -272,21 +278,6 @@ impl Answer {
             session.finish_body().await
         }
     }
-}
-
-/// A place on this host stays one: a path that begins with two slashes, which a client may ask for, would be taken for the name
-/// of another host (RFC 3986 §4.2).
-fn on_this_host(to: HeaderValue, template: &str) -> HeaderValue {
-    let slashes = to
-        .as_bytes()
-        .iter()
-        .take_while(|b| b"/\\".contains(b))
-        .count();
-    if slashes < 2 || template.starts_with("//") {
-        return to;
-    }
-    let path = [b"/", &to.as_bytes()[slashes..]].concat();
-    HeaderValue::from_bytes(&path).unwrap_or(to)
 }
 
 /// What an answer of our own has to tell.

@@ -88,17 +88,46 @@ fn dots_are_followed_and_all_else_is_as_it_came() {
     ] {
         assert_eq!(without_dots(raw), Ok(expected.map(str::to_owned)), "{raw}");
     }
-    assert_eq!(without_dots("/a/../../b"), Err(BadPath::AboveRoot));
+    for (raw, why) in [
+        ("/a/../../b", BadPath::AboveRoot),
+        ("a", BadPath::NotAbsolute),
+        ("/a\\b", BadPath::Backslash),
+        ("/a\0", BadPath::Nul),
+        ("/..;", BadPath::DotParameter),
+    ] {
+        assert_eq!(without_dots(raw), Err(why), "{raw}");
+    }
 }
 
 proptest! {
     #[test]
     fn what_is_sent_leads_where_the_match_did(raw in "/([a-c./]|%2e|%2F|%41|;){0,12}") {
-        if let (Ok(normal), Ok(sent)) = (normalise_path(&raw), without_dots(&raw)) {
+        let (normal, sent) = (normalise_path(&raw), without_dots(&raw));
+        prop_assert_eq!(normal.is_err(), sent.is_err());
+        if let (Ok(normal), Ok(sent)) = (normal, sent) {
             let sent = sent.unwrap_or_else(|| raw.clone());
             prop_assert_eq!(normalise_path(&sent).unwrap(), normal);
             prop_assert_eq!(without_dots(&sent), Ok(None));
         }
+    }
+}
+
+#[test]
+fn redirects_that_stay_on_this_host() {
+    for (location, template, expected) in [
+        ("/a//b", "{uri}", "/a//b"),
+        ("//evil.example", "{uri}", "/evil.example"),
+        ("/\\evil.example", "{uri}", "/evil.example"),
+        ("\\/evil.example", "{query}", "/evil.example"),
+        ("//cdn.example/a", "//cdn.example{uri}", "//cdn.example/a"),
+        (
+            "https://a.example//b",
+            "https://a.example{uri}",
+            "https://a.example//b",
+        ),
+        ("", "{query}", ""),
+    ] {
+        assert_eq!(on_this_host(location, template), expected, "{location}");
     }
 }
 
