@@ -7,6 +7,7 @@
 //! `compile` (the types of `policy`). Errors go to `report`, which finds their lines with `locate`.
 
 mod access;
+mod access_log;
 mod address;
 mod admin;
 mod answers;
@@ -58,13 +59,14 @@ mod upstreams;
 mod wanted;
 mod written;
 
+pub use access_log::{AccessLog, LogTarget};
 pub use address::{BackendAddress, Host};
 pub use clients::Clients;
 pub use error::{ConfigError, Errors};
 pub use health_check::{CheckKind, CheckPlan, HttpCheck};
 pub use plan::{BackendPlan, BackendState, Routing, UpstreamPlan};
 pub use print::print;
-pub use settings::{AccessLog, Listener, Resolver, Settings};
+pub use settings::{Listener, Resolver, Settings};
 pub use store::{CacheSettings, DiskSettings};
 pub use tls::{CertificateFiles, Tls, TlsVersion, UnknownHost, VerifyClient};
 pub use upstream_tls::UpstreamTls;

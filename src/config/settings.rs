@@ -3,6 +3,7 @@
 //! Read by `config::load`; `server` builds the process from [`Settings`] and asks [`Settings::changed_keys`] at a reload.
 
 use super::access::{BlockText, access, set};
+use super::access_log::{AccessLog, AccessLogSpec};
 use super::address::{ListenAddress, ServerAddress};
 use super::admin::AdminSpec;
 use super::clients::{Clients, ClientsSpec};
@@ -11,16 +12,11 @@ use super::files;
 use super::keypath::KeyPath;
 use super::number::Bounded;
 use super::patterns::FileText;
-use super::percentage::Percentage;
 use super::report::{Document, Report};
 use super::store::{CacheSettings, StoreSpec};
 use super::tls::{Tls, TlsSpec};
 use super::written::{Complaint, Written, meant, written};
-use crate::observe::formats::Format;
-use crate::observe::syslog::Daemon;
 use crate::policy::access::{Access, AddressSet};
-use crate::policy::redact;
-use crate::policy::sampling::Sampling;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashMap;
@@ -52,14 +48,6 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Where the access log goes.
     pub access_log: AccessLog,
-    /// How its lines are written.
-    pub log_format: Format,
-    /// Which requests are in it.
-    pub sampling: Sampling,
-    /// Parameters of a query whose values are left out of it.
-    pub hide_query: Vec<String>,
-    /// Which claim of a token is the name of who asks, for the access log.
-    pub identity_claim: String,
     /// What the process's own log shows.
     pub log_level: log::LevelFilter,
     /// Where the success of late is kept for the next process, if anywhere; absolute.
@@ -111,30 +99,6 @@ pub struct Resolver {
     pub interval: Duration,
 }
 
-/// Where the access log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLog {
-    /// Standard output.
-    Stdout,
-    /// Nowhere.
-    Off,
-    /// A file; the path is absolute.
-    File(PathBuf),
-    /// A daemon.
-    Syslog(Daemon),
-}
-
-impl std::fmt::Display for AccessLog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            AccessLog::Stdout => f.write_str("stdout"),
-            AccessLog::Off => f.write_str("off"),
-            AccessLog::File(path) => path.display().fmt(f),
-            AccessLog::Syslog(daemon) => daemon.fmt(f),
-        }
-    }
-}
-
 impl Settings {
     /// The top-level keys of the static file whose values differ in `other`, in the order of the documentation.
     pub fn changed_keys(&self, other: &Settings) -> Vec<&'static str> {
@@ -151,14 +115,7 @@ impl Settings {
             ("resolver", self.resolver != other.resolver),
             ("cache", self.cache != other.cache),
             ("admin", self.admin != other.admin),
-            (
-                "access_log",
-                self.access_log != other.access_log
-                    || self.hide_query != other.hide_query
-                    || self.log_format != other.log_format
-                    || self.sampling != other.sampling
-                    || self.identity_claim != other.identity_claim,
-            ),
+            ("access_log", self.access_log != other.access_log),
             ("log", self.log_level != other.log_level),
             ("state_file", self.state_file != other.state_file),
             ("pid_file", self.pid_file != other.pid_file),
@@ -219,21 +176,6 @@ struct ResolverSpec {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a mapping such as { path: stdout } or { path: off }"
-)]
-struct AccessLogSpec {
-    path: Option<LogPlace>,
-    format: Option<FormatText>,
-    hide_query: Option<Vec<String>>,
-    identity_claim: Option<String>,
-    sample: Option<Percentage>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slow: Option<PositiveSpan>,
-}
-
-#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a mapping such as { level: info }")]
 struct LogSpec {
     level: Option<Level>,
@@ -267,68 +209,6 @@ impl fmt::Display for Level {
 }
 
 written!(Level);
-
-/// `access_log.path`.
-#[derive(Debug, Clone)]
-struct LogPlace(AccessLog);
-
-impl Written for LogPlace {
-    const EXPECTED: &'static str = "stdout, off, syslog or the path of a file";
-
-    fn parse(word: &str) -> Result<Self, Complaint> {
-        let place = match (word, Daemon::parse(word)) {
-            ("stdout", _) => AccessLog::Stdout,
-            ("off", _) => AccessLog::Off,
-            (_, Some(Ok(daemon))) => AccessLog::Syslog(daemon),
-            (_, Some(Err(why))) => return Err(Complaint::because(why)),
-            (_, None) => AccessLog::File(FileText::parse(word)?.0.into()),
-        };
-        Ok(LogPlace(place))
-    }
-}
-
-impl fmt::Display for LogPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// `access_log.format`.
-#[derive(Debug, Clone, Copy)]
-struct FormatText(Format);
-
-const FORMATS: [(&str, Format); 4] = [
-    ("json", Format::Json),
-    ("combined", Format::Combined),
-    ("clf", Format::Clf),
-    ("alb", Format::Alb),
-];
-
-impl Written for FormatText {
-    const EXPECTED: &'static str = "json, combined, clf or alb";
-
-    fn parse(word: &str) -> Result<Self, Complaint> {
-        match FORMATS.into_iter().find(|(name, _)| *name == word) {
-            Some((_, format)) => Ok(FormatText(format)),
-            None => {
-                let near = super::suggest::nearest(word, FORMATS.iter().map(|(name, _)| *name));
-                Err(Complaint {
-                    message: None,
-                    help: near.map(meant),
-                })
-            }
-        }
-    }
-}
-
-impl fmt::Display for FormatText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = FORMATS.into_iter().find(|(_, format)| *format == self.0);
-        f.write_str(name.map_or("json", |(name, _)| name))
-    }
-}
-
-written!(FormatText, LogPlace);
 
 /// `workers`.
 #[derive(Debug, Clone, Copy)]
@@ -487,42 +367,7 @@ impl SettingsSpec {
             },
             cache: self.cache.unwrap_or_default().compile(absolute),
             admin: self.admin.map(|admin| admin.address()),
-            log_format: self
-                .access_log
-                .as_ref()
-                .and_then(|log| log.format)
-                .map_or(Format::Json, |format| format.0),
-            sampling: Sampling {
-                share: self
-                    .access_log
-                    .as_ref()
-                    .and_then(|log| log.sample)
-                    .map_or(1.0, Percentage::share),
-                slow: self
-                    .access_log
-                    .as_ref()
-                    .and_then(|log| log.slow)
-                    .map(|slow| slow.0),
-            },
-            identity_claim: self
-                .access_log
-                .as_ref()
-                .and_then(|log| log.identity_claim.clone())
-                .unwrap_or_else(|| "sub".to_string()),
-            hide_query: match &self.access_log {
-                Some(AccessLogSpec {
-                    hide_query: Some(names),
-                    ..
-                }) => names.clone(),
-                _ => redact::USUAL.map(str::to_string).to_vec(),
-            },
-            access_log: match self.access_log.unwrap_or_default().path {
-                None => AccessLog::Stdout,
-                Some(LogPlace(AccessLog::File(path))) => {
-                    AccessLog::File(absolute(&path.to_string_lossy()))
-                }
-                Some(place) => place.0,
-            },
+            access_log: self.access_log.unwrap_or_default().compile(absolute),
             log_level: level.map_or(log::LevelFilter::Info, |level| level.0),
             state_file: self.state_file.map(|file| absolute(&file.0)),
             pid_file: self.pid_file.map(|file| absolute(&file.0)),
@@ -565,14 +410,7 @@ impl SettingsSpec {
             }),
             cache: Some(StoreSpec::of(&settings.cache)),
             admin: settings.admin.map(AdminSpec::of),
-            access_log: Some(AccessLogSpec {
-                hide_query: Some(settings.hide_query.clone()),
-                identity_claim: Some(settings.identity_claim.clone()),
-                format: Some(FormatText(settings.log_format)),
-                sample: Some(Percentage::of(settings.sampling.share)),
-                slow: settings.sampling.slow.map(PositiveSpan),
-                path: Some(LogPlace(settings.access_log.clone())),
-            }),
+            access_log: Some(AccessLogSpec::of(&settings.access_log)),
             log: Some(LogSpec {
                 level: Some(Level(settings.log_level)),
             }),
@@ -621,11 +459,7 @@ mod tests {
                     disk: None
                 },
                 admin: None,
-                access_log: AccessLog::Stdout,
-                hide_query: redact::USUAL.map(str::to_string).to_vec(),
-                log_format: Format::Json,
-                sampling: Sampling::default(),
-                identity_claim: "sub".to_string(),
+                access_log: AccessLog::default(),
                 log_level: log::LevelFilter::Info,
                 state_file: None,
                 pid_file: None,
@@ -656,8 +490,8 @@ mod tests {
             ]
         );
         assert_eq!(
-            new.access_log,
-            AccessLog::File("/etc/backstop/conf/access.log".into())
+            new.access_log.to,
+            crate::config::LogTarget::File("/etc/backstop/conf/access.log".into())
         );
         assert_eq!(new.pid_file, Some("/etc/backstop/conf/b.pid".into()));
         let disk = |text: &str| settings(&format!("{SMALLEST}cache: {{ {text} }}\n"));

@@ -5,7 +5,7 @@
 
 use super::formats::{self, Format, More};
 use super::syslog::Syslog;
-use crate::config;
+use crate::config::{self, LogTarget};
 use crate::policy::redact::Redaction;
 use crate::policy::sampling::Sampling;
 use jiff::Timestamp;
@@ -173,45 +173,27 @@ impl Writer {
     ///
     /// # Errors
     /// When the file cannot be opened for appending.
-    pub fn start(
-        settings: &config::AccessLog,
-        redaction: Redaction,
-        claim: &str,
-        format: Format,
-        sampling: Sampling,
-    ) -> io::Result<Self> {
-        let dropped = Arc::new(AtomicU64::new(0));
-        let redaction = Arc::new(redaction);
-        let claim: Arc<str> = claim.into();
-        let target = match settings {
-            config::AccessLog::Off => {
-                let log = AccessLog {
-                    queue: None,
-                    dropped,
-                    redaction,
-                    claim,
-                    format,
-                    sampling,
-                };
-                return Ok(Writer { log, thread: None });
-            }
-            config::AccessLog::Stdout => Target::Stdout(io::stdout()),
-            config::AccessLog::File(path) => Target::File(path.clone(), open(path)?),
-            config::AccessLog::Syslog(daemon) => Target::Syslog(Syslog::open(daemon)?),
+    pub fn start(settings: &config::AccessLog) -> io::Result<Self> {
+        let mut log = AccessLog {
+            queue: None,
+            dropped: Arc::default(),
+            redaction: Arc::new(Redaction::new(settings.hide_query.clone())),
+            claim: settings.identity_claim.as_str().into(),
+            format: settings.format,
+            sampling: settings.sampling,
+        };
+        let target = match &settings.to {
+            LogTarget::Off => return Ok(Writer { log, thread: None }),
+            LogTarget::Stdout => Target::Stdout(io::stdout()),
+            LogTarget::File(path) => Target::File(path.clone(), open(path)?),
+            LogTarget::Syslog(daemon) => Target::Syslog(Syslog::open(daemon)?),
         };
         let (queue, lines) = sync_channel(QUEUE);
-        let counter = dropped.clone();
+        let counter = log.dropped.clone();
         let thread = std::thread::Builder::new()
             .name("access-log".into())
             .spawn(move || write_lines(target, &lines, &counter))?;
-        let log = AccessLog {
-            queue: Some(queue),
-            dropped,
-            redaction,
-            claim,
-            format,
-            sampling,
-        };
+        log.queue = Some(queue);
         Ok(Writer {
             log,
             thread: Some(thread),

@@ -23,10 +23,9 @@ pub mod worker;
 use crate::cache::disk::DiskSettings;
 use crate::cache::{Cache, CacheError};
 use crate::config::CacheSettings;
-use crate::config::{self, AccessLog, Loaded, Settings};
+use crate::config::{self, Loaded, LogTarget, Settings};
 use crate::observe::access_log::Writer;
 use crate::observe::process_log::{self, ProcessLog};
-use crate::policy::redact::Redaction;
 use crate::proxy::Live;
 use crate::proxy::authenticate::source;
 use crate::upstream::resolver::Resolver;
@@ -123,9 +122,9 @@ fn raise_descriptor_limit() {
 /// A sentence for each that cannot.
 pub fn preflight(loaded: &Loaded) -> Result<Vec<String>, Vec<String>> {
     let settings = &loaded.settings;
-    let log = match &settings.access_log {
-        AccessLog::File(path) => Some(("access_log.path", path.as_path())),
-        AccessLog::Stdout | AccessLog::Off | AccessLog::Syslog(_) => None,
+    let log = match &settings.access_log.to {
+        LogTarget::File(path) => Some(("access_log.path", path.as_path())),
+        LogTarget::Stdout | LogTarget::Off | LogTarget::Syslog(_) => None,
     };
     let pid = settings.pid_file.as_deref().map(|path| ("pid_file", path));
     let state = settings.state_file.as_deref();
@@ -223,21 +222,14 @@ impl Server {
         let process_log = process_log::start(settings.log_level)?;
         let summary = reload::summary(&routing);
         let open = listener::open(&settings).map_err(StartError::Listen)?;
-        let redaction = Redaction::new(settings.hide_query.clone());
-        let access_log = Writer::start(
-            &settings.access_log,
-            redaction,
-            &settings.identity_claim,
-            settings.log_format,
-            settings.sampling,
-        )
-        .map_err(|source| StartError::File {
-            what: format!(
-                "the access log cannot be opened ({:?})",
-                settings.access_log
-            ),
-            source,
-        })?;
+        let access_log =
+            Writer::start(&settings.access_log).map_err(|source| StartError::File {
+                what: format!(
+                    "the access log cannot be opened ({:?})",
+                    settings.access_log.to
+                ),
+                source,
+            })?;
         let pid_file = PidFile::write(settings.pid_file.as_deref(), config_file).map_err(
             |(place, source)| StartError::File {
                 what: format!("the pid file {} cannot be written", place.display()),
