@@ -4,7 +4,7 @@
 //! answer wins. Never for a request with a side effect: both backends carry it out.
 
 use super::budget::BudgetRules;
-use http::Method;
+use http::{Method, StatusCode};
 use std::time::Duration;
 
 /// A route's rules for second requests.
@@ -43,6 +43,18 @@ pub fn delay(rules: &HedgeRules, p95: impl FnOnce() -> Option<Duration>) -> Opti
     }
 }
 
+/// Whether a second answer may take the place of a first that may still come: a final one, that neither failed nor speaks of
+/// this backend rather than of what is asked for.
+pub fn is_good(status: StatusCode) -> bool {
+    let of_the_backend = [
+        StatusCode::REQUEST_TIMEOUT,
+        StatusCode::MISDIRECTED_REQUEST,
+        StatusCode::TOO_EARLY,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
+    (200..500).contains(&status.as_u16()) && !of_the_backend.contains(&status)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +79,26 @@ mod tests {
             (Method::POST, false),
         ] {
             assert_eq!(may(&rules, &method), expected, "{method}");
+        }
+    }
+
+    #[test]
+    fn what_ends_the_wait_for_the_first() {
+        for (status, good) in [
+            (103, false),
+            (200, true),
+            (304, true),
+            (403, true),
+            (404, true),
+            (408, false),
+            (421, false),
+            (425, false),
+            (429, false),
+            (500, false),
+            (501, false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(is_good(status), good, "{status}");
         }
     }
 

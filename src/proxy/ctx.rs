@@ -81,6 +81,10 @@ pub struct Ctx {
     pub(super) tries: Vec<Try>,
     /// The one under way.
     pub(super) current: Option<Current>,
+    /// One beside it that failed.
+    pub(super) lost: Option<Try>,
+    /// A failure after which there was hope for another one that was under way.
+    pub(super) hoped: Option<(Failure, End)>,
     /// The pause before the next one.
     pub(super) wait: Duration,
     /// Whether that is paid for by the route's retry budget.
@@ -239,6 +243,8 @@ impl Ctx {
             tried: Tried::default(),
             tries: Vec::new(),
             current: None,
+            lost: None,
+            hoped: None,
             wait: Duration::ZERO,
             charged: false,
             verdict: None,
@@ -315,7 +321,8 @@ impl Ctx {
     /// Tries so far, the one under way included.
     pub(super) fn tries_made(&self) -> u32 {
         let ended = u32::try_from(self.tries.len()).unwrap_or(u32::MAX);
-        ended.saturating_add(u32::from(self.current.is_some()))
+        let others = u32::from(self.current.is_some()) + u32::from(self.lost.is_some());
+        ended.saturating_add(others)
     }
 
     /// The try under way got a response head.
@@ -377,6 +384,7 @@ impl Ctx {
 
     /// Ends the try under way.
     pub(super) fn end_try(&mut self, outcome: impl Into<Cow<'static, str>>) {
+        self.tries.extend(self.lost.take());
         if let Some(current) = self.current.take() {
             self.tries.push(Try {
                 backend: current.active.backend().clone(),

@@ -4,18 +4,20 @@
 //! is told to try again, and gets that connection for it, with the request already sent and the answer in it. So whatever
 //! comes after, the cache included, needs to know nothing of it. If the first try answers first, the second is dropped.
 
-use super::ctx::{Ctx, Current};
+use super::ctx::{Ctx, Current, Try, outcome};
 use super::entry::Taken;
 use super::peer::dial;
 use super::wait::client_leaves;
 use crate::policy::balancer::Tried;
 use crate::policy::health::Observation;
 use crate::policy::hedge;
-use crate::policy::retry::Conditions;
+use crate::policy::retry::Failure;
 use crate::policy::route::{Action, Route};
+use crate::policy::timeouts::{Limit, Phase};
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Picked, Reach, Upstream};
 use async_trait::async_trait;
+use http::StatusCode;
 use pingora::connectors::TransportConnector;
 use pingora::connectors::l4::Connect;
 use pingora::http::RequestHeader;
@@ -63,6 +65,13 @@ pub(super) struct Won {
     asked: Asked,
 }
 
+/// A second request that failed.
+pub(super) struct Lost {
+    /// The backend's position in its upstream.
+    pub(super) index: usize,
+    pub(super) done: Try,
+}
+
 /// What one request's second request is doing.
 #[derive(Default)]
 pub(super) struct Hedge {
@@ -79,6 +88,7 @@ enum State {
     Planned(Box<Plan>),
     Running(JoinHandle<()>),
     Won(Box<Won>),
+    Lost(Box<Lost>),
 }
 
 impl Hedge {
@@ -112,6 +122,18 @@ impl Hedge {
         }
     }
 
+    /// Takes what failed.
+    fn take_lost(&self) -> Option<Lost> {
+        let mut state = self.lock();
+        match std::mem::take(&mut *state) {
+            State::Lost(lost) => Some(*lost),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
     fn has_won(&self) -> bool {
         matches!(&*self.lock(), State::Won(_))
     }
@@ -129,11 +151,11 @@ impl Hedge {
         // The task must not keep alive what ends it when the request ends.
         let hedge = Arc::downgrade(self);
         let task = tokio::spawn(async move {
-            let won = plan.run().await;
+            let end = plan.run().await;
             let Some(hedge) = hedge.upgrade() else { return };
             let mut state = hedge.lock();
             if let State::Running(_) = &*state {
-                *state = won.map_or(State::None, |won| State::Won(Box::new(won)));
+                *state = end;
             }
             drop(state);
             hedge.ended.notify_one();
@@ -167,45 +189,84 @@ impl Drop for Hedge {
 
 impl Plan {
     /// Sends the request, and waits for the first bytes of a good answer.
-    async fn run(self: Box<Self>) -> Option<Won> {
+    async fn run(self: Box<Self>) -> State {
         let Action::Proxy(proxy) = &self.route.action else {
-            return None;
+            return State::None;
         };
-        let rules = proxy.hedge.as_ref()?;
-        let places = Taken::at_once(proxy.concurrency.as_ref(), &self.traffic, &self.upstream)?;
+        let Some(rules) = proxy.hedge.as_ref() else {
+            return State::None;
+        };
+        let places = Taken::at_once(proxy.concurrency.as_ref(), &self.traffic, &self.upstream);
+        let Some(places) = places else {
+            return State::None;
+        };
         let picked = self
             .upstream
-            .pick(&self.tried, self.turn, None, Reach::Nothing)
-            .ok()?;
+            .pick(&self.tried, self.turn, None, Reach::Nothing);
+        let Ok(picked) = picked else {
+            return State::None;
+        };
         if self.tried.count(picked.index) > 0 || !self.traffic.spend_hedge(&rules.budget) {
-            return None;
+            return State::None;
         }
         let began = Instant::now();
         let place = (picked.index, picked.address);
         let peer = dial(place, &self.upstream, &proxy.timeouts, self.at, false);
-        let seen = match connect(&peer).await {
-            Ok(stream) => match self.ask(stream).await {
-                Ok((status, asked)) if is_good(&proxy.retry.on, status) => {
-                    return Some(Won {
-                        picked,
-                        upstream: self.upstream,
-                        places,
-                        began,
-                        asked,
-                    });
+        let (failure, limit) = match connect(&peer).await {
+            Err(_) => (Failure::ConnectFailure, Limit::Connect),
+            Ok(stream) => {
+                // Like that of any other try.
+                let now = self.at + began.elapsed();
+                let (deadline, limit) = proxy.timeouts.deadline(Phase::AwaitingHead, now);
+                let asked = self.ask(stream);
+                match tokio::time::timeout(deadline.saturating_sub(now), asked).await {
+                    Ok(Ok((status, asked)))
+                        if hedge::is_good(status)
+                            && !proxy.retry.on.lists_status(status.as_u16()) =>
+                    {
+                        return State::Won(Box::new(Won {
+                            picked,
+                            upstream: self.upstream,
+                            places,
+                            began,
+                            asked,
+                        }));
+                    }
+                    // What follows an interim answer is not known.
+                    Ok(Ok((status, _))) if status.is_informational() => return State::None,
+                    Ok(Ok((status, _))) => (Failure::Status(status), limit),
+                    Ok(Err(_)) => (Failure::Reset, limit),
+                    Err(_) => (Failure::Timeout, limit),
                 }
-                // What follows an interim answer is not known.
-                Ok((..200, _)) => return None,
-                Ok(_) | Err(_) => Observation::Failed,
-            },
-            Err(_) => Observation::ConnectFailed,
+            }
         };
-        self.upstream.observe(picked.index, &picked.active, seen);
-        None
+        let is_listed = |status: StatusCode| proxy.retry.on.lists_status(status.as_u16());
+        let seen = match failure {
+            // The first one used up its time.
+            Failure::Timeout if limit == Limit::Total => None,
+            Failure::Status(status) if !status.is_server_error() && !is_listed(status) => None,
+            Failure::ConnectFailure => Some(Observation::ConnectFailed),
+            _ => Some(Observation::Failed),
+        };
+        if let Some(seen) = seen {
+            let standing = &picked.active.backend().standing;
+            standing.failed(outcome(failure).into_owned());
+            self.upstream.observe(picked.index, &picked.active, seen);
+        }
+        State::Lost(Box::new(Lost {
+            index: picked.index,
+            done: Try {
+                backend: picked.active.backend().clone(),
+                outcome: outcome(failure),
+                took: began.elapsed(),
+                waited: Duration::ZERO,
+                queued: Duration::ZERO,
+            },
+        }))
     }
 
     /// Sends it on a new connection, and reads on to the status of the answer.
-    async fn ask(&self, mut stream: Connection) -> io::Result<(u16, Asked)> {
+    async fn ask(&self, mut stream: Connection) -> io::Result<(StatusCode, Asked)> {
         stream.write_all(&self.request).await?;
         stream.flush().await?;
         let mut begun = [0; STATUS_LINE];
@@ -230,15 +291,10 @@ async fn connect(peer: &HttpPeer) -> pingora::Result<Connection> {
 /// As much of a status line as has the status: `HTTP/1.1 200`.
 const STATUS_LINE: usize = 12;
 
-fn status(line: &[u8; STATUS_LINE]) -> Option<u16> {
+fn status(line: &[u8; STATUS_LINE]) -> Option<StatusCode> {
     let line = str::from_utf8(line).ok()?;
     let status = line.strip_prefix("HTTP/1.")?.get(2..)?;
     status.parse().ok()
-}
-
-/// Whether an answer may take the place of one that may still come. Of an interim answer it is not known what follows.
-fn is_good(conditions: &Conditions, status: u16) -> bool {
-    (200..500).contains(&status) && !conditions.lists_status(status)
 }
 
 /// Plans a second request for the first try of a request, where its route wants one and it may be sent twice.
@@ -284,18 +340,23 @@ pub(super) fn is_open(ctx: &Ctx) -> bool {
     hedge.is_some_and(|hedge| hedge.is_running() || hedge.has_won())
 }
 
-/// There will be no second request: the first answered.
-pub(super) fn cancel(ctx: &Ctx) {
+/// There will be no second request, or no more of it: the first is known.
+pub(super) fn cancel(ctx: &mut Ctx) {
+    note_lost(ctx);
     if let Some(hedge) = ctx.watch.hedge.get() {
         hedge.cancel();
     }
 }
 
-/// What has won, if anything, once it is known.
-pub(super) async fn outcome(session: &mut Session, ctx: &Ctx) -> Option<Won> {
-    let hedge = ctx.watch.hedge.get()?.clone();
-    let left = ctx.proxy()?.timeouts.left(ctx.watch.elapsed());
+/// Waits until it is known what came of the second request: whether it has won. What it did in vain is noted.
+pub(super) async fn settle(session: &mut Session, ctx: &mut Ctx) -> bool {
+    let (Some(hedge), Some(proxy)) = (ctx.watch.hedge.get().cloned(), ctx.proxy()) else {
+        return false;
+    };
+    let left = proxy.timeouts.left(ctx.watch.elapsed());
     let over = tokio::time::Instant::now() + left;
+    // The first has come to its end: no deadline of it holds.
+    ctx.watch.arm(None, None);
     while hedge.is_running() {
         tokio::select! {
             biased;
@@ -305,9 +366,28 @@ pub(super) async fn outcome(session: &mut Session, ctx: &Ctx) -> Option<Won> {
             () = tokio::time::sleep_until(over) => break,
         }
     }
-    let won = hedge.take();
-    hedge.cancel();
-    won
+    if hedge.has_won() {
+        return true;
+    }
+    cancel(ctx);
+    false
+}
+
+/// Notes a second request that failed, if one did.
+fn note_lost(ctx: &mut Ctx) {
+    let lost = ctx.watch.hedge.get().and_then(|hedge| hedge.take_lost());
+    if let Some(lost) = lost {
+        ctx.tried.add(lost.index);
+        ctx.lost = Some(lost.done);
+    }
+}
+
+/// What has won, if anything, once it is known.
+pub(super) async fn outcome_of(session: &mut Session, ctx: &mut Ctx) -> Option<Won> {
+    match settle(session, ctx).await {
+        true => ctx.watch.hedge.get()?.take(),
+        false => None,
+    }
 }
 
 /// Takes the place of the try that gave way.
@@ -436,7 +516,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_and_what_is_good() {
+    fn statuses() {
         for (line, expected) in [
             (b"HTTP/1.1 200", Some(200)),
             (b"HTTP/1.0 404", Some(404)),
@@ -444,17 +524,7 @@ mod tests {
             (b"220 mail rea", None),
             (b"HTTP/1.1 2x0", None),
         ] {
-            assert_eq!(status(line), expected);
-        }
-        let conditions = Conditions::default();
-        for (status, good) in [
-            (200, true),
-            (404, true),
-            (103, false),
-            (500, false),
-            (501, false),
-        ] {
-            assert_eq!(is_good(&conditions, status), good, "{status}");
+            assert_eq!(status(line).map(|status| status.as_u16()), expected);
         }
     }
 

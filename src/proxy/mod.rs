@@ -249,7 +249,7 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         ctx.watch.arm(None, None);
-        let waited = std::mem::take(&mut ctx.wait);
+        let mut waited = std::mem::take(&mut ctx.wait);
         if wait::pause(session, waited).await.is_err() {
             return Err(tries::left(ctx));
         }
@@ -259,18 +259,19 @@ impl ProxyHttp for Proxy {
         if proxy.timeouts.left(ctx.watch.elapsed()).is_zero() {
             return Err(no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT));
         }
-        if let Some(won) = hedge::outcome(session, ctx).await {
+        let timeouts = proxy.timeouts;
+        if let Some(won) = hedge::outcome_of(session, ctx).await {
+            ctx.hoped = None;
             let elapsed = ctx.watch.elapsed();
             let upstream = won.upstream();
-            let peer = peer::dial(won.place(), &upstream, &proxy.timeouts, elapsed, false);
+            let peer = peer::dial(won.place(), &upstream, &timeouts, elapsed, false);
             return Ok(hedge::take_over(ctx, won, peer));
         }
-        let tries = proxy.retry.tries;
-        if let Some(end) = ctx.end.take()
-            && ctx.tries_made() >= tries
-        {
-            // The first failed, and there was hope for the second.
-            return Err(no_try(ctx, Reason::TriesUsedUp, end));
+        if ctx.hoped.is_some() {
+            waited = tries::after_hope(session, ctx)?;
+            if wait::pause(session, waited).await.is_err() {
+                return Err(tries::left(ctx));
+            }
         }
         split::choose(session, ctx);
         let mut entered = entry::enter(session, ctx).await;
@@ -415,6 +416,11 @@ impl ProxyHttp for Proxy {
             .proxy()
             .is_some_and(|p| p.retry.on.lists_status(status.as_u16()));
         ctx.reason = Some(if listed {
+            // The other backend may still give a good answer.
+            if hedge::is_open(ctx) && hedge::settle(session, ctx).await {
+                ctx.verdict = Some(Verdict::Retry(Duration::ZERO));
+                return Err(Error::new_up(TRY_AGAIN));
+            }
             match judge_response(session, ctx, response) {
                 verdict @ Verdict::Retry(_) => {
                     ctx.verdict = Some(verdict);

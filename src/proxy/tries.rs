@@ -52,7 +52,7 @@ pub(super) fn judge(
     if hedge::is_open(ctx) && !response_started(session) {
         // The other backend may still give a good answer.
         observe(ctx, failure);
-        ctx.end = Some(end(ctx, failure, proxy_error));
+        ctx.hoped = Some((failure, end(ctx, failure, proxy_error)));
         ctx.end_try_before_retry(failure, Duration::ZERO);
         return true;
     }
@@ -90,7 +90,7 @@ fn within_budget(ctx: &mut Ctx, failure: Failure, verdict: Verdict) -> Verdict {
     else {
         return verdict;
     };
-    let index = ctx.current.as_ref().map_or(0, |current| current.index);
+    let index = ctx.current.as_ref().map(|current| current.index);
     // Off a canary, everything is new.
     let new = ctx.elsewhere.is_some()
         || ctx
@@ -104,6 +104,30 @@ fn within_budget(ctx: &mut Ctx, failure: Failure, verdict: Verdict) -> Verdict {
         return verdict;
     }
     Verdict::GiveUp(Reason::BudgetSpent)
+}
+
+/// The failure of a first try stands, for the second one beside it came to nothing: says how long to wait for the next.
+///
+/// # Errors
+/// When there is to be none.
+pub(super) fn after_hope(session: &mut Session, ctx: &mut Ctx) -> Result<Duration, Box<Error>> {
+    let Some((failure, end)) = ctx.hoped.take() else {
+        return Ok(Duration::ZERO);
+    };
+    ctx.tries.extend(ctx.lost.take());
+    let attempt = attempt(session, ctx, failure);
+    let verdict = ctx
+        .proxy()
+        .map_or(Verdict::GiveUp(Reason::NotListed), |proxy| {
+            retry::decide(&proxy.retry, &attempt)
+        });
+    match within_budget(ctx, failure, verdict) {
+        Verdict::Retry(wait) => {
+            again(ctx);
+            Ok(wait)
+        }
+        Verdict::GiveUp(reason) => Err(no_try(ctx, reason, end)),
+    }
 }
 
 /// Tells the backend of the try under way that it failed; unless it is not to blame.
@@ -147,10 +171,6 @@ pub(super) fn judge_response(
         return Verdict::GiveUp(Reason::NotListed);
     };
     let failure = Failure::Status(response.status);
-    if hedge::is_open(ctx) {
-        ctx.end = Some(end(ctx, failure, "http_response_incomplete"));
-        return Verdict::Retry(Duration::ZERO);
-    }
     let attempt = Attempt {
         retry_after: retry_after(response),
         ..attempt(session, ctx, failure)

@@ -327,8 +327,8 @@ impl Upstream {
     }
 
     /// Whether a backend other than `but` could take a request that was not tried there yet.
-    pub fn has_untried(&self, tried: &Tried, but: usize) -> bool {
-        (0..self.backends.len()).any(|i| i != but && tried.count(i) == 0 && self.is_open(i))
+    pub fn has_untried(&self, tried: &Tried, but: Option<usize>) -> bool {
+        (0..self.backends.len()).any(|i| Some(i) != but && tried.count(i) == 0 && self.is_open(i))
     }
 
     /// What a reload changes in backends that were there before. To be called when this is in force.

@@ -285,3 +285,74 @@ fn a_limit_has_no_place_for_a_second_request() {
     gate.open();
     assert_eq!(client.answer().text(), "late");
 }
+
+#[test]
+fn a_second_that_hangs_has_a_first_byte_limit_of_its_own_and_is_blamed() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let first = Origin::new(move |_| Reply::status(500).when(&open));
+    let second = Origin::always(Reply::hang());
+    let rules =
+        "hedge: { after: 50ms }\nretry: { tries: 2 }\ntimeouts: { first_byte: 1s, total: 60s }";
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&pool(&first, &second, rules));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &[], b"");
+    until("both are asked", || {
+        first.count() == 1 && second.count() == 1
+    });
+    gate.open();
+    // What the first said is there still.
+    assert_eq!(client.answer().text(), "the backend's own 500\n");
+    let line = proxy.logged("/");
+    assert_eq!(outcomes(&line), ["timeout", "status 500"]);
+    assert_eq!(line["retry"], "tries_used_up");
+    until("both failures are known", || {
+        let backends = &status(admin)["upstreams"][0]["backends"];
+        (0..2).all(|i| backends[i]["failures"] == 1)
+    });
+}
+
+#[test]
+fn what_follows_when_both_failed_is_a_retry_like_any_other() {
+    let gate = Gate::default();
+    let held = |gate: &Gate| {
+        let open = gate.clone();
+        Origin::new(move |r| match r.number {
+            0 => Reply::status(500).when(&open),
+            _ => Reply::ok("third"),
+        })
+    };
+    let (first, second) = (held(&gate), held(&gate));
+    let rules = "hedge: { after: 50ms }\nretry: { tries: 3, wait: 300ms }";
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&pool(&first, &second, rules));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &[], b"");
+    until("both are asked", || {
+        first.count() == 1 && second.count() == 1
+    });
+    gate.open();
+    assert_eq!(client.answer().text(), "third");
+    let line = proxy.logged("/");
+    assert_eq!(outcomes(&line), ["status 500", "status 500", "ok"]);
+    assert_eq!(line["tries"][2]["waited_ms"], 300.0);
+    // Both backends were tried already, so it is paid for.
+    let spent = status(admin)["routes"][0]["retries_total"].as_u64();
+    assert_eq!(spent, Some(1));
+}
+
+#[test]
+fn a_second_that_is_too_busy_does_not_end_the_first() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let late = Origin::new(move |_| Reply::ok("late but right").when(&open));
+    let busy = Origin::always(Reply::status(429));
+    let proxy = Proxy::start(&pool(&late, &busy, "hedge: { after: 50ms }"));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &[], b"");
+    until("both are asked", || late.count() == 1 && busy.count() == 1);
+    assert!(client.is_silent_for(100 * MS));
+    gate.open();
+    assert_eq!(client.answer().text(), "late but right");
+}
