@@ -403,14 +403,17 @@ impl Health {
 
     /// Takes note of a probe. It does not say whether requests can be sent there: it may have gone to another port.
     pub fn probe(&mut self, rules: ProbeRules, now: Duration, good: bool) -> Option<Change> {
-        let Some(up) = self.probed else {
-            self.probed = Some(good || !self.checking);
-            self.contrary = u32::from(!good && !self.checking);
-            return match (self.checking, good) {
-                (true, true) => Some(Change::Up),
-                (true, false) => Some(Change::Down),
-                (false, _) => None,
-            };
+        let up = match self.probed {
+            Some(up) => up,
+            None if self.checking => {
+                self.probed = Some(good);
+                return Some(if good { Change::Up } else { Change::Down });
+            }
+            // It has been taken for up until now.
+            None => {
+                self.probed = Some(true);
+                true
+            }
         };
         if up == good {
             self.contrary = 0;

@@ -308,6 +308,10 @@ fn probes_turn_a_backend_after_rise_and_fall() {
     }
     let mut health = Health::new(true, s(10.0));
     assert_eq!(health.probe(PROBES, s(1.0), false), Some(Change::Down));
+    let once = ProbeRules { rise: 1, fall: 1 };
+    let mut health = Health::new(false, s(10.0));
+    assert_eq!(health.probe(once, s(1.0), false), Some(Change::Down));
+    assert_eq!(health.gate(), Gate::Down);
     // `initial: up` has it take requests until `fall` probes have failed.
     let mut health = Health::new(false, s(10.0));
     assert_eq!(health.gate(), Gate::Open);
