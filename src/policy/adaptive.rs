@@ -31,6 +31,16 @@
 
 use std::time::Duration;
 
+/// What a try with this status, or none at all, says of the load: that there is too much of it (true), that it is borne
+/// (false), or nothing. A backend that is broken fails fast, and how fast must not be taken for what is usual.
+pub fn speaks_of_load(status: Option<u16>) -> Option<bool> {
+    match status {
+        None | Some(429 | 503 | 504) => Some(true),
+        Some(500..) => None,
+        Some(_) => Some(false),
+    }
+}
+
 /// The bounds of the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdaptiveRules {

@@ -14,6 +14,7 @@ use super::hedge;
 use super::rate;
 use super::snapshot::Snapshot;
 use crate::cache::key::Key;
+use crate::policy::adaptive;
 use crate::policy::balancer::Tried;
 use crate::policy::canary::Side;
 use crate::policy::health::Observation;
@@ -148,10 +149,12 @@ pub(super) struct Current {
 }
 
 impl Current {
-    /// Whether what came, or that nothing came, is a sign of too much work.
-    fn is_overload(&self) -> bool {
+    /// Tells `places`, those it holds, how long it took, where that says something of the load.
+    fn tell_limits(&self, ctx: &Ctx, places: &Taken, latency: Duration) {
         let status = self.answered.map(|(status, _)| status.as_u16());
-        status.is_none_or(|status| matches!(status, 429 | 503 | 504))
+        if let Some(dropped) = adaptive::speaks_of_load(status) {
+            places.observe(ctx, &self.upstream, latency, dropped);
+        }
     }
 
     /// Tells the backend, the limits and the split what the try met.
@@ -168,8 +171,7 @@ impl Current {
         }
         if matches!(seen, Observation::Failed | Observation::ConnectFailed) {
             // An answer that goes to the client tells the limits of itself when it ends.
-            self.places
-                .observe(ctx, &self.upstream, latency, self.is_overload());
+            self.tell_limits(ctx, &self.places, latency);
         }
         // What a further try meets says nothing of the side that the request began on.
         if let (Some(side), Some(traffic), true) = (ctx.side, ctx.traffic(), ctx.tries.is_empty()) {
@@ -361,7 +363,7 @@ impl Ctx {
         };
         let places = std::mem::take(&mut current.places);
         if let Some((_, latency)) = current.answered {
-            places.observe(self, &current.upstream, latency, current.is_overload());
+            current.tell_limits(self, &places, latency);
         }
         drop(places);
         current.active.end();

@@ -9,6 +9,22 @@ mod simulation;
 const ALL_WORK: [Work; 3] = [Work::Even, Work::Jittered, Work::Exponential];
 
 #[test]
+fn what_a_status_says_of_the_load() {
+    for (status, expected) in [
+        (None, Some(true)),
+        (Some(200), Some(false)),
+        (Some(404), Some(false)),
+        (Some(429), Some(true)),
+        (Some(500), None),
+        (Some(502), None),
+        (Some(503), Some(true)),
+        (Some(504), Some(true)),
+    ] {
+        assert_eq!(speaks_of_load(status), expected, "{status:?}");
+    }
+}
+
+#[test]
 fn settles_near_the_capacity() {
     // How many times the capacity and the base latency it may be: the queue allowed for weighs more where little is
     // worked on at once.
