@@ -4,6 +4,7 @@
 //! answer wins. Never for a request with a side effect: both backends carry it out.
 
 use super::budget::BudgetRules;
+use super::retry::Conditions;
 use http::{Method, StatusCode};
 use std::time::Duration;
 
@@ -43,16 +44,17 @@ pub fn delay(rules: &HedgeRules, p95: impl FnOnce() -> Option<Duration>) -> Opti
     }
 }
 
-/// Whether a second answer may take the place of a first that may still come: a final one, that neither failed nor speaks of
-/// this backend rather than of what is asked for.
-pub fn is_good(status: StatusCode) -> bool {
+/// Whether a second answer may take the place of a first that may still come: a final one, that neither failed, by what the
+/// route counts as that (`on`), nor speaks of this backend rather than of what is asked for.
+pub fn is_good(status: StatusCode, on: &Conditions) -> bool {
     let of_the_backend = [
         StatusCode::REQUEST_TIMEOUT,
         StatusCode::MISDIRECTED_REQUEST,
         StatusCode::TOO_EARLY,
         StatusCode::TOO_MANY_REQUESTS,
     ];
-    (200..500).contains(&status.as_u16()) && !of_the_backend.contains(&status)
+    let code = status.as_u16();
+    (200..500).contains(&code) && !of_the_backend.contains(&status) && !on.lists_status(code)
 }
 
 #[cfg(test)]
@@ -84,6 +86,10 @@ mod tests {
 
     #[test]
     fn what_ends_the_wait_for_the_first() {
+        let on = Conditions {
+            statuses: vec![410, 500],
+            ..Conditions::default()
+        };
         for (status, good) in [
             (103, false),
             (200, true),
@@ -91,6 +97,7 @@ mod tests {
             (403, true),
             (404, true),
             (408, false),
+            (410, false),
             (421, false),
             (425, false),
             (429, false),
@@ -98,7 +105,7 @@ mod tests {
             (501, false),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(is_good(status), good, "{status}");
+            assert_eq!(is_good(status, &on), good, "{status}");
         }
     }
 

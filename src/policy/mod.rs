@@ -8,6 +8,7 @@ pub mod access;
 pub mod adaptive;
 pub mod admission;
 pub mod balancer;
+pub mod blame;
 pub mod blocklist;
 pub mod budget;
 pub mod cache;

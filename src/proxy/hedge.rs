@@ -6,13 +6,14 @@
 
 use super::ctx::{Ctx, Current, Try, outcome};
 use super::entry::Taken;
+use super::failure::{self, Cause};
 use super::peer::dial;
 use super::wait::client_leaves;
 use crate::policy::balancer::Tried;
-use crate::policy::health::Observation;
+use crate::policy::blame::blame;
 use crate::policy::hedge;
 use crate::policy::retry::Failure;
-use crate::policy::route::{Action, Route};
+use crate::policy::route::{Action, Proxy, Route};
 use crate::policy::timeouts::{Limit, Phase};
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Picked, Reach, Upstream};
@@ -110,27 +111,12 @@ impl Hedge {
         }
     }
 
-    /// Takes what won.
-    fn take(&self) -> Option<Won> {
+    /// Takes what came of it, if that is known.
+    fn take_end(&self) -> State {
         let mut state = self.lock();
-        match std::mem::take(&mut *state) {
-            State::Won(won) => Some(*won),
-            other => {
-                *state = other;
-                None
-            }
-        }
-    }
-
-    /// Takes what failed.
-    fn take_lost(&self) -> Option<Lost> {
-        let mut state = self.lock();
-        match std::mem::take(&mut *state) {
-            State::Lost(lost) => Some(*lost),
-            other => {
-                *state = other;
-                None
-            }
+        match &*state {
+            State::Won(_) | State::Lost(_) => std::mem::take(&mut *state),
+            _ => State::None,
         }
     }
 
@@ -188,67 +174,32 @@ impl Drop for Hedge {
 }
 
 impl Plan {
-    /// Sends the request, and waits for the first bytes of a good answer.
+    /// Makes the request, if there is a backend, a place and a budget for it.
     async fn run(self: Box<Self>) -> State {
         let Action::Proxy(proxy) = &self.route.action else {
             return State::None;
         };
-        let Some(rules) = proxy.hedge.as_ref() else {
+        let Some((picked, places)) = self.enter(proxy) else {
             return State::None;
         };
-        let places = Taken::at_once(proxy.concurrency.as_ref(), &self.traffic, &self.upstream);
-        let Some(places) = places else {
-            return State::None;
-        };
-        let picked = self
-            .upstream
-            .pick(&self.tried, self.turn, None, Reach::Nothing);
-        let Ok(picked) = picked else {
-            return State::None;
-        };
-        if self.tried.count(picked.index) > 0 || !self.traffic.spend_hedge(&rules.budget) {
-            return State::None;
-        }
         let began = Instant::now();
-        let place = (picked.index, picked.address);
-        let peer = dial(place, &self.upstream, &proxy.timeouts, self.at, false);
-        let (failure, limit) = match connect(&peer).await {
-            Err(_) => (Failure::ConnectFailure, Limit::Connect),
-            Ok(stream) => {
-                // Like that of any other try.
-                let now = self.at + began.elapsed();
-                let (deadline, limit) = proxy.timeouts.deadline(Phase::AwaitingHead, now);
-                let asked = self.ask(stream);
-                match tokio::time::timeout(deadline.saturating_sub(now), asked).await {
-                    Ok(Ok((status, asked)))
-                        if hedge::is_good(status)
-                            && !proxy.retry.on.lists_status(status.as_u16()) =>
-                    {
-                        return State::Won(Box::new(Won {
-                            picked,
-                            upstream: self.upstream,
-                            places,
-                            began,
-                            asked,
-                        }));
-                    }
-                    // What follows an interim answer is not known.
-                    Ok(Ok((status, _))) if status.is_informational() => return State::None,
-                    Ok(Ok((status, _))) => (Failure::Status(status), limit),
-                    Ok(Err(_)) => (Failure::Reset, limit),
-                    Err(_) => (Failure::Timeout, limit),
-                }
+        let (failure, limit) = match self.ask(&picked, proxy).await {
+            Ok(asked) => {
+                return State::Won(Box::new(Won {
+                    picked,
+                    upstream: self.upstream,
+                    places,
+                    began,
+                    asked,
+                }));
             }
+            // What follows an interim answer is not known.
+            Err((Failure::Status(status), _)) if status.is_informational() => return State::None,
+            Err(failed) => failed,
         };
-        let is_listed = |status: StatusCode| proxy.retry.on.lists_status(status.as_u16());
-        let seen = match failure {
-            // The first one used up its time.
-            Failure::Timeout if limit == Limit::Total => None,
-            Failure::Status(status) if !status.is_server_error() && !is_listed(status) => None,
-            Failure::ConnectFailure => Some(Observation::ConnectFailed),
-            _ => Some(Observation::Failed),
-        };
-        if let Some(seen) = seen {
+        // The first one has taken of its time.
+        let used_up = limit == Limit::Total;
+        if let Some(seen) = blame(failure, &proxy.retry.on, used_up) {
             let standing = &picked.active.backend().standing;
             standing.failed(outcome(failure).into_owned());
             self.upstream.observe(picked.index, &picked.active, seen);
@@ -265,8 +216,47 @@ impl Plan {
         }))
     }
 
-    /// Sends it on a new connection, and reads on to the status of the answer.
-    async fn ask(&self, mut stream: Connection) -> io::Result<(StatusCode, Asked)> {
+    /// Another backend, and the places it takes.
+    fn enter(&self, proxy: &Proxy) -> Option<(Picked, Taken)> {
+        let rules = proxy.hedge.as_ref()?;
+        let places = Taken::at_once(proxy.concurrency.as_ref(), &self.traffic, &self.upstream)?;
+        let picked = self
+            .upstream
+            .pick(&self.tried, self.turn, None, Reach::Nothing)
+            .ok()?;
+        let is_new = self.tried.count(picked.index) == 0;
+        (is_new && self.traffic.spend_hedge(&rules.budget)).then_some((picked, places))
+    }
+
+    /// Connects, sends the request, and waits for the first bytes of a good answer, with the same limits as for any other try.
+    ///
+    /// # Errors
+    /// What it met instead, and the limit that held then.
+    async fn ask(&self, picked: &Picked, proxy: &Proxy) -> Result<Asked, (Failure, Limit)> {
+        let timeouts = &proxy.timeouts;
+        let began = Instant::now();
+        let place = (picked.index, picked.address);
+        let peer = dial(place, &self.upstream, timeouts, self.at, false);
+        let stream = connect(&peer).await.map_err(|e| {
+            let (_, limit) = timeouts.deadline(Phase::Connecting, self.at);
+            match failure::while_connecting(&e) {
+                Cause::Backend(failure, _) => (failure, limit),
+                _ => (Failure::ConnectFailure, limit),
+            }
+        })?;
+        let now = self.at + began.elapsed();
+        let (deadline, limit) = timeouts.deadline(Phase::AwaitingHead, now);
+        let sent = self.send(stream);
+        match tokio::time::timeout(deadline.saturating_sub(now), sent).await {
+            Ok(Ok((status, asked))) if hedge::is_good(status, &proxy.retry.on) => Ok(asked),
+            Ok(Ok((status, _))) => Err((Failure::Status(status), limit)),
+            Ok(Err(_)) => Err((Failure::Reset, limit)),
+            Err(_) => Err((Failure::Timeout, limit)),
+        }
+    }
+
+    /// Sends it, and reads on to the status of the answer.
+    async fn send(&self, mut stream: Connection) -> io::Result<(StatusCode, Asked)> {
         stream.write_all(&self.request).await?;
         stream.flush().await?;
         let mut begun = [0; STATUS_LINE];
@@ -366,27 +356,30 @@ pub(super) async fn settle(session: &mut Session, ctx: &mut Ctx) -> bool {
             () = tokio::time::sleep_until(over) => break,
         }
     }
-    if hedge.has_won() {
-        return true;
+    let won = hedge.has_won();
+    if !won {
+        cancel(ctx);
     }
-    cancel(ctx);
-    false
+    won
 }
 
 /// Notes a second request that failed, if one did.
 fn note_lost(ctx: &mut Ctx) {
-    let lost = ctx.watch.hedge.get().and_then(|hedge| hedge.take_lost());
-    if let Some(lost) = lost {
+    let end = ctx.watch.hedge.get().map(|hedge| hedge.take_end());
+    if let Some(State::Lost(lost)) = end {
         ctx.tried.add(lost.index);
         ctx.lost = Some(lost.done);
     }
 }
 
 /// What has won, if anything, once it is known.
-pub(super) async fn outcome_of(session: &mut Session, ctx: &mut Ctx) -> Option<Won> {
-    match settle(session, ctx).await {
-        true => ctx.watch.hedge.get()?.take(),
-        false => None,
+pub(super) async fn winner(session: &mut Session, ctx: &mut Ctx) -> Option<Won> {
+    if !settle(session, ctx).await {
+        return None;
+    }
+    match ctx.watch.hedge.get()?.take_end() {
+        State::Won(won) => Some(*won),
+        _ => None,
     }
 }
 

@@ -260,7 +260,7 @@ impl ProxyHttp for Proxy {
             return Err(no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT));
         }
         let timeouts = proxy.timeouts;
-        if let Some(won) = hedge::outcome_of(session, ctx).await {
+        if let Some(won) = hedge::winner(session, ctx).await {
             ctx.hoped = None;
             let elapsed = ctx.watch.elapsed();
             let upstream = won.upstream();

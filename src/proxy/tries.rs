@@ -9,6 +9,7 @@ use super::facts::{authority, target};
 use super::failure::Cause;
 use super::hedge::{self, HEDGED};
 use super::{CLIENT_LEFT, body, failure};
+use crate::policy::blame::blame;
 use crate::policy::health::Observation;
 use crate::policy::retry::{self, Attempt, Failure, Reason, Verdict};
 use crate::policy::timeouts::{Limit, Phase};
@@ -132,31 +133,13 @@ pub(super) fn after_hope(session: &mut Session, ctx: &mut Ctx) -> Result<Duratio
 
 /// Tells the backend of the try under way that it failed; unless it is not to blame.
 pub(super) fn observe(ctx: &Ctx, failure: Failure) {
-    let seen = match failure {
-        // Earlier tries used up its time, and the backend may have been as fast as ever.
-        Failure::Timeout | Failure::ConnectTimeout
-            if ctx.limit == Limit::Total && !ctx.tries.is_empty() =>
-        {
-            return;
-        }
-        // Such as a 304 about another answer: the backend is well.
-        Failure::Status(status)
-            if !status.is_server_error()
-                && !ctx
-                    .proxy()
-                    .is_some_and(|p| p.retry.on.lists_status(status.as_u16())) =>
-        {
-            return;
-        }
-        Failure::ConnectFailure | Failure::ConnectTimeout => Observation::ConnectFailed,
-        Failure::Status(_) | Failure::Reset | Failure::Timeout => Observation::Failed,
+    let (Some(current), Some(proxy)) = (&ctx.current, ctx.proxy()) else {
+        return;
     };
-    if let Some(current) = &ctx.current {
-        current
-            .active
-            .backend()
-            .standing
-            .failed(outcome(failure).into_owned());
+    let used_up = ctx.limit == Limit::Total && !ctx.tries.is_empty();
+    if let Some(seen) = blame(failure, &proxy.retry.on, used_up) {
+        let standing = &current.active.backend().standing;
+        standing.failed(outcome(failure).into_owned());
         current.observe(ctx, seen);
     }
 }

@@ -6,6 +6,7 @@ use crate::harness::{Proxy, eventually, one_route, outcomes, until, with_upstrea
 use crate::maintenance::status;
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
+use crate::timeouts::BlackHole;
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
@@ -15,6 +16,25 @@ fn late_and_quick(gate: &Gate) -> (Origin, Origin) {
     let open = gate.clone();
     let late = Origin::new(move |_| Reply::ok("late").when(&open));
     (late, Origin::always(Reply::ok("quick")))
+}
+
+/// A backend that answers its first request when the gate opens, and the others at once.
+fn held(gate: &Gate, reply: Reply) -> Origin {
+    let open = gate.clone();
+    Origin::new(move |r| match r.number {
+        0 => reply.clone().when(&open),
+        _ => Reply::ok("another"),
+    })
+}
+
+/// Begins a request, and waits until both were asked.
+fn ask_both(proxy: &Proxy, first: &Origin, second: &Origin) -> Client {
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &[], b"");
+    until("both are asked", || {
+        first.count() == 1 && second.count() == 1
+    });
+    client
 }
 
 fn pool(late: &Origin, quick: &Origin, rules: &str) -> String {
@@ -58,15 +78,10 @@ fn who_answers_in_time_is_asked_alone() {
 #[test]
 fn the_first_answer_wins_also_if_the_second_was_asked() {
     let gate = Gate::default();
-    let open = gate.clone();
-    let first = Origin::new(move |_| Reply::ok("first").when(&open));
+    let first = held(&gate, Reply::ok("first"));
     let second = Origin::always(Reply::hang());
     let proxy = Proxy::start(&pool(&first, &second, "hedge: { after: 50ms }"));
-    let mut client = Client::to(proxy.port);
-    client.begin("GET", "/", &[], b"");
-    until("both are asked", || {
-        first.count() == 1 && second.count() == 1
-    });
+    let mut client = ask_both(&proxy, &first, &second);
     gate.open();
     assert_eq!(client.answer().text(), "first");
     until("the loser is cancelled", || second.requests()[0].abandoned);
@@ -74,34 +89,34 @@ fn the_first_answer_wins_also_if_the_second_was_asked() {
 }
 
 #[test]
-fn a_failure_is_no_good_answer() {
-    let gate = Gate::default();
-    let open = gate.clone();
-    let late = Origin::new(move |_| Reply::ok("late but right").when(&open));
-    let wrong = Origin::always(Reply::status(500));
-    let proxy = Proxy::start(&pool(&late, &wrong, "hedge: { after: 50ms }"));
-    let mut client = Client::to(proxy.port);
-    client.begin("GET", "/", &[], b"");
-    until("both are asked", || late.count() == 1 && wrong.count() == 1);
-    assert!(client.is_silent_for(100 * MS));
-    gate.open();
-    assert_eq!(client.answer().text(), "late but right");
+fn a_second_that_fails_or_is_too_busy_does_not_end_the_first() {
+    for answered in [500, 429] {
+        let gate = Gate::default();
+        let late = held(&gate, Reply::ok("late but right"));
+        let wrong = Origin::always(Reply::status(answered));
+        let proxy = Proxy::start(&pool(&late, &wrong, "hedge: { after: 50ms }"));
+        let mut client = ask_both(&proxy, &late, &wrong);
+        assert!(client.is_silent_for(100 * MS), "{answered}");
+        wrong.until_released();
+        gate.open();
+        assert_eq!(client.answer().text(), "late but right");
+        let line = proxy.logged("/");
+        assert_eq!(
+            outcomes(&line),
+            [format!("status {answered}").as_str(), "ok"]
+        );
+        assert_eq!(line["backend"], format!("127.0.0.1:{}", late.port));
+    }
 }
 
 #[test]
 fn a_first_that_fails_waits_for_the_second() {
     let (one, two) = (Gate::default(), Gate::default());
-    let open = one.clone();
-    let first = Origin::new(move |_| Reply::status(500).when(&open));
-    let open = two.clone();
-    let second = Origin::new(move |_| Reply::ok("second").when(&open));
+    let first = held(&one, Reply::status(500));
+    let second = held(&two, Reply::ok("second"));
     let rules = "hedge: { after: 50ms }\nretry: { tries: 1 }";
     let proxy = Proxy::start(&pool(&first, &second, rules));
-    let mut client = Client::to(proxy.port);
-    client.begin("GET", "/", &[], b"");
-    until("both are asked", || {
-        first.count() == 1 && second.count() == 1
-    });
+    let mut client = ask_both(&proxy, &first, &second);
     one.open();
     assert!(client.is_silent_for(100 * MS));
     two.open();
@@ -129,18 +144,11 @@ fn a_first_that_fails_before_it_is_late_is_retried_as_ever() {
 #[test]
 fn if_both_fail_that_was_it() {
     let gate = Gate::default();
-    let held = |gate: &Gate| {
-        let open = gate.clone();
-        Origin::new(move |_| Reply::status(500).when(&open))
-    };
-    let (first, second) = (held(&gate), held(&gate));
+    let failing = || held(&gate, Reply::status(500));
+    let (first, second) = (failing(), failing());
     let rules = "hedge: { after: 50ms }\nretry: { tries: 1 }";
     let proxy = Proxy::start(&pool(&first, &second, rules));
-    let mut client = Client::to(proxy.port);
-    client.begin("GET", "/", &[], b"");
-    until("both are asked", || {
-        first.count() == 1 && second.count() == 1
-    });
+    let mut client = ask_both(&proxy, &first, &second);
     gate.open();
     assert_eq!(client.answer().status, 500);
     assert_eq!((first.count(), second.count()), (1, 1));
@@ -255,13 +263,10 @@ fn a_large_answer_of_the_second_is_whole_and_heads_have_no_body() {
 #[test]
 fn a_client_that_leaves_ends_both() {
     let gate = Gate::default();
-    let open = gate.clone();
-    let late = Origin::new(move |_| Reply::ok("late").when(&open));
+    let late = held(&gate, Reply::ok("late"));
     let later = Origin::always(Reply::hang());
     let proxy = Proxy::start(&pool(&late, &later, "hedge: { after: 20ms }"));
-    let mut client = Client::to(proxy.port);
-    client.begin("GET", "/", &[], b"");
-    until("both are asked", || late.count() == 1 && later.count() == 1);
+    let client = ask_both(&proxy, &late, &later);
     client.leave();
     for origin in [&late, &later] {
         eventually("it is cancelled", || {
@@ -289,18 +294,13 @@ fn a_limit_has_no_place_for_a_second_request() {
 #[test]
 fn a_second_that_hangs_has_a_first_byte_limit_of_its_own_and_is_blamed() {
     let gate = Gate::default();
-    let open = gate.clone();
-    let first = Origin::new(move |_| Reply::status(500).when(&open));
+    let first = held(&gate, Reply::status(500));
     let second = Origin::always(Reply::hang());
     let rules =
         "hedge: { after: 50ms }\nretry: { tries: 2 }\ntimeouts: { first_byte: 1s, total: 60s }";
     let (setup, admin) = with_admin();
     let proxy = setup.start(&pool(&first, &second, rules));
-    let mut client = Client::to(proxy.port);
-    client.begin("GET", "/", &[], b"");
-    until("both are asked", || {
-        first.count() == 1 && second.count() == 1
-    });
+    let mut client = ask_both(&proxy, &first, &second);
     gate.open();
     // What the first said is there still.
     assert_eq!(client.answer().text(), "the backend's own 500\n");
@@ -316,24 +316,14 @@ fn a_second_that_hangs_has_a_first_byte_limit_of_its_own_and_is_blamed() {
 #[test]
 fn what_follows_when_both_failed_is_a_retry_like_any_other() {
     let gate = Gate::default();
-    let held = |gate: &Gate| {
-        let open = gate.clone();
-        Origin::new(move |r| match r.number {
-            0 => Reply::status(500).when(&open),
-            _ => Reply::ok("third"),
-        })
-    };
-    let (first, second) = (held(&gate), held(&gate));
+    let failing = || held(&gate, Reply::status(500));
+    let (first, second) = (failing(), failing());
     let rules = "hedge: { after: 50ms }\nretry: { tries: 3, wait: 300ms }";
     let (setup, admin) = with_admin();
     let proxy = setup.start(&pool(&first, &second, rules));
-    let mut client = Client::to(proxy.port);
-    client.begin("GET", "/", &[], b"");
-    until("both are asked", || {
-        first.count() == 1 && second.count() == 1
-    });
+    let mut client = ask_both(&proxy, &first, &second);
     gate.open();
-    assert_eq!(client.answer().text(), "third");
+    assert_eq!(client.answer().text(), "another");
     let line = proxy.logged("/");
     assert_eq!(outcomes(&line), ["status 500", "status 500", "ok"]);
     assert_eq!(line["tries"][2]["waited_ms"], 300.0);
@@ -343,16 +333,20 @@ fn what_follows_when_both_failed_is_a_retry_like_any_other() {
 }
 
 #[test]
-fn a_second_that_is_too_busy_does_not_end_the_first() {
+fn a_second_that_cannot_connect_has_a_connect_limit_of_its_own_and_is_blamed() {
     let gate = Gate::default();
-    let open = gate.clone();
-    let late = Origin::new(move |_| Reply::ok("late but right").when(&open));
-    let busy = Origin::always(Reply::status(429));
-    let proxy = Proxy::start(&pool(&late, &busy, "hedge: { after: 50ms }"));
+    let late = held(&gate, Reply::ok("late but right"));
+    let hole = BlackHole::new();
+    let rules = "hedge: { after: 50ms }\ntimeouts: { connect: 200ms }";
+    let text = one_route(&[late.port, hole.port], rules);
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&with_upstream(&text, "eject: off"));
     let mut client = Client::to(proxy.port);
     client.begin("GET", "/", &[], b"");
-    until("both are asked", || late.count() == 1 && busy.count() == 1);
-    assert!(client.is_silent_for(100 * MS));
+    until("it is blamed", || {
+        status(admin)["upstreams"][0]["backends"][1]["failures"] == 1
+    });
     gate.open();
     assert_eq!(client.answer().text(), "late but right");
+    assert_eq!(outcomes(&proxy.logged("/")), ["timeout", "ok"]);
 }

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 const MS: Duration = Duration::from_millis(1);
 
 /// An address where connecting takes for ever: a listener whose queue is full.
-struct BlackHole {
-    port: u16,
+pub(crate) struct BlackHole {
+    pub(crate) port: u16,
     _listener: TcpListener,
     _queue: Vec<TcpStream>,
 }
 
 impl BlackHole {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
         // The second call shortens the queue of the first.
         SockRef::from(&listener).listen(0).unwrap();

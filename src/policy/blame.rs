@@ -1,0 +1,60 @@
+//! What a failed try says of the backend that it went to, if anything.
+//!
+//! Asked by `proxy/` for every try that failed, a second one beside the first included. What follows from it for the backend
+//! is `policy::health`'s decision, and whether there is another try `policy::retry`'s.
+
+use super::health::Observation;
+use super::retry::{Conditions, Failure};
+
+/// What the backend is told; none where it is not to blame. `on`: what the route counts as a failure. `used_up`: whether the
+/// limit that passed was the request's `total`, and others had taken of it: then the backend may have been as fast as ever.
+pub fn blame(failure: Failure, on: &Conditions, used_up: bool) -> Option<Observation> {
+    match failure {
+        Failure::Timeout | Failure::ConnectTimeout if used_up => None,
+        // Such as a 304 about another answer: the backend is well.
+        Failure::Status(status)
+            if !status.is_server_error() && !on.lists_status(status.as_u16()) =>
+        {
+            None
+        }
+        Failure::ConnectFailure | Failure::ConnectTimeout => Some(Observation::ConnectFailed),
+        Failure::Status(_) | Failure::Reset | Failure::Timeout => Some(Observation::Failed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+
+    #[test]
+    fn who_is_to_blame() {
+        let on = Conditions {
+            statuses: vec![429, 500],
+            ..Conditions::default()
+        };
+        let status = |code| Failure::Status(StatusCode::from_u16(code).unwrap());
+        let failed = Some(Observation::Failed);
+        let unconnected = Some(Observation::ConnectFailed);
+        for (failure, used_up, expected) in [
+            (status(500), false, failed),
+            (status(501), false, failed),
+            (status(429), false, failed),
+            (status(304), false, None),
+            (status(408), false, None),
+            (status(500), true, failed),
+            (Failure::Reset, true, failed),
+            (Failure::ConnectFailure, true, unconnected),
+            (Failure::Timeout, false, failed),
+            (Failure::Timeout, true, None),
+            (Failure::ConnectTimeout, false, unconnected),
+            (Failure::ConnectTimeout, true, None),
+        ] {
+            assert_eq!(
+                blame(failure, &on, used_up),
+                expected,
+                "{failure:?} {used_up}"
+            );
+        }
+    }
+}
