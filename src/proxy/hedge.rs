@@ -384,8 +384,14 @@ pub(super) async fn winner(session: &mut Session, ctx: &mut Ctx) -> Option<Won> 
 }
 
 /// Takes the place of the try that gave way.
-pub(super) fn take_over(ctx: &mut Ctx, won: Won, mut peer: Box<HttpPeer>) -> Box<HttpPeer> {
+///
+/// # Errors
+/// For a route without an upstream, which has no second requests.
+pub(super) fn take_over(ctx: &mut Ctx, won: Won) -> pingora::Result<Box<HttpPeer>> {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let Some(proxy) = ctx.proxy() else {
+        return Err(Error::new_in(ErrorType::InternalError));
+    };
     let Won {
         picked,
         upstream,
@@ -393,6 +399,9 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won, mut peer: Box<HttpPeer>) -> Box
         began,
         asked,
     } = won;
+    let place = (picked.index, picked.address);
+    let elapsed = ctx.watch.elapsed();
+    let mut peer = dial(place, &upstream, &proxy.timeouts, elapsed, false);
     peer.options.custom_l4 = Some(Arc::new(Opened(Mutex::new(Some(asked)))));
     // Where TLS is spoken, that was begun too.
     peer.scheme = Scheme::HTTP;
@@ -411,19 +420,7 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won, mut peer: Box<HttpPeer>) -> Box
         answered: None,
         told: false,
     });
-    peer
-}
-
-impl Won {
-    /// Where it goes.
-    pub(super) fn place(&self) -> (usize, std::net::SocketAddr) {
-        (self.picked.index, self.picked.address)
-    }
-
-    /// The upstream it belongs to.
-    pub(super) fn upstream(&self) -> Arc<Upstream> {
-        self.upstream.clone()
-    }
+    Ok(peer)
 }
 
 /// The request as it goes to the second backend.

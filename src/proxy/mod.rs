@@ -19,6 +19,7 @@ mod front;
 mod hedge;
 mod keep;
 mod mirror;
+mod next;
 mod peer;
 mod rate;
 mod record;
@@ -42,7 +43,7 @@ use crate::policy::route::Proxy as ProxyTo;
 use crate::policy::timeouts::Phase;
 use async_trait::async_trait;
 use bytes::Bytes;
-use ctx::{Current, outcome};
+use ctx::outcome;
 use downstream::Watch;
 use failure::Cause;
 use http::{StatusCode, Version, header};
@@ -55,8 +56,8 @@ use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 use respond::Answer;
-use std::time::{Duration, Instant};
-use tries::{arm, judge, judge_response, no_try};
+use std::time::Duration;
+use tries::{arm, judge, judge_response};
 
 /// The error by which a response is turned into another try.
 const TRY_AGAIN: ErrorType = ErrorType::Custom("try again");
@@ -248,69 +249,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        ctx.watch.arm(None, None);
-        let mut waited = std::mem::take(&mut ctx.wait);
-        if wait::pause(session, waited).await.is_err() {
-            return Err(tries::left(ctx));
-        }
-        let Some(proxy) = ctx.proxy() else {
-            return Err(Error::new_in(ErrorType::InternalError));
-        };
-        if proxy.timeouts.left(ctx.watch.elapsed()).is_zero() {
-            return Err(no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT));
-        }
-        let timeouts = proxy.timeouts;
-        if let Some(won) = hedge::winner(session, ctx).await {
-            ctx.hoped = None;
-            let elapsed = ctx.watch.elapsed();
-            let upstream = won.upstream();
-            let peer = peer::dial(won.place(), &upstream, &timeouts, elapsed, false);
-            return Ok(hedge::take_over(ctx, won, peer));
-        }
-        if ctx.hoped.is_some() {
-            waited = tries::after_hope(session, ctx)?;
-            if wait::pause(session, waited).await.is_err() {
-                return Err(tries::left(ctx));
-            }
-        }
-        split::choose(session, ctx);
-        let mut entered = entry::enter(session, ctx).await;
-        if let Err(barred) = &entered
-            && split::leave(ctx, *barred)
-        {
-            entered = entry::enter(session, ctx).await;
-        }
-        let entry = match entered {
-            Ok(entry) => entry,
-            Err(barred) => return Err(tries::barred(ctx, barred)),
-        };
-        ctx.charged = false;
-        let Some(proxy) = ctx.proxy() else {
-            return Err(Error::new_in(ErrorType::InternalError));
-        };
-        let elapsed = ctx.watch.elapsed();
-        let (_, limit) = proxy.timeouts.deadline(Phase::Connecting, elapsed);
-        let peer = peer::dial(
-            (entry.picked.index, entry.picked.address),
-            &entry.upstream,
-            &proxy.timeouts,
-            elapsed,
-            forward::is_websocket(session.req_header()),
-        );
-        ctx.limit = limit;
-        ctx.current = Some(Current {
-            index: entry.picked.index,
-            address: entry.picked.address,
-            upstream: entry.upstream,
-            active: entry.picked.active,
-            places: entry.places,
-            started: Instant::now(),
-            waited,
-            queued: entry.queued,
-            answered: None,
-            told: false,
-        });
-        Ok(peer)
+        next::begin(session, ctx).await
     }
 
     fn fail_to_connect(

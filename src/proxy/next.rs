@@ -1,0 +1,81 @@
+//! The beginning of a try, the first included: the wait before it, the side, the places and the backend, one after the other.
+//!
+//! Called by [`super`] when Pingora asks where to connect. Each step is decided elsewhere; here is their order.
+
+use super::ctx::{Ctx, Current};
+use super::tries::no_try;
+use super::{entry, failure, forward, hedge, peer, split, tries, wait};
+use crate::policy::retry::Reason;
+use crate::policy::timeouts::Phase;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+use std::time::{Duration, Instant};
+
+/// Begins the next try: says where it connects.
+///
+/// # Errors
+/// When there is to be none; why is in the context.
+pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    ctx.watch.arm(None, None);
+    let mut waited = std::mem::take(&mut ctx.wait);
+    pause(session, ctx, waited).await?;
+    if let Some(won) = hedge::winner(session, ctx).await {
+        ctx.hoped = None;
+        return hedge::take_over(ctx, won);
+    }
+    if ctx.hoped.is_some() {
+        waited = tries::after_hope(session, ctx)?;
+        pause(session, ctx, waited).await?;
+    }
+    split::choose(session, ctx);
+    let mut entered = entry::enter(session, ctx).await;
+    if let Err(barred) = &entered
+        && split::leave(ctx, *barred)
+    {
+        entered = entry::enter(session, ctx).await;
+    }
+    let entry = entered.map_err(|barred| tries::barred(ctx, barred))?;
+    ctx.charged = false;
+    let Some(proxy) = ctx.proxy() else {
+        return Err(Error::new_in(ErrorType::InternalError));
+    };
+    let elapsed = ctx.watch.elapsed();
+    let (_, limit) = proxy.timeouts.deadline(Phase::Connecting, elapsed);
+    let peer = peer::dial(
+        (entry.picked.index, entry.picked.address),
+        &entry.upstream,
+        &proxy.timeouts,
+        elapsed,
+        forward::is_websocket(session.req_header()),
+    );
+    ctx.limit = limit;
+    ctx.current = Some(Current {
+        index: entry.picked.index,
+        address: entry.picked.address,
+        upstream: entry.upstream,
+        active: entry.picked.active,
+        places: entry.places,
+        started: Instant::now(),
+        waited,
+        queued: entry.queued,
+        answered: None,
+        told: false,
+    });
+    Ok(peer)
+}
+
+/// Waits so long, unless the client leaves or the request has no time left.
+async fn pause(session: &mut Session, ctx: &mut Ctx, so_long: Duration) -> Result<()> {
+    if wait::pause(session, so_long).await.is_err() {
+        return Err(tries::left(ctx));
+    }
+    let left = ctx.proxy().map(|p| p.timeouts.left(ctx.watch.elapsed()));
+    match left {
+        Some(left) if left.is_zero() => {
+            Err(no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT))
+        }
+        Some(_) => Ok(()),
+        None => Err(Error::new_in(ErrorType::InternalError)),
+    }
+}
