@@ -17,7 +17,7 @@ pub struct AdmissionRules {
     pub max: u32,
     /// Waiting requests at most; 0 means that nobody waits.
     pub queue: u32,
-    /// The longest wait; zero means that nobody waits.
+    /// The longest that one request waits; zero means that nobody waits.
     pub queue_timeout: Duration,
 }
 
@@ -140,7 +140,8 @@ impl<W> Admission<W> {
         }
     }
 
-    /// Asks for a place. `make` gives what the waiter is to be woken with; it is called only for one that is queued.
+    /// Asks for a place. `waited`: how long the request has waited here before, for an earlier try; `queue_timeout` is for all
+    /// its waits together. `make` gives what the waiter is to be woken with; it is called only for one that is queued.
     ///
     /// When the queue is full, a request displaces the newest waiter of the lowest priority, if that is lower than its own.
     /// The newest, because it has the longest wait before it and has lost the least.
@@ -148,6 +149,7 @@ impl<W> Admission<W> {
         &mut self,
         rules: &AdmissionRules,
         now: Duration,
+        waited: Duration,
         priority: Priority,
         make: impl FnOnce() -> W,
     ) -> Asked<W> {
@@ -157,6 +159,11 @@ impl<W> Admission<W> {
         }
         if rules.queue == 0 || rules.queue_timeout.is_zero() {
             return self.queue_full();
+        }
+        let left = rules.queue_timeout.saturating_sub(waited);
+        if left.is_zero() {
+            self.refusals.timed_out += 1;
+            return Asked::Refused(Why::TimedOut);
         }
         let mut displaced = None;
         if self.waiting.len() >= to_usize(rules.queue) {
@@ -171,7 +178,7 @@ impl<W> Admission<W> {
         let number = self.next;
         self.next += 1;
         let ticket = Ticket { priority, number };
-        let deadline = now.saturating_add(rules.queue_timeout);
+        let deadline = now.saturating_add(left);
         let wake = make();
         self.waiting.insert(ticket, Waiter { deadline, wake });
         Asked::Queued {

@@ -9,7 +9,7 @@ use super::caching::passing_by::PartComing;
 use super::compress::Encoder;
 use super::content::Shape;
 use super::downstream::Watch;
-use super::entry::Taken;
+use super::entry::{Taken, Waited};
 use super::hedge;
 use super::rate;
 use super::snapshot::Snapshot;
@@ -88,6 +88,8 @@ pub struct Ctx {
     pub(super) hoped: Option<(Failure, End)>,
     /// The pause before the next one.
     pub(super) wait: Duration,
+    /// What it has waited for places so far.
+    pub(super) queued: Waited,
     /// Whether that is paid for by the route's retry budget.
     pub(super) charged: bool,
     /// The verdict on a response that counts as a failure, until Pingora's loop asks for it.
@@ -248,6 +250,7 @@ impl Ctx {
             lost: None,
             hoped: None,
             wait: Duration::ZERO,
+            queued: Waited::default(),
             charged: false,
             verdict: None,
             limit: Limit::Total,

@@ -23,13 +23,25 @@ pub(super) struct Taken {
     upstream: Option<Place>,
 }
 
+/// How long a request has waited for places, over all its tries.
+#[derive(Debug, Default)]
+pub(super) struct Waited {
+    route: Duration,
+    upstream: Duration,
+}
+
+impl Waited {
+    /// It goes on with another upstream, where it has not waited yet.
+    pub(super) fn elsewhere(&mut self) {
+        self.upstream = Duration::ZERO;
+    }
+}
+
 /// A try that may begin.
 pub(super) struct Entry {
     pub(super) picked: Picked,
     pub(super) upstream: Arc<Upstream>,
     pub(super) places: Taken,
-    /// How long it waited for them.
-    pub(super) queued: Duration,
 }
 
 /// Why a try may not begin.
@@ -39,7 +51,9 @@ pub(super) enum Barred {
     ClientLeft,
     /// `total` was over while it waited.
     TimeOver,
-    /// There was no place.
+    /// The route had no place, whichever its upstream.
+    RefusedByRoute(Why),
+    /// The upstream had none, or its backends are full.
     Refused(Why),
     /// No backend can be tried.
     NoBackend,
@@ -74,16 +88,19 @@ impl Taken {
     }
 }
 
-/// Takes what the next try needs, waiting where that is allowed.
+/// Takes what the next try needs, waiting where that is allowed. A place of the route that is in `places` already stays there,
+/// also when there is none at the upstream: the request may go on with another one.
 ///
 /// # Errors
 /// Why it may not begin.
-pub(super) async fn enter(session: &mut Session, ctx: &mut Ctx) -> Result<Entry, Barred> {
+pub(super) async fn enter(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    places: &mut Taken,
+) -> Result<Entry, Barred> {
     let Some(upstream) = ctx.upstream().cloned() else {
         return Err(Barred::NoBackend);
     };
-    let began = Instant::now();
-    let mut places = Taken::default();
     if upstream.is_down() && ctx.tries.is_empty() {
         // A canary's request has another upstream to go to.
         if ctx.elsewhere.is_some() || !in_time(session, ctx, upstream.comes_back()).await? {
@@ -91,33 +108,47 @@ pub(super) async fn enter(session: &mut Session, ctx: &mut Ctx) -> Result<Entry,
             return Err(Barred::NoBackend);
         }
     }
-    if let (Some(proxy), Some(traffic)) = (ctx.proxy(), ctx.traffic())
+    if places.route.is_none()
+        && let (Some(proxy), Some(traffic)) = (ctx.proxy(), ctx.traffic())
         && let Some(rules) = &proxy.concurrency
     {
-        let priority = priority(rules, session);
-        let wait = traffic.places.take(rules, priority);
-        places.route = Some(
-            in_time(session, ctx, wait)
-                .await?
-                .map_err(Barred::Refused)?,
-        );
+        let asked = Instant::now();
+        let wait = traffic
+            .places
+            .take(rules, ctx.queued.route, priority(rules, session));
+        let place = in_time(session, ctx, wait).await?;
+        ctx.queued.route += asked.elapsed();
+        places.route = Some(place.map_err(Barred::RefusedByRoute)?);
     }
+    let asked = Instant::now();
+    let picked = at_upstream(session, ctx, &upstream, places).await;
+    ctx.queued.upstream += asked.elapsed();
+    Ok(Entry {
+        picked: picked?,
+        upstream,
+        places: std::mem::take(places),
+    })
+}
+
+/// Takes a place of the upstream, and one of a backend.
+async fn at_upstream(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    upstream: &Arc<Upstream>,
+    places: &mut Taken,
+) -> Result<Picked, Barred> {
+    let asked = Instant::now();
     if let Some(rules) = &upstream.concurrency {
         let priority = priority(rules, session);
-        let wait = upstream.places.take(rules, priority);
-        places.upstream = Some(
-            in_time(session, ctx, wait)
-                .await?
-                .map_err(Barred::Refused)?,
-        );
+        let wait = upstream.places.take(rules, ctx.queued.upstream, priority);
+        let place = in_time(session, ctx, wait).await?;
+        places.upstream = Some(place.map_err(Barred::Refused)?);
     }
-    let picked = pick(session, ctx, &upstream).await?;
-    Ok(Entry {
-        picked,
-        upstream,
-        places,
-        queued: began.elapsed(),
-    })
+    let picked = pick(session, ctx, upstream, asked).await;
+    if picked.is_err() {
+        places.upstream = None;
+    }
+    picked
 }
 
 fn priority(rules: &Concurrency, session: &Session) -> Priority {
@@ -151,11 +182,13 @@ async fn in_time<T>(
     }
 }
 
-/// Picks a backend; where all are full, waits for one if the upstream has a queue.
+/// Picks a backend; where all are full, waits for one if the upstream has a queue: so long that it is `queue_timeout` since
+/// `asked`, with what it had waited before.
 async fn pick(
     session: &mut Session,
     ctx: &mut Ctx,
     upstream: &Arc<Upstream>,
+    asked: Instant,
 ) -> Result<Picked, Barred> {
     let turn = *ctx.turn.get_or_insert_with(|| upstream.take_turn());
     let reach = match ctx.tries.is_empty() {
@@ -167,7 +200,8 @@ async fn pick(
         upstream.pick(&ctx.tried, turn, key.as_deref(), reach)
     };
     let queue = upstream.concurrency.as_ref().map(|c| c.admission);
-    let deadline = Instant::now() + queue.map_or(Duration::ZERO, |q| q.queue_timeout);
+    let patience = queue.map_or(Duration::ZERO, |q| q.queue_timeout);
+    let deadline = asked + patience.saturating_sub(ctx.queued.upstream);
     let mut back = None;
     loop {
         match try_pick(session, ctx) {

@@ -3,6 +3,7 @@
 //! Called by [`super`] when Pingora asks where to connect. Each step is decided elsewhere; here is their order.
 
 use super::ctx::{Ctx, Current};
+use super::entry::Taken;
 use super::tries::no_try;
 use super::{entry, failure, forward, hedge, peer, split, tries, wait};
 use crate::policy::retry::Reason;
@@ -29,12 +30,15 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         pause(session, ctx, waited).await?;
     }
     split::choose(session, ctx);
-    let mut entered = entry::enter(session, ctx).await;
+    let asked = Instant::now();
+    let mut places = Taken::default();
+    let mut entered = entry::enter(session, ctx, &mut places).await;
     if let Err(barred) = &entered
         && split::leave(ctx, *barred)
     {
-        entered = entry::enter(session, ctx).await;
+        entered = entry::enter(session, ctx, &mut places).await;
     }
+    let queued = asked.elapsed();
     let entry = entered.map_err(|barred| tries::barred(ctx, barred))?;
     ctx.charged = false;
     let Some(proxy) = ctx.proxy() else {
@@ -58,7 +62,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         places: entry.places,
         started: Instant::now(),
         waited,
-        queued: entry.queued,
+        queued,
         answered: None,
         told: false,
     });

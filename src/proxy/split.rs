@@ -23,6 +23,7 @@ pub(super) fn choose(session: &Session, ctx: &mut Ctx) {
             // Its turn and what it tried were those of the other upstream.
             ctx.turn = None;
             ctx.tried = Default::default();
+            ctx.queued.elsewhere();
         }
         return;
     }
@@ -49,6 +50,7 @@ pub(super) fn leave(ctx: &mut Ctx, barred: Barred) -> bool {
     ctx.side_left = true;
     ctx.turn = None;
     ctx.tried = Default::default();
+    ctx.queued.elsewhere();
     true
 }
 

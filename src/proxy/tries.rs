@@ -306,7 +306,9 @@ pub(super) fn barred(ctx: &mut Ctx, barred: Barred) -> Box<Error> {
     match barred {
         Barred::ClientLeft => left(ctx),
         Barred::TimeOver => no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT),
-        Barred::Refused(why) => no_try(ctx, Reason::Refused(why), failure::refused(why)),
+        Barred::RefusedByRoute(why) | Barred::Refused(why) => {
+            no_try(ctx, Reason::Refused(why), failure::refused(why))
+        }
         Barred::NoBackend => no_try(ctx, Reason::NoBackend, failure::NO_BACKEND),
     }
 }

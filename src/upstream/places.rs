@@ -87,13 +87,14 @@ fn wake(waiter: oneshot::Sender<()>) -> bool {
 }
 
 impl Places {
-    /// Takes a place, at once or after a wait in the queue.
+    /// Takes a place, at once or after a wait in the queue. `waited`: how long the request has waited here before.
     ///
     /// # Errors
     /// Why there is none.
     pub async fn take(
         self: &Arc<Self>,
         rules: &Concurrency,
+        waited: Duration,
         priority: Priority,
     ) -> Result<Place, Why> {
         let mut turn = None;
@@ -102,11 +103,13 @@ impl Places {
             let mut guard = self.lock();
             let state = guard.get_or_insert_with(|| State::new(rules));
             state.settle(rules, now);
-            state.admission.ask(&rules.admission, now, priority, || {
+            let make = || {
                 let (sender, receiver) = oneshot::channel();
                 turn = Some(receiver);
                 sender
-            })
+            };
+            let rules = &rules.admission;
+            state.admission.ask(rules, now, waited, priority, make)
         };
         let (ticket, deadline) = match asked {
             Asked::Admitted => {
@@ -256,7 +259,7 @@ mod tests {
         run(async {
             let places = Arc::<Places>::default();
             let rules = rules(1, 2, Duration::from_secs(10));
-            let take = || places.take(&rules, Priority::Normal);
+            let take = || places.take(&rules, Duration::ZERO, Priority::Normal);
             let first = take().await.unwrap();
             let mut second = std::pin::pin!(take());
             let mut third = std::pin::pin!(take());
@@ -278,7 +281,7 @@ mod tests {
         run(async {
             let places = Arc::<Places>::default();
             let rules = rules(1, 2, Duration::from_secs(10));
-            let take = || places.take(&rules, Priority::Normal);
+            let take = || places.take(&rules, Duration::ZERO, Priority::Normal);
             let first = take().await.unwrap();
             let mut second = Box::pin(take());
             let mut third = Box::pin(take());
@@ -297,8 +300,11 @@ mod tests {
         run(async {
             let places = Arc::<Places>::default();
             let rules = rules(1, 2, Duration::from_millis(10));
-            let _first = places.take(&rules, Priority::Normal).await.unwrap();
-            let second = places.take(&rules, Priority::Normal).await;
+            let _first = places
+                .take(&rules, Duration::ZERO, Priority::Normal)
+                .await
+                .unwrap();
+            let second = places.take(&rules, Duration::ZERO, Priority::Normal).await;
             assert_eq!(second.unwrap_err(), Why::TimedOut);
             let refused = places.figures().unwrap().refused;
             assert_eq!(refused[1], (Why::TimedOut, 1));

@@ -4,7 +4,7 @@ use crate::admin::{JSON, with_admin};
 use crate::client::{Client, get, request};
 use crate::harness::{Proxy, eventually, outcomes, until};
 use crate::origin::Origin;
-use crate::reply::Reply;
+use crate::reply::{Gate, Reply};
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
@@ -178,6 +178,67 @@ fn s14_a_dead_canary_costs_no_answer_and_is_rolled_back() {
         assert_eq!(client.get("/").text(), "stable");
     }
     proxy.said("canary of route all is rolled back");
+}
+
+#[test]
+fn s14_a_full_route_is_not_the_canary_s_fault() {
+    let (stable, next) = origins();
+    let gate = Gate::default();
+    let open = gate.clone();
+    stable.set(move |_| Reply::ok("stable").when(&open));
+    let open = gate.clone();
+    next.set(move |_| Reply::ok("next").when(&open));
+    let rules = "concurrency: { max: 1, queue: 0 }\ncanary: { upstream: next, share: 50%, rollback: { success_below: 99%, after: 5 } }\nretry: { tries: 1 }";
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&split(&stable, &next, rules));
+    let mut holder = Client::to(proxy.port);
+    holder.begin("GET", "/", &[], b"");
+    until("it is there", || stable.count() + next.count() == 1);
+    for _ in 0..40 {
+        assert_eq!(get(proxy.port, "/").status, 503);
+    }
+    let status = crate::maintenance::status(admin);
+    assert_eq!(
+        status["routes"][0]["concurrency"]["queue_full"], 40,
+        "each is refused once: {status}"
+    );
+    assert_eq!(status["routes"][0]["canary"]["share_percent"], 50.0);
+    gate.open();
+    assert_eq!(holder.answer().status, 200);
+    for _ in 0..10 {
+        assert_eq!(get(proxy.port, "/").status, 200);
+    }
+    assert_eq!(proxy.count_said("is rolled back"), 0);
+}
+
+#[test]
+fn s14_a_canary_without_room_leaves_its_requests_to_stable_which_takes_their_place_along() {
+    let (stable, next) = origins();
+    let gate = Gate::default();
+    let open = gate.clone();
+    next.set(move |_| Reply::ok("next").when(&open));
+    let rules = "concurrency: { max: 2, queue: 0 }\ncanary: { upstream: next, share: 50%, rollback: { after: 1000 } }";
+    let upstreams = split(&stable, &next, rules).replace(
+        "next: { eject: off,",
+        "next: { eject: off, concurrency: { max: 1, queue: 0 },",
+    );
+    let proxy = Proxy::start(&upstreams);
+    let mut holders: Vec<Client> = Vec::new();
+    while next.count() == 0 {
+        let mut client = Client::to(proxy.port);
+        client.begin("GET", "/", &[], b"");
+        until("it is there", || {
+            stable.count() + next.count() > holders.len()
+        });
+        holders.push(client);
+    }
+    let mut client = Client::to(proxy.port);
+    for _ in 0..20 {
+        assert_eq!(client.get("/").text(), "stable");
+    }
+    assert_eq!(next.count(), 1);
+    gate.open();
+    assert!(holders.iter_mut().all(|c| c.answer().status == 200));
 }
 
 #[test]

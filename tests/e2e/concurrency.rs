@@ -95,6 +95,37 @@ fn s7_nobody_waits_longer_than_queue_timeout() {
 }
 
 #[test]
+fn s7_queue_timeout_is_for_all_the_waits_of_a_request_together() {
+    let (early, late) = (Gate::default(), Gate::default());
+    let opens = (early.clone(), late.clone());
+    let origin = Origin::new(move |r| match &*r.target {
+        "/fails" => Reply::status(500),
+        "/late" => Reply::ok("late").when(&opens.1),
+        _ => Reply::ok("early").when(&opens.0),
+    });
+    let rules =
+        "concurrency: { max: 1, queue: 3, queue_timeout: 2s }\nretry: { tries: 2, wait: 1ms }";
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&one_route(&[origin.port], rules));
+    let mut first = begun(&proxy, "/early", &[]);
+    until("it is there", || origin.count() == 1);
+    let start = Instant::now();
+    let mut fails = begun(&proxy, "/fails", &[]);
+    until_queued(admin, 1);
+    // It is here when the first try of the one before it fails.
+    let mut last = begun(&proxy, "/late", &[]);
+    until_queued(admin, 2);
+    until("most of the time is over", || start.elapsed() > 1_500 * MS);
+    early.open();
+    assert_eq!(first.answer().status, 200);
+    refused(&fails.answer(), "queue_timeout");
+    let took = start.elapsed();
+    assert!((2_000 * MS..3_000 * MS).contains(&took), "{took:?}");
+    late.open();
+    assert_eq!(last.answer().status, 200);
+}
+
+#[test]
 fn s7_the_origin_never_sees_more_than_max_whatever_comes() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let seen = (now.clone(), most.clone());

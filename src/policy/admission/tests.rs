@@ -21,12 +21,14 @@ fn ms(n: u64) -> Duration {
 fn full(rules: &AdmissionRules, waiting: &[(Priority, char)]) -> (Admission<char>, Vec<Ticket>) {
     let mut admission = Admission::new(rules);
     for _ in 0..rules.max {
-        let asked = admission.ask(rules, ms(0), Normal, || unreachable!("no wait, no waker"));
+        let asked = admission.ask(rules, ms(0), ms(0), Normal, || {
+            unreachable!("no wait, no waker")
+        });
         assert_eq!(asked, Asked::Admitted);
     }
     let mut tickets = Vec::new();
     for (at, &(priority, name)) in (0..).zip(waiting) {
-        match admission.ask(rules, ms(at), priority, || name) {
+        match admission.ask(rules, ms(at), ms(0), priority, || name) {
             Asked::Queued {
                 ticket,
                 deadline,
@@ -49,6 +51,22 @@ fn woken(admission: &mut Admission<char>, now: Duration) -> String {
         true
     });
     woken
+}
+
+#[test]
+fn a_request_that_waited_before_waits_for_the_rest_only() {
+    let rules = rules(1, 2);
+    let (mut admission, _) = full(&rules, &[]);
+    let asked = admission.ask(&rules, ms(5), ms(70), Normal, || 'a');
+    assert!(matches!(asked, Asked::Queued { deadline, .. } if deadline == ms(35)));
+    let asked = admission.ask(&rules, ms(5), ms(100), High, || unreachable!("no wait"));
+    assert_eq!(asked, Asked::Refused(Why::TimedOut));
+    assert_eq!(admission.refused(Why::TimedOut), 1);
+    assert_eq!(woken(&mut admission, ms(6)), "a");
+    // Who needs not wait is asked nothing.
+    let mut free = Admission::new(&rules);
+    let asked = free.ask(&rules, ms(5), ms(100), Low, || 'b');
+    assert_eq!(asked, Asked::Admitted);
 }
 
 #[test]
@@ -81,7 +99,7 @@ fn who_is_taken_into_a_full_queue() {
         let rules = rules(1, 2);
         let names = waiting.iter().copied().zip(['0', '1']);
         let (mut admission, tickets) = full(&rules, &names.collect::<Vec<_>>());
-        let asked = admission.ask(&rules, ms(50), arriving, || 'x');
+        let asked = admission.ask(&rules, ms(50), ms(0), arriving, || 'x');
         match displaced {
             None => assert_eq!(asked, Asked::Refused(Why::QueueFull), "{what}"),
             Some(i) => {
@@ -115,7 +133,7 @@ fn without_a_queue_nobody_waits() {
         },
     ] {
         let (mut admission, _) = full(&rules, &[]);
-        let asked = admission.ask(&rules, ms(0), High, || 'x');
+        let asked = admission.ask(&rules, ms(0), ms(0), High, || 'x');
         assert_eq!(asked, Asked::Refused(Why::QueueFull));
     }
 }
@@ -225,7 +243,7 @@ fn limits_that_change() {
 fn nothing_remains_of_ten_thousand() {
     let rules = rules(1, 10_000);
     let (mut admission, tickets) = full(&rules, &vec![(Normal, 'x'); 10_000]);
-    let asked = admission.ask(&rules, ms(0), Low, || 'y');
+    let asked = admission.ask(&rules, ms(0), ms(0), Low, || 'y');
     assert_eq!(asked, Asked::Refused(Why::QueueFull));
     // From the middle outwards.
     let (first, second) = tickets.split_at(5_000);

@@ -216,10 +216,13 @@ impl Pair {
         let id = self.model.all.len();
         let expected = self.model.ask(&self.rules, self.now, priority);
         let mut made = false;
-        let asked = self.real.ask(&self.rules, self.now, priority, || {
+        let make = || {
             made = true;
             id
-        });
+        };
+        let asked = self
+            .real
+            .ask(&self.rules, self.now, Duration::ZERO, priority, make);
         prop_assert_eq!(made, matches!(asked, Asked::Queued { .. }));
         let got = match asked {
             Asked::Admitted => Expected::Admitted,
