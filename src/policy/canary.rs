@@ -115,7 +115,7 @@ pub enum Event {
 /// The state of one route's split.
 ///
 /// The rules are an argument, so that they can be changed under it; a verdict stands nevertheless. It takes
-/// 8.5 kB, most of it the two windows.
+/// 17 kB, most of it the four windows.
 #[derive(Debug, Clone)]
 pub struct Canary {
     step: usize,
@@ -124,22 +124,80 @@ pub struct Canary {
     /// How many canary requests were observed since then.
     seen: u64,
     turns: Turns,
+    /// The rules' window.
+    recent: Sides,
+    /// All since `after` canary requests were last complete, or since the step began, however long ago that is. Where few
+    /// requests come, these are judged; or else a canary would go from step to step without having been looked at.
+    block: Sides,
+    verdict: Option<Figures>,
+}
+
+/// How both sides did within the same time.
+#[derive(Debug, Clone)]
+struct Sides {
     stable: Window,
     canary: Window,
-    verdict: Option<Figures>,
+}
+
+/// A time that no process sees the end of.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+impl Sides {
+    fn new(span: Duration) -> Self {
+        let window = Window::new(span);
+        Sides {
+            stable: window.clone(),
+            canary: window,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.stable.clear();
+        self.canary.clear();
+    }
+
+    fn of(&mut self, side: Side) -> &mut Window {
+        match side {
+            Side::Stable => &mut self.stable,
+            Side::Canary => &mut self.canary,
+        }
+    }
+
+    fn figures(&mut self, now: Duration, side: Side) -> SideFigures {
+        let window = self.of(side);
+        SideFigures {
+            outcomes: window.totals(now),
+            p95: window.quantile(now, rollback::P95),
+        }
+    }
+
+    fn verdict(&mut self, now: Duration, rule: Rule) -> Figures {
+        Figures {
+            rule,
+            canary: self.figures(now, Side::Canary),
+            stable: self.figures(now, Side::Stable),
+        }
+    }
+
+    fn by_success(&mut self, rules: &Rollback, now: Duration) -> Option<Rule> {
+        rollback::by_success(rules, self.canary.totals(now), self.stable.totals(now))
+    }
+
+    fn by_latency(&mut self, rules: &Rollback, now: Duration, latency: Duration) -> Option<Rule> {
+        rollback::by_latency(rules, now, &mut self.canary, &mut self.stable, latency)
+    }
 }
 
 impl Canary {
     /// Begins with the first step.
     pub fn new(rules: &CanaryRules, now: Duration) -> Self {
-        let window = Window::new(rules.rollback.window);
         Canary {
             step: 0,
             begun: now,
             seen: 0,
             turns: Turns::default(),
-            stable: window.clone(),
-            canary: window,
+            recent: Sides::new(rules.rollback.window),
+            block: Sides::new(FOR_EVER),
             verdict: None,
         }
     }
@@ -171,21 +229,18 @@ impl Canary {
         latency: Duration,
     ) -> Option<Event> {
         let span = rules.rollback.window;
-        if self.canary.span() != span {
-            (self.stable, self.canary) = (Window::new(span), Window::new(span));
+        if self.recent.canary.span() != span {
+            self.recent = Sides::new(span);
+            self.block.clear();
         }
         let latency = good.then_some(latency);
-        self.window(side).record(now, good, latency);
+        self.recent.of(side).record(now, good, latency);
+        self.block.of(side).record(now, good, latency);
         if side == Side::Stable || self.verdict.is_some() {
             return None;
         }
         self.seen = self.seen.saturating_add(1);
-        let rule = self.broken_rule(&rules.rollback, now, latency)?;
-        let figures = Figures {
-            rule,
-            canary: self.figures(now, Side::Canary),
-            stable: self.figures(now, Side::Stable),
-        };
+        let figures = self.judge(&rules.rollback, now, latency)?;
         self.verdict = Some(figures.clone());
         Some(Event::RolledBack(figures))
     }
@@ -201,6 +256,7 @@ impl Canary {
         self.step += 1;
         self.begun = now;
         self.seen = 0;
+        self.block.clear();
         let to = self.share(rules);
         Some(Event::Advanced { from, to })
     }
@@ -242,40 +298,52 @@ impl Canary {
 
     /// How a side does at present.
     pub fn figures(&mut self, now: Duration, side: Side) -> SideFigures {
-        let window = self.window(side);
-        SideFigures {
-            outcomes: window.totals(now),
-            p95: window.quantile(now, rollback::P95),
-        }
+        self.recent.figures(now, side)
     }
 
-    fn window(&mut self, side: Side) -> &mut Window {
-        match side {
-            Side::Stable => &mut self.stable,
-            Side::Canary => &mut self.canary,
+    /// What the canary is now seen to do wrong.
+    fn judge(
+        &mut self,
+        rules: &Rollback,
+        now: Duration,
+        latency: Option<Duration>,
+    ) -> Option<Figures> {
+        let needed = u64::from(rules.after);
+        let block_is_whole = self.block.canary.count(now) >= needed;
+        let recent = self.recent.canary.count(now);
+        let found = if recent >= needed {
+            let rule = self.broken_rule(rules, now, latency, recent == needed);
+            rule.map(|rule| self.recent.verdict(now, rule))
+        } else if block_is_whole {
+            let by_success = self.block.by_success(rules, now);
+            // All of it is new: there is no one latency to ask about first.
+            let rule = by_success.or_else(|| self.block.by_latency(rules, now, Duration::MAX));
+            rule.map(|rule| self.block.verdict(now, rule))
+        } else {
+            None
+        };
+        if block_is_whole {
+            self.block.clear();
         }
+        found
     }
 
-    /// The rule that the canary is now seen to break. Only a failure, a slow answer, or the request that makes up the number
-    /// needed can be what shows it; after any other there is nothing to find out.
+    /// The rule that the canary breaks within the window. Only a failure, a slow answer, or the request that makes up the
+    /// number needed (`first`) can be what shows it; after any other there is nothing to find out.
     fn broken_rule(
         &mut self,
         rules: &Rollback,
         now: Duration,
         latency: Option<Duration>,
+        first: bool,
     ) -> Option<Rule> {
-        let canary = self.canary.totals(now);
-        let needed = u64::from(rules.after);
-        if canary.count() < needed {
-            return None;
-        }
-        if latency.is_none() || canary.count() == needed {
-            let stable = self.stable.totals(now);
-            if let Some(rule) = rollback::by_success(rules, canary, stable) {
-                return Some(rule);
+        if latency.is_none() || first {
+            let rule = self.recent.by_success(rules, now);
+            if rule.is_some() {
+                return rule;
             }
         }
-        rollback::by_latency(rules, now, &mut self.canary, &mut self.stable, latency?)
+        self.recent.by_latency(rules, now, latency?)
     }
 }
 

@@ -168,6 +168,23 @@ fn s14_a_canary_that_is_well_goes_from_step_to_step() {
 }
 
 #[test]
+fn s14_a_sick_canary_goes_no_step_further_where_few_requests_come() {
+    let (stable, next) = origins();
+    next.set(|_| Reply::status(500));
+    let rules = "canary: { upstream: next, steps: [50%, 100%], every: 100ms, rollback: { after: 5, success_below: 99%, window: 1s } }\nretry: { tries: 1 }";
+    let proxy = Proxy::start(&split(&stable, &next, rules));
+    let mut client = Client::to(proxy.port);
+    // So few that the window never holds five of the canary's.
+    for _ in 0..10 {
+        client.get("/");
+        assert!(client.is_silent_for(250 * MS));
+    }
+    assert_eq!((stable.count(), next.count()), (5, 5));
+    proxy.said("canary of route all is rolled back");
+    assert_eq!(proxy.count_said("goes from"), 0);
+}
+
+#[test]
 fn s14_a_dead_canary_costs_no_answer_and_is_rolled_back() {
     let (stable, mut next) = origins();
     next.stop();

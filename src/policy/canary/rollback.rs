@@ -20,10 +20,11 @@ pub struct Rollback {
     pub success_below: Option<f64>,
     /// If its 95th percentile of latency exceeds this many times that of stable.
     pub p95_above_stable: Option<f64>,
-    /// How many canary requests there must be in the window before it is judged, and stable ones where latencies are
+    /// How many canary requests there must be before it is judged, and stable ones where latencies are
     /// compared.
     pub after: u32,
-    /// What is older than this no longer counts. A window that does not see `after` canary requests judges nothing.
+    /// What is older than this no longer counts; unless that leaves fewer than `after` canary requests, which are then judged
+    /// by as many, however old.
     pub window: Duration,
 }
 

@@ -207,28 +207,76 @@ fn it_judges_once_it_has_seen_enough() {
 }
 
 #[test]
-fn what_is_older_than_the_window_is_forgiven() {
+fn what_is_older_than_the_window_is_forgiven_where_many_requests_come() {
     let rules = rules(500);
     let mut canary = canary(&rules);
-    let mut events = outcomes(&mut canary, &rules, secs(10), Side::Canary, false, 49);
-    events.extend(outcomes(
-        &mut canary,
-        &rules,
-        secs(71),
-        Side::Canary,
-        true,
-        60,
-    ));
-    events.extend(outcomes(
-        &mut canary,
-        &rules,
-        secs(72),
-        Side::Canary,
-        false,
-        1,
-    ));
+    // Too few to speak against it, in two blocks; together they would.
+    let mut saw = |at, good, count| {
+        let events = outcomes(&mut canary, &rules, secs(at), Side::Canary, good, count);
+        assert_eq!(events, [], "{count} at {at} s");
+    };
+    saw(10, true, 45);
+    saw(10, false, 4);
+    saw(71, true, 60);
+    saw(72, false, 4);
+    assert_eq!(canary.seen(), 113, "the step still counts them");
+}
+
+#[test]
+fn where_few_requests_come_the_last_ones_are_judged_however_old_they_are() {
+    let rules = stepped(&[500, 10_000]);
+    for (good, expected) in [(true, "advanced"), (false, "rolled back")] {
+        let mut canary = canary(&rules);
+        let mut events = Vec::new();
+        // One canary request every five minutes, and one of stable.
+        for n in 1..=50 {
+            let now = secs(n * 300);
+            events.extend(canary.observe(&rules, now, Side::Stable, true, FAST));
+            events.extend(canary.observe(&rules, now, Side::Canary, good, FAST));
+            events.extend(canary.tick(&rules, now));
+        }
+        match (&events[..], expected) {
+            ([Event::Advanced { .. }], "advanced") => {}
+            ([Event::RolledBack(figures)], "rolled back") => assert_eq!(
+                figures.to_string(),
+                "success 0.00 % of 50 requests is below 99 % (stable: 100.00 % of 50)"
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_step_is_judged_by_its_own_requests_where_few_come() {
+    let rules = stepped(&[500, 5_000, 10_000]);
+    let mut canary = canary(&rules);
+    let events = outcomes(&mut canary, &rules, secs(10), Side::Canary, true, 90);
     assert_eq!(events, []);
-    assert_eq!(canary.seen(), 110, "the step still counts them");
+    assert!(canary.tick(&rules, secs(301)).is_some());
+    let mut seen = Vec::new();
+    for n in 1..=50 {
+        let now = secs(301 + n * 300);
+        seen.extend(canary.observe(&rules, now, Side::Canary, n <= 35, FAST));
+        seen.extend(canary.tick(&rules, now));
+    }
+    assert!(matches!(&seen[..], [Event::RolledBack(_)]), "{seen:?}");
+}
+
+#[test]
+fn a_slow_canary_is_seen_where_few_requests_come() {
+    let mut rules = rules(500);
+    rules.rollback.p95_above_stable = Some(1.5);
+    let mut canary = canary(&rules);
+    let mut events = Vec::new();
+    for n in 1..=50 {
+        let now = secs(n * 300);
+        events.extend(canary.observe(&rules, now, Side::Stable, true, FAST));
+        events.extend(canary.observe(&rules, now, Side::Canary, true, SLOW));
+    }
+    let [Event::RolledBack(figures)] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!(figures.rule, Rule::P95AboveStable(1.5));
 }
 
 #[test]
