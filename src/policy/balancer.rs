@@ -61,6 +61,17 @@ pub trait Pool {
     fn standing(&self, i: usize) -> Standing;
     /// How many requests backend `i` is busy with.
     fn active(&self, i: usize) -> u32;
+    /// What part of its share backend `i` is up to, above 0.0 and at most 1.0: less while it warms up.
+    fn share(&self, i: usize) -> f64;
+}
+
+/// A choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pick {
+    /// The backend.
+    pub index: usize,
+    /// Whether it was [`Standing::Out`], and is chosen for lack of any other.
+    pub out: bool,
 }
 
 /// A consistent hash over the backends.
@@ -241,10 +252,10 @@ impl Balancer {
         tried: &Tried,
         turn: Turn,
         key: Option<&[u8]>,
-    ) -> Option<usize> {
+    ) -> Option<Pick> {
         let facts = Facts { pool, tried, turn };
         let mut dice = Dice::new(turn.count, turn.dice);
-        let (_, i) = match (&self.balance, &self.ring, key) {
+        let (level, index) = match (&self.balance, &self.ring, key) {
             (Balance::LeastConn, ..) => self.look(&facts, &mut dice, None),
             (Balance::RandomTwo, ..) => self.lighter_of_two(&facts, &mut dice),
             (Balance::Hash(_), Some(ring), Some(key)) => {
@@ -252,7 +263,10 @@ impl Balancer {
             }
             (Balance::RoundRobin | Balance::Hash(_), ..) => self.in_turn(&facts, &mut dice),
         }?;
-        Some(i)
+        Some(Pick {
+            index,
+            out: level.out,
+        })
     }
 
     fn in_turn(&self, facts: &Facts<'_, impl Pool>, dice: &mut Dice) -> Option<Found> {
@@ -377,9 +391,16 @@ impl Balancer {
     }
 
     /// Active requests for the weight, in units so small that different quotients stay different: weights without a common
-    /// divisor are below 2^16.
+    /// divisor are below 2^16. Each counts for more on a backend that warms up: an idle one would otherwise get every request
+    /// that it may have, and these add up.
     fn load(&self, pool: &impl Pool, i: usize) -> u64 {
-        (u64::from(pool.active(i)) << 32) / u64::from(self.slots[i].weight)
+        let load = (u64::from(pool.active(i)) << 32) / u64::from(self.slots[i].weight);
+        let share = pool.share(i);
+        if share < 1.0 {
+            (load as f64 / share) as u64
+        } else {
+            load
+        }
     }
 }
 

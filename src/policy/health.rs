@@ -487,15 +487,13 @@ pub fn slower(medians: &[Option<Duration>], i: usize, times: f64) -> Option<f64>
     (ratio >= times).then_some(ratio)
 }
 
-/// Whether a backend that came back at `since` takes a request whose turn it is: its share grows from a tenth to the whole
-/// over `slow_start`. `chance` is in 0.0..1.0.
-pub fn is_warm(now: Duration, since: Duration, slow_start: Duration, chance: f64) -> bool {
+/// What part of its share a backend that came back at `since` gets: it grows from a tenth to the whole over `slow_start`.
+pub fn warm_share(now: Duration, since: Duration, slow_start: Duration) -> f64 {
     let warm = now.saturating_sub(since);
     if warm >= slow_start {
-        return true;
+        return 1.0;
     }
-    let share = warm.as_secs_f64() / slow_start.as_secs_f64();
-    chance < share.max(0.1)
+    (warm.as_secs_f64() / slow_start.as_secs_f64()).max(0.1)
 }
 
 #[cfg(test)]

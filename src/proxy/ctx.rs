@@ -344,19 +344,27 @@ impl Ctx {
         }
     }
 
-    /// A trial ends with the head of a good answer: what follows may take for ever.
-    pub(super) fn tell_trial(&mut self, status: StatusCode) {
+    /// A trial ends with the head of a good answer, for what follows may take for ever. So does any try whose answer is a
+    /// stream without an end of its own: who waited for that would learn nothing of a backend that serves nothing else.
+    pub(super) fn tell_head(&mut self, is_stream: bool) {
         let Some(mut current) = self.current.take() else {
             return;
         };
-        let good = !status.is_server_error();
-        if let (true, Begun::Trial, Some((_, latency))) =
-            (good, current.active.begun(), current.answered)
-        {
+        let ends_here = is_stream || current.active.begun() == Begun::Trial;
+        if let (true, Some((_, latency))) = (ends_here, current.answered) {
             current.observe(self, Observation::Good(latency));
             current.told = true;
         }
         self.current = Some(current);
+    }
+
+    /// The client left in the middle of an answer whose beginning was good.
+    pub(super) fn tell_left(&mut self) {
+        let Some(current) = &self.current else { return };
+        let good = matches!(self.reason, Some(Reason::Answered));
+        if let (true, false, Some((_, latency))) = (good, current.told, current.answered) {
+            current.observe(self, Observation::Good(latency));
+        }
     }
 
     /// The backend has sent all of its response: its places are free before the client can hear of the end.

@@ -373,7 +373,9 @@ impl ProxyHttp for Proxy {
             Reason::Answered
         });
         hedge::cancel(ctx);
-        ctx.tell_trial(status);
+        if ctx.reason == Some(Reason::Answered) {
+            ctx.tell_head(facts::is_stream(response));
+        }
         if caching::fill::prefers_stale(session, ctx, status) {
             ctx.verdict = ctx.reason.map(Verdict::GiveUp);
             return Err(Error::new_up(TRY_AGAIN));

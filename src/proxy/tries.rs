@@ -207,6 +207,7 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
             ctx.end = Some(failure::CLIENT_STALLED);
         }
         Cause::Client => {
+            ctx.tell_left();
             ctx.client_left = true;
             ctx.reason = Some(Reason::ClientLeft);
             ctx.end_try("client_left");

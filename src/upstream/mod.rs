@@ -203,34 +203,33 @@ impl Upstream {
             count: turn,
             dice: fastrand::u64(..),
         };
+        // One throw for all looks at the pool: a backend that warms up would have a better chance with each.
+        let chance = fastrand::f64();
+        let view = |reach| View {
+            upstream: self,
+            reach,
+            chance,
+        };
+        let (sound, all) = (view(Reach::Nothing), view(reach));
         // Another request may be faster to take the last place of a backend, or its trial: then it stands differently, and
         // another one is picked.
         for _ in 0..=self.backends.len() {
-            let pool = View {
-                upstream: self,
-                reach: Reach::Nothing,
-            };
-            let index = self.balancer.pick(&pool, tried, turn, key);
-            let index = index.or_else(|| {
+            let pick = self.balancer.pick(&sound, tried, turn, key);
+            let pick = pick.or_else(|| {
                 // Better to wait for one that works than to go to one that does not.
                 if self.concurrency.is_some() && self.has_full() {
                     return None;
                 }
-                let pool = View {
-                    upstream: self,
-                    reach,
-                };
-                self.balancer.pick(&pool, tried, turn, key)
+                self.balancer.pick(&all, tried, turn, key)
             });
-            let Some((index, backend)) = index.and_then(|i| Some((i, self.backends.get(i)?)))
+            let Some((pick, backend)) = pick.and_then(|p| Some((p, self.backends.get(p.index)?)))
             else {
                 break;
             };
-            let forced = !self.has_free_trial(index);
-            let begun = backend.begin(self.rules_of(index).max_conns, forced);
+            let begun = backend.begin(self.rules_of(pick.index).max_conns, pick.out);
             if let Some((active, address)) = begun.zip(backend.socket_address()) {
                 return Ok(Picked {
-                    index,
+                    index: pick.index,
                     active,
                     address,
                 });
@@ -409,6 +408,8 @@ pub enum Reach {
 struct View<'a> {
     upstream: &'a Upstream,
     reach: Reach,
+    /// Whether one that warms up takes this request; 0.0 to 1.0.
+    chance: f64,
 }
 
 impl Pool for View<'_> {
@@ -423,13 +424,8 @@ impl Pool for View<'_> {
         }
         match backend.standing.gate() {
             Gate::Open => Ready,
-            Gate::Warming(since) => {
-                let slow_start = upstream.eject.slow_start;
-                match health::is_warm(clock::now(), since, slow_start, fastrand::f64()) {
-                    true => Ready,
-                    false => Cold,
-                }
-            }
+            Gate::Warming(_) if self.chance >= self.share(i) => Cold,
+            Gate::Warming(_) => Ready,
             Gate::Ejected(_) if upstream.has_free_trial(i) => Ready,
             Gate::Ejected(_) => Out,
             Gate::Unreachable | Gate::Down if self.reach == Reach::Down => Out,
@@ -440,4 +436,17 @@ impl Pool for View<'_> {
     fn active(&self, i: usize) -> u32 {
         self.upstream.backends.get(i).map_or(0, |b| b.active())
     }
+
+    fn share(&self, i: usize) -> f64 {
+        let gate = self.upstream.backends.get(i).map(|b| b.standing.gate());
+        match gate {
+            Some(Gate::Warming(since)) => {
+                health::warm_share(clock::now(), since, self.upstream.eject.slow_start)
+            }
+            _ => 1.0,
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

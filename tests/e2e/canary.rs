@@ -185,6 +185,52 @@ fn s14_a_sick_canary_goes_no_step_further_where_few_requests_come() {
 }
 
 #[test]
+fn s14_a_canary_of_streams_is_judged_while_they_run() {
+    let stream = || {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n7\r\n: hello\r\n";
+        Reply::raw(head).then(Reply::hang())
+    };
+    let long = || {
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nbeginning";
+        Reply::raw(head).then(Reply::hang())
+    };
+    let canary =
+        "canary: { upstream: next, steps: [50%, 100%], every: 1ms, rollback: { after: 5 } }";
+    for (kind, leaves) in [
+        ("a stream", false),
+        ("a socket", false),
+        ("a download", true),
+    ] {
+        let (stable, next) = origins();
+        for origin in [&stable, &next] {
+            origin.set(move |_| match kind {
+                "a stream" => stream(),
+                "a socket" => Reply::websocket(),
+                _ => long(),
+            });
+        }
+        let proxy = Proxy::start(&split(&stable, &next, canary));
+        let mut open = Vec::new();
+        for _ in 0..10 {
+            let mut client = Client::to(proxy.port);
+            let upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+            let headers = if kind == "a socket" {
+                &upgrade[..]
+            } else {
+                &[]
+            };
+            client.begin("GET", "/", headers, b"");
+            client.head().expect("a head");
+            match leaves {
+                true => client.leave(),
+                false => open.push(client),
+            }
+        }
+        proxy.said("canary of route all goes from 50 % to 100 %");
+    }
+}
+
+#[test]
 fn s14_a_dead_canary_costs_no_answer_and_is_rolled_back() {
     let (stable, mut next) = origins();
     next.stop();

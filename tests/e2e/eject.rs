@@ -88,6 +88,46 @@ fn a_trial_is_one_request_at_a_time() {
 }
 
 #[test]
+fn a_trial_that_meets_a_listed_status_failed_whatever_that_is() {
+    let origins = fine(2);
+    origins[0].set(|_| Reply::status(429));
+    let eject = "eject: { consecutive: 1, time: 200ms }";
+    let rules = "retry: { on: [429], tries: 1 }";
+    let proxy = Proxy::start(&with_upstream(&one_route(&ports(&origins), rules), eject));
+    let mut client = Client::to(proxy.port);
+    until("a trial", || {
+        client.get("/");
+        proxy.count_said("ejected for 400.0ms: the trial request failed") == 1
+    });
+    assert_eq!(proxy.count_said("is back"), 0);
+}
+
+#[test]
+fn a_backend_that_comes_back_begins_with_a_tenth_of_its_share() {
+    let one = fine(1);
+    let gone = free_port();
+    let eject = "eject: { slow_start: 10h }";
+    let proxy = Proxy::start(&with_upstream(
+        &one_route(&[one[0].port, gone], RETRY),
+        eject,
+    ));
+    let mut client = Client::to(proxy.port);
+    until("it is found to be gone", || {
+        client.get("/");
+        proxy.count_said("is unreachable") == 1
+    });
+    let back = Origin::at(([127, 0, 0, 1], gone).into(), |_| Reply::ok("back"));
+    proxy.said("takes connections again");
+    let before = back.count();
+    for _ in 0..2_000 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    // A tenth of the half; six times the standard deviation on either side.
+    let got = back.count() - before;
+    assert!((40..=160).contains(&got), "{got} of 2000");
+}
+
+#[test]
 fn s8_never_more_than_half_and_never_the_last() {
     let origins = fine(4);
     for origin in &origins {

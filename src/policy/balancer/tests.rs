@@ -14,6 +14,83 @@ impl Pool for Fixed {
     fn active(&self, i: usize) -> u32 {
         self.0[i].1
     }
+    fn share(&self, _: usize) -> f64 {
+        1.0
+    }
+}
+
+/// All ready, busy with so many, and up to such a part of their share.
+struct Warming(Vec<(u32, f64)>);
+
+impl Pool for Warming {
+    fn standing(&self, _: usize) -> Standing {
+        Standing::Ready
+    }
+    fn active(&self, i: usize) -> u32 {
+        self.0[i].0
+    }
+    fn share(&self, i: usize) -> f64 {
+        self.0[i].1
+    }
+}
+
+impl Balancer {
+    fn index(
+        &self,
+        pool: &impl Pool,
+        tried: &Tried,
+        turn: Turn,
+        key: Option<&[u8]>,
+    ) -> Option<usize> {
+        self.pick(pool, tried, turn, key).map(|pick| pick.index)
+    }
+}
+
+#[test]
+fn a_backend_that_warms_up_carries_a_part_of_the_load() {
+    let slots = [1, 1].map(|weight| Slot {
+        weight,
+        backup: false,
+    });
+    for balance in [Balance::LeastConn, Balance::RandomTwo] {
+        let name = format!("{balance:?}");
+        let balancer = Balancer::new(balance, slots.to_vec(), None).unwrap();
+        for (busy, share, expected) in [
+            ([9, 1], 0.1, 0),
+            ([11, 1], 0.1, 1),
+            ([3, 1], 0.5, 1),
+            ([1, 1], 0.5, 0),
+        ] {
+            let pool = Warming(vec![(busy[0], 1.0), (busy[1], share)]);
+            for dice in 0..20 {
+                let turn = Turn {
+                    count: dice,
+                    dice: dice << 58,
+                };
+                let pick = balancer.index(&pool, &Tried::default(), turn, None);
+                assert_eq!(pick, Some(expected), "{name} {busy:?} {share}");
+            }
+        }
+    }
+}
+
+#[test]
+fn it_says_whether_its_choice_is_out() {
+    use Standing::{Closed, Out, Ready};
+    let slots = [1, 1].map(|weight| Slot {
+        weight,
+        backup: false,
+    });
+    let balancer = Balancer::new(Balance::RoundRobin, slots.to_vec(), None).unwrap();
+    for (pool, expected) in [
+        ([Out, Ready], Some((1, false))),
+        ([Out, Closed], Some((0, true))),
+        ([Closed, Closed], None),
+    ] {
+        let fixed = Fixed(pool.map(|standing| (standing, 0)).to_vec());
+        let pick = balancer.pick(&fixed, &Tried::default(), Turn::default(), None);
+        assert_eq!(pick.map(|p| (p.index, p.out)), expected, "{pool:?}");
+    }
 }
 
 /// Offers all of `0..n` from the key's first byte on, or only the first `offers` of them.
@@ -77,7 +154,7 @@ fn tried(list: &[usize]) -> Tried {
 
 /// Picks with nothing tried, each with a new count, and dice that stand still.
 fn picks(balancer: &Balancer, pool: &Fixed, turns: u64) -> Vec<usize> {
-    let pick = |count| balancer.pick(pool, &Tried::default(), Turn { count, dice: 7 }, None);
+    let pick = |count| balancer.index(pool, &Tried::default(), Turn { count, dice: 7 }, None);
     (0..turns).map(|count| pick(count).unwrap()).collect()
 }
 
@@ -133,7 +210,7 @@ fn candidates_in_their_order() {
             let (pool, tried) = (without(6, down), tried(already));
             let pick = |n: u64| {
                 let turn = Turn { count: n, dice: n };
-                balancer.pick(&pool, &tried, turn, Some(&[n as u8]))
+                balancer.index(&pool, &tried, turn, Some(&[n as u8]))
             };
             let seen: BTreeSet<usize> = (0..200).filter_map(pick).collect();
             let allowed = allowed.iter().copied().collect();
@@ -208,18 +285,18 @@ fn a_hash_goes_round_the_ring() {
     ] {
         for count in 0..8 {
             let turn = Turn { count, dice: count };
-            let pick = whole.pick(&without(4, down), &tried(already), turn, Some(&[key]));
+            let pick = whole.index(&without(4, down), &tried(already), turn, Some(&[key]));
             assert_eq!(pick, expected, "{key} {down:?} {already:?}");
         }
     }
     // No key, or no ring: in turn. A ring that ends early: what it left out is still found.
     assert_eq!(picks(&whole, &up(4), 4), [0, 1, 2, 0]);
     let turn = Turn { count: 1, dice: 0 };
-    let pick = |hash: Balancer, down| hash.pick(&without(4, down), &tried(&[1]), turn, Some(&[1]));
+    let pick = |hash: Balancer, down| hash.index(&without(4, down), &tried(&[1]), turn, Some(&[1]));
     assert_eq!(
         hash(None)
             .unwrap()
-            .pick(&up(4), &Tried::default(), turn, Some(&[0])),
+            .index(&up(4), &Tried::default(), turn, Some(&[0])),
         Some(1)
     );
     assert_eq!(pick(hash(ring(1)).unwrap(), &[0]), Some(2));
@@ -309,11 +386,11 @@ fn an_ejected_backend_comes_after_every_other_and_a_cold_one_before_backups() {
         let pool = Fixed(standings.map(|s| (s, 0)).to_vec());
         for count in 0..6 {
             let turn = Turn { count, dice: 7 };
-            let pick = all.pick(&pool, &Tried::default(), turn, None);
+            let pick = all.index(&pool, &Tried::default(), turn, None);
             assert_eq!(pick, expected, "{name}, turn {count}");
         }
         let pool = Fixed(vec![(Out, 0), (Ready, 0), (Closed, 0)]);
-        let again = all.pick(&pool, &tried(&[1, 1]), Turn::default(), None);
+        let again = all.index(&pool, &tried(&[1, 1]), Turn::default(), None);
         assert_eq!(
             again,
             Some(1),
@@ -337,7 +414,7 @@ proptest! {
         prop_assert_eq!(picks(&balancer, &up(weights.len()), turns), naive(&weights, turns));
         let cycle = (start..start + turns).map(|count| {
             let turn = Turn { count, dice: 0 };
-            balancer.pick(&up(weights.len()), &Tried::default(), turn, None).unwrap()
+            balancer.index(&up(weights.len()), &Tried::default(), turn, None).unwrap()
         });
         let counts = tally(weights.len(), &cycle.collect::<Vec<_>>());
         let expected: Vec<u32> = weights.iter().map(|w| w.unsigned_abs()).collect();
@@ -368,7 +445,7 @@ proptest! {
         let open = |i: usize| weights[i] != 0 && pool.standing(i) != Standing::Closed;
         let best = (0..n).filter(|&i| open(i)).map(level).min();
         let key = key.map(|key| [key]);
-        let pick = balancer.pick(&pool, &tried, Turn { count, dice }, key.as_ref().map(|k| &k[..]));
+        let pick = balancer.index(&pool, &tried, Turn { count, dice }, key.as_ref().map(|k| &k[..]));
         prop_assert_eq!(pick.map(level), best);
         prop_assert!(pick.is_none_or(open));
     }
@@ -394,7 +471,7 @@ proptest! {
         let picks: Vec<usize> = (0..60_000).map(|count| {
             // Whether or not the dice move.
             let dice = dice.unwrap_or(count * count);
-            balancer.pick(&pool, &tried, Turn { count, dice }, None).unwrap()
+            balancer.index(&pool, &tried, Turn { count, dice }, None).unwrap()
         }).collect();
         let mut left = weights.clone();
         left[missing] = 0;

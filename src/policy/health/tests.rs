@@ -407,21 +407,11 @@ fn slow_ones_are_compared_with_the_others() {
 
 #[test]
 fn a_share_grows_while_a_backend_warms_up() {
-    for (after, chance, warm) in [
-        (0.0, 0.09, true),
-        (0.0, 0.11, false),
-        (5.0, 0.49, true),
-        (5.0, 0.51, false),
-        (10.0, 0.999, true),
-    ] {
+    for (after, share) in [(0.0, 0.1), (0.5, 0.1), (5.0, 0.5), (10.0, 1.0), (99.0, 1.0)] {
         let now = s(100.0 + after);
-        assert_eq!(
-            is_warm(now, s(100.0), s(10.0), chance),
-            warm,
-            "{after} {chance}"
-        );
+        assert_eq!(warm_share(now, s(100.0), s(10.0)), share, "{after}");
     }
-    assert!(is_warm(s(1.0), s(1.0), Duration::ZERO, 0.99));
+    assert_eq!(warm_share(s(1.0), s(1.0), Duration::ZERO), 1.0);
 }
 
 #[derive(Debug, Clone, Copy)]

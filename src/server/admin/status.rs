@@ -4,7 +4,7 @@ use super::Scene;
 use crate::observe::access_log::stamp;
 use crate::observe::tally::{Failed, Sums};
 use crate::policy::canary::SideFigures;
-use crate::policy::health::{Gate, is_warm};
+use crate::policy::health::{Gate, warm_share};
 use crate::policy::success::{Count, SPANS, Span};
 use crate::upstream::places::Figures;
 use crate::upstream::traffic::Traffic;
@@ -294,7 +294,7 @@ fn backend(upstream: &Upstream, i: usize) -> Option<BackendStatus> {
     let state = match gate {
         _ if upstream.is_off(i) => "off",
         _ if upstream.is_withdrawn(i) => "drain",
-        Gate::Warming(since) if is_warm(now, since, upstream.eject.slow_start, 1.0) => "up",
+        Gate::Warming(since) if warm_share(now, since, upstream.eject.slow_start) >= 1.0 => "up",
         gate => gate.word(),
     };
     let ejected_for = match gate {
