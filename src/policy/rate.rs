@@ -208,30 +208,24 @@ impl Table {
     /// new burst. The hash should be a keyed one: whoever can find keys of the same sets can have others of these sets
     /// forgotten.
     pub fn take(&mut self, rules: &RateRules, key: u64, now: Duration) -> Verdict {
-        // Workers read the clock before they get here in turn: an earlier `now` counts as the latest one.
-        let now = u64::try_from(now.as_nanos()).map_or(LONGEST, |now| now.min(LONGEST));
-        let now = now.max(self.latest);
-        self.latest = now;
+        let now = self.clock(now);
         let place = self.place(key, now);
-        let window = rules.window();
-        // How far the client is ahead of its rate. More than a window is left of rules that were replaced.
-        let ahead = place.tat.saturating_sub(now).min(window);
-        let room = window - ahead;
-        let allowed = room >= rules.interval;
-        let (ahead, room) = if allowed {
-            (ahead + rules.interval, room - rules.interval)
-        } else {
-            (ahead, room)
-        };
+        let (verdict, ahead) = judge(rules, place.tat, now);
         self.sets[place.set][place.way] = (key, now + ahead);
-        let retry_after = if allowed { 0 } else { rules.interval - room };
-        Verdict {
-            allowed,
-            // At most the burst, which fits.
-            remaining: (room / rules.interval) as u32,
-            retry_after: Duration::from_nanos(retry_after),
-            reset: Duration::from_nanos(ahead),
-        }
+        verdict
+    }
+
+    /// What [`take`](Self::take) would say, for who is not sure yet that this is the key to count the request by.
+    pub fn peek(&mut self, rules: &RateRules, key: u64, now: Duration) -> Verdict {
+        let now = self.clock(now);
+        judge(rules, self.place(key, now).tat, now).0
+    }
+
+    /// Workers read the clock before they get here in turn: an earlier `now` counts as the latest one.
+    fn clock(&mut self, now: Duration) -> u64 {
+        let now = u64::try_from(now.as_nanos()).map_or(LONGEST, |now| now.min(LONGEST));
+        self.latest = self.latest.max(now);
+        self.latest
     }
 
     /// Where the key is, or else which entry is to be overwritten for it.
@@ -295,6 +289,29 @@ impl fmt::Debug for Table {
 /// An even share of all hashes for each number below `of`.
 fn scale(hash: u64, of: usize) -> usize {
     ((u128::from(hash) * of as u128) >> 64) as usize
+}
+
+/// Judges one request of a client whose next one is due at `tat`, and says how far ahead of its rate it is then.
+fn judge(rules: &RateRules, tat: u64, now: u64) -> (Verdict, u64) {
+    let window = rules.window();
+    // How far the client is ahead of its rate. More than a window is left of rules that were replaced.
+    let ahead = tat.saturating_sub(now).min(window);
+    let room = window - ahead;
+    let allowed = room >= rules.interval;
+    let (ahead, room) = if allowed {
+        (ahead + rules.interval, room - rules.interval)
+    } else {
+        (ahead, room)
+    };
+    let retry_after = if allowed { 0 } else { rules.interval - room };
+    let verdict = Verdict {
+        allowed,
+        // At most the burst, which fits.
+        remaining: (room / rules.interval) as u32,
+        retry_after: Duration::from_nanos(retry_after),
+        reset: Duration::from_nanos(ahead),
+    };
+    (verdict, ahead)
 }
 
 #[cfg(test)]

@@ -227,7 +227,10 @@ impl Front {
             refused => refused,
         };
         let refused = match refused {
-            None => authenticate::ask(session.req_header(), ctx).await?,
+            None => {
+                let refused = authenticate::ask(session.req_header(), ctx).await?;
+                rate::count_named(session, ctx, refused)?
+            }
             refused => refused,
         };
         let answer = match (&refused, ctx.route.as_deref().map(|route| &route.action)) {

@@ -20,19 +20,51 @@ pub(super) struct Standing {
     verdict: Verdict,
 }
 
-/// Counts the request. An answer comes back if it is refused.
+/// Counts the request before it is asked who it is, which can cost more than an answer; where the count goes by that, it is
+/// only seen to it that its address has not failed too often. An answer comes back if it is refused.
 pub(super) fn count(session: &ServerSession, ctx: &mut Ctx) -> Result<Option<Answer>> {
-    let Some(limit) = ctx
-        .route
-        .as_ref()
-        .and_then(|route| route.rate_limit.clone())
-    else {
+    let Some(limit) = limit(ctx) else {
         return Ok(None);
     };
-    let key = key(&limit, session.req_header(), ctx.client);
-    let verdict = ctx
-        .traffic()
-        .and_then(|traffic| traffic.take(&limit.rules, key));
+    let verdict = if waits_for_name(ctx, &limit) {
+        let key = key(None, ctx.client);
+        ctx.traffic().and_then(|t| t.peek(&limit.rules, key))
+    } else {
+        let key = key(named(&limit, session.req_header()), ctx.client);
+        ctx.traffic().and_then(|t| t.take(&limit.rules, key))
+    };
+    judge(ctx, verdict)
+}
+
+/// Counts a request by who it turned out to be, where the count goes by that: those who proved it by their name, others by
+/// their address, so that guessing is limited, too. `refused` is what the others are to be told.
+pub(super) fn count_named(
+    session: &ServerSession,
+    ctx: &mut Ctx,
+    refused: Option<Answer>,
+) -> Result<Option<Answer>> {
+    let Some(limit) = limit(ctx).filter(|limit| waits_for_name(ctx, limit)) else {
+        return Ok(refused);
+    };
+    let key = match (&ctx.verified, &refused) {
+        (Some((name, _)), _) => secret_hash(2, name.as_bytes()),
+        // The service that let it pass has no name for it.
+        (None, None) => key(named(&limit, session.req_header()), ctx.client),
+        (None, Some(_)) => key(None, ctx.client),
+    };
+    let verdict = ctx.traffic().and_then(|t| t.take(&limit.rules, key));
+    Ok(judge(ctx, verdict)?.or(refused))
+}
+
+fn limit(ctx: &Ctx) -> Option<RateLimit> {
+    ctx.route.as_ref()?.rate_limit.clone()
+}
+
+fn waits_for_name(ctx: &Ctx, limit: &RateLimit) -> bool {
+    matches!(limit.per, RateKey::Identity) && ctx.gate().is_some()
+}
+
+fn judge(ctx: &mut Ctx, verdict: Option<Verdict>) -> Result<Option<Answer>> {
     let Some(verdict) = verdict else {
         return Ok(None);
     };
@@ -56,16 +88,20 @@ pub(super) fn mark(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// What the client is counted as. Those that lack what the route tells them apart by are counted by their address, so that
-/// leaving it out gains nothing.
-fn key(limit: &RateLimit, request: &RequestHeader, client: Option<IpAddr>) -> u64 {
+/// What the route tells clients apart by.
+fn named<'a>(limit: &RateLimit, request: &'a RequestHeader) -> Option<&'a [u8]> {
     let headers = &request.headers;
-    let named = match &limit.per {
+    match &limit.per {
         RateKey::ClientIp => None,
         RateKey::Identity => headers.get(header::AUTHORIZATION).map(|v| v.as_bytes()),
         RateKey::Header(name) => headers.get(name).map(|v| v.as_bytes()),
         RateKey::Cookie(name) => facts::cookie(request, name),
-    };
+    }
+}
+
+/// What the client is counted as. Those that lack what the route tells them apart by are counted by their address, so that
+/// leaving it out gains nothing.
+fn key(named: Option<&[u8]>, client: Option<IpAddr>) -> u64 {
     match (named, client) {
         (Some(value), _) => secret_hash(1, value),
         (None, Some(IpAddr::V4(ip))) => secret_hash(4, &ip.octets()),

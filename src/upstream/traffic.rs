@@ -253,8 +253,17 @@ impl Traffic {
 
     /// Counts a request of the client with this key; none where the route has no limit.
     pub fn take(&self, rules: &RateRules, key: u64) -> Option<Verdict> {
+        self.rated(|table| table.take(rules, key, clock::now()))
+    }
+
+    /// What [`take`](Self::take) would say.
+    pub fn peek(&self, rules: &RateRules, key: u64) -> Option<Verdict> {
+        self.rated(|table| table.peek(rules, key, clock::now()))
+    }
+
+    fn rated(&self, ask: impl FnOnce(&mut Table) -> Verdict) -> Option<Verdict> {
         let rate = self.rate.as_ref()?;
-        let verdict = lock(&rate.table).take(rules, key, clock::now());
+        let verdict = ask(&mut lock(&rate.table));
         if !verdict.allowed {
             rate.refused.fetch_add(1, Ordering::Relaxed);
         }

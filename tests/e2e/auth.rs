@@ -26,6 +26,41 @@ fn users(path: &Path) {
 }
 
 #[test]
+fn a_rate_per_identity_goes_by_who_it_is_and_limits_guesses() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users.htpasswd");
+    users(&file);
+    let origin = Origin::always(Reply::ok("hello"));
+    let rules = format!(
+        "auth: {{ basic: {} }}\nrate_limit: {{ rate: 1/m, burst: 3, per: identity }}",
+        file.display()
+    );
+    let proxy = Proxy::start(&one_route(&[origin.port], &rules));
+    let ask = |scheme: &str, said: &str| {
+        let value = format!("{scheme} {}", STANDARD.encode(said));
+        let answer = request(proxy.port, "GET", "/", &[("Authorization", &value)], b"");
+        assert!(answer.header("ratelimit").is_some(), "{}", answer.status);
+        answer.status
+    };
+    // However it is written, it is one and the same.
+    for (scheme, status) in [
+        ("Basic", 200),
+        ("basic", 200),
+        ("BASIC", 200),
+        ("bASIC", 429),
+    ] {
+        assert_eq!(ask(scheme, "ann:open sesame"), status, "{scheme}");
+    }
+    assert_eq!(ask("Basic", "bob:argon"), 200, "another one");
+    let guesses: Vec<u16> = (0..6)
+        .map(|n| ask("Basic", &format!("bob:guess {n}")))
+        .collect();
+    assert_eq!(guesses, [401, 401, 401, 429, 429, 429]);
+    // Nor is it said of a good guess that it is one.
+    assert_eq!(ask("Basic", "bob:argon"), 429);
+}
+
+#[test]
 fn only_those_pass_who_know_the_password() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("users.htpasswd");

@@ -108,6 +108,16 @@ fn one_client_step_by_step() {
 }
 
 #[test]
+fn who_only_looks_is_told_the_same_and_uses_nothing_up() {
+    let (mut table, rules) = (small(), rules(1, SECOND, 2));
+    for at in [0, 1, 2, 500, 1_200, 1_300] {
+        let seen = table.peek(&rules, 7, ms(at));
+        assert_eq!(table.peek(&rules, 7, ms(at)), seen, "{at}");
+        assert_eq!(table.take(&rules, 7, ms(at)), seen, "{at}");
+    }
+}
+
+#[test]
 fn clients_do_not_share_a_limit() {
     let rules = rules(1, SECOND, 2);
     let mut table = small();
