@@ -207,6 +207,13 @@ impl Adaptive {
         self.limit
     }
 
+    /// Brings the limit within bounds that were changed, and returns it. What is known of the latency stays.
+    pub fn rebound(&mut self, rules: &AdaptiveRules) -> u32 {
+        self.estimate = rules.bound_estimate(self.estimate);
+        self.limit = rules.bound(self.limit);
+        self.limit
+    }
+
     /// Takes note of a request that is over, and returns the limit if it is a new one.
     ///
     /// `latency` is the time that the upstream took, without any wait for admission. `in_flight` is how many requests were

@@ -138,6 +138,14 @@ impl Route {
         }
     }
 
+    /// How many of its requests may run at once, if that is bounded.
+    pub fn concurrency(&self) -> Option<&Concurrency> {
+        match &self.action {
+            Action::Proxy(proxy) => proxy.concurrency.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether it hands requests to an upstream.
     pub fn is_proxied(&self) -> bool {
         matches!(self.action, Action::Proxy(_))

@@ -152,10 +152,10 @@ pub(super) struct Current {
 
 impl Current {
     /// Tells `places`, those it holds, how long it took, where that says something of the load.
-    fn tell_limits(&self, ctx: &Ctx, places: &Taken, latency: Duration) {
+    fn tell_limits(&self, places: &Taken, latency: Duration) {
         let status = self.answered.map(|(status, _)| status.as_u16());
         if let Some(dropped) = adaptive::speaks_of_load(status) {
-            places.observe(ctx, &self.upstream, latency, dropped);
+            places.observe(latency, dropped);
         }
     }
 
@@ -173,7 +173,7 @@ impl Current {
         }
         if matches!(seen, Observation::Failed | Observation::ConnectFailed) {
             // An answer that goes to the client tells the limits of itself when it ends.
-            self.tell_limits(ctx, &self.places, latency);
+            self.tell_limits(&self.places, latency);
         }
         // What a further try meets says nothing of the side that the request began on.
         if let (Some(side), Some(traffic), true) = (ctx.side, ctx.traffic(), ctx.tries.is_empty()) {
@@ -374,7 +374,7 @@ impl Ctx {
         };
         let places = std::mem::take(&mut current.places);
         if let Some((_, latency)) = current.answered {
-            current.tell_limits(self, &places, latency);
+            current.tell_limits(&places, latency);
         }
         drop(places);
         current.active.end();

@@ -68,7 +68,7 @@ impl Taken {
     ) -> Option<Taken> {
         let free = |places: &Arc<Places>, rules: Option<&Concurrency>| match rules {
             None => Some(None),
-            Some(rules) => places.take_in_passing(rules).map(Some),
+            Some(_) => places.take_in_passing().map(Some),
         };
         Some(Taken {
             route: free(&traffic.places, of_route)?,
@@ -77,13 +77,9 @@ impl Taken {
     }
 
     /// Tells both how long the try took, so that limits can find themselves.
-    pub(super) fn observe(&self, ctx: &Ctx, upstream: &Upstream, latency: Duration, dropped: bool) {
-        let rules = ctx.proxy().and_then(|proxy| proxy.concurrency.as_ref());
-        if let (Some(place), Some(rules)) = (&self.route, rules) {
-            place.observe(rules, latency, dropped);
-        }
-        if let (Some(place), Some(rules)) = (&self.upstream, &upstream.concurrency) {
-            place.observe(rules, latency, dropped);
+    pub(super) fn observe(&self, latency: Duration, dropped: bool) {
+        for place in [&self.route, &self.upstream].into_iter().flatten() {
+            place.observe(latency, dropped);
         }
     }
 }
@@ -115,7 +111,7 @@ pub(super) async fn enter(
         let asked = Instant::now();
         let wait = traffic
             .places
-            .take(rules, ctx.queued.route, priority(rules, session));
+            .take(ctx.queued.route, priority(rules, session));
         let place = in_time(session, ctx, wait).await?;
         ctx.queued.route += asked.elapsed();
         places.route = Some(place.map_err(Barred::RefusedByRoute)?);
@@ -140,7 +136,7 @@ async fn at_upstream(
     let asked = Instant::now();
     if let Some(rules) = &upstream.concurrency {
         let priority = priority(rules, session);
-        let wait = upstream.places.take(rules, ctx.queued.upstream, priority);
+        let wait = upstream.places.take(ctx.queued.upstream, priority);
         let place = in_time(session, ctx, wait).await?;
         places.upstream = Some(place.map_err(Barred::Refused)?);
     }

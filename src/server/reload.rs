@@ -260,6 +260,9 @@ impl Reloader {
         for upstream in &snapshot.upstreams {
             upstream.settle();
         }
+        for traffic in &snapshot.traffic {
+            traffic.settle();
+        }
         Ok(summary)
     }
 }

@@ -169,7 +169,10 @@ impl Upstream {
                 .map(|plan| Arc::new(Check::new(plan, tls.clone()))),
             tls,
             concurrency: plan.concurrency.clone(),
-            places: old.map(|old| old.places.clone()).unwrap_or_default(),
+            places: match old {
+                Some(old) => old.places.clone(),
+                None => Arc::new(Places::under(plan.concurrency.as_ref())),
+            },
             balancer: Balancer::new(plan.balance.clone(), slots, ring)?,
             turn: old.map(|old| old.turn.clone()).unwrap_or_default(),
             hope: Hope::default(),
@@ -330,8 +333,9 @@ impl Upstream {
         (0..self.backends.len()).any(|i| Some(i) != but && tried.count(i) == 0 && self.is_open(i))
     }
 
-    /// What a reload changes in backends that were there before. To be called when this is in force.
+    /// What a reload changes in backends and places that were there before. To be called when this is in force.
     pub fn settle(&self) {
+        self.places.settle(self.concurrency.as_ref());
         for backend in &self.backends {
             let standing = &backend.standing;
             standing.settle(self.check.is_some(), self.eject.window);

@@ -1,10 +1,10 @@
 //! The places of a route or an upstream, and the wait for one: the lock around `policy::admission` and what wakes its waiters.
 //!
 //! A [`Place`] is given back when it is dropped, whatever became of the request that held it. Outlives a reload, with
-//! everybody who waits.
+//! everybody who waits; the rules are those of the configuration in force, also for a request that began under another.
 
 use super::clock;
-use crate::policy::adaptive::Adaptive;
+use crate::policy::adaptive::{Adaptive, AdaptiveRules};
 use crate::policy::admission::{
     Admission, AdmissionRules, Asked, Priority, Ticket, Why, Withdrawn,
 };
@@ -14,18 +14,25 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// The places, and who waits for one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Places {
-    state: Mutex<Option<State>>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     admission: Admission<oneshot::Sender<()>>,
-    /// The rules that the limit was last set by.
-    rules: AdmissionRules,
-    adaptive: Option<Adaptive>,
+    /// None where the number of places is not bounded (any more).
+    rules: Option<AdmissionRules>,
+    adaptive: Option<(AdaptiveRules, Adaptive)>,
 }
+
+/// Places without an end.
+const UNBOUNDED: AdmissionRules = AdmissionRules {
+    max: u32::MAX,
+    queue: 0,
+    queue_timeout: Duration::ZERO,
+};
 
 /// The state of the places, for whoever looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,31 +61,30 @@ struct Waiting {
 }
 
 impl State {
-    fn new(rules: &Concurrency) -> Self {
-        let adaptive = rules.adaptive.as_ref().map(Adaptive::new);
-        let mut admission = Admission::new(&rules.admission);
-        if let Some(adaptive) = &adaptive {
-            let limit = adaptive.limit();
-            admission.set_limit(&rules.admission, Duration::ZERO, limit, wake);
-        }
+    fn new() -> Self {
         State {
-            admission,
-            rules: rules.admission,
-            adaptive,
+            admission: Admission::new(&UNBOUNDED),
+            rules: None,
+            adaptive: None,
         }
     }
 
-    /// Takes over rules that a reload changed.
-    fn settle(&mut self, rules: &Concurrency, now: Duration) {
-        let same_kind = self.adaptive.is_some() == rules.adaptive.is_some();
-        if self.rules == rules.admission && same_kind {
-            return;
-        }
-        self.rules = rules.admission;
-        self.adaptive = rules.adaptive.as_ref().map(Adaptive::new);
-        let limit = self.adaptive.as_ref().map(Adaptive::limit);
-        let limit = limit.unwrap_or(rules.admission.max);
-        self.admission.set_limit(&rules.admission, now, limit, wake);
+    fn rules(&self) -> AdmissionRules {
+        self.rules.unwrap_or(UNBOUNDED)
+    }
+
+    /// What is known of the latency stays, as long as the limit is one that finds itself.
+    fn settle(&mut self, rules: Option<&Concurrency>, now: Duration) {
+        self.rules = rules.map(|rules| rules.admission);
+        self.adaptive = rules.and_then(|rules| rules.adaptive).map(|bounds| {
+            let kept = self.adaptive.take().map(|(_, adaptive)| adaptive);
+            (bounds, kept.unwrap_or_else(|| Adaptive::new(&bounds)))
+        });
+        let limit = self.adaptive.as_mut();
+        let limit = limit.map(|(bounds, adaptive)| adaptive.rebound(bounds));
+        let rules = self.rules();
+        self.admission
+            .set_limit(&rules, now, limit.unwrap_or(rules.max), wake);
     }
 }
 
@@ -87,13 +93,26 @@ fn wake(waiter: oneshot::Sender<()>) -> bool {
 }
 
 impl Places {
+    /// Under these rules; none for places without an end.
+    pub fn under(rules: Option<&Concurrency>) -> Self {
+        let mut state = State::new();
+        state.settle(rules, clock::now());
+        Places {
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Puts other rules in force. Who waits and has a place under them gets it.
+    pub fn settle(&self, rules: Option<&Concurrency>) {
+        self.lock().settle(rules, clock::now());
+    }
+
     /// Takes a place, at once or after a wait in the queue. `waited`: how long the request has waited here before.
     ///
     /// # Errors
     /// Why there is none.
     pub async fn take(
         self: &Arc<Self>,
-        rules: &Concurrency,
         waited: Duration,
         priority: Priority,
     ) -> Result<Place, Why> {
@@ -101,15 +120,14 @@ impl Places {
         let now = clock::now();
         let asked = {
             let mut guard = self.lock();
-            let state = guard.get_or_insert_with(|| State::new(rules));
-            state.settle(rules, now);
+            let state = &mut *guard;
             let make = || {
                 let (sender, receiver) = oneshot::channel();
                 turn = Some(receiver);
                 sender
             };
-            let rules = &rules.admission;
-            state.admission.ask(rules, now, waited, priority, make)
+            let rules = state.rules();
+            state.admission.ask(&rules, now, waited, priority, make)
         };
         let (ticket, deadline) = match asked {
             Asked::Admitted => {
@@ -150,20 +168,18 @@ impl Places {
     }
 
     /// Takes a place for something that can be left undone, if one is free.
-    pub fn take_in_passing(self: &Arc<Self>, rules: &Concurrency) -> Option<Place> {
-        let mut guard = self.lock();
-        let state = guard.get_or_insert_with(|| State::new(rules));
-        state.settle(rules, clock::now());
-        state.admission.ask_in_passing().then(|| Place {
+    pub fn take_in_passing(self: &Arc<Self>) -> Option<Place> {
+        self.lock().admission.ask_in_passing().then(|| Place {
             places: self.clone(),
             ticket: None,
         })
     }
 
-    /// How they are doing; none before the first request.
+    /// How they are doing; none where their number is not bounded.
     pub fn figures(&self) -> Option<Figures> {
-        let guard = self.lock();
-        let admission = &guard.as_ref()?.admission;
+        let state = self.lock();
+        state.rules?;
+        let admission = &state.admission;
         let refused = |why| (why, admission.refused(why));
         Some(Figures {
             active: admission.active(),
@@ -177,33 +193,28 @@ impl Places {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn leave(&self, ticket: Option<Ticket>) {
-        if let Some(state) = &mut *self.lock() {
-            state.admission.leave(clock::now(), ticket, wake);
-        }
+        self.lock().admission.leave(clock::now(), ticket, wake);
     }
 }
 
 impl Place {
     /// Tells how long the request that holds it took, so that the limit can find itself. `dropped`: whether it failed.
-    pub fn observe(&self, rules: &Concurrency, latency: Duration, dropped: bool) {
-        let Some(bounds) = &rules.adaptive else {
-            return;
-        };
+    pub fn observe(&self, latency: Duration, dropped: bool) {
         let now = clock::now();
-        if let Some(state) = &mut *self.places.lock()
-            && let Some(adaptive) = &mut state.adaptive
-        {
-            let in_flight = state.admission.active();
-            if let Some(limit) = adaptive.observe(bounds, now, latency, in_flight, dropped) {
-                state
-                    .admission
-                    .set_limit(&rules.admission, now, limit, wake);
-            }
+        let mut guard = self.places.lock();
+        let state = &mut *guard;
+        let in_flight = state.admission.active();
+        let rules = state.rules();
+        let limit = state.adaptive.as_mut().and_then(|(bounds, adaptive)| {
+            adaptive.observe(bounds, now, latency, in_flight, dropped)
+        });
+        if let Some(limit) = limit {
+            state.admission.set_limit(&rules, now, limit, wake);
         }
     }
 }
@@ -218,8 +229,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         let withdrawn = {
-            let mut guard = self.places.lock();
-            let Some(state) = &mut *guard else { return };
+            let mut state = self.places.lock();
             state.admission.withdraw(clock::now(), ticket)
         };
         match withdrawn {
@@ -257,9 +267,8 @@ mod tests {
     #[test]
     fn a_place_given_back_goes_to_who_waits_longest() {
         run(async {
-            let places = Arc::<Places>::default();
-            let rules = rules(1, 2, Duration::from_secs(10));
-            let take = || places.take(&rules, Duration::ZERO, Priority::Normal);
+            let places = Arc::new(Places::under(Some(&rules(1, 2, Duration::from_secs(10)))));
+            let take = || places.take(Duration::ZERO, Priority::Normal);
             let first = take().await.unwrap();
             let mut second = std::pin::pin!(take());
             let mut third = std::pin::pin!(take());
@@ -279,9 +288,8 @@ mod tests {
     #[test]
     fn who_gives_up_leaves_the_queue_and_gives_back_what_it_was_handed() {
         run(async {
-            let places = Arc::<Places>::default();
-            let rules = rules(1, 2, Duration::from_secs(10));
-            let take = || places.take(&rules, Duration::ZERO, Priority::Normal);
+            let places = Arc::new(Places::under(Some(&rules(1, 2, Duration::from_secs(10)))));
+            let take = || places.take(Duration::ZERO, Priority::Normal);
             let first = take().await.unwrap();
             let mut second = Box::pin(take());
             let mut third = Box::pin(take());
@@ -298,16 +306,39 @@ mod tests {
     #[test]
     fn nobody_waits_longer_than_allowed() {
         run(async {
-            let places = Arc::<Places>::default();
-            let rules = rules(1, 2, Duration::from_millis(10));
-            let _first = places
-                .take(&rules, Duration::ZERO, Priority::Normal)
-                .await
-                .unwrap();
-            let second = places.take(&rules, Duration::ZERO, Priority::Normal).await;
+            let places = Arc::new(Places::under(Some(&rules(1, 2, Duration::from_millis(10)))));
+            let _first = places.take(Duration::ZERO, Priority::Normal).await.unwrap();
+            let second = places.take(Duration::ZERO, Priority::Normal).await;
             assert_eq!(second.unwrap_err(), Why::TimedOut);
             let refused = places.figures().unwrap().refused;
             assert_eq!(refused[1], (Why::TimedOut, 1));
+        });
+    }
+
+    #[test]
+    fn new_bounds_of_a_limit_that_finds_itself_keep_what_it_has_found() {
+        let adaptive = |min, max| Concurrency {
+            adaptive: Some(AdaptiveRules { min, max }),
+            ..rules(max, 10, Duration::from_secs(10))
+        };
+        run(async {
+            let places = Arc::new(Places::under(Some(&adaptive(1, 100))));
+            let limit = || places.figures().map(|figures| figures.limit);
+            assert_eq!(limit(), Some(20));
+            let mut held = Vec::new();
+            for _ in 0..20 {
+                held.push(places.take(Duration::ZERO, Priority::Normal).await.unwrap());
+            }
+            held[0].observe(Duration::from_millis(1), true);
+            assert_eq!(limit(), Some(18), "a failure lowers it");
+            places.settle(Some(&adaptive(1, 50)));
+            assert_eq!(limit(), Some(18));
+            places.settle(Some(&adaptive(30, 50)));
+            assert_eq!(limit(), Some(30));
+            places.settle(None);
+            assert_eq!(limit(), None);
+            let more = places.take(Duration::ZERO, Priority::Normal).await;
+            assert!(more.is_ok());
         });
     }
 }

@@ -129,7 +129,10 @@ impl Traffic {
             route: route.clone(),
             tally: old.map(|old| old.tally.clone()).unwrap_or_default(),
             hedging,
-            places: old.map(|old| old.places.clone()).unwrap_or_default(),
+            places: match old {
+                Some(old) => old.places.clone(),
+                None => Arc::new(Places::under(route.concurrency())),
+            },
             budget: old.map(|old| old.budget.clone()).unwrap_or_default(),
             split,
             rate,
@@ -145,6 +148,11 @@ impl Traffic {
         if let Some(hedging) = &self.hedging {
             lock(&hedging.budget).request(now);
         }
+    }
+
+    /// What a reload changes in what was there before. To be called when this is in force.
+    pub fn settle(&self) {
+        self.places.settle(self.route.concurrency());
     }
 
     /// Takes a second request out of its budget, if there is one.

@@ -385,6 +385,60 @@ fn a_limit_that_a_reload_raises_lets_in_who_waits() {
     assert!(clients.into_iter().all(|mut c| c.answer().status == 200));
 }
 
+#[test]
+fn a_reload_lets_in_who_waits_at_once_and_a_removed_limit_everybody() {
+    for (keys, rules) in [
+        (
+            "more places",
+            "concurrency: { max: 3, queue: 5, queue_timeout: 1m }",
+        ),
+        ("no limit", ""),
+    ] {
+        let gate = Gate::default();
+        let origin = held(&gate);
+        let one = "concurrency: { max: 1, queue: 5, queue_timeout: 1m }";
+        let (setup, admin) = with_admin();
+        let proxy = setup.start(&one_route(&[origin.port], one));
+        let mut clients = Vec::new();
+        for n in 0..3 {
+            clients.push(begun(&proxy, "/", &[]));
+            until("it is there or waits", || {
+                let queued = status(admin)["routes"][0]["concurrency"]["queued"].as_u64();
+                origin.count() as u64 + queued.unwrap_or(0) == n + 1
+            });
+        }
+        assert_eq!(origin.count(), 1, "{keys}");
+        proxy.reload_with(&one_route(&[origin.port], rules));
+        // And nobody else comes.
+        until("all are there", || origin.count() == 3);
+        gate.open();
+        assert!(clients.into_iter().all(|mut c| c.answer().status == 200));
+    }
+}
+
+#[test]
+fn a_request_from_before_a_reload_brings_no_old_limit_back() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let origin = Origin::new(move |r| match (&*r.target, r.number) {
+        ("/fails", 0) => Reply::status(500),
+        ("/fails", _) => Reply::ok("fine"),
+        _ => Reply::ok("held").when(&open),
+    });
+    let rules = |max: u32| {
+        format!("concurrency: {{ max: {max}, queue: 0 }}\nretry: {{ tries: 2, wait: 2s }}")
+    };
+    let proxy = Proxy::start(&one_route(&[origin.port], &rules(1)));
+    let mut old = begun(&proxy, "/fails", &[]);
+    until("its first try fails", || origin.count() == 1);
+    proxy.reload_with(&one_route(&[origin.port], &rules(3)));
+    let mut held: Vec<Client> = (0..2).map(|_| begun(&proxy, "/", &[])).collect();
+    until("they are there", || origin.count() == 3);
+    assert_eq!(old.answer().text(), "fine");
+    gate.open();
+    assert!(held.iter_mut().all(|c| c.answer().status == 200));
+}
+
 /// The numbers of the story, in ten waves of a thousand clients.
 #[test]
 fn s7_100_at_once_and_10_000_clients() {
