@@ -5,6 +5,7 @@
 //! what counts as a failure, nor take a key from a request.
 
 use super::window::Window;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -112,6 +113,15 @@ pub enum Event {
     RolledBack(Figures),
 }
 
+/// What a split is to remember over a restart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The step, from 0.
+    pub step: usize,
+    /// Why it was rolled back, if it was.
+    pub verdict: Option<Figures>,
+}
+
 /// The state of one route's split.
 ///
 /// The rules are an argument, so that they can be changed under it; a verdict stands nevertheless. It takes
@@ -199,6 +209,21 @@ impl Canary {
             recent: Sides::new(rules.rollback.window),
             block: Sides::new(FOR_EVER),
             verdict: None,
+        }
+    }
+
+    /// Goes on where an earlier process was: at this step, which begins anew, or rolled back.
+    pub fn restore(&mut self, rules: &CanaryRules, now: Duration, memory: Memory) {
+        *self = Canary::new(rules, now);
+        self.step = memory.step.min(rules.steps.len().saturating_sub(1));
+        self.verdict = memory.verdict;
+    }
+
+    /// What the next process has to know.
+    pub fn memory(&self) -> Memory {
+        Memory {
+            step: self.step,
+            verdict: self.verdict.clone(),
         }
     }
 

@@ -228,6 +228,11 @@ impl Canary {
     pub fn is_the_same(&self, before: &Canary) -> bool {
         self.name == before.name && self.sticky == before.sticky && self.rules == before.rules
     }
+
+    /// A text that is the same in another process if the file says the same of it.
+    pub fn fingerprint(&self) -> String {
+        format!("{} {:?} {:?}", self.name, self.sticky, self.rules)
+    }
 }
 
 /// By what clients stay on one side of a split.

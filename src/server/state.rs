@@ -1,19 +1,23 @@
-//! What is to outlive the process: the success of late of each route, in one small file.
+//! What is to outlive the process: the success of late of each route, and how far its canary has come, in one small file.
 //!
-//! Written beside and renamed, once a minute and at the end. A file that cannot be read costs the past, not the start.
+//! Written beside and renamed, once a minute, when a canary goes on or is rolled back, and at the end. A file that cannot be read costs the past, not the start.
 
+use crate::policy::canary::Memory;
 use crate::policy::success::{Count, SPANS, Step};
 use crate::proxy::{Live, Snapshot};
+use crate::upstream::traffic::Traffic;
 use log::{error, warn};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How often it is written.
 const EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether a canary has changed, which is not to be forgotten whatever happens next.
+const LOOK: Duration = Duration::from_millis(500);
 /// A file that is larger is none of ours.
 const LARGEST: u64 = 64 * 1024 * 1024;
 
@@ -22,7 +26,12 @@ const LARGEST: u64 = 64 * 1024 * 1024;
 struct State {
     /// By the names of routes.
     routes: BTreeMap<String, Vec<Kept>>,
+    #[serde(default)]
+    canaries: Canaries,
 }
+
+/// By the names of routes: what the file said of the canary, and how far it had come.
+type Canaries = BTreeMap<String, (String, Memory)>;
 
 /// A step: its span, when it began, requests, failed ones, tries, failed ones.
 type Kept = (String, u64, u64, u64, u64, u64);
@@ -66,6 +75,9 @@ pub fn restore(path: &Path, snapshot: &Snapshot) {
         for step in steps.filter_map(step) {
             traffic.tally.restore(step);
         }
+        if let Some((plan, memory)) = state.canaries.get(&traffic.route.name) {
+            traffic.restore_split(plan, memory.clone());
+        }
     }
 }
 
@@ -81,12 +93,13 @@ fn read(path: &Path) -> io::Result<State> {
 /// # Errors
 /// When that cannot be written.
 pub fn save(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
-    let route = |traffic: &std::sync::Arc<crate::upstream::traffic::Traffic>| {
+    let route = |traffic: &Arc<Traffic>| {
         let steps: Vec<Kept> = traffic.tally.steps().into_iter().map(keep).collect();
         (!steps.is_empty()).then(|| (traffic.route.name.clone(), steps))
     };
     let state = State {
         routes: snapshot.traffic.iter().filter_map(route).collect(),
+        canaries: canaries(snapshot),
     };
     // The last one, at the end, may come while another is under way.
     static WRITING: Mutex<()> = Mutex::new(());
@@ -94,6 +107,14 @@ pub fn save(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
     let beside = beside(path);
     std::fs::write(&beside, serde_json::to_vec(&state)?)?;
     std::fs::rename(&beside, path)
+}
+
+fn canaries(snapshot: &Snapshot) -> Canaries {
+    let memory = |traffic: &Arc<Traffic>| {
+        let memory = traffic.split_memory()?;
+        Some((traffic.route.name.clone(), memory))
+    };
+    snapshot.traffic.iter().filter_map(memory).collect()
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -105,9 +126,18 @@ fn beside(path: &Path) -> PathBuf {
 /// Writes it again and again until the process ends.
 pub async fn follow(path: PathBuf, live: Live) {
     let mut failing = false;
+    let mut known = canaries(&live.load());
+    let mut last = Instant::now();
     loop {
-        tokio::time::sleep(EVERY).await;
-        let (path_there, snapshot) = (path.clone(), live.load_full());
+        tokio::time::sleep(LOOK).await;
+        let snapshot = live.load_full();
+        let present = canaries(&snapshot);
+        if present == known && last.elapsed() < EVERY {
+            continue;
+        }
+        known = present;
+        last = Instant::now();
+        let path_there = path.clone();
         let saved = tokio::task::spawn_blocking(move || save(&path_there, &snapshot)).await;
         let saved = saved.map_err(io::Error::other).and_then(|saved| saved);
         match saved {

@@ -8,7 +8,7 @@ use super::clock;
 use super::places::Places;
 use crate::observe::tally::Tally;
 use crate::policy::budget::{Budget, BudgetRules, Report};
-use crate::policy::canary::{self, Event, Figures, Share, Side, SideFigures};
+use crate::policy::canary::{self, Event, Figures, Memory, Share, Side, SideFigures};
 use crate::policy::hedge;
 use crate::policy::rate::{RateRules, Table, Verdict};
 use crate::policy::route::{Canary, Route};
@@ -241,6 +241,25 @@ impl Traffic {
         state.resume(&split.plan.rules, clock::now());
         info!("canary of route {} is resumed", self.route.name);
         true
+    }
+
+    /// What its split is to remember over a restart, if it has one, and of which plan that holds.
+    pub fn split_memory(&self) -> Option<(String, Memory)> {
+        let split = self.split.as_ref()?;
+        Some((split.plan.fingerprint(), lock(&split.state).memory()))
+    }
+
+    /// Lets its split go on where an earlier process was, if the file says the same of it as then.
+    pub fn restore_split(&self, plan: &str, memory: Memory) {
+        let Some(split) = &self.split else { return };
+        if split.plan.fingerprint() != plan {
+            return;
+        }
+        let name = &self.route.name;
+        if let Some(figures) = &memory.verdict {
+            warn!("canary of route {name} stays rolled back, as before the restart: {figures}");
+        }
+        lock(&split.state).restore(&split.plan.rules, clock::now(), memory);
     }
 
     /// How its split does, if it has one.

@@ -305,6 +305,57 @@ fn s14_a_canary_without_room_leaves_its_requests_to_stable_which_takes_their_pla
 }
 
 #[test]
+fn s14_a_restart_forgets_no_rollback_and_no_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("state.json");
+    let (stable, next) = origins();
+    let canary = |after: u32| {
+        let rules = format!(
+            "canary: {{ upstream: next, steps: [50%, 80%, 100%], every: 50ms, rollback: {{ success_below: 99%, after: {after} }} }}\nretry: {{ wait: 1ms }}"
+        );
+        split(&stable, &next, &rules)
+    };
+    let start = |upstreams: &str| {
+        let (setup, admin) = with_admin();
+        let setup = setup.key("state_file", &file.display().to_string());
+        (setup.start(upstreams), admin)
+    };
+    let share = |admin: u16| {
+        crate::maintenance::status(admin)["routes"][0]["canary"]["share_percent"].clone()
+    };
+    let (proxy, _) = start(&canary(10));
+    let mut client = Client::to(proxy.port);
+    until("the last step", || {
+        client.get("/");
+        proxy.count_said("goes from 80 % to 100 %") == 1
+    });
+    until("it is written", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\"step\":2"))
+    });
+    // As by kill -9.
+    drop(proxy);
+    let (proxy, admin) = start(&canary(10));
+    assert_eq!(share(admin), 100.0);
+    let mut client = Client::to(proxy.port);
+    next.set(|_| Reply::status(500));
+    until("it is rolled back", || {
+        client.get("/");
+        proxy.count_said("is rolled back") == 1
+    });
+    until("it is written", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("SuccessBelow"))
+    });
+    drop(proxy);
+    let (proxy, admin) = start(&canary(10));
+    proxy.said("canary of route all stays rolled back");
+    assert_eq!(share(admin), 0.0);
+    drop(proxy);
+    // What was said of another plan does not hold.
+    let (_proxy, admin) = start(&canary(11));
+    assert_eq!(share(admin), 50.0);
+}
+
+#[test]
 fn s14_another_upstream_in_the_file_does_not_resume_a_canary() {
     let (stable, next) = origins();
     next.set(|_| Reply::status(500));

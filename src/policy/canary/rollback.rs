@@ -10,6 +10,7 @@
 //! independent of each other.
 
 use super::super::window::{Totals, Window};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub struct Rollback {
 }
 
 /// The rule that was broken.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Rule {
     /// [`Rollback::success_below`], with its value.
     SuccessBelow(f64),
@@ -51,7 +52,7 @@ impl Rule {
 }
 
 /// How one side did within the window.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SideFigures {
     /// Its outcomes.
     pub outcomes: Totals,
@@ -60,7 +61,7 @@ pub struct SideFigures {
 }
 
 /// What a rollback went by. Its text is for the log and says which rule was broken, and how.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// The rule.
     pub rule: Rule,
