@@ -25,12 +25,6 @@ pub(super) fn wanted(session: &mut Session, policy: &RetryPolicy) -> bool {
     }
 }
 
-/// Whether there is a body of known length that fits. To read one of unknown length could take as long as it takes to come.
-pub(super) fn fits(session: &mut Session, max_body: usize) -> bool {
-    !session.downstream_session.is_body_empty()
-        && length(session).is_some_and(|length| length <= max_body)
-}
-
 /// The body's length, where the head says it.
 fn length(session: &Session) -> Option<usize> {
     let value = session.req_header().headers.get(header::CONTENT_LENGTH)?;

@@ -11,6 +11,7 @@ use super::content::Shape;
 use super::downstream::Watch;
 use super::entry::{Taken, Waited};
 use super::hedge;
+use super::mirror;
 use super::rate;
 use super::snapshot::Snapshot;
 use crate::cache::key::Key;
@@ -96,6 +97,8 @@ pub struct Ctx {
     pub(super) verdict: Option<Verdict>,
     /// The limit the armed deadline stands for.
     pub(super) limit: Limit,
+    /// The request body that has passed, if it is to be copied.
+    pub(super) passing: Option<mirror::Passing>,
     /// Whether all of the request body is held for replay.
     pub(super) body_held: bool,
     /// Whether the body's beginning was read ahead and can be sent only once.
@@ -251,6 +254,7 @@ impl Ctx {
             hoped: None,
             wait: Duration::ZERO,
             queued: Waited::default(),
+            passing: None,
             charged: false,
             verdict: None,
             limit: Limit::Total,

@@ -1,7 +1,8 @@
 //! Copies of requests to another upstream, whose answers nobody sees.
 //!
-//! Called by [`super`] when a request goes to its upstream. A copy runs by itself, on a connection of its own, within the
-//! route's `total`: the original neither waits for it nor learns of it. When too many are under way, one is left out.
+//! Called by [`super`] when a request goes to its upstream, and with its content as that passes: a copy is sent once there is
+//! all of it. A copy runs by itself, on a connection of its own, within the route's `total`: the original neither waits for it
+//! nor learns of it. When too many are under way, one is left out.
 
 use super::ctx::Ctx;
 use super::entry::Taken;
@@ -10,7 +11,7 @@ use super::{aside, forward};
 use crate::policy::balancer::Tried;
 use crate::policy::timeouts::Timeouts;
 use crate::upstream::{Reach, Upstream};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use log::debug;
 use pingora::Result;
 use pingora::http::RequestHeader;
@@ -20,6 +21,50 @@ use pingora_proxy::Session;
 pub(super) fn is_wanted(ctx: &Ctx) -> bool {
     let mirror = ctx.proxy().and_then(|proxy| proxy.mirror.as_ref());
     mirror.is_some_and(|mirror| mirror.share >= 1.0 || fastrand::f64() < mirror.share)
+}
+
+/// Content that passes, for a copy.
+#[derive(Debug)]
+pub(super) struct Passing {
+    pieces: BytesMut,
+    /// After how many tries it began: another one sends it from the beginning.
+    tries: usize,
+    /// Keeps at most so much.
+    most: usize,
+}
+
+impl Passing {
+    pub(super) fn new(most: usize) -> Self {
+        Passing {
+            pieces: BytesMut::new(),
+            tries: 0,
+            most,
+        }
+    }
+}
+
+/// Takes note of a piece of content, and sends the copy after the last one.
+pub(super) fn pass(session: &Session, ctx: &mut Ctx, piece: Option<&Bytes>, is_last: bool) {
+    let Some(mut passing) = ctx.passing.take() else {
+        return;
+    };
+    if passing.tries != ctx.tries.len() {
+        passing.tries = ctx.tries.len();
+        passing.pieces.clear();
+    }
+    let piece = piece.map_or(&b""[..], |piece| piece);
+    if passing.pieces.len() + piece.len() > passing.most {
+        if let Some(traffic) = ctx.traffic() {
+            traffic.leave_out_copy();
+        }
+        return;
+    }
+    passing.pieces.extend_from_slice(piece);
+    if is_last {
+        send(session, ctx, passing.pieces.freeze());
+    } else {
+        ctx.passing = Some(passing);
+    }
 }
 
 /// Sends a copy with this body, which is all of it. What goes wrong with it concerns nobody.
@@ -39,10 +84,11 @@ fn try_send(session: &Session, ctx: &Ctx, body: Bytes) -> Result<()> {
     let Some(upstream) = ctx.snapshot.upstreams.get(mirror.upstream).cloned() else {
         return Ok(());
     };
-    let (Some(copying), Some(places)) = (
-        traffic.copy(mirror.max),
-        Taken::at_once(None, traffic, &upstream),
-    ) else {
+    let Some(copying) = traffic.copy(mirror.max) else {
+        return Ok(());
+    };
+    let Some(places) = Taken::at_once(None, traffic, &upstream) else {
+        traffic.leave_out_copy();
         return Ok(());
     };
     let original = session.req_header();

@@ -203,9 +203,8 @@ impl ProxyHttp for Proxy {
             (Some(_), Some(most)) => usize::try_from(most).unwrap_or(usize::MAX),
             _ => max_body,
         };
-        let read_ahead = shape.is_some()
-            || repeatable && !duplex && body::wanted(session, &proxy.retry)
-            || mirrored && body::fits(session, max_body);
+        let read_ahead =
+            shape.is_some() || repeatable && !duplex && body::wanted(session, &proxy.retry);
         ctx.watch.set_total(Some(proxy.timeouts.total));
         ctx.idempotency_key = key;
         let mut held = None;
@@ -242,6 +241,8 @@ impl ProxyHttp for Proxy {
                 mirror::send(session, ctx, body.clone());
             }
             None if mirrored && empty => mirror::send(session, ctx, Bytes::new()),
+            // Nobody waits for all of it, least of all a client that sends slowly.
+            _ if mirrored => ctx.passing = Some(mirror::Passing::new(max_body)),
             _ => {}
         }
         downstream::wrap(session, &ctx.watch, held);
@@ -303,7 +304,7 @@ impl ProxyHttp for Proxy {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Ctx,
@@ -320,6 +321,7 @@ impl ProxyHttp for Proxy {
             ctx.refused = Some(lacks.word());
             return Err(Error::new_down(TOO_LONG));
         }
+        mirror::pass(session, ctx, body.as_ref(), end_of_stream);
         if ctx.response_whole {
             ctx.linger();
         } else if ctx.current.as_ref().is_some_and(|c| c.answered.is_none()) {

@@ -308,11 +308,17 @@ impl Traffic {
         if self.mirrored.fetch_add(1, Ordering::Relaxed) < max {
             return Some(copying);
         }
-        self.left_out.fetch_add(1, Ordering::Relaxed);
+        self.leave_out_copy();
         None
     }
 
-    /// Requests that were not copied because too many copies were under way.
+    /// Counts a request that is not copied, although it should have been.
+    pub fn leave_out_copy(&self) {
+        self.left_out.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that were not copied: too many copies were under way, their upstream had no place, or there was too much
+    /// content.
     pub fn not_copied(&self) -> u64 {
         self.left_out.load(Ordering::Relaxed)
     }

@@ -408,6 +408,45 @@ fn mirrored_requests_are_whole_and_nobody_waits_for_them() {
 }
 
 #[test]
+fn content_is_mirrored_as_it_passes_and_not_waited_for() {
+    let (stable, next) = origins();
+    let (setup, admin) = with_admin();
+    let rules = "mirror: { upstream: next }\nretry: { max_body: 64KB }";
+    let proxy = setup.start(&split(&stable, &next, rules));
+    let mut client = Client::to(proxy.port);
+    client.send("POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
+    until("its beginning is there", || {
+        stable
+            .requests()
+            .first()
+            .is_some_and(|r| r.body == b"01234")
+    });
+    assert_eq!(next.count(), 0);
+    client.send("56789");
+    assert_eq!(client.answer().text(), "stable");
+    let copy = |target: &str| {
+        eventually("the copy", || {
+            let all = next.requests();
+            all.into_iter().find(|r| r.complete && r.target == target)
+        })
+    };
+    assert_eq!(copy("/slow").body, b"0123456789");
+    // Nor has its length to be known.
+    let answer = client.chunked("POST", "/chunked", &[b"abc", b"def"]);
+    assert_eq!(answer.text(), "stable");
+    assert_eq!(copy("/chunked").body, b"abcdef");
+    // What does not fit is left out, and that is counted.
+    for target in ["/large", "/larger"] {
+        let answer = client.request("POST", target, &[], &vec![b'x'; 100_000]);
+        assert_eq!(answer.text(), "stable");
+    }
+    until("they are counted", || {
+        crate::maintenance::status(admin)["routes"][0]["not_mirrored"] == 2
+    });
+    assert_eq!(next.count(), 2);
+}
+
+#[test]
 fn a_share_is_mirrored() {
     let (stable, next) = origins();
     let mirror = "mirror: { upstream: next, share: 20% }";
