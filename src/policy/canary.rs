@@ -5,7 +5,6 @@
 //! what counts as a failure, nor take a key from a request.
 
 use super::window::Window;
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -114,7 +113,7 @@ pub enum Event {
 }
 
 /// What a split is to remember over a restart.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Memory {
     /// The step, from 0.
     pub step: usize,

@@ -7,7 +7,6 @@
 //! wider than the one before by the same factor, as in DDSketch (Masson, Rim, Lee: "DDSketch", VLDB 2019): with the factor
 //! g a quantile is off by at most (g - 1) / (g + 1). Here g is the fourth root of 2, and that is 8.7 %.
 
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How many slices the span is cut into.
@@ -26,7 +25,7 @@ const QUARTERS: [u64; PER_OCTAVE - 1] = [
 ];
 
 /// Outcomes counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Those that went well.
     pub good: u64,

@@ -2,8 +2,9 @@
 //!
 //! Written beside and renamed, once a minute, when a canary goes on or is rolled back, and at the end. A file that cannot be read costs the past, not the start.
 
-use crate::policy::canary::Memory;
+use crate::policy::canary::{Figures, Memory, Rule, SideFigures};
 use crate::policy::success::{Count, SPANS, Step};
+use crate::policy::window::Totals;
 use crate::proxy::{Live, Snapshot};
 use crate::upstream::traffic::Traffic;
 use log::{error, warn};
@@ -30,8 +31,70 @@ struct State {
     canaries: Canaries,
 }
 
-/// By the names of routes: what the file said of the canary, and how far it had come.
-type Canaries = BTreeMap<String, (String, Memory)>;
+/// By the names of routes.
+type Canaries = BTreeMap<String, KeptCanary>;
+
+/// How far a canary had come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct KeptCanary {
+    /// What the file said of it.
+    plan: String,
+    /// From 0.
+    step: usize,
+    rolled_back: Option<KeptVerdict>,
+}
+
+/// What a rollback went by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct KeptVerdict {
+    rule: String,
+    bound: Option<f64>,
+    canary: KeptSide,
+    stable: KeptSide,
+}
+
+/// Good ones, failed ones, and the 95th percentile of the latencies in nanoseconds.
+type KeptSide = (u64, u64, Option<u64>);
+
+impl KeptCanary {
+    fn of(plan: String, memory: Memory) -> Self {
+        let side = |side: SideFigures| {
+            let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            let Totals { good, failed } = side.outcomes;
+            (good, failed, side.p95.map(nanos))
+        };
+        KeptCanary {
+            plan,
+            step: memory.step,
+            rolled_back: memory.verdict.map(|figures| KeptVerdict {
+                rule: figures.rule.word().to_string(),
+                bound: figures.rule.bound(),
+                canary: side(figures.canary),
+                stable: side(figures.stable),
+            }),
+        }
+    }
+
+    /// None if it was rolled back by a rule that is not known here.
+    fn memory(&self) -> Option<Memory> {
+        let side = |(good, failed, p95): KeptSide| SideFigures {
+            outcomes: Totals { good, failed },
+            p95: p95.map(Duration::from_nanos),
+        };
+        let verdict = match &self.rolled_back {
+            None => None,
+            Some(kept) => Some(Figures {
+                rule: Rule::of(&kept.rule, kept.bound)?,
+                canary: side(kept.canary),
+                stable: side(kept.stable),
+            }),
+        };
+        Some(Memory {
+            step: self.step,
+            verdict,
+        })
+    }
+}
 
 /// A step: its span, when it began, requests, failed ones, tries, failed ones.
 type Kept = (String, u64, u64, u64, u64, u64);
@@ -75,8 +138,9 @@ pub fn restore(path: &Path, snapshot: &Snapshot) {
         for step in steps.filter_map(step) {
             traffic.tally.restore(step);
         }
-        if let Some((plan, memory)) = state.canaries.get(&traffic.route.name) {
-            traffic.restore_split(plan, memory.clone());
+        let kept = state.canaries.get(&traffic.route.name);
+        if let Some((kept, memory)) = kept.and_then(|kept| Some((kept, kept.memory()?))) {
+            traffic.restore_split(&kept.plan, memory);
         }
     }
 }
@@ -111,8 +175,8 @@ pub fn save(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
 
 fn canaries(snapshot: &Snapshot) -> Canaries {
     let memory = |traffic: &Arc<Traffic>| {
-        let memory = traffic.split_memory()?;
-        Some((traffic.route.name.clone(), memory))
+        let (plan, memory) = traffic.split_memory()?;
+        Some((traffic.route.name.clone(), KeptCanary::of(plan, memory)))
     };
     snapshot.traffic.iter().filter_map(memory).collect()
 }

@@ -343,7 +343,7 @@ fn s14_a_restart_forgets_no_rollback_and_no_step() {
         proxy.count_said("is rolled back") == 1
     });
     until("it is written", || {
-        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("SuccessBelow"))
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\"rule\":\"success_below\""))
     });
     drop(proxy);
     let (proxy, admin) = start(&canary(10));

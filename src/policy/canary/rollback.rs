@@ -10,7 +10,6 @@
 //! independent of each other.
 
 use super::super::window::{Totals, Window};
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ pub struct Rollback {
 }
 
 /// The rule that was broken.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
     /// [`Rollback::success_below`], with its value.
     SuccessBelow(f64),
@@ -41,6 +40,25 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// The rule of this word, with this bound; one that has no bound has none.
+    pub fn of(word: &str, bound: Option<f64>) -> Option<Rule> {
+        let rules = [
+            bound.map(Rule::SuccessBelow),
+            bound.map(Rule::P95AboveStable),
+            Some(Rule::WorseThanStable),
+        ];
+        let found = rules.into_iter().flatten().find(|rule| rule.word() == word);
+        found.filter(|rule| rule.bound() == bound)
+    }
+
+    /// Its bound, if it has one.
+    pub fn bound(self) -> Option<f64> {
+        match self {
+            Rule::SuccessBelow(bound) | Rule::P95AboveStable(bound) => Some(bound),
+            Rule::WorseThanStable => None,
+        }
+    }
+
     /// The word for it in logs and on the status page.
     pub fn word(self) -> &'static str {
         match self {
@@ -52,7 +70,7 @@ impl Rule {
 }
 
 /// How one side did within the window.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SideFigures {
     /// Its outcomes.
     pub outcomes: Totals,
@@ -61,7 +79,7 @@ pub struct SideFigures {
 }
 
 /// What a rollback went by. Its text is for the log and says which rule was broken, and how.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
     /// The rule.
     pub rule: Rule,

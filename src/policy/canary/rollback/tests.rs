@@ -268,3 +268,17 @@ proptest! {
         prop_assert_eq!(stable.evidence_above_that_of(stable), 0.0);
     }
 }
+
+#[test]
+fn a_rule_is_known_by_its_word_and_bound() {
+    for rule in [
+        Rule::SuccessBelow(0.99),
+        Rule::WorseThanStable,
+        Rule::P95AboveStable(1.5),
+    ] {
+        assert_eq!(Rule::of(rule.word(), rule.bound()), Some(rule));
+    }
+    assert_eq!(Rule::of("success_below", None), None);
+    assert_eq!(Rule::of("worse_than_stable", Some(1.0)), None);
+    assert_eq!(Rule::of("too_loud", None), None);
+}
