@@ -1,12 +1,12 @@
 //! TLS to backends: who they must be, and what they are shown. The backend is a Backstop of its own.
 
+use crate::admin::with_admin;
 use crate::client::{Client, get};
 use crate::client_tls::{Authority, Pair};
 use crate::command::run;
 use crate::harness::{Proxy, one_route, outcomes, until, with_upstream};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
-use std::time::Duration;
 
 const ANSWER: &str =
     "routes:\n  - { match: { path: / }, respond: { status: 200, body: \"from behind\" } }\n";
@@ -41,12 +41,14 @@ fn second_requests_go_by_tls_too_and_to_nobody_else() {
             "tls: {{ sni: api.internal, ca: {} }}\neject: off",
             ca.display()
         );
-        let proxy = Proxy::start(&with_upstream(&pool, &tls));
+        let (setup, admin) = with_admin();
+        let proxy = setup.start(&with_upstream(&pool, &tls));
         let mut client = Client::to(proxy.port);
         client.begin("GET", path, &[], b"");
         if path == "/late" {
-            // Its second request is made in vain.
-            assert!(client.is_silent_for(Duration::from_millis(300)));
+            until("its second request was made in vain", || {
+                crate::maintenance::status(admin)["upstreams"][0]["backends"][1]["failures"] == 1
+            });
             gate.open();
         }
         (client.answer().text(), outcomes(&proxy.logged(path)))
