@@ -70,7 +70,8 @@ pub(super) fn strip(request: &mut RequestHeader, body: &Bytes) -> Result<()> {
     Ok(())
 }
 
-/// Sends a request, and keeps of the content of its answer so many bytes. `None` if there is no answer.
+/// Sends a request, and keeps of the content of its answer so many bytes. `None` if there is no answer within
+/// `timeouts.total`, of which the backend is told as of any other failure.
 pub(super) async fn ask(
     upstream: &Upstream,
     picked: &Picked,
@@ -110,7 +111,12 @@ pub(super) async fn ask(
             .await;
         Ok((Said { head, body: kept }, latency))
     };
-    let (said, seen) = match asked.await {
+    let asked = tokio::time::timeout(timeouts.total, asked);
+    let Ok(answer) = asked.await else {
+        upstream.observe(picked.index, &picked.active, Observation::Failed);
+        return None;
+    };
+    let (said, seen) = match answer {
         Ok((said, _)) if said.head.status.is_server_error() => (Some(said), Observation::Failed),
         Ok((said, latency)) => (Some(said), Observation::Good(latency)),
         Err(e) if e.etype().as_str().starts_with("Connect") => (None, Observation::ConnectFailed),

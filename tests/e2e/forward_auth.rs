@@ -2,9 +2,9 @@
 
 use crate::client::{Client, get, request};
 use crate::client2::Client2;
-use crate::harness::{Proxy, one_route, outcomes};
+use crate::harness::{Proxy, one_route, outcomes, until};
 use crate::origin::Origin;
-use crate::reply::Reply;
+use crate::reply::{Gate, Reply};
 use std::time::{Duration, Instant};
 
 /// Lets those pass whose cookie names them, and sends others to log in.
@@ -162,6 +162,47 @@ fn another_backend_of_the_service_is_asked_when_one_fails() {
 }
 
 /// Though they send nothing by which the cache could tell them apart.
+#[test]
+fn one_of_the_service_that_hangs_costs_no_answer_and_is_found_out() {
+    let (hangs, works) = (Origin::always(Reply::hang()), service());
+    let origin = Origin::always(Reply::ok("hello"));
+    let yaml = rules(&[&hangs, &works], &origin, "path: /, timeout: 2s", "");
+    let yaml = yaml.replace(
+        "login: { eject: off,",
+        "login: { eject: { consecutive: 2 },",
+    );
+    let proxy = Proxy::start(&yaml);
+    for _ in 0..4 {
+        let start = Instant::now();
+        assert_eq!(as_user(proxy.port, "/", "ann").status, 200);
+        assert!(start.elapsed() < Duration::from_millis(1_900));
+    }
+    proxy.said(&format!("backend 127.0.0.1:{} is ejected", hangs.port));
+    assert_eq!(hangs.count(), 2);
+}
+
+#[test]
+fn the_service_has_no_more_questions_at_once_than_its_upstream_allows() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let service = Origin::new(move |_| Reply::status(200).when(&open));
+    let origin = Origin::always(Reply::ok("hello"));
+    let yaml = rules(&[&service], &origin, "path: /, timeout: 10s", "");
+    let yaml = yaml.replace(
+        "login: { eject: off,",
+        "login: { concurrency: { max: 1, queue: 0 },",
+    );
+    let proxy = Proxy::start(&yaml);
+    let mut first = Client::to(proxy.port);
+    first.begin("GET", "/", &[], b"");
+    until("it is asked", || service.count() == 1);
+    assert_eq!(get(proxy.port, "/").status, 503);
+    gate.open();
+    assert_eq!(first.answer().status, 200);
+    assert_eq!(get(proxy.port, "/").status, 200);
+    assert_eq!(service.count(), 2);
+}
+
 #[test]
 fn answers_for_people_whom_the_service_knows_otherwise_are_each_their_own() {
     let service = Origin::new(|r| {

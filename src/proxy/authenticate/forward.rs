@@ -4,6 +4,8 @@
 //! answer for the backend; any other answer, but for one that says that the service itself failed, is the client's.
 
 use super::Refusal;
+use crate::policy::adaptive;
+use crate::policy::admission::Priority;
 use crate::policy::balancer::Tried;
 use crate::policy::claims;
 use crate::policy::route::ForwardAuth;
@@ -12,12 +14,14 @@ use crate::proxy::aside::{self, Said};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::facts::{authority, target};
 use crate::proxy::forward;
+use crate::upstream::places::Place;
 use crate::upstream::{Reach, Upstream};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 use pingora::Result;
 use pingora::http::RequestHeader;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How often it is asked, each time another backend.
 const TRIES: usize = 2;
@@ -58,8 +62,7 @@ pub(super) async fn ask(
         return unavailable;
     };
     let question = question(plan, request, ctx)?;
-    let asked = exchange(&upstream, &question, plan);
-    let Ok(Some(said)) = tokio::time::timeout(plan.timeout, asked).await else {
+    let Some(said) = exchange(&upstream, &question, plan).await else {
         return unavailable;
     };
     if !said.head.status.is_success() {
@@ -95,25 +98,37 @@ fn question(plan: &ForwardAuth, request: &RequestHeader, ctx: &Ctx) -> Result<Re
     Ok(question)
 }
 
-/// Asks one backend, and another if that one fails.
+/// Asks one backend, and another if that one fails or has used up half of the time.
 async fn exchange(
     upstream: &Arc<Upstream>,
     question: &RequestHeader,
     plan: &ForwardAuth,
 ) -> Option<Said> {
-    let timeouts = Timeouts {
-        connect: plan.timeout.min(Timeouts::default().connect),
-        first_byte: plan.timeout,
-        idle: plan.timeout,
-        total: plan.timeout,
-    };
+    let until = Instant::now() + plan.timeout;
+    let left = || until.saturating_duration_since(Instant::now());
     let (mut tried, turn) = (Tried::default(), upstream.take_turn());
-    for _ in 0..TRIES {
+    for n in 1..=TRIES {
+        let place = place(upstream, left()).await?;
         let picked = upstream.pick(&tried, turn, None, Reach::Nothing).ok()?;
         tried.add(picked.index);
+        let limit = match n < TRIES && upstream.has_untried(&tried, None) {
+            true => left() / 2,
+            false => left(),
+        };
+        let timeouts = Timeouts {
+            connect: limit.min(Timeouts::default().connect),
+            first_byte: limit,
+            idle: limit,
+            total: limit,
+        };
+        let began = Instant::now();
         let request = (question.clone(), Bytes::new());
         // One byte more tells that there is more.
         let said = aside::ask(upstream, &picked, request, &timeouts, MOST + 1).await;
+        let status = said.as_ref().map(|said| said.head.status.as_u16());
+        if let (Some(place), Some(dropped)) = (place, adaptive::speaks_of_load(status)) {
+            place.observe(began.elapsed(), dropped);
+        }
         if let Some(said) = said
             && !said.head.status.is_server_error()
             && said.body.len() <= MOST
@@ -122,4 +137,14 @@ async fn exchange(
         }
     }
     None
+}
+
+/// A place of the service's upstream, where these are bounded; the outer `None` if there is none within this time.
+async fn place(upstream: &Upstream, left: Duration) -> Option<Option<Place>> {
+    if upstream.concurrency.is_none() {
+        return Some(None);
+    }
+    let place = upstream.places.take(Duration::ZERO, Priority::Normal);
+    let place = tokio::time::timeout(left, place).await;
+    Some(Some(place.ok()?.ok()?))
 }
