@@ -8,7 +8,7 @@ use super::{facts, wait};
 use crate::policy::admission::{Priority, Why};
 use crate::policy::concurrency::Concurrency;
 use crate::policy::target::normalise_path;
-use crate::upstream::comeback;
+use crate::upstream::line::InLine;
 use crate::upstream::places::{Place, Places};
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{NoBackend, Picked, Reach, Upstream};
@@ -111,7 +111,7 @@ pub(super) async fn enter(
         let asked = Instant::now();
         let wait = traffic
             .places
-            .take(ctx.queued.route, priority(rules, session));
+            .take(ctx.queued.route, priority_of(rules, session));
         let place = in_time(session, ctx, wait).await?;
         ctx.queued.route += asked.elapsed();
         places.route = Some(place.map_err(Barred::RefusedByRoute)?);
@@ -135,7 +135,7 @@ async fn at_upstream(
 ) -> Result<Picked, Barred> {
     let asked = Instant::now();
     if let Some(rules) = &upstream.concurrency {
-        let priority = priority(rules, session);
+        let priority = priority_of(rules, session);
         let wait = upstream.places.take(ctx.queued.upstream, priority);
         let place = in_time(session, ctx, wait).await?;
         places.upstream = Some(place.map_err(Barred::Refused)?);
@@ -147,7 +147,7 @@ async fn at_upstream(
     picked
 }
 
-fn priority(rules: &Concurrency, session: &Session) -> Priority {
+fn priority_of(rules: &Concurrency, session: &Session) -> Priority {
     if rules.priorities.is_empty() {
         return Priority::Normal;
     }
@@ -198,28 +198,30 @@ async fn pick(
     let queue = upstream.concurrency.as_ref().map(|c| c.admission);
     let patience = queue.map_or(Duration::ZERO, |q| q.queue_timeout);
     let deadline = asked + patience.saturating_sub(ctx.queued.upstream);
-    let mut back = None;
+    let priority = upstream.concurrency.as_ref();
+    let priority = priority.map_or(Priority::Normal, |rules| priority_of(rules, session));
+    let mut waiting: Option<InLine> = None;
     loop {
-        match try_pick(session, ctx) {
-            Ok(picked) => return Ok(picked),
-            Err(NoBackend::Down) => return Err(Barred::NoBackend),
-            Err(NoBackend::Full) => {}
-        }
-        let Some(_) = queue else {
-            return Err(Barred::Refused(Why::QueueFull));
+        let may_look = match &waiting {
+            Some(waiting) => waiting.is_first(),
+            None => queue.is_none() || upstream.line.lets_by(priority),
         };
-        // Whose return came before it was listened for is seen by looking once more.
-        let Some(heard) = back.take() else {
-            back = Some(comeback::listen());
+        if may_look {
+            match try_pick(session, ctx) {
+                Ok(picked) => return Ok(picked),
+                Err(NoBackend::Down) => return Err(Barred::NoBackend),
+                Err(NoBackend::Full) => {}
+            }
+        }
+        if queue.is_none() {
+            return Err(Barred::Refused(Why::QueueFull));
+        }
+        // What became free before it stood in line is seen by looking once more.
+        let Some(waiting) = &waiting else {
+            waiting = Some(upstream.line.join(priority));
             continue;
         };
-        let freed = async {
-            tokio::select! {
-                () = upstream.freed() => {}
-                () = heard => {}
-            }
-        };
-        let wait = tokio::time::timeout_at(deadline.into(), freed);
+        let wait = tokio::time::timeout_at(deadline.into(), waiting.called());
         if in_time(session, ctx, wait).await?.is_err() {
             return Err(Barred::Refused(Why::TimedOut));
         }

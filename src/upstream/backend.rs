@@ -3,6 +3,7 @@
 //! Shared by all workers and carried over a reload while its address stays the same. Everything a request touches here is
 //! an atomic.
 
+use super::line::Line;
 use super::standing::{Begun, Standing};
 use crate::config::{BackendAddress, Host};
 use arc_swap::ArcSwap;
@@ -10,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
 
 /// One address in an upstream.
 #[derive(Debug)]
@@ -25,8 +25,10 @@ pub struct Backend {
     active: AtomicU32,
     tries: AtomicU64,
     failures: AtomicU64,
-    /// Told of each try that ends: somebody may wait for a backend that is not full.
-    freed: Notify,
+    /// The most tries at once, under the configuration in force; `u32::MAX` for no bound.
+    max_conns: AtomicU32,
+    /// Called whenever a try ends: somebody may wait for a backend that is not full.
+    line: Arc<Line>,
 }
 
 #[derive(Debug)]
@@ -52,8 +54,8 @@ struct Answer {
 
 impl Backend {
     /// A backend nothing is known of yet. `checking`: whether it is to be probed before anything goes there; `window`: how far
-    /// back its tries are looked at.
-    pub fn new(address: BackendAddress, checking: bool, window: Duration) -> Self {
+    /// back its tries are looked at; `line`: who waits for it or another one of its upstream.
+    pub fn new(address: BackendAddress, checking: bool, window: Duration, line: Arc<Line>) -> Self {
         let target = match &address.host {
             Host::Ip(ip) => Target::Fixed(SocketAddr::new(*ip, address.port)),
             Host::Name(_) => Target::Name {
@@ -70,7 +72,8 @@ impl Backend {
             active: AtomicU32::new(0),
             tries: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            freed: Notify::new(),
+            max_conns: AtomicU32::new(u32::MAX),
+            line,
         }
     }
 
@@ -173,9 +176,20 @@ impl Backend {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Puts another bound on its tries in force.
+    pub fn set_max_conns(&self, most: Option<u32>) {
+        self.max_conns
+            .store(most.unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether as many tries run as may.
+    pub fn is_full(&self) -> bool {
+        self.active() >= self.max_conns.load(Ordering::Relaxed)
+    }
+
     /// Begins a try, which is counted for as long as the guard lives; none if `max_conns` tries run already, or if it is
     /// ejected and another request is its trial. `forced`: whether it goes there for lack of any other.
-    pub fn begin(self: &Arc<Self>, max_conns: Option<u32>, forced: bool) -> Option<Active> {
+    pub fn begin(self: &Arc<Self>, forced: bool) -> Option<Active> {
         let before = self.active.fetch_add(1, Ordering::Relaxed);
         let mut active = Active {
             backend: self.clone(),
@@ -183,18 +197,13 @@ impl Backend {
             holds_trial: false,
             ended: false,
         };
-        if max_conns.is_some_and(|most| before >= most) {
+        if before >= self.max_conns.load(Ordering::Relaxed) {
             return None;
         }
         active.begun = self.standing.begin(forced)?;
         active.holds_trial = active.begun == Begun::Trial && !forced;
         self.tries.fetch_add(1, Ordering::Relaxed);
         Some(active)
-    }
-
-    /// Ends when a try on it ends.
-    pub async fn freed(&self) {
-        self.freed.notified().await;
     }
 }
 
@@ -222,7 +231,7 @@ impl Active {
     pub fn end(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
             self.backend.active.fetch_sub(1, Ordering::Relaxed);
-            self.backend.freed.notify_one();
+            self.backend.line.call();
         }
     }
 }
@@ -245,7 +254,7 @@ mod tests {
             host: Host::Name("spare.internal".into()),
             port: 80,
         };
-        Backend::new(address, false, Duration::from_secs(10))
+        Backend::new(address, false, Duration::from_secs(10), Arc::default())
     }
 
     fn at(list: &[&str]) -> Vec<SocketAddr> {
@@ -288,10 +297,11 @@ mod tests {
     #[test]
     fn a_try_is_counted_while_its_guard_lives() {
         let backend = Arc::new(named());
-        let first = backend.begin(None, false);
-        let second = backend.begin(Some(2), false);
+        backend.set_max_conns(Some(2));
+        let first = backend.begin(false);
+        let second = backend.begin(false);
         assert_eq!(backend.active(), 2);
-        assert!(backend.begin(Some(2), false).is_none(), "it is full");
+        assert!(backend.begin(false).is_none(), "it is full");
         assert_eq!(backend.active(), 2);
         drop(first);
         drop(second);

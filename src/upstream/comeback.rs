@@ -9,12 +9,10 @@ use super::probes::Done;
 use super::{Backend, Upstream, clock};
 use crate::policy::health::ProbeRules;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
 /// From one attempt to connect to the next, over all requests.
 const APART: Duration = Duration::from_millis(20);
@@ -33,13 +31,6 @@ static BACK: Notify = Notify::const_new();
 /// A backend can be used again.
 pub(super) fn tell() {
     BACK.notify_waiters();
-}
-
-/// Ends when a backend of any upstream can be used again that could not when this was called.
-pub fn listen() -> Pin<Box<Notified<'static>>> {
-    let mut back = Box::pin(BACK.notified());
-    back.as_mut().enable();
-    back
 }
 
 /// Who hopes that a backend of an upstream is back.

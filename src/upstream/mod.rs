@@ -7,6 +7,7 @@ pub mod backend;
 pub mod check;
 pub mod clock;
 pub mod comeback;
+pub mod line;
 pub mod places;
 pub mod probes;
 pub mod resolver;
@@ -23,6 +24,7 @@ use crate::policy::concurrency::Concurrency;
 use crate::policy::health::{self, EjectRules, FailRules, Gate, Observation};
 use check::Check;
 use comeback::Hope;
+use line::Line;
 use log::warn;
 use places::Places;
 use std::net::SocketAddr;
@@ -52,6 +54,8 @@ pub struct Upstream {
     pub concurrency: Option<Concurrency>,
     /// Those that run, and who waits; outlives a reload.
     pub places: Arc<Places>,
+    /// Who waits for a backend that is not full; outlives a reload.
+    pub line: Arc<Line>,
     balancer: Balancer,
     /// Requests so far, over all workers and across reloads: whose turn it is.
     turn: Arc<AtomicU64>,
@@ -126,6 +130,7 @@ impl Upstream {
     pub fn build(plan: &UpstreamPlan, old: Option<&Upstream>) -> Result<Self, BuildError> {
         let checking = plan.check.as_ref().is_some_and(|check| check.checking);
         let window = plan.eject.window;
+        let line = old.map(|old| old.line.clone()).unwrap_or_default();
         let backends: Vec<Arc<Backend>> = plan
             .backends
             .iter()
@@ -133,7 +138,9 @@ impl Upstream {
                 let kept =
                     old.and_then(|old| old.backends.iter().find(|b| b.address == written.address));
                 kept.cloned().unwrap_or_else(|| {
-                    Arc::new(Backend::new(written.address.clone(), checking, window))
+                    let new = Backend::new(written.address.clone(), checking, window, line.clone());
+                    new.set_max_conns(written.max_conns);
+                    Arc::new(new)
                 })
             })
             .collect();
@@ -173,6 +180,7 @@ impl Upstream {
                 Some(old) => old.places.clone(),
                 None => Arc::new(Places::under(plan.concurrency.as_ref())),
             },
+            line,
             balancer: Balancer::new(plan.balance.clone(), slots, ring)?,
             turn: old.map(|old| old.turn.clone()).unwrap_or_default(),
             hope: Hope::default(),
@@ -229,7 +237,7 @@ impl Upstream {
             else {
                 break;
             };
-            let begun = backend.begin(self.rules_of(pick.index).max_conns, pick.out);
+            let begun = backend.begin(pick.out);
             if let Some((active, address)) = begun.zip(backend.socket_address()) {
                 return Ok(Picked {
                     index: pick.index,
@@ -248,15 +256,6 @@ impl Upstream {
     /// Whether there is a backend that lacks nothing but a place.
     fn has_full(&self) -> bool {
         (0..self.backends.len()).any(|i| self.is_full(i) && self.is_open(i))
-    }
-
-    /// Ends when a try on any of its backends ends.
-    pub async fn freed(&self) {
-        let waits = self
-            .backends
-            .iter()
-            .map(|backend| Box::pin(backend.freed()));
-        futures::future::select_all(waits).await;
     }
 
     /// Takes note of what a try on backend `index` met.
@@ -336,10 +335,12 @@ impl Upstream {
     /// What a reload changes in backends and places that were there before. To be called when this is in force.
     pub fn settle(&self) {
         self.places.settle(self.concurrency.as_ref());
-        for backend in &self.backends {
+        for (i, backend) in self.backends.iter().enumerate() {
             let standing = &backend.standing;
             standing.settle(self.check.is_some(), self.eject.window);
+            backend.set_max_conns(self.rules_of(i).max_conns);
         }
+        self.line.call();
     }
 
     /// Whether no request can be sent to any backend at this moment.
@@ -371,9 +372,9 @@ impl Upstream {
     }
 
     fn is_full(&self, i: usize) -> bool {
-        let most = self.rules_of(i).max_conns;
-        let active = self.backends.get(i).map_or(0, |b| b.active());
-        most.is_some_and(|most| active >= most)
+        self.backends
+            .get(i)
+            .is_some_and(|backend| backend.is_full())
     }
 
     /// Whether backend `i`, if it is ejected, may have a trial now.

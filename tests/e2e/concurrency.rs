@@ -2,7 +2,7 @@
 
 use crate::admin::with_admin;
 use crate::client::{Answer, Client, get, request};
-use crate::harness::{Proxy, eventually, free_port, one_route, until};
+use crate::harness::{Proxy, eventually, free_port, one_route, until, with_upstream};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
 use std::sync::Arc;
@@ -291,6 +291,51 @@ fn max_conns_bounds_one_backend_and_a_queue_waits_for_it() {
 }
 
 #[test]
+fn who_waits_for_a_full_backend_is_served_by_priority_and_arrival_and_a_reload_makes_room() {
+    let gate = Gate::default();
+    let origin = held(&gate);
+    let upstreams = |most: u32| {
+        format!(
+            "upstreams: {{ pool: {{ concurrency: {{ max: 100, queue_timeout: 1m, priority: {{ high: [{{ path: /high }}], low: [{{ path: /low }}] }} }}, backends: [{{ address: 127.0.0.1:{}, max_conns: {most} }}] }} }}\nroutes: [{{ upstream: pool, timeouts: {{ total: 2m }} }}]\n",
+            origin.port
+        )
+    };
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&upstreams(1));
+    let active = || status(admin)["upstreams"][0]["concurrency"]["active"].clone();
+    let mut clients = vec![begun(&proxy, "/first", &[])];
+    until("it is full", || origin.count() == 1);
+    for (n, path) in ["/low/1", "/normal/1", "/normal/2", "/high/1"]
+        .iter()
+        .enumerate()
+    {
+        clients.push(begun(&proxy, path, &[]));
+        until("it waits", || active() == n + 2);
+    }
+    // One after the other from here on.
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.answer().status, 200);
+    }
+    let order: Vec<String> = origin.requests().iter().map(|r| r.target.clone()).collect();
+    assert_eq!(
+        order,
+        ["/first", "/high/1", "/normal/1", "/normal/2", "/low/1"]
+    );
+    let gate = Gate::default();
+    let open = gate.clone();
+    origin.set(move |_| Reply::ok("").when(&open));
+    let mut clients: Vec<Client> = (0..3).map(|_| begun(&proxy, "/", &[])).collect();
+    until("one is there and the others wait", || {
+        origin.count() == 6 && active() == 3
+    });
+    proxy.reload_with(&upstreams(3));
+    until("all are there", || origin.count() == 8);
+    gate.open();
+    assert!(clients.iter_mut().all(|c| c.answer().status == 200));
+}
+
+#[test]
 fn who_waits_for_a_full_backend_takes_another_that_comes_back() {
     let gate = Gate::default();
     let busy = held(&gate);
@@ -356,6 +401,51 @@ fn an_adaptive_limit_finds_what_the_backend_can_do() {
         }
         until("the limit comes down", || limit() <= 14);
     });
+}
+
+#[test]
+fn an_adaptive_limit_learns_nothing_from_failures_that_come_at_once() {
+    let broken = Gate::default();
+    let mended = broken.clone();
+    let origin = Origin::new(move |_| match mended.is_open() {
+        false => Reply::status(500),
+        true => Reply::ok("fine").after(20 * MS),
+    });
+    let rules = "concurrency: { adaptive: true, min: 1, max: 60, queue: 200, queue_timeout: 15s }\nretry: { tries: 1 }";
+    let (setup, admin) = with_admin();
+    let upstreams = with_upstream(&one_route(&[origin.port], rules), "eject: off");
+    let proxy = setup.start(&upstreams);
+    let limit = || {
+        status(admin)["routes"][0]["concurrency"]["limit"]
+            .as_u64()
+            .unwrap()
+    };
+    let mut client = Client::to(proxy.port);
+    for _ in 0..200 {
+        assert_eq!(client.get("/").status, 500);
+    }
+    assert_eq!(limit(), 20, "where it begins");
+    broken.open();
+    let done = Gate::default();
+    let lowest = AtomicUsize::new(20);
+    thread::scope(|scope| {
+        let _end = OpenAtEnd(&done);
+        for _ in 0..40 {
+            scope.spawn(|| {
+                let mut client = Client::to(proxy.port);
+                while !done.is_open() {
+                    assert_eq!(client.get("/").status, 200);
+                }
+            });
+        }
+        until("it grows, for there is no queue", || {
+            let limit = limit();
+            lowest.fetch_min(limit as usize, Ordering::SeqCst);
+            limit > 22
+        });
+    });
+    // Twenty times as long as the failures took is not late.
+    assert!(lowest.load(Ordering::SeqCst) >= 18, "{lowest:?}");
 }
 
 /// Lets threads end that wait for this gate, also when the test fails.

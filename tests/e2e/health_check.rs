@@ -66,6 +66,17 @@ fn s8_a_backend_whose_check_fails_gets_nothing_until_it_succeeds_again() {
 }
 
 #[test]
+fn with_fall_1_the_first_failed_probe_takes_a_backend_out() {
+    // It has to be up first, and then for a while.
+    let one = Origin::new(|r| Reply::status(if r.number < 2 { 200 } else { 500 }));
+    let other = Origin::always(Reply::ok("fine"));
+    let check = "path: /health, interval: 1s, fall: 1, rise: 1";
+    let proxy = Proxy::start(&checked(&[one.port, other.port], check));
+    proxy.said(&format!("backend 127.0.0.1:{} is down", one.port));
+    assert_eq!(one.count(), 3);
+}
+
+#[test]
 fn a_probe_asks_what_the_file_says() {
     let origin = Origin::new(|r| match r.target.as_str() {
         "/status?full" => Reply::answer(204, &[], b""),
