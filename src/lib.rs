@@ -44,7 +44,8 @@
 //!
 //! SIGHUP → [`server`] (control thread) → [`config::load`], the same that `-t` and the start use → all errors, or: static
 //! keys that differ are named ("needs a restart") → [`server::reload::build`] makes a new snapshot, taking over the unchanged
-//! backends with their counters → one swap. Requests under way finish under the old one; it is freed when the last ends.
+//! backends with their counters → one swap. Requests under way finish under the old one, but for the limits on how many may
+//! run, which are the new ones for all; it is freed when the last ends.
 //!
 //! # The lexicon
 //!

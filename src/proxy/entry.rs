@@ -70,6 +70,10 @@ impl Taken {
             None => Some(None),
             Some(_) => places.take_in_passing().map(Some),
         };
+        // Nobody who has to come in is overtaken by what can be left undone.
+        if !upstream.line.lets_by(Priority::Low) {
+            return None;
+        }
         Some(Taken {
             route: free(&traffic.places, of_route)?,
             upstream: free(&upstream.places, upstream.concurrency.as_ref())?,

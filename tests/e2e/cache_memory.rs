@@ -106,7 +106,11 @@ fn holds(lengths: &[usize], count: usize, on_disk: bool) {
     // Bodies of less than 32 KiB have no pages of their own, and the heap has holes between them.
     compare(
         most(LITTLE),
-        most(LIMIT),
+        // What the heap loses between two pieces is chance, and different each time; what is not counted is there every time.
+        (0..3)
+            .map(|_| most(LIMIT))
+            .min_by_key(|(counted, taken)| taken.saturating_sub(*counted))
+            .expect("three"),
         if lengths.iter().all(|l| *l < 32 << 10) {
             15
         } else {
