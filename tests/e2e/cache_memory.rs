@@ -104,26 +104,15 @@ fn holds(lengths: &[usize], count: usize, on_disk: bool) {
         })
     };
     // Bodies of less than 32 KiB have no pages of their own, and the heap has holes between them.
-    let percent = if lengths.iter().all(|l| *l < 32 << 10) {
-        15
-    } else {
-        5
-    };
-    let little = most(LITTLE);
-    // What the heap loses between two pieces is chance, and different each time; what is not counted is there every time.
-    let runs = (0..3).map(|_| most(LIMIT));
-    let mut much = (0, u64::MAX);
-    for run in runs {
-        much = if surplus(run) < surplus(much) {
-            run
+    compare(
+        most(LITTLE),
+        most(LIMIT),
+        if lengths.iter().all(|l| *l < 32 << 10) {
+            15
         } else {
-            much
-        };
-        if fits(little, much, percent) {
-            break;
-        }
-    }
-    compare(little, much, percent);
+            5
+        },
+    );
 }
 
 /// What one takes more than another that may keep next to nothing is what it counts more, within so many percent.
@@ -134,17 +123,9 @@ fn compare(little: (u64, u64), much: (u64, u64), percent: u64) {
     );
     eprintln!("{said}");
     assert!(much.0 > LIMIT / 10 * 9 && much.0 <= LIMIT + SLACK, "{said}");
-    assert!(fits(little, much, percent), "{said}");
-}
-
-fn fits(little: (u64, u64), much: (u64, u64), percent: u64) -> bool {
     let more = much.1.saturating_sub(little.1);
     let counted = much.0.saturating_sub(little.0);
-    more <= counted / 100 * (100 + percent)
-}
-
-fn surplus((counted, taken): (u64, u64)) -> u64 {
-    taken.saturating_sub(counted)
+    assert!(more <= counted / 100 * (100 + percent), "{said}");
 }
 
 #[test]
