@@ -1,10 +1,12 @@
-//! What a failed try says of the backend that it went to, if anything.
+//! What a try says of the backend that it went to, if anything: one that failed, and when one that is good does.
 //!
-//! Asked by `proxy/` for every try that failed, a second one beside the first included. What follows from it for the backend
+//! Asked by `proxy/` for every try that failed, a second one beside the first included, and for the head of an answer. What follows from it for the backend
 //! is `policy::health`'s decision, and whether there is another try `policy::retry`'s.
 
+use super::encoding::essence;
 use super::health::Observation;
 use super::retry::{Conditions, Failure};
+use http::{HeaderMap, StatusCode};
 
 /// What the backend is told; none where it is not to blame. `on`: what the route counts as a failure. `used_up`: whether the
 /// limit that passed was the request's `total`, and others had taken of it: then the backend may have been as fast as ever.
@@ -22,10 +24,40 @@ pub fn blame(failure: Failure, on: &Conditions, used_up: bool) -> Option<Observa
     }
 }
 
+/// Whether a good answer speaks for its backend from its head on, because it goes on for as long as both sides like: another
+/// protocol's (101), or server-sent events.
+pub fn speaks_by_its_head(status: StatusCode, headers: &HeaderMap) -> bool {
+    let is_events = |kind: &str| kind.eq_ignore_ascii_case("text/event-stream");
+    status == StatusCode::SWITCHING_PROTOCOLS || essence(headers).is_some_and(is_events)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::StatusCode;
+    use http::header::CONTENT_TYPE;
+
+    #[test]
+    fn streams_speak_by_their_head() {
+        for (status, kind, expected) in [
+            (101, None, true),
+            (200, None, false),
+            (200, Some("text/event-stream"), true),
+            (200, Some("Text/Event-Stream ; charset=utf-8"), true),
+            (200, Some("text/event-streams"), false),
+            (200, Some("text/plain"), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(kind) = kind {
+                headers.insert(CONTENT_TYPE, kind.parse().unwrap());
+            }
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(
+                speaks_by_its_head(status, &headers),
+                expected,
+                "{status} {kind:?}"
+            );
+        }
+    }
 
     #[test]
     fn who_is_to_blame() {

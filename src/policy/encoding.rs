@@ -194,11 +194,17 @@ fn forbids_transformation(headers: &HeaderMap) -> bool {
     headers.contains_key(header::CACHE_CONTROL) && CacheControl::parse(headers).has("no-transform")
 }
 
+/// The media type of an answer without its parameters, where there is exactly one (RFC 9110 §8.3.1).
+pub(super) fn essence(response: &HeaderMap) -> Option<&str> {
+    let value = std::str::from_utf8(only(response, &header::CONTENT_TYPE)?).ok()?;
+    Some(value.split(';').next().unwrap_or(value).trim())
+}
+
 /// Whether the answer is of a type that the route compresses.
 fn is_listed(policy: &CompressPolicy, response: &HeaderMap) -> bool {
-    let value = only(response, &header::CONTENT_TYPE).and_then(|v| std::str::from_utf8(v).ok());
-    let Some(value) = value else { return false };
-    let essence = value.split(';').next().unwrap_or(value).trim();
+    let Some(essence) = essence(response) else {
+        return false;
+    };
     policy.types.iter().any(|listed| listed.matches(essence))
         && !STREAMS.iter().any(|pattern| fits(pattern, essence))
 }

@@ -4,8 +4,8 @@ use super::ctx::Ctx;
 use crate::policy::balancer::{Balance, HashOn};
 use crate::policy::target::{is_host, normalise_host};
 use crate::policy::template::Vars;
-use http::{StatusCode, Version, header};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::{Version, header};
+use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -165,15 +165,6 @@ pub(super) fn cookie<'a>(request: &'a RequestHeader, name: &str) -> Option<&'a [
         })
         .find(|(key, _)| *key == name.as_bytes())
         .map(|(_, value)| value)
-}
-
-/// Whether an answer is a stream that goes on for as long as both sides like: another protocol's (101), or server-sent events.
-pub(super) fn is_stream(response: &ResponseHeader) -> bool {
-    let kind = response.headers.get(header::CONTENT_TYPE);
-    let kind = kind.map_or(&b""[..], |kind| kind.as_bytes());
-    let kind = kind.split(|b| *b == b';').next().unwrap_or(b"");
-    response.status == StatusCode::SWITCHING_PROTOCOLS
-        || kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 #[cfg(test)]

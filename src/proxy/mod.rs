@@ -35,6 +35,7 @@ pub use front::{Front, Received};
 pub use snapshot::{Live, Snapshot};
 
 use crate::cache::fills::Failed;
+use crate::policy::blame;
 use crate::policy::framing;
 use crate::policy::health::Observation;
 use crate::policy::requirement::Lacks;
@@ -376,7 +377,7 @@ impl ProxyHttp for Proxy {
         });
         hedge::cancel(ctx);
         if ctx.reason == Some(Reason::Answered) {
-            ctx.tell_head(facts::is_stream(response));
+            ctx.tell_head(blame::speaks_by_its_head(status, &response.headers));
         }
         if caching::fill::prefers_stale(session, ctx, status) {
             ctx.verdict = ctx.reason.map(Verdict::GiveUp);
