@@ -74,10 +74,30 @@ impl Gate {
     }
 }
 
-/// Asks who it is, where the route wants to know. An answer comes back unless it is somebody who may pass.
-pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
+/// What came of asking.
+pub(super) enum Found {
+    /// It may pass.
+    Passed,
+    /// It may not.
+    Refused(Answer),
+    /// That could not be found out, which is not its fault.
+    Unknown(Answer),
+}
+
+impl Found {
+    /// What the client is told, unless it may pass.
+    pub(super) fn answer(self) -> Option<Answer> {
+        match self {
+            Found::Passed => None,
+            Found::Refused(answer) | Found::Unknown(answer) => Some(answer),
+        }
+    }
+}
+
+/// Asks who it is, where the route wants to know.
+pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Found> {
     let Some(gate) = ctx.gate().cloned() else {
-        return Ok(None);
+        return Ok(Found::Passed);
     };
     let found = match &gate {
         Gate::Basic(directory) => directory.ask(request, ctx.client).await,
@@ -86,7 +106,7 @@ pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option
             Ok(passed) => {
                 ctx.told = passed.told;
                 ctx.verified = passed.name.map(|name| (name, gate.word()));
-                return Ok(None);
+                return Ok(Found::Passed);
             }
             Err(refusal) => Err(refusal),
         },
@@ -94,15 +114,15 @@ pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option
     match found {
         Ok(name) => {
             ctx.verified = Some((name, gate.word()));
-            Ok(None)
+            Ok(Found::Passed)
         }
         Err(Refusal::Said(head, body)) => {
             ctx.refused = Some("auth_said_no");
-            Answer::said(*head, body).map(Some)
+            Answer::said(*head, body).map(Found::Refused)
         }
         Err(Refusal::Busy(word)) => {
             ctx.refused = Some(word);
-            Answer::busy().map(Some)
+            Answer::busy().map(Found::Unknown)
         }
         Err(Refusal::Denied(word, challenge)) => {
             ctx.refused = Some(word);
@@ -111,7 +131,7 @@ pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option
                 Cow::Owned(text) => HeaderValue::try_from(text),
             };
             let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
-            Answer::unauthorized(challenge).map(Some)
+            Answer::unauthorized(challenge).map(Found::Refused)
         }
     }
 }

@@ -228,8 +228,8 @@ impl Front {
         };
         let refused = match refused {
             None => {
-                let refused = authenticate::ask(session.req_header(), ctx).await?;
-                rate::count_named(session, ctx, refused)?
+                let found = authenticate::ask(session.req_header(), ctx).await?;
+                rate::count_named(session, ctx, found)?
             }
             refused => refused,
         };

@@ -2,6 +2,7 @@
 //!
 //! Called by [`super`] once the route is known, before the cache is asked. How often is too often is `policy::rate`'s decision.
 
+use super::authenticate::Found;
 use super::ctx::Ctx;
 use super::facts;
 use super::respond::Answer;
@@ -37,23 +38,25 @@ pub(super) fn count(session: &ServerSession, ctx: &mut Ctx) -> Result<Option<Ans
 }
 
 /// Counts a request by who it turned out to be, where the count goes by that: those who proved it by their name, others by
-/// their address, so that guessing is limited, too. `refused` is what the others are to be told.
+/// their address, so that guessing is limited, too. An answer comes back unless it may go on.
 pub(super) fn count_named(
     session: &ServerSession,
     ctx: &mut Ctx,
-    refused: Option<Answer>,
+    found: Found,
 ) -> Result<Option<Answer>> {
     let Some(limit) = limit(ctx).filter(|limit| waits_for_name(ctx, limit)) else {
-        return Ok(refused);
+        return Ok(found.answer());
     };
-    let key = match (&ctx.verified, &refused) {
-        (Some((name, _)), _) => secret_hash(2, name.as_bytes()),
+    let key = match (&found, &ctx.verified) {
+        // Or else who asked while the service was down would be refused when it is back.
+        (Found::Unknown(_), _) => return Ok(found.answer()),
+        (Found::Refused(_), _) => key(None, ctx.client),
+        (Found::Passed, Some((name, _))) => secret_hash(2, name.as_bytes()),
         // The service that let it pass has no name for it.
-        (None, None) => key(named(&limit, session.req_header()), ctx.client),
-        (None, Some(_)) => key(None, ctx.client),
+        (Found::Passed, None) => key(named(&limit, session.req_header()), ctx.client),
     };
     let verdict = ctx.traffic().and_then(|t| t.take(&limit.rules, key));
-    Ok(judge(ctx, verdict)?.or(refused))
+    Ok(judge(ctx, verdict)?.or(found.answer()))
 }
 
 fn limit(ctx: &Ctx) -> Option<RateLimit> {

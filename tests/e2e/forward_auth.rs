@@ -161,7 +161,6 @@ fn another_backend_of_the_service_is_asked_when_one_fails() {
     assert_eq!(as_user(none.port, "/", "ann").status, 503);
 }
 
-/// Though they send nothing by which the cache could tell them apart.
 #[test]
 fn one_of_the_service_that_hangs_costs_no_answer_and_is_found_out() {
     let (hangs, works) = (Origin::always(Reply::hang()), service());
@@ -203,6 +202,22 @@ fn the_service_has_no_more_questions_at_once_than_its_upstream_allows() {
     assert_eq!(service.count(), 2);
 }
 
+#[test]
+fn a_service_that_was_down_uses_up_nobody_s_rate() {
+    let (service, origin) = (service(), Origin::always(Reply::ok("hello")));
+    let limit = "rate_limit: { rate: 1/m, burst: 3, per: identity }";
+    let forward = "path: /, identity: X-User";
+    let proxy = Proxy::start(&rules(&[&service], &origin, forward, limit));
+    for _ in 0..5 {
+        assert_eq!(as_user(proxy.port, "/", "broken").status, 503);
+    }
+    let ask = |session: &str| as_user(proxy.port, "/", session).status;
+    assert!((0..3).all(|_| ask("ann") == 200));
+    assert_eq!(ask("ann"), 429);
+    assert_eq!(ask("bob"), 200);
+}
+
+/// Though they send nothing by which the cache could tell them apart.
 #[test]
 fn answers_for_people_whom_the_service_knows_otherwise_are_each_their_own() {
     let service = Origin::new(|r| {
