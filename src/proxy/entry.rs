@@ -71,7 +71,7 @@ impl Taken {
             Some(_) => places.take_in_passing().map(Some),
         };
         // Nobody who has to come in is overtaken by what can be left undone.
-        if !upstream.line.lets_by(Priority::Low) {
+        if !upstream.line.is_empty() {
             return None;
         }
         Some(Taken {
@@ -121,7 +121,7 @@ pub(super) async fn enter(
         places.route = Some(place.map_err(Barred::RefusedByRoute)?);
     }
     let asked = Instant::now();
-    let picked = at_upstream(session, ctx, &upstream, places).await;
+    let picked = at_upstream(session, ctx, &upstream, places, asked).await;
     ctx.queued.upstream += asked.elapsed();
     Ok(Entry {
         picked: picked?,
@@ -130,14 +130,14 @@ pub(super) async fn enter(
     })
 }
 
-/// Takes a place of the upstream, and one of a backend.
+/// Takes a place of the upstream, and one of a backend. `asked`: since when it waits for them.
 async fn at_upstream(
     session: &mut Session,
     ctx: &mut Ctx,
     upstream: &Arc<Upstream>,
     places: &mut Taken,
+    asked: Instant,
 ) -> Result<Picked, Barred> {
-    let asked = Instant::now();
     if let Some(rules) = &upstream.concurrency {
         let priority = priority_of(rules, session);
         let wait = upstream.places.take(ctx.queued.upstream, priority);
@@ -199,11 +199,11 @@ async fn pick(
         let key = facts::hash_key(upstream.balance(), session.req_header(), ctx.client);
         upstream.pick(&ctx.tried, turn, key.as_deref(), reach)
     };
-    let queue = upstream.concurrency.as_ref().map(|c| c.admission);
-    let patience = queue.map_or(Duration::ZERO, |q| q.queue_timeout);
+    let queue = upstream.concurrency.as_ref();
+    let queue = queue.filter(|rules| rules.admission.queue > 0);
+    let patience = queue.map_or(Duration::ZERO, |rules| rules.admission.queue_timeout);
     let deadline = asked + patience.saturating_sub(ctx.queued.upstream);
-    let priority = upstream.concurrency.as_ref();
-    let priority = priority.map_or(Priority::Normal, |rules| priority_of(rules, session));
+    let priority = queue.map_or(Priority::Normal, |rules| priority_of(rules, session));
     let mut waiting: Option<InLine> = None;
     loop {
         let may_look = match &waiting {

@@ -1,6 +1,7 @@
 //! What is to outlive the process: the success of late of each route, and how far its canary has come, in one small file.
 //!
-//! Written beside and renamed, once a minute, when a canary goes on or is rolled back, and at the end. A file that cannot be read costs the past, not the start.
+//! Written beside and renamed, once a minute, when a canary goes on or is rolled back, and at the end. A file that cannot be
+//! read costs the past, not the start.
 
 use crate::policy::canary::{Figures, Memory, Rule, SideFigures};
 use crate::policy::success::{Count, SPANS, Step};

@@ -43,9 +43,14 @@ pub struct InLine {
 }
 
 impl Line {
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.length.load(Ordering::SeqCst) == 0
+    }
+
     /// Whether one of this priority who comes now need not stand in line.
     pub fn lets_by(&self, priority: Priority) -> bool {
-        self.length.load(Ordering::SeqCst) == 0 || {
+        self.is_empty() || {
             let waiting = self.lock();
             let first = waiting.by_turn.first_key_value();
             first.is_none_or(|(turn, _)| priority < turn.priority)
@@ -71,7 +76,7 @@ impl Line {
 
     /// Something may have become free: the first one looks.
     pub fn call(&self) {
-        if self.length.load(Ordering::SeqCst) > 0
+        if !self.is_empty()
             && let Some((_, first)) = self.lock().by_turn.first_key_value()
         {
             first.notify_one();
@@ -116,7 +121,7 @@ mod tests {
     #[test]
     fn the_first_by_priority_and_arrival_is_called_and_calls_the_next() {
         let line = Arc::<Line>::default();
-        assert!(line.lets_by(Priority::Low));
+        assert!(line.is_empty() && line.lets_by(Priority::Low));
         let low = line.join(Priority::Low);
         let normal = line.join(Priority::Normal);
         let later = line.join(Priority::Normal);

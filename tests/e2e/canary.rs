@@ -323,15 +323,18 @@ fn s14_a_restart_forgets_no_rollback_and_no_step() {
     let share = |admin: u16| {
         crate::maintenance::status(admin)["routes"][0]["canary"]["share_percent"].clone()
     };
+    let until_written = |what: &str| {
+        until("it is written", || {
+            std::fs::read_to_string(&file).is_ok_and(|text| text.contains(what))
+        });
+    };
     let (proxy, _) = start(&canary(10));
     let mut client = Client::to(proxy.port);
     until("the last step", || {
         client.get("/");
         proxy.count_said("goes from 80 % to 100 %") == 1
     });
-    until("it is written", || {
-        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\"step\":2"))
-    });
+    until_written("\"step\":2");
     // As by kill -9.
     drop(proxy);
     let (proxy, admin) = start(&canary(10));
@@ -342,9 +345,7 @@ fn s14_a_restart_forgets_no_rollback_and_no_step() {
         client.get("/");
         proxy.count_said("is rolled back") == 1
     });
-    until("it is written", || {
-        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\"rule\":\"success_below\""))
-    });
+    until_written("\"rule\":\"success_below\"");
     drop(proxy);
     let (proxy, admin) = start(&canary(10));
     proxy.said("canary of route all stays rolled back");
@@ -443,6 +444,38 @@ fn content_is_mirrored_as_it_passes_and_not_waited_for() {
     until("they are counted", || {
         crate::maintenance::status(admin)["routes"][0]["not_mirrored"] == 2
     });
+    assert_eq!(next.count(), 2);
+}
+
+#[test]
+fn a_copy_overtakes_nobody_who_waits_for_a_backend() {
+    let (stable, next) = origins();
+    let gate = Gate::default();
+    let open = gate.clone();
+    next.set(move |_| Reply::ok("next").when(&open));
+    let yaml = format!(
+        "upstreams:\n  stable: {{ backends: [127.0.0.1:{}] }}\n  next: {{ concurrency: {{ max: 9, queue_timeout: 1m }}, backends: [{{ address: 127.0.0.1:{}, max_conns: 1 }}] }}\nroutes:\n  - {{ name: copied, match: {{ path: /copied }}, upstream: stable, mirror: {{ upstream: next }} }}\n  - {{ upstream: next, timeouts: {{ total: 2m }} }}\n",
+        stable.port, next.port
+    );
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&yaml);
+    let status = || crate::maintenance::status(admin);
+    let mut clients: Vec<Client> = (0..2)
+        .map(|_| {
+            let mut client = Client::to(proxy.port);
+            client.begin("GET", "/", &[], b"");
+            client
+        })
+        .collect();
+    until("one is there and one waits", || {
+        next.count() == 1 && status()["upstreams"][1]["concurrency"]["active"] == 2
+    });
+    assert_eq!(get(proxy.port, "/copied").text(), "stable");
+    until("the copy is left out", || {
+        status()["routes"][0]["not_mirrored"] == 1
+    });
+    gate.open();
+    assert!(clients.iter_mut().all(|c| c.answer().status == 200));
     assert_eq!(next.count(), 2);
 }
 

@@ -31,6 +31,12 @@ fn status(admin: u16) -> serde_json::Value {
     serde_json::from_slice(&answer.body).expect("JSON")
 }
 
+/// How many places the route has at present.
+fn limit(admin: u16) -> u64 {
+    let limit = &status(admin)["routes"][0]["concurrency"]["limit"];
+    limit.as_u64().expect("a number")
+}
+
 fn until_queued(admin: u16, n: u64) {
     until("they wait", || {
         status(admin)["routes"][0]["concurrency"]["queued"] == n
@@ -283,6 +289,8 @@ fn max_conns_bounds_one_backend_and_a_queue_waits_for_it() {
     until("both are full", || one.count() + two.count() == 3);
     assert_eq!((one.count(), two.count()), (1, 2));
     refused(&get(proxy.port, "/"), "queue_full");
+    proxy.reload_with(&upstreams("concurrency: { max: 100, queue: 0 },"));
+    refused(&get(proxy.port, "/"), "queue_full");
     proxy.reload_with(&upstreams("concurrency: { max: 100, queue_timeout: 10s },"));
     clients.push(begun(&proxy, "/waits", &[]));
     assert!(clients[3].is_silent_for(100 * MS));
@@ -377,30 +385,14 @@ fn an_adaptive_limit_finds_what_the_backend_can_do() {
     let rules = "concurrency: { adaptive: true, min: 1, max: 60, queue: 200, queue_timeout: 15s }";
     let (setup, admin) = with_admin();
     let proxy = setup.start(&one_route(&[origin.port], rules));
-    let limit = || {
-        status(admin)["routes"][0]["concurrency"]["limit"]
-            .as_u64()
-            .unwrap()
-    };
+    let limit = || limit(admin);
     // What an answer takes when nobody is in its way.
     let mut client = Client::to(proxy.port);
     for _ in 0..60 {
         assert_eq!(client.get("/").status, 200);
     }
     assert_eq!(limit(), 20, "where it begins");
-    let done = Gate::default();
-    thread::scope(|scope| {
-        let _end = OpenAtEnd(&done);
-        for _ in 0..40 {
-            scope.spawn(|| {
-                let mut client = Client::to(proxy.port);
-                while !done.is_open() {
-                    assert_eq!(client.get("/").status, 200);
-                }
-            });
-        }
-        until("the limit comes down", || limit() <= 14);
-    });
+    under_load(&proxy, || until("the limit comes down", || limit() <= 14));
 }
 
 #[test]
@@ -415,19 +407,27 @@ fn an_adaptive_limit_learns_nothing_from_failures_that_come_at_once() {
     let (setup, admin) = with_admin();
     let upstreams = with_upstream(&one_route(&[origin.port], rules), "eject: off");
     let proxy = setup.start(&upstreams);
-    let limit = || {
-        status(admin)["routes"][0]["concurrency"]["limit"]
-            .as_u64()
-            .unwrap()
-    };
+    let limit = || limit(admin);
     let mut client = Client::to(proxy.port);
     for _ in 0..200 {
         assert_eq!(client.get("/").status, 500);
     }
     assert_eq!(limit(), 20, "where it begins");
     broken.open();
+    let mut lowest = 20;
+    under_load(&proxy, || {
+        until("it grows, for there is no queue", || {
+            lowest = limit().min(lowest);
+            limit() > 22
+        });
+    });
+    // Twenty times as long as the failures took is not late.
+    assert!(lowest >= 18, "{lowest}");
+}
+
+/// While 40 clients ask again and again.
+fn under_load(proxy: &Proxy, meanwhile: impl FnOnce()) {
     let done = Gate::default();
-    let lowest = AtomicUsize::new(20);
     thread::scope(|scope| {
         let _end = OpenAtEnd(&done);
         for _ in 0..40 {
@@ -438,14 +438,8 @@ fn an_adaptive_limit_learns_nothing_from_failures_that_come_at_once() {
                 }
             });
         }
-        until("it grows, for there is no queue", || {
-            let limit = limit();
-            lowest.fetch_min(limit as usize, Ordering::SeqCst);
-            limit > 22
-        });
+        meanwhile();
     });
-    // Twenty times as long as the failures took is not late.
-    assert!(lowest.load(Ordering::SeqCst) >= 18, "{lowest:?}");
 }
 
 /// Lets threads end that wait for this gate, also when the test fails.

@@ -113,6 +113,9 @@ fn a_backend_that_hangs_is_down_after_the_timeout() {
     proxy.said("no answer within 100ms");
     assert!(start.elapsed() >= 100 * MS);
     assert_eq!(get(proxy.port, "/").status, 503);
+    // One after the other, although the interval is shorter.
+    until("the fourth probe", || origin.count() >= 4);
+    assert!(origin.requests()[3].at - start >= 300 * MS);
 }
 
 #[test]
