@@ -127,6 +127,8 @@ pub enum NotStored {
     Cookie,
     /// The answer is larger than the route's are to be.
     TooLarge,
+    /// A canary's request was answered by stable: that is neither what the canary says nor what stable was asked for.
+    OtherSide,
     /// The answer is stale from the start, and there is no way of finding out whether it is still good.
     Stale,
 }
@@ -144,6 +146,7 @@ impl NotStored {
             NotStored::Authorization => "authorization",
             NotStored::Cookie => "cookie",
             NotStored::TooLarge => "too-large",
+            NotStored::OtherSide => "other-side",
             NotStored::Stale => "stale",
         }
     }

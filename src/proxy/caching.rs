@@ -14,14 +14,14 @@ mod wire;
 use super::ctx::{Ctx, End};
 use super::facts::{authority, target};
 use super::respond::Answer;
-use super::{CLIENT_LEFT, downstream, failure, wait};
+use super::{CLIENT_LEFT, downstream, failure, split, wait};
 use crate::cache::Cache;
 use crate::cache::fills::{Part, State};
 use crate::cache::key::Key;
 use crate::cache::object::{Body, Object};
 use crate::policy::cache::collapsing::{About, about};
 use crate::policy::cache::freshness::Times;
-use crate::policy::cache::key::KeyParts;
+use crate::policy::cache::key::{Asks, KeyParts};
 use crate::policy::cache::reuse::{self, Reuse};
 use crate::policy::cache::{self, Bypass, CachePolicy};
 use crate::policy::conditional;
@@ -117,7 +117,7 @@ pub(super) fn policy(ctx: &Ctx) -> Option<&CachePolicy> {
     ctx.proxy()?.cache.as_ref()
 }
 
-/// What answers to this request are kept under.
+/// What answers to this request are kept under, on the side it is on now.
 pub(super) fn key_parts(
     cache: Cache,
     policy: &CachePolicy,
@@ -135,8 +135,13 @@ pub(super) fn key_parts(
         let values = ctx.told.iter().map(|(_, value)| value.as_ref());
         told.extend(values.map(|value| value.map_or(&b""[..], |value| value.as_bytes())));
     }
-    let who = (&request.headers, &told[..]);
-    cache::key::key(policy, ctx.scheme, &host, target(request), who, secret)
+    let canary = ctx.elsewhere.and_then(|_| ctx.route.as_ref()?.canary());
+    let asks = Asks {
+        headers: &request.headers,
+        told: &told,
+        canary: canary.map(|canary| canary.name.as_str()),
+    };
+    cache::key::key(policy, ctx.scheme, &host, target(request), asks, secret)
 }
 
 /// Under which it is remembered that this client's answers for a key are not stored, whatever those of others are.
@@ -214,7 +219,10 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
     }
     let key = match ctx.key {
         Some(key) => key,
-        None => cache.key(&key_parts(cache, policy, session.req_header(), ctx)),
+        None => {
+            split::choose(session.req_header(), ctx);
+            cache.key(&key_parts(cache, policy, session.req_header(), ctx))
+        }
     };
     // A hit, too, ends when `total` is over.
     ctx.watch.set_total(Some(total));

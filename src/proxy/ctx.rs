@@ -14,10 +14,10 @@ use super::hedge;
 use super::mirror;
 use super::rate;
 use super::snapshot::Snapshot;
+use super::split::Split;
 use crate::cache::key::Key;
 use crate::policy::adaptive;
 use crate::policy::balancer::Tried;
-use crate::policy::canary::Side;
 use crate::policy::health::Observation;
 use crate::policy::retry::{Failure, Reason, Verdict};
 use crate::policy::route::{Action, AnswerRules, Proxy, Route};
@@ -71,10 +71,8 @@ pub struct Ctx {
     pub(super) rate: Option<rate::Standing>,
     /// Which of the snapshot's upstreams it goes to, where that is not the route's own: a canary.
     pub(super) elsewhere: Option<usize>,
-    /// The side of its route's split, once it was chosen.
-    pub(super) side: Option<Side>,
-    /// Whether the canary that was chosen could not take it.
-    pub(super) side_left: bool,
+    /// How far it is with its route's split.
+    pub(super) split: Split,
     /// This request's turn at its upstream, once it has one.
     pub(super) turn: Option<u64>,
     /// How often each backend was tried and failed.
@@ -179,7 +177,9 @@ impl Current {
             self.tell_limits(&self.places, latency);
         }
         // What a further try meets says nothing of the side that the request began on.
-        if let (Some(side), Some(traffic), true) = (ctx.side, ctx.traffic(), ctx.tries.is_empty()) {
+        if let (Some(side), Some(traffic), true) =
+            (ctx.split.side(), ctx.traffic(), ctx.tries.is_empty())
+        {
             traffic.split_saw(side, good, latency);
         }
     }
@@ -244,8 +244,7 @@ impl Ctx {
             idempotency_key: false,
             rate: None,
             elsewhere: None,
-            side: None,
-            side_left: false,
+            split: Split::Open,
             turn: None,
             tried: Tried::default(),
             tries: Vec::new(),

@@ -29,7 +29,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         waited = tries::after_hope(session, ctx)?;
         pause(session, ctx, waited).await?;
     }
-    split::choose(session, ctx);
+    split::begin(session.req_header(), ctx);
     let asked = Instant::now();
     let mut places = Taken::default();
     let mut entered = entry::enter(session, ctx, &mut places).await;

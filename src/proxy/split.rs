@@ -1,7 +1,7 @@
 //! Which of two upstreams a request goes to, where its route is split between stable and canary.
 //!
-//! Called by [`super`] before each try. The side is `policy::canary`'s decision; a request that failed on the canary goes on
-//! with stable, never the other way round.
+//! Called by [`super`] before each try, and by `caching` before it looks for a stored answer: each side has its own. The side
+//! is `policy::canary`'s decision; a request that failed on the canary goes on with stable, never the other way round.
 
 use super::ctx::Ctx;
 use super::entry::Barred;
@@ -9,58 +9,92 @@ use super::facts;
 use crate::policy::canary::Side;
 use crate::policy::route::{Canary, Sticky};
 use crate::upstream::traffic;
-use pingora_proxy::Session;
+use pingora::http::RequestHeader;
 use std::time::Duration;
 
-/// Chooses the side for the first try; takes a further one off the canary.
-pub(super) fn choose(session: &Session, ctx: &mut Ctx) {
+/// How far a request is with its route's split.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Split {
+    /// Nobody asked for its side yet, or there is no split.
+    #[default]
+    Open,
+    /// It is to begin on this side.
+    Chosen(Side),
+    /// It began on this side.
+    Begun(Side),
+    /// The canary that was chosen could not take it.
+    Left,
+}
+
+impl Split {
+    /// The side that the first try is counted for.
+    pub(super) fn side(self) -> Option<Side> {
+        match self {
+            Split::Chosen(side) | Split::Begun(side) => Some(side),
+            Split::Open | Split::Left => None,
+        }
+    }
+}
+
+/// Chooses the side, once for each request.
+pub(super) fn choose(request: &RequestHeader, ctx: &mut Ctx) {
+    if ctx.split != Split::Open {
+        return;
+    }
     let Some(route) = ctx.route.clone() else {
         return;
     };
     let Some(canary) = route.canary() else { return };
-    if ctx.side.is_some() || ctx.side_left {
-        if ctx.elsewhere.take().is_some() {
-            // Its turn and what it tried were those of the other upstream.
-            ctx.turn = None;
-            ctx.tried = Default::default();
-            ctx.queued.elsewhere();
-        }
-        return;
-    }
-    let key = key(canary, session, ctx);
+    let key = key(canary, request, ctx);
     let side = ctx
         .traffic()
         .map_or(Side::Stable, |traffic| traffic.choose_side(canary, key));
     ctx.elsewhere = (side == Side::Canary).then_some(canary.upstream);
-    ctx.side = Some(side);
+    ctx.split = Split::Chosen(side);
+}
+
+/// Chooses the side for the first try, unless that is done; takes a further one off the canary.
+pub(super) fn begin(request: &RequestHeader, ctx: &mut Ctx) {
+    choose(request, ctx);
+    match ctx.split {
+        Split::Chosen(side) => ctx.split = Split::Begun(side),
+        Split::Begun(_) | Split::Left => go_to_stable(ctx),
+        Split::Open => {}
+    }
+}
+
+/// Goes on with stable, if it is not there already. Its turn and what it tried were those of the other upstream.
+fn go_to_stable(ctx: &mut Ctx) {
+    if ctx.elsewhere.take().is_some() {
+        ctx.turn = None;
+        ctx.tried = Default::default();
+        ctx.queued.elsewhere();
+    }
 }
 
 /// Takes a request off a canary that has no room for it, or no backend: that counts against the canary, and stable gets the
 /// request. Says whether it did.
 pub(super) fn leave(ctx: &mut Ctx, barred: Barred) -> bool {
     let concerns_it = matches!(barred, Barred::NoBackend | Barred::Refused(_));
-    if !concerns_it || ctx.elsewhere.take().is_none() {
+    if !concerns_it || ctx.elsewhere.is_none() {
         return false;
     }
     if let Some(traffic) = ctx.traffic() {
         traffic.split_saw(Side::Canary, false, Duration::ZERO);
     }
     // What stable makes of it is no first try of its own.
-    ctx.side = None;
-    ctx.side_left = true;
-    ctx.turn = None;
-    ctx.tried = Default::default();
-    ctx.queued.elsewhere();
+    ctx.split = Split::Left;
+    go_to_stable(ctx);
     true
 }
 
 /// What keeps a client on its side; one that lacks it is counted by itself.
-fn key(canary: &Canary, session: &Session, ctx: &Ctx) -> Option<u64> {
-    let headers = &session.req_header().headers;
+fn key(canary: &Canary, request: &RequestHeader, ctx: &Ctx) -> Option<u64> {
+    let headers = &request.headers;
     match &canary.sticky {
         Sticky::None => None,
         Sticky::ClientIp => Some(traffic::hash(ctx.client?.to_string().as_bytes())),
         Sticky::Header(name) => Some(traffic::hash(headers.get(name)?.as_bytes())),
-        Sticky::Cookie(name) => Some(traffic::hash(facts::cookie(session.req_header(), name)?)),
+        Sticky::Cookie(name) => Some(traffic::hash(facts::cookie(request, name)?)),
     }
 }

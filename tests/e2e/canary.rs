@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const MS: Duration = Duration::from_millis(1);
 
 /// Two upstreams, and one route with these further lines.
-fn split(stable: &Origin, next: &Origin, rules: &str) -> String {
+pub fn split(stable: &Origin, next: &Origin, rules: &str) -> String {
     let rules: String = rules.lines().map(|l| format!("    {l}\n")).collect();
     format!(
         "upstreams:\n  stable: {{ eject: off, backends: [127.0.0.1:{}] }}\n  next: {{ eject: off, backends: [127.0.0.1:{}] }}\nroutes:\n  - name: all\n    upstream: stable\n{rules}",

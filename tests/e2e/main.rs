@@ -19,6 +19,7 @@ mod balancing; // which backend a request goes to
 mod block; // paths that are answered before a route is looked for
 mod budget; // how many retries a route may make
 mod cache; // a route with a cache: when it is asked, how long it keeps an answer
+mod cache_canary; // a split route: each side has its own
 mod cache_changes; // what an unsafe method makes void
 mod cache_confidence; // no secret in a file
 mod cache_crash; // killed while it writes

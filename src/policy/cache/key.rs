@@ -46,19 +46,30 @@ pub struct KeyParts {
     pub who: Vec<u8>,
 }
 
+/// What a request is told apart by, beside its URL.
+#[derive(Debug, Clone, Copy)]
+pub struct Asks<'a> {
+    /// The request's fields.
+    pub headers: &'a HeaderMap,
+    /// What backends are told of the client beside.
+    pub told: &'a [&'a [u8]],
+    /// The upstream it goes to, where that is not the route's own: a canary, whose answers are not for the clients of stable.
+    pub canary: Option<&'a str>,
+}
+
 /// The key of a request (RFC 9111 §2). The method is no part of it, since a stored GET answers HEAD too.
 ///
-/// `host` is normalised, `target` is path and query as they are, `told` what backends are told of the client beside. `secret_hash` must be keyed and collision-resistant:
-/// what people are told apart by enters only through it. RFC 9111 §3.5 bars answers to authorised requests from reuse
+/// `host` is normalised, `target` is path and query as they are. `secret_hash` must be keyed and collision-resistant: what people are told apart by enters only through it. RFC 9111 §3.5 bars answers to authorised requests from reuse
 /// for others; under a forced `ttl` they are kept, and found by no others unless the route says `shared`.
 pub fn key(
     policy: &CachePolicy,
     scheme: &str,
     host: &str,
     target: &str,
-    (headers, told): (&HeaderMap, &[&[u8]]),
+    asks: Asks<'_>,
     secret_hash: impl Fn(&[u8]) -> [u8; 32],
 ) -> KeyParts {
+    let headers = asks.headers;
     let mut secret = Vec::new();
     if personal(policy, headers) {
         secret = credentials(headers);
@@ -70,7 +81,7 @@ pub fn key(
                 let pairs = cookie_pairs(headers, name);
                 frame_list(&mut secret, b'k', name.as_bytes(), &pairs);
             }
-            Per::Told => frame_list(&mut secret, b'z', b"", told),
+            Per::Told => frame_list(&mut secret, b'z', b"", asks.told),
         }
     }
     let mut who = Vec::with_capacity(64);
@@ -84,6 +95,9 @@ pub fn key(
     frame(&mut who, b'm', &[mode]);
     if !secret.is_empty() {
         frame(&mut who, b'p', &secret_hash(&secret));
+    }
+    if let Some(name) = asks.canary {
+        frame(&mut who, b'u', name.as_bytes());
     }
     KeyParts {
         url: url(scheme, host, target),

@@ -7,6 +7,7 @@ use super::super::CLIENT_LEFT;
 use super::super::ctx::{Ctx, Try};
 use super::super::rate;
 use super::super::snapshot::Snapshot;
+use super::super::split::Split;
 use super::super::wait::client_leaves;
 use super::admission::{is_confidential, keep, place, storable, updated};
 use super::{Forwarded, How, Outcome, asker, date, now, remember, times};
@@ -18,7 +19,7 @@ use crate::cache::storage::FillFor;
 use crate::policy::cache::collapsing::{About, about};
 use crate::policy::cache::freshness::Freshness;
 use crate::policy::cache::reuse;
-use crate::policy::cache::{CachePolicy, Keep, key, validation};
+use crate::policy::cache::{CachePolicy, Keep, NotStored, key, validation};
 use crate::policy::retry::{Reason, Verdict};
 use crate::policy::route::Route;
 use crate::server::connection::Secured;
@@ -102,6 +103,9 @@ pub(in super::super) struct Job {
     verified: Option<(String, &'static str)>,
     told: Vec<(HeaderName, Option<HeaderValue>)>,
     hops: Vec<IpAddr>,
+    split: Split,
+    /// The upstream of the side that it is for, where that is a canary.
+    elsewhere: Option<usize>,
     key: Key,
     filling: Arc<Filling>,
     /// The stored answer to be validated.
@@ -139,6 +143,8 @@ pub(super) fn start(
         verified: ctx.verified.clone(),
         told: ctx.told.clone(),
         hops: ctx.hops.clone(),
+        split: ctx.split,
+        elsewhere: ctx.elsewhere,
         key: *filling.key(),
         filling: Arc::new(filling),
         stale: stale.cloned(),
@@ -171,6 +177,8 @@ pub(in super::super) fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<bo
     ctx.verified.clone_from(&job.verified);
     ctx.told.clone_from(&job.told);
     ctx.hops.clone_from(&job.hops);
+    ctx.split = job.split;
+    ctx.elsewhere = job.elsewhere;
     ctx.cache = Some(Outcome {
         how: How::Forwarded(Forwarded::because(job.why)),
         served: None,
@@ -266,9 +274,11 @@ pub(in super::super) async fn judge(
     let times = times(ctx);
     let received = times.received;
     report(ctx, Some(response.status));
+    let elsewhere = ctx.elsewhere;
     let Some(job) = &mut ctx.fill else {
         return Ok(());
     };
+    let is_its_side = job.elsewhere == elsewhere;
     let route = job.route.clone();
     let Some(policy) = route.cache() else {
         return Ok(());
@@ -288,11 +298,13 @@ pub(in super::super) async fn judge(
         let fresh = updated(cache, policy, request, &stale, fields, times)?;
         let keep = Keep::Fields(&fresh.head.headers);
         let status = stale.head.status;
-        let shared = storable(&route, request, (status, fields), keep, received).is_ok();
+        let shared =
+            is_its_side && storable(&route, request, (status, fields), keep, received).is_ok();
         let fresh = Arc::new(fresh);
         if !shared {
             // What the 304 says forbids it from now on; this once it is valid, for who asked.
-            if is_over(policy, &stale) && !key::carries_credentials(&request.headers) {
+            if is_its_side && is_over(policy, &stale) && !key::carries_credentials(&request.headers)
+            {
                 cache.remove(&stale).await;
             }
         } else {
@@ -311,7 +323,10 @@ pub(in super::super) async fn judge(
     let request = session.req_header();
     let status = response.status;
     let fields = &response.headers;
-    let storable = storable(&route, request, (status, fields), Keep::Whole, received);
+    let storable = match is_its_side {
+        true => storable(&route, request, (status, fields), Keep::Whole, received),
+        false => Err(NotStored::OtherSide),
+    };
     let mut how = Forwarded::because(job.why);
     how.status = Some(status);
     match storable {
@@ -336,8 +351,10 @@ pub(in super::super) async fn judge(
         }
         Err(why) => {
             how.detail = Some(why.word());
-            remember(cache, job.key, request, status);
-            if about(status) == About::Url {
+            if is_its_side {
+                remember(cache, job.key, request, status);
+            }
+            if is_its_side && about(status) == About::Url {
                 // The origin has something else now; unless that is for this client only.
                 if let Some(stale) = job.stale.take()
                     && is_over(policy, &stale)

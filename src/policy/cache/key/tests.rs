@@ -20,13 +20,21 @@ fn hash(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
+fn asks(headers: &HeaderMap) -> Asks<'_> {
+    Asks {
+        headers,
+        told: &[],
+        canary: None,
+    }
+}
+
 fn key_of(policy: &CachePolicy, lines: &[(&str, &str)]) -> KeyParts {
     key(
         policy,
         "https",
         "a.example",
         "/x?y",
-        (&fields(lines), &[]),
+        asks(&fields(lines)),
         hash,
     )
 }
@@ -288,12 +296,12 @@ fn no_hash_is_made_without_secrets() {
         "http",
         "a",
         "/",
-        (&fields(&[("accept", "x")]), &[]),
+        asks(&fields(&[("accept", "x")])),
         none,
     );
     for policy in [forced(true, &[]), respectful(&[])] {
         let headers = fields(&[("cookie", "x"), ("authorization", "x")]);
-        let _ = key(&policy, "http", "a", "/", (&headers, &[]), none);
+        let _ = key(&policy, "http", "a", "/", asks(&headers), none);
     }
 }
 
@@ -330,7 +338,7 @@ fn of_request(
         &url[0],
         &url[1],
         &url[2],
-        (&fields(&lines), &[]),
+        asks(&fields(&lines)),
         hash,
     )
 }
@@ -393,7 +401,7 @@ proptest! {
             ("x-tenant", &secrets[3]),
         ]);
         let per = [Per::Cookie("session".to_owned()), Per::Header(HeaderName::from_static("x-tenant"))];
-        let key = key(&forced(shared, &per), "https", "a.example", &url, (&lines, &[]), hash);
+        let key = key(&forced(shared, &per), "https", "a.example", &url, asks(&lines), hash);
         for secret in &secrets {
             // Not even a part of one.
             for (part, key) in secret.as_bytes().windows(6).flat_map(|part| [(part, &key.url), (part, &key.who)]) {
@@ -412,12 +420,30 @@ proptest! {
             headers.append(field, HeaderValue::from_bytes(&value).unwrap());
         }
         let policy = forced(true, &[Per::Cookie(name)]);
-        let once = key(&policy, "", "", "", (&headers, &[]), hash);
-        prop_assert_eq!(once, key(&policy, "", "", "", (&headers, &[]), hash));
+        let once = key(&policy, "", "", "", asks(&headers), hash);
+        prop_assert_eq!(once, key(&policy, "", "", "", asks(&headers), hash));
         prop_assert_eq!(vary_key(&headers, &headers), vary_key(&headers, &headers));
         for policy in [policy, respectful(&[])] {
             let _ = lookup(&policy, &Method::GET, &headers);
             let _ = storable(&policy, Keep::Whole, &headers, StatusCode::OK, &headers, secs(1), &date);
         }
     }
+}
+
+#[test]
+fn each_canary_is_a_side_of_its_own() {
+    let (policy, headers) = (forced(true, &[]), fields(&[]));
+    let of = |canary| {
+        let asks = Asks {
+            canary,
+            ..asks(&headers)
+        };
+        key(&policy, "https", "a.example", "/", asks, hash)
+    };
+    let sides = [of(None), of(Some("next")), of(Some("later"))];
+    assert!(sides.iter().all(|side| side.url == sides[0].url));
+    assert_eq!(
+        sides.iter().collect::<std::collections::HashSet<_>>().len(),
+        3
+    );
 }
