@@ -14,7 +14,7 @@ mod wire;
 use super::ctx::{Ctx, End};
 use super::facts::{authority, target};
 use super::respond::Answer;
-use super::{CLIENT_LEFT, downstream, failure, split, wait};
+use super::{CLIENT_LEFT, downstream, failure, wait};
 use crate::cache::Cache;
 use crate::cache::fills::{Part, State};
 use crate::cache::key::Key;
@@ -135,11 +135,10 @@ pub(super) fn key_parts(
         let values = ctx.told.iter().map(|(_, value)| value.as_ref());
         told.extend(values.map(|value| value.map_or(&b""[..], |value| value.as_bytes())));
     }
-    let canary = ctx.elsewhere.and_then(|_| ctx.route.as_ref()?.canary());
     let asks = Asks {
         headers: &request.headers,
         told: &told,
-        canary: canary.map(|canary| canary.name.as_str()),
+        canary: ctx.canary().map(|canary| canary.name.as_str()),
     };
     cache::key::key(policy, ctx.scheme, &host, target(request), asks, secret)
 }
@@ -219,10 +218,7 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
     }
     let key = match ctx.key {
         Some(key) => key,
-        None => {
-            split::choose(session.req_header(), ctx);
-            cache.key(&key_parts(cache, policy, session.req_header(), ctx))
-        }
+        None => cache.key(&key_parts(cache, policy, session.req_header(), ctx)),
     };
     // A hit, too, ends when `total` is over.
     ctx.watch.set_total(Some(total));

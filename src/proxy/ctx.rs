@@ -20,7 +20,7 @@ use crate::policy::adaptive;
 use crate::policy::balancer::Tried;
 use crate::policy::health::Observation;
 use crate::policy::retry::{Failure, Reason, Verdict};
-use crate::policy::route::{Action, AnswerRules, Proxy, Route};
+use crate::policy::route::{Action, AnswerRules, Canary, Proxy, Route};
 use crate::policy::timeouts::Limit;
 use crate::server::connection::{Connection, Secured};
 use crate::server::listener::Manner;
@@ -69,8 +69,6 @@ pub struct Ctx {
     pub(super) idempotency_key: bool,
     /// Where its client stands, where the route limits how often it may ask.
     pub(super) rate: Option<rate::Standing>,
-    /// Which of the snapshot's upstreams it goes to, where that is not the route's own: a canary.
-    pub(super) elsewhere: Option<usize>,
     /// How far it is with its route's split.
     pub(super) split: Split,
     /// This request's turn at its upstream, once it has one.
@@ -243,7 +241,6 @@ impl Ctx {
             route: None,
             idempotency_key: false,
             rate: None,
-            elsewhere: None,
             split: Split::Open,
             turn: None,
             tried: Tried::default(),
@@ -305,8 +302,15 @@ impl Ctx {
 
     /// The upstream it goes to: that of its route, or its canary.
     pub(super) fn upstream(&self) -> Option<&Arc<Upstream>> {
-        let index = self.elsewhere.unwrap_or(self.proxy()?.upstream);
+        let own = self.proxy()?.upstream;
+        let index = self.canary().map_or(own, |canary| canary.upstream);
         self.snapshot.upstreams.get(index)
+    }
+
+    /// The canary, if it is that one's.
+    pub(super) fn canary(&self) -> Option<&Canary> {
+        let route = self.route.as_deref().filter(|_| self.split.is_on_canary());
+        route?.canary()
     }
 
     /// What is known of its route's traffic.

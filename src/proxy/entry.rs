@@ -103,7 +103,7 @@ pub(super) async fn enter(
     };
     if upstream.is_down() && ctx.tries.is_empty() {
         // A canary's request has another upstream to go to.
-        if ctx.elsewhere.is_some() || !in_time(session, ctx, upstream.comes_back()).await? {
+        if ctx.split.is_on_canary() || !in_time(session, ctx, upstream.comes_back()).await? {
             // No need to wait for a place to learn that.
             return Err(Barred::NoBackend);
         }

@@ -13,6 +13,7 @@ use super::rate;
 use super::record;
 use super::respond::Answer;
 use super::snapshot::Live;
+use super::split;
 use super::straighten;
 use crate::cache::Cache;
 use crate::config::Clients;
@@ -245,7 +246,13 @@ impl Front {
                 answer.write(session, ctx).await?;
                 Ok(true)
             }
-            None => caching::at_once::serve(self.cache, session, ctx).await,
+            None => {
+                if caching::policy(ctx).is_some() {
+                    // Each side has stored answers of its own.
+                    split::choose(session.req_header(), ctx);
+                }
+                caching::at_once::serve(self.cache, session, ctx).await
+            }
         }
     }
 

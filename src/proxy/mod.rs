@@ -294,7 +294,7 @@ impl ProxyHttp for Proxy {
         };
         forward::prepare(session.req_header(), request, proxy, ctx).map_err(|e| e.into_down())?;
         if let Some(job) = &ctx.fill {
-            job.condition(request)?;
+            job.condition(request, ctx.split)?;
         }
         hedge::plan(session, request, ctx);
         // Each try begins anew with it.

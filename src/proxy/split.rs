@@ -13,16 +13,15 @@ use pingora::http::RequestHeader;
 use std::time::Duration;
 
 /// How far a request is with its route's split.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Split {
     /// Nobody asked for its side yet, or there is no split.
-    #[default]
     Open,
     /// It is to begin on this side.
     Chosen(Side),
     /// It began on this side.
     Begun(Side),
-    /// The canary that was chosen could not take it.
+    /// It was the canary's, and goes on with stable.
     Left,
 }
 
@@ -30,9 +29,17 @@ impl Split {
     /// The side that the first try is counted for.
     pub(super) fn side(self) -> Option<Side> {
         match self {
-            Split::Chosen(side) | Split::Begun(side) => Some(side),
-            Split::Open | Split::Left => None,
+            Split::Begun(side) => Some(side),
+            Split::Open | Split::Chosen(_) | Split::Left => None,
         }
+    }
+
+    /// Whether it is for the canary now.
+    pub(super) fn is_on_canary(self) -> bool {
+        matches!(
+            self,
+            Split::Chosen(Side::Canary) | Split::Begun(Side::Canary)
+        )
     }
 }
 
@@ -49,7 +56,6 @@ pub(super) fn choose(request: &RequestHeader, ctx: &mut Ctx) {
     let side = ctx
         .traffic()
         .map_or(Side::Stable, |traffic| traffic.choose_side(canary, key));
-    ctx.elsewhere = (side == Side::Canary).then_some(canary.upstream);
     ctx.split = Split::Chosen(side);
 }
 
@@ -58,32 +64,30 @@ pub(super) fn begin(request: &RequestHeader, ctx: &mut Ctx) {
     choose(request, ctx);
     match ctx.split {
         Split::Chosen(side) => ctx.split = Split::Begun(side),
-        Split::Begun(_) | Split::Left => go_to_stable(ctx),
-        Split::Open => {}
+        Split::Begun(Side::Canary) => go_to_stable(ctx),
+        Split::Begun(Side::Stable) | Split::Left | Split::Open => {}
     }
 }
 
-/// Goes on with stable, if it is not there already. Its turn and what it tried were those of the other upstream.
+/// Takes a request off the canary. Its turn and what it tried were those of that upstream; what stable makes of it is no first
+/// try of its own.
 fn go_to_stable(ctx: &mut Ctx) {
-    if ctx.elsewhere.take().is_some() {
-        ctx.turn = None;
-        ctx.tried = Default::default();
-        ctx.queued.elsewhere();
-    }
+    ctx.split = Split::Left;
+    ctx.turn = None;
+    ctx.tried = Default::default();
+    ctx.queued.elsewhere();
 }
 
 /// Takes a request off a canary that has no room for it, or no backend: that counts against the canary, and stable gets the
 /// request. Says whether it did.
 pub(super) fn leave(ctx: &mut Ctx, barred: Barred) -> bool {
     let concerns_it = matches!(barred, Barred::NoBackend | Barred::Refused(_));
-    if !concerns_it || ctx.elsewhere.is_none() {
+    if !concerns_it || !ctx.split.is_on_canary() {
         return false;
     }
     if let Some(traffic) = ctx.traffic() {
         traffic.split_saw(Side::Canary, false, Duration::ZERO);
     }
-    // What stable makes of it is no first try of its own.
-    ctx.split = Split::Left;
     go_to_stable(ctx);
     true
 }

@@ -93,7 +93,7 @@ fn within_budget(ctx: &mut Ctx, failure: Failure, verdict: Verdict) -> Verdict {
     };
     let index = ctx.current.as_ref().map(|current| current.index);
     // Off a canary, everything is new.
-    let new = ctx.elsewhere.is_some()
+    let new = ctx.split.is_on_canary()
         || ctx
             .upstream()
             .is_some_and(|upstream| upstream.has_untried(&ctx.tried, index));

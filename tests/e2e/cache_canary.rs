@@ -1,18 +1,10 @@
 //! A cache in front of a canary: what one side answered is not for the clients of the other.
 
 use crate::admin::{post, with_admin};
-use crate::canary::split;
+use crate::canary::{origins, split, until_rolled_back};
 use crate::client::{Client, request};
 use crate::harness::{Proxy, until};
-use crate::origin::Origin;
 use crate::reply::Reply;
-
-fn origins() -> (Origin, Origin) {
-    (
-        Origin::always(Reply::ok("stable")),
-        Origin::always(Reply::ok("next")),
-    )
-}
 
 /// How many of so many requests got the canary's answer.
 fn of_next(client: &mut Client, path: &str, requests: usize) -> usize {
@@ -53,12 +45,7 @@ fn s14_after_a_rollback_nothing_of_the_canary_comes_from_the_cache() {
     let mut client = Client::to(proxy.port);
     assert_eq!(of_next(&mut client, "/", 10), 5);
     next.set(|_| Reply::status(500));
-    let mut number = 0;
-    until("it is rolled back", || {
-        number += 1;
-        client.get(&format!("/{number}"));
-        proxy.count_said("is rolled back") == 1
-    });
+    until_rolled_back(&proxy, |n| drop(client.get(&format!("/{n}"))));
     assert_eq!(of_next(&mut client, "/", 10), 0);
 }
 
@@ -74,4 +61,26 @@ fn s14_what_stable_answered_for_the_canary_is_kept_for_neither() {
     next.set(|_| Reply::ok("next"));
     assert_eq!(of_next(&mut client, "/", 3), 3, "as soon as it can");
     assert_eq!(next.count(), 4);
+}
+
+#[test]
+fn s14_stable_is_not_asked_whether_the_canary_s_answer_still_holds() {
+    let (stable, next) = origins();
+    let etag = [("ETag", "\"same\"")];
+    next.set(move |_| Reply::answer(200, &etag, b"next"));
+    stable.set(|request| match request.header("If-None-Match") {
+        Some(_) => Reply::status(304),
+        None => Reply::ok("stable"),
+    });
+    let rules = "cache: { ttl: 100ms }\nretry: { tries: 2, wait: 1ms }\ncanary: { upstream: next, share: 100%, rollback: { after: 1000 } }";
+    let proxy = Proxy::start(&split(&stable, &next, rules));
+    let mut client = Client::to(proxy.port);
+    assert_eq!(of_next(&mut client, "/", 1), 1);
+    next.set(|_| Reply::status(500));
+    until("its time is over", || {
+        let text = client.get("/").text();
+        let asked = stable.count() > 0;
+        assert_eq!(text, if asked { "stable" } else { "next" });
+        asked
+    });
 }

@@ -18,11 +18,21 @@ pub fn split(stable: &Origin, next: &Origin, rules: &str) -> String {
     )
 }
 
-fn origins() -> (Origin, Origin) {
+pub fn origins() -> (Origin, Origin) {
     (
         Origin::always(Reply::ok("stable")),
         Origin::always(Reply::ok("next")),
     )
+}
+
+/// Asks until the canary is rolled back; each time is told how often it was asked before.
+pub fn until_rolled_back(proxy: &Proxy, mut ask: impl FnMut(usize)) {
+    let mut asked = 0;
+    until("it is rolled back", || {
+        ask(asked);
+        asked += 1;
+        proxy.count_said("is rolled back") == 1
+    });
 }
 
 #[test]
@@ -122,10 +132,7 @@ fn s14_a_slow_canary_is_rolled_back_too() {
         "canary: { upstream: next, share: 50%, rollback: { p95_above_stable: 3x, after: 20 } }";
     let proxy = Proxy::start(&split(&stable, &next, rules));
     let mut client = Client::to(proxy.port);
-    until("it is rolled back", || {
-        client.get("/");
-        proxy.count_said("is rolled back") == 1
-    });
+    until_rolled_back(&proxy, |_| drop(client.get("/")));
 }
 
 #[test]
@@ -341,10 +348,7 @@ fn s14_a_restart_forgets_no_rollback_and_no_step() {
     assert_eq!(share(admin), 100.0);
     let mut client = Client::to(proxy.port);
     next.set(|_| Reply::status(500));
-    until("it is rolled back", || {
-        client.get("/");
-        proxy.count_said("is rolled back") == 1
-    });
+    until_rolled_back(&proxy, |_| drop(client.get("/")));
     until_written("\"rule\":\"success_below\"");
     drop(proxy);
     let (proxy, admin) = start(&canary(10));
@@ -364,10 +368,7 @@ fn s14_another_upstream_in_the_file_does_not_resume_a_canary() {
     let upstreams = split(&stable, &next, rules);
     let proxy = Proxy::start(&upstreams);
     let mut client = Client::to(proxy.port);
-    until("it is rolled back", || {
-        client.get("/");
-        proxy.count_said("is rolled back") == 1
-    });
+    until_rolled_back(&proxy, |_| drop(client.get("/")));
     let seen = next.count();
     let more = upstreams.replace(
         "upstreams:\n",

@@ -42,7 +42,7 @@ pub fn credentials(headers: &HeaderMap) -> Vec<u8> {
 pub struct KeyParts {
     /// Scheme, host and target: all that a purge of a URL, or an invalidation (RFC 9111 §4.4), can name.
     pub url: Vec<u8>,
-    /// The mode of the cache, the person, and what the route's `per` names: tells apart requests for one URL.
+    /// The mode of the cache, the person, what the route's `per` names, and the canary: tells apart requests for one URL.
     pub who: Vec<u8>,
 }
 
@@ -59,8 +59,9 @@ pub struct Asks<'a> {
 
 /// The key of a request (RFC 9111 §2). The method is no part of it, since a stored GET answers HEAD too.
 ///
-/// `host` is normalised, `target` is path and query as they are. `secret_hash` must be keyed and collision-resistant: what people are told apart by enters only through it. RFC 9111 §3.5 bars answers to authorised requests from reuse
-/// for others; under a forced `ttl` they are kept, and found by no others unless the route says `shared`.
+/// `host` is normalised, `target` is path and query as they are. `secret_hash` must be keyed and collision-resistant: what
+/// people are told apart by enters only through it. RFC 9111 §3.5 bars answers to authorised requests from reuse for others;
+/// under a forced `ttl` they are kept, and found by no others unless the route says `shared`.
 pub fn key(
     policy: &CachePolicy,
     scheme: &str,

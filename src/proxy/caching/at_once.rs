@@ -4,8 +4,8 @@
 //! [`super::consult`].
 
 use super::super::ctx::Ctx;
-use super::super::{downstream, forward, split};
-use super::{How, choose, key_parts, now, wire};
+use super::super::{downstream, forward};
+use super::{How, choose, key_parts, now, policy, wire};
 use crate::cache::Cache;
 use crate::cache::disk::{Standing, Stored, Version};
 use crate::cache::object::{Body, Object};
@@ -29,10 +29,7 @@ pub(in super::super) async fn serve(
     session: &mut ServerSession,
     ctx: &mut Ctx,
 ) -> Result<bool> {
-    let Some(route) = ctx.route.clone() else {
-        return Ok(false);
-    };
-    let Some(policy) = route.cache() else {
+    let Some(policy) = policy(ctx) else {
         return Ok(false);
     };
     let has_content = !session.is_body_empty();
@@ -46,7 +43,6 @@ pub(in super::super) async fn serve(
     {
         return Ok(false);
     }
-    split::choose(request, ctx);
     let key = cache.key(&key_parts(cache, policy, request, ctx));
     let whole = |object: &Object| !matches!(object.body, Body::Parts(_));
     let found = cache.find(&key, headers, whole).await;

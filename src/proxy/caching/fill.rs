@@ -103,9 +103,8 @@ pub(in super::super) struct Job {
     verified: Option<(String, &'static str)>,
     told: Vec<(HeaderName, Option<HeaderValue>)>,
     hops: Vec<IpAddr>,
+    /// The side whose answer it is to be.
     split: Split,
-    /// The upstream of the side that it is for, where that is a canary.
-    elsewhere: Option<usize>,
     key: Key,
     filling: Arc<Filling>,
     /// The stored answer to be validated.
@@ -144,7 +143,6 @@ pub(super) fn start(
         told: ctx.told.clone(),
         hops: ctx.hops.clone(),
         split: ctx.split,
-        elsewhere: ctx.elsewhere,
         key: *filling.key(),
         filling: Arc::new(filling),
         stale: stale.cloned(),
@@ -178,7 +176,6 @@ pub(in super::super) fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<bo
     ctx.told.clone_from(&job.told);
     ctx.hops.clone_from(&job.hops);
     ctx.split = job.split;
-    ctx.elsewhere = job.elsewhere;
     ctx.cache = Some(Outcome {
         how: How::Forwarded(Forwarded::because(job.why)),
         served: None,
@@ -202,8 +199,18 @@ pub(in super::super) fn key_of(job: &Job) -> CacheKey {
 }
 
 impl Job {
-    /// Makes the request to the upstream a conditional one, where there is something to validate (RFC 9111 §4.3.1).
-    pub(in super::super) fn condition(&self, request: &mut RequestHeader) -> Result<()> {
+    /// Whether it is still with the side whose answer it is to be, now that its request is so far.
+    fn is_on_its_side(&self, split: Split) -> bool {
+        self.split.is_on_canary() == split.is_on_canary()
+    }
+
+    /// Makes the request to the upstream a conditional one, where there is something to validate (RFC 9111 §4.3.1) and this
+    /// upstream is the one to know.
+    pub(in super::super) fn condition(
+        &self,
+        request: &mut RequestHeader,
+        split: Split,
+    ) -> Result<()> {
         for name in [
             header::IF_MATCH,
             header::IF_NONE_MATCH,
@@ -215,6 +222,7 @@ impl Job {
             request.remove_header(&name);
         }
         if let Some(stale) = &self.stale
+            && self.is_on_its_side(split)
             && !matches!(stale.body, Body::Parts(_))
         {
             for (name, value) in validation::conditions(&stale.head.headers) {
@@ -274,17 +282,18 @@ pub(in super::super) async fn judge(
     let times = times(ctx);
     let received = times.received;
     report(ctx, Some(response.status));
-    let elsewhere = ctx.elsewhere;
+    let split = ctx.split;
     let Some(job) = &mut ctx.fill else {
         return Ok(());
     };
-    let is_its_side = job.elsewhere == elsewhere;
+    let is_its_side = job.is_on_its_side(split);
     let route = job.route.clone();
     let Some(policy) = route.cache() else {
         return Ok(());
     };
     let ttl = !policy.respects_origin();
-    if response.status == StatusCode::NOT_MODIFIED
+    if is_its_side
+        && response.status == StatusCode::NOT_MODIFIED
         && let Some(stale) = job.stale.take()
     {
         if !validation::selects(&stale.head.headers, &response.headers) {
@@ -298,13 +307,11 @@ pub(in super::super) async fn judge(
         let fresh = updated(cache, policy, request, &stale, fields, times)?;
         let keep = Keep::Fields(&fresh.head.headers);
         let status = stale.head.status;
-        let shared =
-            is_its_side && storable(&route, request, (status, fields), keep, received).is_ok();
+        let shared = storable(&route, request, (status, fields), keep, received).is_ok();
         let fresh = Arc::new(fresh);
         if !shared {
             // What the 304 says forbids it from now on; this once it is valid, for who asked.
-            if is_its_side && is_over(policy, &stale) && !key::carries_credentials(&request.headers)
-            {
+            if is_over(policy, &stale) && !key::carries_credentials(&request.headers) {
                 cache.remove(&stale).await;
             }
         } else {
@@ -353,10 +360,9 @@ pub(in super::super) async fn judge(
             how.detail = Some(why.word());
             if is_its_side {
                 remember(cache, job.key, request, status);
-            }
-            if is_its_side && about(status) == About::Url {
                 // The origin has something else now; unless that is for this client only.
-                if let Some(stale) = job.stale.take()
+                if about(status) == About::Url
+                    && let Some(stale) = job.stale.take()
                     && is_over(policy, &stale)
                     && !key::carries_credentials(&request.headers)
                 {
