@@ -12,8 +12,9 @@
 //! - So in any ten slices in a row there are at most as many retries as allowed for the ten slices that end with their
 //!   last retry. Over a longer span, retries are at most the share of the requests of that span and of the nine slices
 //!   before it, plus the floor once for each ten slices.
-//! - A retry is refused only where granting it would break the first of these, as the retries are counted: refunds give
-//!   back the oldest ones, so that the others may be counted longer than they have to.
+//! - A retry is refused only where granting it would break the first of these.
+//!
+//! A retry that was granted and given back counts as none from then on.
 
 use std::time::Duration;
 
@@ -71,6 +72,10 @@ struct Counts {
     refused: u64,
 }
 
+/// A retry that was granted, by the second it counts in. Whoever does not make it can give it back, once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Spent(u64);
+
 /// The numbers of the window, and those since the beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Report {
@@ -100,34 +105,27 @@ impl Budget {
     }
 
     /// Takes one retry, if the rules allow it at this moment. Counts a refusal if not.
-    pub fn spend(&mut self, rules: &BudgetRules, now: Duration) -> bool {
+    pub fn spend(&mut self, rules: &BudgetRules, now: Duration) -> Option<Spent> {
         let newest = self.advance(now);
-        let granted = self.window.retries < rules.allowed(self.window.requests);
-        if granted {
-            self.slices[newest].retries += 1;
+        let slice = &mut self.slices[newest];
+        if self.window.retries < rules.allowed(self.window.requests) {
+            slice.retries += 1;
             self.window.retries += 1;
             self.retries_total += 1;
-        } else {
-            self.slices[newest].refused += 1;
-            self.window.refused += 1;
-            self.refused_total += 1;
+            return Some(Spent(self.latest));
         }
-        granted
+        slice.refused += 1;
+        self.window.refused += 1;
+        self.refused_total += 1;
+        None
     }
 
-    /// Gives back a retry that was taken but not made, for instance because the client left during the wait. Only for one
-    /// taken at most 9 s ago: an older one may have left the window and would give back another's place.
-    pub fn refund(&mut self, now: Duration) {
-        let newest = self.advance(now);
-        // The oldest one goes, since nobody remembers when which was taken. So those that were made are counted for at
-        // least as long as they are in the window, and what is promised of retries holds for the ones made.
-        for step in 1..=SLICES {
-            let slice = &mut self.slices[(newest + step) % SLICES];
-            if slice.retries > 0 {
-                slice.retries -= 1;
-                self.window.retries -= 1;
-                return;
-            }
+    /// Gives back a retry of this budget that was taken but not made, for instance because the client left during the wait.
+    /// One that has left the window makes place for nobody.
+    pub fn refund(&mut self, Spent(second): Spent) {
+        if self.latest - second < SLICES as u64 {
+            self.slices[place(second)].retries -= 1;
+            self.window.retries -= 1;
         }
     }
 

@@ -18,6 +18,7 @@ use super::split::Split;
 use crate::cache::key::Key;
 use crate::policy::adaptive;
 use crate::policy::balancer::Tried;
+use crate::policy::budget::Spent;
 use crate::policy::health::Observation;
 use crate::policy::retry::{Failure, Reason, Verdict};
 use crate::policy::route::{Action, AnswerRules, Canary, Proxy, Route};
@@ -87,8 +88,8 @@ pub struct Ctx {
     pub(super) wait: Duration,
     /// What it has waited for places so far.
     pub(super) queued: Waited,
-    /// Whether that is paid for by the route's retry budget.
-    pub(super) charged: bool,
+    /// What that took of the route's retry budget.
+    pub(super) charged: Option<Spent>,
     /// The verdict on a response that counts as a failure, until Pingora's loop asks for it.
     pub(super) verdict: Option<Verdict>,
     /// The limit the armed deadline stands for.
@@ -251,7 +252,7 @@ impl Ctx {
             wait: Duration::ZERO,
             queued: Waited::default(),
             passing: None,
-            charged: false,
+            charged: None,
             verdict: None,
             limit: Limit::Total,
             body_held: false,

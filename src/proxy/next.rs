@@ -40,7 +40,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
     }
     let queued = asked.elapsed();
     let entry = entered.map_err(|barred| tries::barred(ctx, barred))?;
-    ctx.charged = false;
+    ctx.charged = None;
     let Some(proxy) = ctx.proxy() else {
         return Err(Error::new_in(ErrorType::InternalError));
     };

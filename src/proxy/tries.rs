@@ -100,11 +100,13 @@ fn within_budget(ctx: &mut Ctx, failure: Failure, verdict: Verdict) -> Verdict {
     if !retry::is_charged(failure, new) {
         return verdict;
     }
-    if traffic.spend(&proxy.budget) {
-        ctx.charged = true;
-        return verdict;
+    match traffic.spend(&proxy.budget) {
+        Some(spent) => {
+            ctx.charged = Some(spent);
+            verdict
+        }
+        None => Verdict::GiveUp(Reason::BudgetSpent),
     }
-    Verdict::GiveUp(Reason::BudgetSpent)
 }
 
 /// The failure of a first try stands, for the second one beside it came to nothing: says how long to wait for the next.
@@ -286,10 +288,10 @@ pub(super) fn no_try(ctx: &mut Ctx, reason: Reason, end: End) -> Box<Error> {
 
 /// Gives back a retry that is not made.
 fn refund(ctx: &mut Ctx) {
-    if std::mem::take(&mut ctx.charged)
+    if let Some(spent) = ctx.charged.take()
         && let Some(traffic) = ctx.traffic()
     {
-        traffic.refund();
+        traffic.refund(spent);
     }
 }
 

@@ -7,7 +7,7 @@
 use super::clock;
 use super::places::Places;
 use crate::observe::tally::Tally;
-use crate::policy::budget::{Budget, BudgetRules, Report};
+use crate::policy::budget::{Budget, BudgetRules, Report, Spent};
 use crate::policy::canary::{self, Event, Figures, Memory, Share, Side, SideFigures};
 use crate::policy::hedge;
 use crate::policy::rate::{RateRules, Table, Verdict};
@@ -158,7 +158,10 @@ impl Traffic {
     /// Takes a second request out of its budget, if there is one.
     pub fn spend_hedge(&self, rules: &BudgetRules) -> bool {
         let hedging = self.hedging.as_ref();
-        hedging.is_some_and(|hedging| lock(&hedging.budget).spend(rules, clock::now()))
+        hedging.is_some_and(|hedging| {
+            let spent = lock(&hedging.budget).spend(rules, clock::now());
+            spent.is_some()
+        })
     }
 
     /// What was spent on second requests, where there are any.
@@ -188,13 +191,13 @@ impl Traffic {
     }
 
     /// Takes a retry out of the budget, if there is one.
-    pub fn spend(&self, rules: &BudgetRules) -> bool {
+    pub fn spend(&self, rules: &BudgetRules) -> Option<Spent> {
         lock(&self.budget).spend(rules, clock::now())
     }
 
     /// Gives back a retry that was not made.
-    pub fn refund(&self) {
-        lock(&self.budget).refund(clock::now());
+    pub fn refund(&self, spent: Spent) {
+        lock(&self.budget).refund(spent);
     }
 
     /// What was spent of the budget.

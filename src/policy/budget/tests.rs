@@ -19,7 +19,7 @@ fn began(requests: u64, now: Duration) -> Budget {
 
 /// How many of `asked` retries are granted at once.
 fn granted(budget: &mut Budget, rules: &BudgetRules, asked: u64, now: Duration) -> u64 {
-    (0..asked).filter(|_| budget.spend(rules, now)).count() as u64
+    (0..asked).filter_map(|_| budget.spend(rules, now)).count() as u64
 }
 
 #[test]
@@ -132,24 +132,40 @@ fn the_end_of_time_is_no_trouble() {
 #[test]
 fn a_refund_makes_place_for_another() {
     let mut budget = began(10, s(1.0));
-    assert_eq!(granted(&mut budget, &rules(0.2, 0), 5, s(1.0)), 2);
-    budget.refund(s(3.0));
+    let rules = rules(0.2, 0);
+    let first = budget.spend(&rules, s(1.0)).unwrap();
+    let second = budget.spend(&rules, s(2.0)).unwrap();
+    assert_eq!(budget.spend(&rules, s(2.0)), None);
+    budget.refund(first);
     assert_eq!(budget.report(s(3.0)).retries, 1);
-    assert_eq!(granted(&mut budget, &rules(0.2, 0), 5, s(3.0)), 1);
-    // What remains is counted with the younger: a refund never lets one that was made go early.
-    assert_eq!(budget.report(s(10.9)).retries, 2);
-    budget.refund(s(10.9));
+    let third = budget.spend(&rules, s(3.0)).unwrap();
+    assert_eq!(budget.spend(&rules, s(3.0)), None);
+    // Each leaves the window with its own second.
+    assert_eq!(budget.report(s(11.9)).retries, 2);
+    assert_eq!(budget.report(s(12.0)).retries, 1);
+    budget.refund(third);
+    assert_eq!(budget.report(s(12.0)).retries, 0);
+    budget.refund(second);
+}
+
+#[test]
+fn a_late_refund_does_not_give_back_another_s() {
+    // Who waited for longer than a window, and then left: that retry counts for nothing any more, the others do.
+    let mut budget = began(10, s(1.0));
+    let rules = rules(0.0, 1);
+    let late = budget.spend(&rules, s(1.0)).unwrap();
+    assert!(budget.spend(&rules, s(11.0)).is_some());
+    budget.refund(late);
     assert_eq!(budget.report(s(11.0)).retries, 1);
-    // Too many of them change nothing.
-    (0..5).for_each(|_| budget.refund(s(11.0)));
-    assert_eq!(granted(&mut budget, &rules(0.0, 1), 5, s(11.0)), 1);
+    assert_eq!(budget.spend(&rules, s(11.0)), None);
 }
 
 #[test]
 fn a_report_is_of_the_window_and_its_totals_of_all_time() {
     let mut budget = began(10, s(1.0));
-    assert_eq!(granted(&mut budget, &rules(0.3, 0), 7, s(1.0)), 3);
-    budget.refund(s(1.0));
+    let spent = budget.spend(&rules(0.3, 0), s(1.0)).unwrap();
+    assert_eq!(granted(&mut budget, &rules(0.3, 0), 6, s(1.0)), 2);
+    budget.refund(spent);
     let report = Report {
         requests: 10,
         retries: 2,
@@ -171,7 +187,7 @@ fn a_report_is_of_the_window_and_its_totals_of_all_time() {
 enum Call {
     Request,
     Spend,
-    /// Refunds the youngest or the oldest of the retries that may be refunded.
+    /// Refunds the youngest or the oldest of the retries that were made, however old.
     Refund(bool),
 }
 
@@ -213,9 +229,9 @@ proptest! {
         let mut budget = Budget::new();
         let mut now = 0;
         let mut requests: Vec<u64> = Vec::new();
-        // Seconds of the retries that were made: refunded ones leave the list.
+        // Those that were made, and what they can be refunded with: refunded ones leave the lists.
         let mut made: Vec<u64> = Vec::new();
-        let mut refunds = false;
+        let mut spent: Vec<Spent> = Vec::new();
         for (gap, call) in calls {
             now += gap;
             let (at, second) = (Duration::from_millis(now), now / 1_000);
@@ -229,28 +245,20 @@ proptest! {
                     let report = budget.report(at);
                     prop_assert_eq!(report.requests, seen);
                     let retries = count(&made, start(second), second);
-                    // Refunds leave the younger ones counted, so that it may be more than were made, never less.
-                    prop_assert!(report.retries == retries || refunds && report.retries > retries);
-                    let room = report.retries < rules.allowed(seen);
-                    prop_assert_eq!(budget.spend(&rules, at), room);
-                    if room {
+                    prop_assert_eq!(report.retries, retries);
+                    let granted = budget.spend(&rules, at);
+                    prop_assert_eq!(granted.is_some(), retries < rules.allowed(seen));
+                    if let Some(granted) = granted {
                         made.push(second);
-                        prop_assert!(retries < rules.allowed(seen));
+                        spent.push(granted);
                     }
                 }
-                Call::Refund(youngest) => {
-                    let recent = |taken: &u64| *taken >= start(second);
-                    let i = if youngest {
-                        made.iter().rposition(recent)
-                    } else {
-                        made.iter().position(recent)
-                    };
-                    if let Some(i) = i {
-                        made.remove(i);
-                        budget.refund(at);
-                        refunds = true;
-                    }
+                Call::Refund(youngest) if !made.is_empty() => {
+                    let i = if youngest { made.len() - 1 } else { 0 };
+                    made.remove(i);
+                    budget.refund(spent.remove(i));
                 }
+                Call::Refund(_) => {}
             }
         }
         // Any ten slices in a row, by the requests of those ten that end with their last retry.
@@ -292,7 +300,7 @@ proptest! {
                 failures += share * part;
                 if failures >= 1.0 {
                     failures -= 1.0;
-                    prop_assert!(budget.spend(&rules, now), "at {now:?}");
+                    prop_assert!(budget.spend(&rules, now).is_some(), "at {now:?}");
                 }
             }
         }
@@ -323,7 +331,7 @@ proptest! {
                 }
                 while failed.front().is_some_and(|due| *due <= now) {
                     failed.pop_front();
-                    prop_assert!(budget.spend(&rules, now), "at {now:?}");
+                    prop_assert!(budget.spend(&rules, now).is_some(), "at {now:?}");
                 }
             }
         }
