@@ -4,8 +4,8 @@ use super::disk::{Corrupt, Disk, Id, Standing, Stored};
 use super::key::{Key, Variant};
 use super::moment::Moment;
 use super::object::{self, Body, Object};
-use super::whole::{self, LARGE};
-use super::{Cache, SMALL, codec};
+use super::whole;
+use super::{Cache, IN_FILE, SMALL, codec};
 use bytes::Bytes;
 use http::HeaderMap;
 use std::collections::HashMap;
@@ -87,7 +87,7 @@ impl Cache {
             return Some(object);
         };
         let length = usize::try_from(stored.body_len()).unwrap_or(usize::MAX);
-        if (LARGE..=SMALL).contains(&length) {
+        if (IN_FILE..=SMALL).contains(&length) {
             return self.keep_head(object, began);
         }
         if length > SMALL || !self.belongs_in_memory(&object, stored.id(), length) {

@@ -50,6 +50,8 @@ const FORGETTING: Duration = Duration::from_millis(250);
 
 /// Bodies up to this many bytes are kept in memory besides a file.
 const SMALL: usize = 512 * 1024;
+/// From so many bytes on a body that is in a file is sent from there, which takes no copy of it.
+pub const IN_FILE: usize = 32 * 1024;
 /// How often the disk tier hears that an object in memory is in use, in microseconds.
 const TELL: u64 = 60_000_000;
 
@@ -440,7 +442,7 @@ impl Store {
 
     /// Of a large answer that is in a file now, only the head stays in memory: see [`Cache::find`].
     fn leave_to_file(&self, object: &Object, stored: Arc<Stored>, len: usize) {
-        if len >= whole::LARGE && stored.standing() != Standing::Gone && stored.stays_open() {
+        if len >= IN_FILE && stored.standing() != Standing::Gone && stored.stays_open() {
             let body = Body::File(stored);
             self.memory.replace(object, &Arc::new(object.moved(body)));
         }

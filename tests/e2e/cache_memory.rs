@@ -103,7 +103,7 @@ fn holds(lengths: &[usize], count: usize, on_disk: bool) {
             }
         })
     };
-    // Bodies of less than 32 KiB have no pages of their own, and the heap has holes between them.
+    // Bodies of less than 16 KiB have no pages of their own, and the heap has holes between them.
     compare(
         most(LITTLE),
         most(LIMIT),

@@ -6,11 +6,10 @@
 use super::super::ctx::Ctx;
 use super::super::{downstream, forward};
 use super::{How, choose, key_parts, now, policy, wire};
-use crate::cache::Cache;
 use crate::cache::disk::{Standing, Stored, Version};
 use crate::cache::object::{Body, Object};
 use crate::cache::reader::Reader;
-use crate::cache::whole::LARGE;
+use crate::cache::{Cache, IN_FILE};
 use crate::policy::cache;
 use crate::policy::cache::reuse::{self, Reuse};
 use crate::server::stream::ClientStream;
@@ -123,7 +122,7 @@ async fn send_span(
 /// Which version of its file is about to be read, if that is a large one: small ones are read each time.
 fn version(object: &Object) -> Option<Version> {
     match &object.body {
-        Body::File(stored) if stored.body_len() >= LARGE as u64 => match stored.standing() {
+        Body::File(stored) if stored.body_len() >= IN_FILE as u64 => match stored.standing() {
             Standing::Unknown(version) => Some(version),
             Standing::Gone | Standing::Right => None,
         },
