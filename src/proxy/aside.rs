@@ -12,6 +12,7 @@ use http::{Method, Version, header};
 use pingora::Result;
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::client::HttpSession;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,17 +21,18 @@ thread_local! {
     static CONNECTOR: Arc<Connector> = Arc::new(Connector::new(None));
 }
 
-/// What concerns the connection that a request came on, or content that is not sent.
-const NOT_COPIED: [&str; 9] = [
+/// What concerns the connection that a request came on (RFC 9110 §7.6.1).
+const OF_THE_CONNECTION: [&str; 10] = [
     "connection",
+    "http2-settings",
     "keep-alive",
+    "proxy-authenticate",
     "proxy-authorization",
     "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
-    "expect",
 ];
 
 /// An answer.
@@ -38,6 +40,18 @@ pub(super) struct Said {
     pub(super) head: ResponseHeader,
     /// As much of its content as was wanted.
     pub(super) body: Vec<u8>,
+}
+
+/// A client's request as Pingora hands it to be prepared for a backend: without what concerned its connection only.
+pub(super) fn same(original: &RequestHeader) -> Result<RequestHeader> {
+    let mut request = original.clone();
+    request.set_version(Version::HTTP_11);
+    let nominated = forward::nominated(&original.headers);
+    forward::remove(&mut request, |name| {
+        nominated.contains(name) || OF_THE_CONNECTION.contains(&name.as_str())
+    });
+    request.insert_header(header::HOST, authority(original))?;
+    Ok(request)
 }
 
 /// A request with the fields of another, as they go to a backend.
@@ -59,9 +73,11 @@ pub(super) fn alike(
 
 /// Takes out of such a request what cannot be sent with another one.
 pub(super) fn strip(request: &mut RequestHeader, body: &Bytes) -> Result<()> {
-    for name in NOT_COPIED {
+    for name in OF_THE_CONNECTION {
         request.remove_header(name);
     }
+    // The content is there.
+    request.remove_header(&header::EXPECT);
     if body.is_empty() {
         request.remove_header(&header::CONTENT_LENGTH);
     } else {
@@ -84,32 +100,14 @@ pub(super) async fn ask(
     let peer = peer::dial(place, upstream, timeouts, Duration::ZERO, false);
     let connector = CONNECTOR.with(Arc::clone);
     let asked = async {
-        let (mut session, _) = connector.get_http_session(&*peer).await?;
-        session.set_read_timeout(Some(timeouts.first_byte));
-        session.write_request_header(Box::new(request)).await?;
-        if !body.is_empty() {
-            session.write_request_body(body, true).await?;
-        }
-        session.finish_request_body().await?;
-        let head = loop {
-            session.read_response_header().await?;
-            match session.response_header() {
-                Some(head) if head.status.is_informational() => {}
-                Some(head) => break head.clone(),
-                None => return pingora::Error::e_explain(pingora::ErrorType::ReadError, "no head"),
-            }
-        };
-        let latency = began.elapsed();
-        let mut kept = Vec::new();
-        // All of it: a backend that is hung up on in the middle of its answer may log that as a failure.
-        while let Some(piece) = session.read_response_body().await? {
-            let left = most.saturating_sub(kept.len()).min(piece.len());
-            kept.extend_from_slice(piece.get(..left).unwrap_or_default());
-        }
+        let session = connector.get_http_session(&*peer).await;
+        let (mut session, _) = session.map_err(|_| Observation::ConnectFailed)?;
+        let answer = exchange(&mut session, (request, body), timeouts, began, most).await;
+        let answer = answer.map_err(|_| Observation::Failed)?;
         connector
             .release_http_session(session, &*peer, Some(upstream.keepalive_idle))
             .await;
-        Ok((Said { head, body: kept }, latency))
+        Ok(answer)
     };
     let asked = tokio::time::timeout(timeouts.total, asked);
     let Ok(answer) = asked.await else {
@@ -119,9 +117,40 @@ pub(super) async fn ask(
     let (said, seen) = match answer {
         Ok((said, _)) if said.head.status.is_server_error() => (Some(said), Observation::Failed),
         Ok((said, latency)) => (Some(said), Observation::Good(latency)),
-        Err(e) if e.etype().as_str().starts_with("Connect") => (None, Observation::ConnectFailed),
-        Err(_) => (None, Observation::Failed),
+        Err(seen) => (None, seen),
     };
     upstream.observe(picked.index, &picked.active, seen);
     said
+}
+
+/// Sends a request on a connection, and takes its answer and how long the head of that took.
+async fn exchange(
+    session: &mut HttpSession,
+    (request, body): (RequestHeader, Bytes),
+    timeouts: &Timeouts,
+    began: Instant,
+    most: usize,
+) -> Result<(Said, Duration)> {
+    session.set_read_timeout(Some(timeouts.first_byte));
+    session.write_request_header(Box::new(request)).await?;
+    if !body.is_empty() {
+        session.write_request_body(body, true).await?;
+    }
+    session.finish_request_body().await?;
+    let head = loop {
+        session.read_response_header().await?;
+        match session.response_header() {
+            Some(head) if head.status.is_informational() => {}
+            Some(head) => break head.clone(),
+            None => return pingora::Error::e_explain(pingora::ErrorType::ReadError, "no head"),
+        }
+    };
+    let latency = began.elapsed();
+    let mut kept = Vec::new();
+    // All of it: a backend that is hung up on in the middle of its answer may log that as a failure.
+    while let Some(piece) = session.read_response_body().await? {
+        let left = most.saturating_sub(kept.len()).min(piece.len());
+        kept.extend_from_slice(piece.get(..left).unwrap_or_default());
+    }
+    Ok((Said { head, body: kept }, latency))
 }

@@ -146,8 +146,18 @@ pub(super) struct Current {
     pub(super) queued: Duration,
     /// A response head came, so long after the try began.
     pub(super) answered: Option<(StatusCode, Duration)>,
-    /// Whether the backend was told already that it is well.
-    pub(super) told: bool,
+    /// Who was told already, at the head of its answer, that it is good.
+    pub(super) told: Told,
+}
+
+/// Who was told of an answer that is good so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Told {
+    Nobody,
+    /// The backend: that is the end of a trial.
+    Backend,
+    /// All who are told of tries. Whatever follows still says something of the backend; to the split, the request was good.
+    All,
 }
 
 impl Current {
@@ -159,9 +169,18 @@ impl Current {
         }
     }
 
-    /// Tells the backend, the limits and the split what the try met.
+    /// Tells the backend, the limits and the split what the try met; nobody is told twice that it is good.
     pub(super) fn observe(&self, ctx: &Ctx, seen: Observation) {
-        self.upstream.observe(self.index, &self.active, seen);
+        let is_good = matches!(seen, Observation::Good(_));
+        if !is_good || self.told == Told::Nobody {
+            self.upstream.observe(self.index, &self.active, seen);
+        }
+        if self.told < Told::All {
+            self.tell_others(ctx, seen);
+        }
+    }
+
+    fn tell_others(&self, ctx: &Ctx, seen: Observation) {
         let (good, latency) = match seen {
             Observation::Good(latency) | Observation::Late(latency) => (true, latency),
             Observation::Failed | Observation::ConnectFailed => (false, self.started.elapsed()),
@@ -171,7 +190,7 @@ impl Current {
             let late = ctx.tries.last().filter(|t| t.outcome == hedge::OUTCOME);
             traffic.answered_in(late.map_or(latency, |late| late.took));
         }
-        if matches!(seen, Observation::Failed | Observation::ConnectFailed) {
+        if !good {
             // An answer that goes to the client tells the limits of itself when it ends.
             self.tell_limits(&self.places, latency);
         }
@@ -358,10 +377,16 @@ impl Ctx {
         let Some(mut current) = self.current.take() else {
             return;
         };
-        let ends_here = is_stream || current.active.begun() == Begun::Trial;
-        if let (true, Some((_, latency))) = (ends_here, current.answered) {
-            current.observe(self, Observation::Good(latency));
-            current.told = true;
+        if let Some((_, latency)) = current.answered {
+            let good = Observation::Good(latency);
+            if is_stream {
+                current.observe(self, good);
+                current.told = Told::All;
+            } else if current.active.begun() == Begun::Trial {
+                let upstream = &current.upstream;
+                upstream.observe(current.index, &current.active, good);
+                current.told = Told::Backend;
+            }
         }
         self.current = Some(current);
     }
@@ -370,7 +395,7 @@ impl Ctx {
     pub(super) fn tell_left(&mut self) {
         let Some(current) = &self.current else { return };
         let good = matches!(self.reason, Some(Reason::Answered));
-        if let (true, false, Some((_, latency))) = (good, current.told, current.answered) {
+        if let (true, Some((_, latency))) = (good, current.answered) {
             current.observe(self, Observation::Good(latency));
         }
     }

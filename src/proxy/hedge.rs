@@ -3,12 +3,15 @@
 //! Made on a connection of its own, up to the first bytes of a good answer. Then it takes the place of the first try: Pingora
 //! is told to try again, and gets that connection for it, with the request already sent and the answer in it. So whatever
 //! comes after, the cache included, needs to know nothing of it. If the first try answers first, the second is dropped.
+//! The first may be late with its connection already: [`super::racing`] sees to that.
 
-use super::ctx::{Ctx, Current, Try, outcome};
+use super::ctx::{Ctx, Current, Told, Try, outcome};
 use super::entry::Taken;
 use super::failure::{self, Cause};
 use super::peer::dial;
+use super::racing::{self, Handshake};
 use super::wait::client_leaves;
+use super::{aside, forward};
 use crate::policy::balancer::Tried;
 use crate::policy::blame::blame;
 use crate::policy::hedge;
@@ -79,6 +82,8 @@ pub(super) struct Hedge {
     state: Mutex<State>,
     /// Told of its end.
     ended: Notify,
+    /// The first try's handshake, while there is one.
+    pub(super) handshake: Handshake,
 }
 
 #[derive(Default)]
@@ -128,9 +133,21 @@ impl Hedge {
         matches!(&*self.lock(), State::Running(_))
     }
 
+    /// Waits for its end, if it is under way. There may be several who do.
+    async fn end(&self) {
+        let told = self.ended.notified();
+        if self.is_running() {
+            told.await;
+        }
+    }
+
     /// Makes it.
     fn start(self: &Arc<Self>) {
         let mut state = self.lock();
+        // Whoever waits for it may find that another has made it.
+        if !matches!(&*state, State::Planned(_)) {
+            return;
+        }
         let State::Planned(plan) = std::mem::take(&mut *state) else {
             return;
         };
@@ -144,12 +161,13 @@ impl Hedge {
                 *state = end;
             }
             drop(state);
-            hedge.ended.notify_one();
+            hedge.ended.notify_waiters();
         });
         *state = State::Running(task);
     }
 
-    /// Ends when the second request has won; never if it does not. Polled while the first one is waited for.
+    /// Ends when the second request has won; never if it does not. Polled while the first one is waited for, from `started`
+    /// on, which is when the client's request was.
     pub(super) async fn won(self: &Arc<Self>, started: Instant) {
         loop {
             if self.has_won() {
@@ -159,7 +177,7 @@ impl Hedge {
                 tokio::time::sleep_until((started + due).into()).await;
                 self.start();
             } else if self.is_running() {
-                self.ended.notified().await;
+                self.end().await;
             } else {
                 return std::future::pending().await;
             }
@@ -219,13 +237,22 @@ impl Plan {
     /// Another backend, and the places it takes.
     fn enter(&self, proxy: &Proxy) -> Option<(Picked, Taken)> {
         let rules = proxy.hedge.as_ref()?;
+        if !self.upstream.has_untried(&self.tried, None) {
+            return None;
+        }
         let places = Taken::at_once(proxy.concurrency.as_ref(), &self.traffic, &self.upstream)?;
+        // Before a backend is chosen, for which that would be a try.
+        let spent = self.traffic.spend_hedge(&rules.budget)?;
         let picked = self
             .upstream
-            .pick(&self.tried, self.turn, None, Reach::Nothing)
-            .ok()?;
-        let is_new = self.tried.count(picked.index) == 0;
-        (is_new && self.traffic.spend_hedge(&rules.budget)).then_some((picked, places))
+            .pick(&self.tried, self.turn, None, Reach::Nothing);
+        match picked {
+            Ok(picked) if self.tried.count(picked.index) == 0 => Some((picked, places)),
+            _ => {
+                self.traffic.refund_hedge(spent);
+                None
+            }
+        }
     }
 
     /// Connects, sends the request, and waits for the first bytes of a good answer, with the same limits as for any other try.
@@ -287,17 +314,17 @@ fn status(line: &[u8; STATUS_LINE]) -> Option<StatusCode> {
     status.parse().ok()
 }
 
-/// Plans a second request for the first try of a request, where its route wants one and it may be sent twice.
-pub(super) fn plan(session: &mut Session, request: &RequestHeader, ctx: &mut Ctx) {
+/// Plans a second request for the first try of a request, which is to begin with this peer, where its route wants one and it
+/// may be sent twice.
+pub(super) fn plan(session: &mut Session, ctx: &mut Ctx, peer: &mut HttpPeer) {
     let (Some(proxy), Some(traffic), true) = (ctx.proxy(), ctx.traffic(), ctx.tries.is_empty())
     else {
         return;
     };
     let Some(rules) = &proxy.hedge else { return };
-    if !hedge::may(rules, &request.method)
-        || !session.downstream_session.is_body_empty()
-        || super::forward::is_websocket(session.req_header())
-    {
+    let empty = session.downstream_session.is_body_empty();
+    let original = session.req_header();
+    if !hedge::may(rules, &original.method) || !empty || forward::is_websocket(original) {
         return;
     }
     let (Some(current), Some(delay)) = (&ctx.current, hedge::delay(rules, || traffic.p95())) else {
@@ -306,7 +333,8 @@ pub(super) fn plan(session: &mut Session, request: &RequestHeader, ctx: &mut Ctx
     if current.upstream.backends.len() < 2 {
         return;
     }
-    let Some(route) = ctx.route.clone() else {
+    // Where that cannot be made, the first try says so.
+    let (Some(route), Ok(request)) = (ctx.route.clone(), prepare(original, proxy, ctx)) else {
         return;
     };
     let mut tried = ctx.tried.clone();
@@ -318,10 +346,42 @@ pub(super) fn plan(session: &mut Session, request: &RequestHeader, ctx: &mut Ctx
         upstream: current.upstream.clone(),
         tried,
         turn: ctx.turn.unwrap_or_default(),
-        request: wire(request),
+        request: wire(&request),
     };
     let hedge = ctx.watch.hedge.get_or_init(Arc::default);
     *hedge.lock() = State::Planned(Box::new(plan));
+    racing::race(peer, hedge, ctx.watch.started);
+}
+
+/// The request as the first backend gets it from Pingora.
+fn prepare(original: &RequestHeader, proxy: &Proxy, ctx: &Ctx) -> pingora::Result<RequestHeader> {
+    let mut request = aside::same(original)?;
+    forward::prepare(original, &mut request, proxy, ctx)?;
+    if let Some(job) = &ctx.fill {
+        job.condition(&mut request, ctx.split)?;
+    }
+    Ok(request)
+}
+
+/// The first try has its connection.
+pub(super) fn connected(ctx: &Ctx) {
+    if let Some(hedge) = ctx.watch.hedge.get() {
+        hedge.handshake.end();
+    }
+}
+
+/// The first try failed: says whether that was for the second request had won.
+pub(super) fn has_overtaken(ctx: &mut Ctx, error: &Error) -> bool {
+    let hedge = ctx.watch.hedge.get();
+    let broken_off = hedge.is_some_and(|hedge| hedge.handshake.was_broken_off());
+    if broken_off || *error.etype() == HEDGED {
+        return true;
+    }
+    if !is_open(ctx) {
+        // One that was only planned was for a try that is late, not for one that failed.
+        cancel(ctx);
+    }
+    false
 }
 
 /// Whether a second request is under way, or has won.
@@ -350,7 +410,7 @@ pub(super) async fn settle(session: &mut Session, ctx: &mut Ctx) -> bool {
     while hedge.is_running() {
         tokio::select! {
             biased;
-            () = hedge.ended.notified() => {}
+            () = hedge.end() => {}
             // The try that follows finds out the same.
             () = client_leaves(session) => break,
             () = tokio::time::sleep_until(over) => break,
@@ -418,7 +478,7 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won) -> pingora::Result<Box<HttpPeer
         waited: Duration::ZERO,
         queued: Duration::ZERO,
         answered: None,
-        told: false,
+        told: Told::Nobody,
     });
     Ok(peer)
 }

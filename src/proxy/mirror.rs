@@ -6,10 +6,10 @@
 
 use super::ctx::Ctx;
 use super::entry::Taken;
-use super::facts::target;
 use super::{aside, forward};
 use crate::policy::balancer::Tried;
 use crate::policy::timeouts::Timeouts;
+use crate::upstream::traffic::Copying;
 use crate::upstream::{Reach, Upstream};
 use bytes::{Bytes, BytesMut};
 use log::debug;
@@ -23,7 +23,7 @@ pub(super) fn is_wanted(ctx: &Ctx) -> bool {
     mirror.is_some_and(|mirror| mirror.share >= 1.0 || fastrand::f64() < mirror.share)
 }
 
-/// Content that passes, for a copy.
+/// Content that passes, for a copy, which has its place among those under way already: what is held is bounded, too.
 #[derive(Debug)]
 pub(super) struct Passing {
     pieces: BytesMut,
@@ -31,16 +31,25 @@ pub(super) struct Passing {
     tries: usize,
     /// Keeps at most so much.
     most: usize,
+    copying: Copying,
 }
 
 impl Passing {
-    pub(super) fn new(most: usize) -> Self {
-        Passing {
+    /// `None` if no further copy can be under way.
+    pub(super) fn begin(ctx: &Ctx, most: usize) -> Option<Self> {
+        Some(Passing {
             pieces: BytesMut::new(),
             tries: 0,
             most,
-        }
+            copying: place(ctx)?,
+        })
     }
+}
+
+/// A place among the copies under way.
+fn place(ctx: &Ctx) -> Option<Copying> {
+    let mirror = ctx.proxy()?.mirror.as_ref()?;
+    ctx.traffic()?.copy(mirror.max)
 }
 
 /// Takes note of a piece of content, and sends the copy after the last one.
@@ -61,30 +70,32 @@ pub(super) fn pass(session: &Session, ctx: &mut Ctx, piece: Option<&Bytes>, is_l
     }
     passing.pieces.extend_from_slice(piece);
     if is_last {
-        send(session, ctx, passing.pieces.freeze());
+        send_with(session, ctx, passing.pieces.freeze(), passing.copying);
     } else {
         ctx.passing = Some(passing);
     }
 }
 
-/// Sends a copy with this body, which is all of it. What goes wrong with it concerns nobody.
+/// Sends a copy with this body, which is all of it, if a further copy can be under way. What goes wrong with it concerns nobody.
 pub(super) fn send(session: &Session, ctx: &Ctx, body: Bytes) {
-    if let Err(e) = try_send(session, ctx, body) {
+    if let Some(copying) = place(ctx) {
+        send_with(session, ctx, body, copying);
+    }
+}
+
+fn send_with(session: &Session, ctx: &Ctx, body: Bytes, copying: Copying) {
+    if let Err(e) = try_send(session, ctx, body, copying) {
         debug!("a request is not copied: {e}");
     }
 }
 
-fn try_send(session: &Session, ctx: &Ctx, body: Bytes) -> Result<()> {
-    let Some(proxy) = ctx.proxy() else {
+fn try_send(session: &Session, ctx: &Ctx, body: Bytes, copying: Copying) -> Result<()> {
+    let (Some(proxy), Some(traffic)) = (ctx.proxy(), ctx.traffic()) else {
         return Ok(());
     };
-    let (Some(mirror), Some(traffic)) = (&proxy.mirror, ctx.traffic()) else {
-        return Ok(());
-    };
-    let Some(upstream) = ctx.snapshot.upstreams.get(mirror.upstream).cloned() else {
-        return Ok(());
-    };
-    let Some(copying) = traffic.copy(mirror.max) else {
+    let mirror = proxy.mirror.as_ref().map(|mirror| mirror.upstream);
+    let upstream = mirror.and_then(|upstream| ctx.snapshot.upstreams.get(upstream).cloned());
+    let Some(upstream) = upstream else {
         return Ok(());
     };
     let Some(places) = Taken::at_once(None, traffic, &upstream) else {
@@ -92,11 +103,7 @@ fn try_send(session: &Session, ctx: &Ctx, body: Bytes) -> Result<()> {
         return Ok(());
     };
     let original = session.req_header();
-    let mut request = aside::alike(
-        original,
-        original.method.clone(),
-        target(original).as_bytes(),
-    )?;
+    let mut request = aside::same(original)?;
     forward::prepare(original, &mut request, proxy, ctx)?;
     aside::strip(&mut request, &body)?;
     let timeouts = proxy.timeouts;

@@ -21,6 +21,7 @@ mod keep;
 mod mirror;
 mod next;
 mod peer;
+mod racing;
 mod rate;
 mod record;
 mod respond;
@@ -58,7 +59,7 @@ use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCac
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 use respond::Answer;
 use std::time::Duration;
-use tries::{arm, judge, judge_response};
+use tries::{arm, judge_response};
 
 /// The error by which a response is turned into another try.
 const TRY_AGAIN: ErrorType = ErrorType::Custom("try again");
@@ -243,7 +244,7 @@ impl ProxyHttp for Proxy {
             }
             None if mirrored && empty => mirror::send(session, ctx, Bytes::new()),
             // Nobody waits for all of it, least of all a client that sends slowly.
-            _ if mirrored => ctx.passing = Some(mirror::Passing::new(max_body)),
+            _ if mirrored => ctx.passing = mirror::Passing::begin(ctx, max_body),
             _ => {}
         }
         downstream::wrap(session, &ctx.watch, held);
@@ -262,10 +263,7 @@ impl ProxyHttp for Proxy {
         mut e: Box<Error>,
     ) -> Box<Error> {
         ctx.connected(false);
-        if let Cause::Backend(failure, word) = failure::while_connecting(&e) {
-            let again = judge(session, ctx, failure, word);
-            e.set_retry(again);
-        }
+        e.set_retry(tries::after_connect_error(session, ctx, &e));
         e
     }
 
@@ -279,6 +277,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.connected(true);
+        hedge::connected(ctx);
         arm(ctx, Phase::AwaitingHead);
         Ok(())
     }
@@ -296,7 +295,6 @@ impl ProxyHttp for Proxy {
         if let Some(job) = &ctx.fill {
             job.condition(request, ctx.split)?;
         }
-        hedge::plan(session, request, ctx);
         // Each try begins anew with it.
         ctx.body_seen = 0;
         ctx.sent = true;
@@ -544,9 +542,7 @@ impl ProxyHttp for Proxy {
                     outcome(Failure::Status(status))
                 }
                 answered => {
-                    if let (Some(current), Some((_, latency))) = (&ctx.current, answered)
-                        && !current.told
-                    {
+                    if let (Some(current), Some((_, latency))) = (&ctx.current, answered) {
                         current.observe(ctx, Observation::Good(latency));
                     }
                     "ok".into()

@@ -2,11 +2,9 @@
 //!
 //! Called by [`super`] when Pingora asks where to connect. Each step is decided elsewhere; here is their order.
 
-use super::ctx::{Ctx, Current};
-use super::entry::Taken;
-use super::tries::no_try;
-use super::{entry, failure, forward, hedge, peer, split, tries, wait};
-use crate::policy::retry::Reason;
+use super::ctx::{Ctx, Current, Told};
+use super::entry::{Barred, Taken};
+use super::{entry, forward, hedge, peer, split, tries, wait};
 use crate::policy::timeouts::Phase;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -46,7 +44,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
     };
     let elapsed = ctx.watch.elapsed();
     let (_, limit) = proxy.timeouts.deadline(Phase::Connecting, elapsed);
-    let peer = peer::dial(
+    let mut peer = peer::dial(
         (entry.picked.index, entry.picked.address),
         &entry.upstream,
         &proxy.timeouts,
@@ -64,8 +62,9 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         waited,
         queued,
         answered: None,
-        told: false,
+        told: Told::Nobody,
     });
+    hedge::plan(session, ctx, &mut peer);
     Ok(peer)
 }
 
@@ -76,9 +75,7 @@ async fn pause(session: &mut Session, ctx: &mut Ctx, so_long: Duration) -> Resul
     }
     let left = ctx.proxy().map(|p| p.timeouts.left(ctx.watch.elapsed()));
     match left {
-        Some(left) if left.is_zero() => {
-            Err(no_try(ctx, Reason::TotalTimeout, failure::TOTAL_TIMEOUT))
-        }
+        Some(left) if left.is_zero() => Err(tries::barred(ctx, Barred::TimeOver)),
         Some(_) => Ok(()),
         None => Err(Error::new_in(ErrorType::InternalError)),
     }

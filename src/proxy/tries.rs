@@ -7,7 +7,7 @@ use super::downstream::DEADLINE;
 use super::entry::Barred;
 use super::facts::{authority, target};
 use super::failure::Cause;
-use super::hedge::{self, HEDGED};
+use super::hedge;
 use super::{CLIENT_LEFT, body, failure};
 use crate::policy::blame::blame;
 use crate::policy::health::Observation;
@@ -164,6 +164,18 @@ pub(super) fn judge_response(
     within_budget(ctx, failure, verdict)
 }
 
+/// Ends the try for which no connection could be made: says whether there is to be another.
+pub(super) fn after_connect_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bool {
+    if hedge::has_overtaken(ctx, e) {
+        give_way(ctx);
+        return true;
+    }
+    match failure::while_connecting(e) {
+        Cause::Backend(failure, word) => judge(session, ctx, failure, word),
+        _ => false,
+    }
+}
+
 /// Ends the try that an error broke off once there was a connection: says whether there is to be another.
 pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bool {
     let is_write = matches!(e.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
@@ -171,13 +183,9 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
         // The client has its answer and was still sending: the connection ends, the request did not fail.
         return false;
     }
-    if *e.etype() == HEDGED {
+    if hedge::has_overtaken(ctx, e) {
         give_way(ctx);
         return true;
-    }
-    if !hedge::is_open(ctx) {
-        // One that was only planned was for a try that is late, not for one that failed.
-        hedge::cancel(ctx);
     }
     if let Some(verdict) = ctx.verdict.take() {
         return obey(ctx, verdict);

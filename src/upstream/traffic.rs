@@ -156,12 +156,16 @@ impl Traffic {
     }
 
     /// Takes a second request out of its budget, if there is one.
-    pub fn spend_hedge(&self, rules: &BudgetRules) -> bool {
-        let hedging = self.hedging.as_ref();
-        hedging.is_some_and(|hedging| {
-            let spent = lock(&hedging.budget).spend(rules, clock::now());
-            spent.is_some()
-        })
+    pub fn spend_hedge(&self, rules: &BudgetRules) -> Option<Spent> {
+        let hedging = self.hedging.as_ref()?;
+        lock(&hedging.budget).spend(rules, clock::now())
+    }
+
+    /// Gives back a second request that was not made.
+    pub fn refund_hedge(&self, spent: Spent) {
+        if let Some(hedging) = &self.hedging {
+            lock(&hedging.budget).refund(spent);
+        }
     }
 
     /// What was spent on second requests, where there are any.

@@ -3,6 +3,8 @@
 use crate::admin::{JSON, with_admin};
 use crate::client::{Client, get, request};
 use crate::harness::{Proxy, eventually, outcomes, until};
+use crate::maintenance::command;
+use crate::observe::{metrics, value};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
 use std::time::{Duration, Instant};
@@ -108,6 +110,12 @@ fn s14_a_sick_canary_is_rolled_back_before_50_of_its_requests_have_failed() {
             .as_str()
             .is_some_and(|why| why.contains("99 %"))
     );
+    let gauges = || {
+        let text = metrics(admin);
+        let of = |name| value(&text, &format!("backstop_canary_{name}{{route=\"all\"}}"));
+        (of("share_ratio"), of("rolled_back"))
+    };
+    assert_eq!(gauges(), (Some(0.0), Some(1.0)));
     // A reload of the same file changes nothing, the operator's word or another file does.
     proxy.reload_with(&upstreams);
     for _ in 0..100 {
@@ -117,10 +125,102 @@ fn s14_a_sick_canary_is_rolled_back_before_50_of_its_requests_have_failed() {
     let local = ("Host", "localhost");
     let resumed = request(admin, "POST", "/canary/resume", &[local, JSON], b"{}");
     assert_eq!(resumed.text(), "{\"changed\":1}\n");
+    assert_eq!(gauges(), (Some(0.05), Some(0.0)));
     for _ in 0..100 {
         client.get("/");
     }
     assert_eq!(next.count() - seen, 5);
+}
+
+/// Also if nothing else comes after the last of the answers that show it.
+#[test]
+fn s14_a_rollback_takes_less_than_a_second() {
+    for (sick, rules) in [
+        (Reply::status(500), "success_below: 99%, after: 20"),
+        (
+            Reply::ok("next").after(60 * MS),
+            "p95_above_stable: 3x, after: 20",
+        ),
+    ] {
+        let (stable, next) = origins();
+        next.set(move |_| sick.clone());
+        let rules = format!(
+            "canary: {{ upstream: next, share: 50%, rollback: {{ {rules} }} }}\nretry: {{ tries: 1 }}"
+        );
+        let (setup, admin) = with_admin();
+        let proxy = setup.start(&split(&stable, &next, &rules));
+        let mut client = Client::to(proxy.port);
+        while next.count() < 20 {
+            client.get("/");
+        }
+        let evidence = Instant::now();
+        until("its share is nothing", || {
+            crate::maintenance::status(admin)["routes"][0]["canary"]["share_percent"] == 0.0
+        });
+        let took = evidence.elapsed();
+        assert!(took < 1_000 * MS, "{took:?}");
+        for _ in 0..10 {
+            assert_eq!(client.get("/").text(), "stable");
+        }
+        assert_eq!(next.count(), 20);
+    }
+}
+
+#[test]
+fn s14_a_rollback_lasts_until_the_file_or_the_operator_says_otherwise() {
+    let (stable, next) = origins();
+    next.set(|_| Reply::status(500));
+    let rules = |share: &str| {
+        format!(
+            "canary: {{ upstream: next, share: {share}, rollback: {{ success_below: 99%, after: 5 }} }}\nretry: {{ tries: 1 }}"
+        )
+    };
+    let (setup, _) = with_admin();
+    let proxy = setup.start(&split(&stable, &next, &rules("50%")));
+    let mut client = Client::to(proxy.port);
+    until_rolled_back(&proxy, |_| drop(client.get("/")));
+    next.set(|_| Reply::ok("next"));
+    let share = |client: &mut Client| {
+        let answers = (0..20).map(|_| client.get("/").text());
+        answers.filter(|text| text == "next").count()
+    };
+    assert_eq!(share(&mut client), 0);
+    let (ok, said) = command(&proxy, &["canary", "resume"]);
+    assert!(ok, "{said}");
+    assert_eq!(share(&mut client), 10);
+    next.set(|_| Reply::status(500));
+    until("it is rolled back again", || {
+        client.get("/");
+        proxy.count_said("is rolled back") == 2
+    });
+    next.set(|_| Reply::ok("next"));
+    // The same file says nothing new, another one does.
+    proxy.reload_with(&split(&stable, &next, &rules("50%")));
+    assert_eq!(share(&mut client), 0);
+    proxy.reload_with(&split(&stable, &next, &rules("20%")));
+    assert_eq!(share(&mut client), 4);
+}
+
+/// What a copy meets is no reason to take a backend for gone: it took the connection.
+#[test]
+fn a_backend_that_hangs_up_on_copies_is_not_unreachable() {
+    let (stable, next) = origins();
+    next.set(|_| Reply::close());
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&split(&stable, &next, "mirror: { upstream: next }"));
+    let mut client = Client::to(proxy.port);
+    let failures = || {
+        let status = crate::maintenance::status(admin);
+        let backend = status["upstreams"][1]["backends"][0].clone();
+        assert_eq!(status["upstreams"][1]["name"], "next");
+        (backend["failures"].as_u64(), backend["state"].clone())
+    };
+    for n in 1..=6 {
+        assert_eq!(client.get("/").text(), "stable");
+        until("its copy", || failures().0 == Some(n));
+        assert_eq!(failures().1, "up");
+    }
+    assert_eq!(proxy.count_said("is unreachable"), 0);
 }
 
 #[test]
@@ -137,22 +237,35 @@ fn s14_a_slow_canary_is_rolled_back_too() {
 
 #[test]
 fn s14_clients_stay_on_their_side() {
-    let (stable, next) = origins();
-    let canary = "canary: { upstream: next, share: 30%, sticky: { header: X-User } }";
-    let proxy = Proxy::start(&split(&stable, &next, canary));
-    let mut client = Client::to(proxy.port);
-    let mut on_next = 0;
-    for user in 0..100 {
-        let user = format!("user-{user}");
-        let mut side = || {
-            let answer = client.request("GET", "/", &[("X-User", &user)], b"");
-            answer.text()
-        };
-        let first = side();
-        assert!((0..3).all(|_| side() == first), "{user}");
-        on_next += usize::from(first == "next");
+    for (sticky, name) in [
+        ("{ header: X-User }", "X-User"),
+        ("{ cookie: session }", "Cookie"),
+        ("client_ip", "X-Forwarded-For"),
+    ] {
+        let (stable, next) = origins();
+        let canary = format!("canary: {{ upstream: next, share: 30%, sticky: {sticky} }}");
+        let proxy = Proxy::with()
+            .key("trusted_proxies", "[127.0.0.1]")
+            .start(&split(&stable, &next, &canary));
+        let mut client = Client::to(proxy.port);
+        let mut on_next = 0;
+        for user in 0..100 {
+            let mut side = |visit: usize| {
+                let value = match sticky {
+                    // What else a browser has collected does not count.
+                    "{ cookie: session }" => format!("seen={visit}; session=of-{user}; a=b"),
+                    "client_ip" => format!("203.0.113.{user}"),
+                    _ => format!("user-{user}"),
+                };
+                let answer = client.request("GET", "/", &[(name, &value)], b"");
+                answer.text()
+            };
+            let first = side(0);
+            assert!((1..4).all(|n| side(n) == first), "{sticky} {user}");
+            on_next += usize::from(first == "next");
+        }
+        assert!((15..=45).contains(&on_next), "{sticky}: {on_next} of 100");
     }
-    assert!((15..=45).contains(&on_next), "{on_next} of 100");
 }
 
 #[test]
@@ -235,6 +348,28 @@ fn s14_a_canary_of_streams_is_judged_while_they_run() {
         }
         proxy.said("canary of route all goes from 50 % to 100 %");
     }
+}
+
+/// Each request counts once, whatever it was at its beginning.
+#[test]
+fn s14_a_stream_that_breaks_is_not_counted_twice() {
+    let (stable, next) = origins();
+    next.set(|_| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n7\r\n: hello\r\n";
+        Reply::raw(head).then(Reply::reset())
+    });
+    let canary = "canary: { upstream: next, share: 50% }";
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&split(&stable, &next, canary));
+    for n in 0..10 {
+        get(proxy.port, &format!("/{n}"));
+        proxy.logged(&format!("/{n}"));
+    }
+    assert_eq!((stable.count(), next.count()), (5, 5));
+    let status = crate::maintenance::status(admin);
+    let canary = &status["routes"][0]["canary"];
+    assert_eq!(canary["canary"]["requests"], 5, "{canary}");
+    assert_eq!(canary["stable"]["requests"], 5, "{canary}");
 }
 
 #[test]
@@ -446,6 +581,34 @@ fn content_is_mirrored_as_it_passes_and_not_waited_for() {
         crate::maintenance::status(admin)["routes"][0]["not_mirrored"] == 2
     });
     assert_eq!(next.count(), 2);
+}
+
+/// What comes slowly takes its place among the copies from its beginning on: no more is held than `max` of them.
+#[test]
+fn content_that_comes_slowly_is_a_copy_under_way() {
+    let (stable, next) = origins();
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&split(
+        &stable,
+        &next,
+        "mirror: { upstream: next, max: 1 }\nretry: { max_body: 1KB }",
+    ));
+    let mut slow = Client::to(proxy.port);
+    slow.send("POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n");
+    slow.send([b'x'; 500]);
+    until("it is under way", || stable.count() == 1);
+    let mut client = Client::to(proxy.port);
+    assert_eq!(client.get("/not-copied").text(), "stable");
+    assert_eq!(
+        crate::maintenance::status(admin)["routes"][0]["not_mirrored"],
+        1
+    );
+    // It is too long to be copied: that place is free again.
+    slow.send([b'x'; 4_500]);
+    assert_eq!(slow.answer().text(), "stable");
+    assert_eq!(client.get("/copied").text(), "stable");
+    until("its copy", || next.count() == 1);
+    assert_eq!(next.request(0).target, "/copied");
 }
 
 #[test]

@@ -2,11 +2,15 @@
 
 use crate::admin::with_admin;
 use crate::client::{Client, get, request};
-use crate::harness::{Proxy, eventually, one_route, outcomes, until, with_upstream};
+use crate::client_tls::Authority;
+use crate::client2::Client2;
+use crate::harness::{Proxy, eventually, free_port, one_route, outcomes, until, with_upstream};
 use crate::maintenance::status;
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
 use crate::timeouts::BlackHole;
+use std::io::Read;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
@@ -60,6 +64,138 @@ fn a_late_answer_is_overtaken_by_another_backends() {
         assert_eq!(first.header(name), second.header(name), "{name}");
     }
     until("the loser is cancelled", || late.requests()[0].abandoned);
+}
+
+/// Also where the first has no connection yet: nobody waits for `connect`.
+#[test]
+fn a_late_connection_is_overtaken_as_well() {
+    let hole = BlackHole::new();
+    let quick = Origin::always(Reply::ok("quick"));
+    let rules = "hedge: { after: 100ms }\ntimeouts: { connect: 8s }";
+    let text = one_route(&[hole.port, quick.port], rules);
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&with_upstream(&text, "eject: off"));
+    let start = Instant::now();
+    assert_eq!(get(proxy.port, "/").text(), "quick");
+    let took = start.elapsed();
+    assert!((100 * MS..4_000 * MS).contains(&took), "{took:?}");
+    assert_eq!(outcomes(&proxy.logged("/")), ["hedged", "ok"]);
+    assert_eq!(quick.count(), 1);
+    assert_eq!(status(admin)["routes"][0]["hedged_total"], 1);
+}
+
+/// The connection is there, and what should follow is not: a process that hangs, behind a kernel that does not.
+#[test]
+fn a_late_handshake_is_overtaken_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.sign(dir.path(), "site", &["api.internal"]);
+    let ca = dir.path().join("ca.pem");
+    authority.write(&ca);
+    let hung = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let answer = "routes:\n  - { match: { path: / }, respond: { status: 200, body: quick } }\n";
+    let quick = Proxy::with().listener(&tls).start(answer);
+    let rules = "hedge: { after: 100ms, budget: 100% }\ntimeouts: { connect: 8s }";
+    let pool = one_route(&[hung.local_addr().unwrap().port(), quick.port], rules);
+    let tls = format!(
+        "eject: off\ntls: {{ sni: api.internal, ca: {} }}",
+        ca.display()
+    );
+    let proxy = Proxy::start(&with_upstream(&pool, &tls));
+    let mut client = Client::to(proxy.port);
+    let start = Instant::now();
+    for n in 0..6 {
+        let path = format!("/{n}");
+        assert_eq!(client.get(&path).text(), "quick");
+        let tries = outcomes(&proxy.logged(&path));
+        let expected = [&["hedged", "ok"][..], &["ok"][..]][n % 2];
+        assert_eq!(tries, expected);
+    }
+    let took = start.elapsed();
+    assert!((300 * MS..6_000 * MS).contains(&took), "{took:?}");
+    // What is given up is closed.
+    hung.set_nonblocking(true).unwrap();
+    for _ in 0..3 {
+        let (mut stream, _) = hung.accept().unwrap();
+        stream.set_read_timeout(Some(5_000 * MS)).unwrap();
+        let mut hello = Vec::new();
+        stream.read_to_end(&mut hello).expect("an end");
+        assert!(!hello.is_empty());
+    }
+}
+
+#[test]
+fn a_first_that_cannot_connect_before_it_is_late_is_retried_as_ever() {
+    let quick = Origin::always(Reply::ok("quick"));
+    let rules = "hedge: { after: 50ms }\nretry: { tries: 2, wait: 300ms }";
+    let proxy = Proxy::start(&with_upstream(
+        &one_route(&[free_port(), quick.port], rules),
+        "eject: off",
+    ));
+    for n in 0..4 {
+        let path = format!("/{n}");
+        assert_eq!(get(proxy.port, &path).text(), "quick");
+        let tries = outcomes(&proxy.logged(&path));
+        let expected = [&["connect_failure", "ok"][..], &["ok"][..]][n % 2];
+        assert_eq!(tries, expected);
+    }
+    assert_eq!(quick.count(), 4);
+}
+
+/// The second request is made by other code than the first: what arrives is the same.
+#[test]
+fn both_get_the_same_request() {
+    let gate = Gate::default();
+    let (late, quick) = late_and_quick(&gate);
+    let rules = "hedge: { after: 50ms, budget: 100% }\nheaders: { request: { set: { X-Set: \"{host}\" } } }";
+    let proxy = Proxy::with().http2().start(&pool(&late, &quick, rules));
+    let same = |n: usize| {
+        let (mut first, mut second) = (late.request(n), quick.request(2 * n));
+        first.headers.sort();
+        second.headers.sort();
+        assert_eq!(first.method, second.method);
+        assert_eq!(first.target, second.target);
+        assert_eq!(first.headers, second.headers);
+        first
+    };
+    let fields = [
+        ("Connection", "x-own, keep-alive"),
+        ("X-Own", "1"),
+        ("Keep-Alive", "timeout=5"),
+        ("TE", "trailers"),
+        ("Trailer", "X-Sum"),
+        ("Proxy-Connection", "keep-alive"),
+        ("Proxy-Authorization", "Basic eDp5"),
+        ("Upgrade", "h2c"),
+        ("HTTP2-Settings", "AAMAAABkAAQAAP__"),
+        ("Cookie", "a=1"),
+        ("X-Forwarded-For", "1.2.3.4"),
+        ("Forwarded", "for=1.2.3.4"),
+        ("X-CASED-name", "kept"),
+        ("Accept", "a/b"),
+        ("Accept", "c/d"),
+    ];
+    assert_eq!(
+        request(proxy.port, "GET", "/a/../b?c=%20d", &fields, b"").text(),
+        "quick"
+    );
+    let seen = same(0);
+    assert_eq!(seen.header("x-own"), None);
+    assert_eq!(seen.header("upgrade"), None);
+    assert_eq!(seen.header("x-set"), Some("example.com"));
+    // The turn of the quick one.
+    assert_eq!(get(proxy.port, "/").text(), "quick");
+    let mut client = Client2::to(proxy.port);
+    let fields = [("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers")];
+    assert_eq!(client.request("HEAD", "/b?c=d", &fields, b"").status, 200);
+    assert_eq!(same(1).header("cookie"), Some("a=1; b=2"));
+    assert_eq!(get(proxy.port, "/").text(), "quick");
+    // An old client without a host gets the first backend's name for one.
+    let mut client = Client::to(proxy.port);
+    client.send("GET /old HTTP/1.0\r\nX-A: b\r\n\r\n");
+    assert_eq!(client.answer().text(), "quick");
+    same(2);
 }
 
 #[test]
@@ -189,6 +325,10 @@ fn no_more_than_the_budget_allows() {
     assert!((103..=113).contains(&sent), "{sent} requests");
     let hedged = status(admin)["routes"][0]["hedged_total"].as_u64();
     assert_eq!(hedged, Some(sent as u64 - 100));
+    // What was not made for want of a budget was no try.
+    let backends = &status(admin)["upstreams"][0]["backends"];
+    let tries = |i: usize| backends[i]["tries"].as_u64().unwrap_or_default();
+    assert_eq!(tries(0) + tries(1), sent as u64);
 }
 
 #[test]
@@ -212,6 +352,81 @@ fn p95_is_learned_from_the_answers() {
         let lines = proxy.log_lines();
         lines.iter().filter(|l| outcomes(l)[0] == "hedged").count() >= 3
     });
+}
+
+/// Not before: what takes as long as usual is no reason.
+#[test]
+fn a_request_is_late_when_it_takes_longer_than_usual() {
+    let usual = || Origin::always(Reply::ok("usual").after(150 * MS));
+    let (one, two) = (usual(), usual());
+    let rules = "hedge: { after: p95, budget: 100% }";
+    let proxy = Proxy::start(&pool(&one, &two, rules));
+    let mut clients: Vec<Client> = (0..40).map(|_| Client::to(proxy.port)).collect();
+    for client in &mut clients {
+        client.begin("GET", "/", &[], b"");
+    }
+    assert!(clients.iter_mut().all(|c| c.answer().text() == "usual"));
+    until("nothing else is known", || proxy.log_lines().len() == 40);
+    let gate = Gate::default();
+    let open = gate.clone();
+    one.set(move |_| Reply::ok("late").when(&open));
+    let mut client = Client::to(proxy.port);
+    for n in 0..2 {
+        let start = Instant::now();
+        let path = format!("/{n}");
+        assert_eq!(client.get(&path).text(), "usual");
+        let took = start.elapsed();
+        if outcomes(&proxy.logged(&path))[0] == "hedged" {
+            // As long as usual twice, one after the other.
+            assert!((300 * MS..2_000 * MS).contains(&took), "{took:?}");
+            return;
+        }
+    }
+    panic!("one of two goes to the late one");
+}
+
+/// What happens later is no matter of the second request any more.
+#[test]
+fn an_answer_that_breaks_off_after_a_late_handshake_is_neither_repeated_nor_mixed() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.sign(dir.path(), "site", &["api.internal"]);
+    let ca = dir.path().join("ca.pem");
+    authority.write(&ca);
+    let hung = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+    let gate = Gate::default();
+    let open = gate.clone();
+    let breaks = Origin::new(move |_| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbeginning";
+        Reply::raw(head).then(Reply::reset().when(&open))
+    });
+    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let before = Proxy::with()
+        .listener(&tls)
+        .start(&one_route(&[breaks.port], "retry: { tries: 1 }"));
+    let rules = "hedge: { after: 100ms, budget: 100% }\nretry: { tries: 3, wait: 1ms }\ntimeouts: { connect: 8s }";
+    let pool = one_route(&[hung.local_addr().unwrap().port(), before.port], rules);
+    let tls = format!(
+        "eject: off\ntls: {{ sni: api.internal, ca: {} }}",
+        ca.display()
+    );
+    let proxy = Proxy::start(&with_upstream(&pool, &tls));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &[], b"");
+    until("the answer has begun", || breaks.count() == 1);
+    assert!(!client.is_silent_for(5_000 * MS));
+    gate.open();
+    let answer = client.answer();
+    assert_eq!(answer.status, 200);
+    assert!(!answer.complete, "{}", answer.text());
+    assert!(
+        b"beginning".starts_with(&answer.body[..]),
+        "{}",
+        answer.text()
+    );
+    let line = proxy.logged("/");
+    assert_eq!(outcomes(&line), ["hedged", "reset"]);
+    assert_eq!(breaks.count(), 1);
 }
 
 #[test]
@@ -349,4 +564,31 @@ fn a_second_that_cannot_connect_has_a_connect_limit_of_its_own_and_is_blamed() {
     gate.open();
     assert_eq!(client.answer().text(), "late but right");
     assert_eq!(outcomes(&proxy.logged("/")), ["timeout", "ok"]);
+}
+
+#[test]
+fn when_both_have_failed_and_no_time_is_left_the_first_failure_stands() {
+    for (first_says, status, tries) in [
+        (Reply::reset(), 502, &["reset"][..]),
+        (Reply::status(503), 503, &["status 503"][..]),
+    ] {
+        let gate = Gate::default();
+        let first = held(&gate, first_says);
+        let second = Origin::always(Reply::hang());
+        let rules =
+            "hedge: { after: 50ms }\nretry: { tries: 3, wait: 1ms }\ntimeouts: { total: 800ms }";
+        let proxy = Proxy::start(&pool(&first, &second, rules));
+        let start = Instant::now();
+        let mut client = ask_both(&proxy, &first, &second);
+        gate.open();
+        let answer = client.answer();
+        let took = start.elapsed();
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert!((800 * MS..3_000 * MS).contains(&took), "{took:?}");
+        let line = proxy.logged("/");
+        assert_eq!(outcomes(&line), tries);
+        assert_eq!(line["retry"], "total_timeout");
+        assert_eq!((first.count(), second.count()), (1, 1));
+        until("the second is cancelled", || second.requests()[0].abandoned);
+    }
 }

@@ -16,7 +16,7 @@ pub(crate) fn status(admin: u16) -> serde_json::Value {
     serde_json::from_slice(&answer.body).expect("JSON")
 }
 
-fn command(proxy: &Proxy, words: &[&str]) -> (bool, String) {
+pub(crate) fn command(proxy: &Proxy, words: &[&str]) -> (bool, String) {
     let config = proxy.config();
     let mut all = vec!["-c", config.to_str().expect("a path")];
     all.extend(words);
@@ -85,6 +85,44 @@ fn a_drained_backend_finishes_what_it_has_and_gets_nothing_new() {
         get(proxy.port, "/");
     }
     assert_eq!(one.count(), 11, "a reload puts in force what the file says");
+}
+
+/// A backend that two upstreams have, of which only one is to leave it alone.
+#[test]
+fn a_backend_is_drained_where_that_was_said() {
+    let (one, two) = (
+        Origin::always(Reply::ok("one")),
+        Origin::always(Reply::ok("two")),
+    );
+    let (setup, admin) = with_admin();
+    let backends = format!("[127.0.0.1:{}, 127.0.0.1:{}]", one.port, two.port);
+    let proxy = setup.start(&format!(
+        "upstreams:\n  a: {{ backends: {backends} }}\n  b: {{ backends: {backends} }}\nroutes:\n  - {{ match: {{ path: /a/ }}, upstream: a }}\n  - {{ match: {{ path: /b/ }}, upstream: b }}\n"
+    ));
+    let asked = |path: &str| {
+        let before = one.count();
+        for _ in 0..10 {
+            assert_eq!(get(proxy.port, path).status, 200);
+        }
+        one.count() - before
+    };
+    assert_eq!((asked("/a/"), asked("/b/")), (5, 5));
+    let backend = format!("127.0.0.1:{}", one.port);
+    let (ok, said) = command(&proxy, &["drain", &backend, "--upstream", "b"]);
+    assert!(ok, "{said}");
+    assert_eq!((asked("/a/"), asked("/b/")), (5, 0));
+    let state =
+        |upstream: usize| status(admin)["upstreams"][upstream]["backends"][0]["state"].clone();
+    assert_eq!((state(0), state(1)), ("up".into(), "drain".into()));
+    let (ok, said) = command(&proxy, &["drain", &backend, "--upstream", "c"]);
+    assert!(!ok && said.contains('c'), "{said}");
+    // Without a name it is all of them.
+    let (ok, said) = command(&proxy, &["drain", &backend]);
+    assert!(ok, "{said}");
+    assert_eq!((asked("/a/"), asked("/b/")), (0, 0));
+    let (ok, said) = command(&proxy, &["resume", &backend, "--upstream", "a"]);
+    assert!(ok, "{said}");
+    assert_eq!((asked("/a/"), asked("/b/")), (5, 0));
 }
 
 #[test]

@@ -15,14 +15,14 @@ use std::time::Duration;
 
 const LOCAL: (&str, &str) = ("Host", "localhost");
 
-fn metrics(admin: u16) -> String {
+pub(crate) fn metrics(admin: u16) -> String {
     let answer = request(admin, "GET", "/metrics", &[LOCAL], b"");
     assert_eq!(answer.status, 200);
     answer.text()
 }
 
 /// The value of a series, written as in the text.
-fn value(text: &str, series: &str) -> Option<f64> {
+pub(crate) fn value(text: &str, series: &str) -> Option<f64> {
     let line = text.lines().find(|line| {
         line.strip_prefix(series)
             .is_some_and(|rest| rest.starts_with(' '))
