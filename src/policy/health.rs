@@ -251,10 +251,13 @@ impl Health {
                 self.in_a_row = 0;
                 self.good(now, trial)
             }
-            // Neither good nor bad, but slow; what had failed in a row before still has.
+            // Neither good nor bad, but slow; what had failed in a row before still has. A trial asks for more.
             Observation::Late(latency) => {
                 self.window.record(now, true, latency);
-                None
+                match trial {
+                    true => self.trial_failed(rules, now),
+                    false => None,
+                }
             }
             Observation::Failed | Observation::ConnectFailed => {
                 self.window.record(now, false, None);
@@ -267,9 +270,10 @@ impl Health {
                 let mut reachable = false;
                 if seen == Observation::ConnectFailed {
                     self.unconnected = self.unconnected.saturating_add(1);
-                    if self.unconnected >= UNREACHABLE_AFTER && !self.unreachable {
-                        self.unreachable = true;
-                        return Some(Change::Unreachable);
+                    if self.unconnected >= UNREACHABLE_AFTER {
+                        // It is out already: what began before is no reason to eject it besides.
+                        let before = std::mem::replace(&mut self.unreachable, true);
+                        return (!before).then_some(Change::Unreachable);
                     }
                 } else {
                     // It was reached.
@@ -312,12 +316,12 @@ impl Health {
         trial: bool,
         may_eject: impl FnOnce() -> bool,
     ) -> Option<Change> {
-        if let Some(ejection) = self.ejection {
+        if self.ejection.is_some() {
             // Tries that began before the ejection say nothing new.
-            if !trial || now < ejection.until {
-                return None;
-            }
-            return Some(self.eject(rules, now, ejection.lasts.saturating_mul(2), Cause::Trial));
+            return match trial {
+                true => self.trial_failed(rules, now),
+                false => None,
+            };
         }
         let cause = self.cause(rules, own, now)?;
         if !may_eject() {
@@ -329,6 +333,12 @@ impl Health {
         };
         let lasts = self.next_length(now, first);
         Some(self.eject(rules, now, lasts, cause))
+    }
+
+    /// The trial of an ejected backend failed: it goes for twice as long.
+    fn trial_failed(&mut self, rules: &EjectRules, now: Duration) -> Option<Change> {
+        let ejection = self.ejection.filter(|ejection| now >= ejection.until)?;
+        Some(self.eject(rules, now, ejection.lasts.saturating_mul(2), Cause::Trial))
     }
 
     /// Which rule says that it is to go.
@@ -396,6 +406,10 @@ impl Health {
         }
         self.warming = Some(now);
         // What it did before it went must not send it away again.
+        self.forget();
+    }
+
+    fn forget(&mut self) {
         self.window.clear();
         self.in_a_row = 0;
         self.fails = 0;
@@ -441,6 +455,8 @@ impl Health {
             return None;
         }
         self.warming = Some(now);
+        // Connections that could not be made must not send it away once they can.
+        self.forget();
         Some(Change::Reachable)
     }
 

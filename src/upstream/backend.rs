@@ -193,15 +193,16 @@ impl Backend {
         let before = self.active.fetch_add(1, Ordering::Relaxed);
         let mut active = Active {
             backend: self.clone(),
-            begun: Begun::InTurn,
+            is_trial: AtomicBool::new(false),
             holds_trial: false,
             ended: false,
         };
         if before >= self.max_conns.load(Ordering::Relaxed) {
             return None;
         }
-        active.begun = self.standing.begin(forced)?;
-        active.holds_trial = active.begun == Begun::Trial && !forced;
+        let is_trial = self.standing.begin(forced)? == Begun::Trial;
+        active.is_trial = AtomicBool::new(is_trial);
+        active.holds_trial = is_trial && !forced;
         self.tries.fetch_add(1, Ordering::Relaxed);
         Some(active)
     }
@@ -211,7 +212,9 @@ impl Backend {
 #[derive(Debug)]
 pub struct Active {
     backend: Arc<Backend>,
-    begun: Begun,
+    /// Whether it is a trial that nothing was heard of yet.
+    is_trial: AtomicBool,
+    /// Whether it is, or was, the one there is.
     holds_trial: bool,
     ended: bool,
 }
@@ -222,9 +225,20 @@ impl Active {
         &self.backend
     }
 
-    /// How it stands to the rotation.
+    /// How it stands to the rotation. A trial is one until it is known what it has met: what follows, say of a stream that
+    /// goes on for hours, says of its backend what any other try does.
     pub fn begun(&self) -> Begun {
-        self.begun
+        match self.is_trial.load(Ordering::Relaxed) {
+            true => Begun::Trial,
+            false => Begun::InTurn,
+        }
+    }
+
+    /// It is known what it has met: another one may be a trial, where that is needed.
+    pub fn is_known(&self) {
+        if self.is_trial.swap(false, Ordering::Relaxed) && self.holds_trial {
+            self.backend.standing.end_trial();
+        }
     }
 
     /// The backend has done its part: whoever hears of the end of its answer finds it free.
@@ -238,9 +252,7 @@ impl Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        if self.holds_trial {
-            self.backend.standing.end_trial();
-        }
+        self.is_known();
         self.end();
     }
 }

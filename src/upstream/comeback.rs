@@ -143,7 +143,9 @@ async fn greet(backend: &Backend, check: &Check, address: SocketAddr) {
     if !backend.standing.take_probe(clock::now(), Duration::ZERO) {
         return;
     }
-    let _done = Done(backend);
+    let mut done = Done::of(backend);
+    // Whatever comes of it: the next one is due when it would have been.
+    done.is_known = true;
     let probed = tokio::time::timeout(PATIENCE, check.probe(address, backend)).await;
     if let Ok(Ok(())) = probed {
         // There is no other: once is enough.

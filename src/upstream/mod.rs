@@ -272,6 +272,7 @@ impl Upstream {
             .observe(&backend.label, rules, seen, active.begun(), || {
                 self.may_eject()
             });
+        active.is_known();
     }
 
     fn one_at_a_time(&self) -> MutexGuard<'_, ()> {

@@ -111,13 +111,14 @@ impl Job {
             check,
             hurry,
         } = self;
-        let _done = Done(&backend);
+        let mut done = Done::of(&backend);
         let standing = &backend.standing;
         let Some(address) = backend.socket_address() else {
             if let Some(check) = &check {
                 let why = "its name has no address".to_string();
                 standing.probed(&backend.label, check.rules, Err(why));
             }
+            done.is_known = true;
             return;
         };
         match &check {
@@ -134,14 +135,27 @@ impl Job {
                 Err(why) => standing.failed(format!("connecting: {why}")),
             },
         }
+        done.is_known = true;
     }
 }
 
-/// Frees the backend for its next probe, also when this one is cancelled.
-pub(super) struct Done<'a>(pub(super) &'a Backend);
+/// Frees the backend for its next probe. If this one is cut off before anything is known, the next is due at once.
+pub(super) struct Done<'a> {
+    backend: &'a Backend,
+    pub(super) is_known: bool,
+}
+
+impl<'a> Done<'a> {
+    pub(super) fn of(backend: &'a Backend) -> Self {
+        Done {
+            backend,
+            is_known: false,
+        }
+    }
+}
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
-        self.0.standing.end_probe();
+        self.backend.standing.end_probe(self.is_known);
     }
 }

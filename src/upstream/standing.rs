@@ -24,6 +24,8 @@ pub struct Standing {
     /// When it was probed last, and when it was last tried to connect to, in nanoseconds of [`clock`]; 0 for never.
     probed_at: AtomicU64,
     knocked_at: AtomicU64,
+    /// Of its own, so that backends which were probed at the same moment are not the next time.
+    seed: u64,
     /// How often it was ejected since the start.
     ejections: AtomicU64,
     /// Whether either is under way.
@@ -86,6 +88,7 @@ impl Standing {
             drained: AtomicBool::new(false),
             probed_at: AtomicU64::new(0),
             knocked_at: AtomicU64::new(0),
+            seed: fastrand::u64(..),
             ejections: AtomicU64::new(0),
             probing: AtomicBool::new(false),
             last_failure: Mutex::new(None),
@@ -245,7 +248,8 @@ impl Standing {
     fn take(&self, last: &AtomicU64, now: Duration, interval: Duration) -> bool {
         let before = last.load(Ordering::Relaxed);
         // Up to a tenth less, the same until the next one: a thousand backends are not probed in the same moment for ever.
-        let spread = f64::from((before >> 10) as u8) / 255.0;
+        let mixed = (before ^ self.seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let spread = f64::from((mixed >> 56) as u8) / 255.0;
         let interval = interval.mul_f64(1.0 - 0.1 * spread);
         let due = before == 0 || Duration::from_nanos(before) + interval <= now;
         if !due || self.probing.swap(true, Ordering::AcqRel) {
@@ -255,8 +259,11 @@ impl Standing {
         true
     }
 
-    /// The probe that was taken ended.
-    pub fn end_probe(&self) {
+    /// The probe that was taken ended, and with it is known how the backend is, or not.
+    pub fn end_probe(&self, is_known: bool) {
+        if !is_known {
+            self.probed_at.store(0, Ordering::Relaxed);
+        }
         self.probing.store(false, Ordering::Release);
     }
 

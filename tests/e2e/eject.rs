@@ -87,6 +87,60 @@ fn a_trial_is_one_request_at_a_time() {
     proxy.said("is back");
 }
 
+/// The trial was good, and goes on: that is no reason to give the backend no second one when it has failed once more.
+#[test]
+fn a_trial_that_goes_on_for_hours_is_over_with_its_head() {
+    let origins = fine(2);
+    let eject = "eject: { consecutive: 1, time: 100ms, slow_start: 0s }";
+    let proxy = Proxy::start(&with_upstream(&one_route(&ports(&origins), RETRY), eject));
+    origins[0].set(|_| Reply::status(500));
+    ask(&proxy, 2);
+    proxy.said("is ejected");
+    origins[0].set(|_| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n7\r\n: hello\r\n";
+        Reply::raw(head).then(Reply::hang())
+    });
+    let mut streams = Vec::new();
+    until("it is back", || {
+        let mut client = Client::to(proxy.port);
+        client.begin("GET", "/", &[], b"");
+        client.head().expect("a head");
+        streams.push(client);
+        proxy.count_said("is back: a trial request succeeded") == 1
+    });
+    origins[0].set(|_| Reply::status(500));
+    until("it is ejected again", || {
+        ask(&proxy, 2);
+        proxy.count_said("is ejected for") == 2
+    });
+    origins[0].set(|_| Reply::ok("fine"));
+    until("it is back again", || {
+        ask(&proxy, 2);
+        proxy.count_said("is back: a trial request succeeded") == 2
+    });
+    assert!(!streams.is_empty());
+}
+
+/// Never five in a row, and yet too many.
+#[test]
+fn a_backend_that_fails_too_large_a_share_is_ejected() {
+    let origins = fine(3);
+    origins[0].set(|r| match r.number % 2 {
+        0 => Reply::status(500),
+        _ => Reply::ok("fine"),
+    });
+    let eject = "eject: { consecutive: 5, error_rate: 40%, min_tries: 10, window: 30s, time: 1m }";
+    let proxy = Proxy::start(&with_upstream(&one_route(&ports(&origins), RETRY), eject));
+    ask(&proxy, 24);
+    assert_eq!(proxy.count_said("is ejected"), 0, "too few to tell");
+    ask(&proxy, 30);
+    let said = proxy.said("is ejected for 60.0s");
+    assert!(said.contains("% of its tries failed"), "{said}");
+    let before = origins[0].count();
+    ask(&proxy, 30);
+    assert_eq!(origins[0].count(), before);
+}
+
 #[test]
 fn a_trial_that_meets_a_listed_status_failed_whatever_that_is() {
     let origins = fine(2);

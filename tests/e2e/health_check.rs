@@ -5,6 +5,7 @@ use crate::grpc::GrpcHealth;
 use crate::harness::{Proxy, free_port, one_route, until, with_upstream};
 use crate::origin::Origin;
 use crate::reply::{Reply, Request};
+use crate::timeouts::BlackHole;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -65,6 +66,29 @@ fn s8_a_backend_whose_check_fails_gets_nothing_until_it_succeeds_again() {
     assert_eq!((served(&one), served(&two)), (10, 20));
 }
 
+/// They all began with the same start: what they share does not go on having its load at the same moments.
+#[test]
+fn backends_are_not_probed_in_the_same_moment_for_ever() {
+    let origins: Vec<Origin> = (0..10).map(|_| with_health().0).collect();
+    let ports: Vec<u16> = origins.iter().map(|origin| origin.port).collect();
+    let _proxy = Proxy::start(&checked(&ports, "path: /health, interval: 1s"));
+    until("six probes of each", || {
+        origins.iter().all(|origin| probes(origin) >= 6)
+    });
+    let sixth = origins.iter().map(|origin| origin.request(5).at);
+    let (first, last) = (sixth.clone().min(), sixth.max());
+    let apart = last.zip(first).map(|(last, first)| last - first);
+    assert!(apart > Some(Duration::from_millis(80)), "{apart:?}");
+    for origin in &origins {
+        let times: Vec<Instant> = origin.requests().iter().map(|r| r.at).collect();
+        let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+        // Up to a tenth earlier, and when it is looked next. Before the first has succeeded there is some hurry.
+        let gaps = gaps.skip(1);
+        let fair = Duration::from_millis(850)..Duration::from_millis(1_500);
+        assert!(gaps.clone().all(|gap| fair.contains(&gap)), "{times:?}");
+    }
+}
+
 #[test]
 fn with_fall_1_the_first_failed_probe_takes_a_backend_out() {
     // It has to be up first, and then for a while.
@@ -116,6 +140,44 @@ fn a_backend_that_hangs_is_down_after_the_timeout() {
     // One after the other, although the interval is shorter.
     until("the fourth probe", || origin.count() >= 4);
     assert!(origin.requests()[3].at - start >= 300 * MS);
+}
+
+/// At the start nobody waits for ever for a probe: one that takes longer is made once more, and not an interval later.
+#[test]
+fn a_first_probe_that_was_not_waited_for_is_made_again_at_once() {
+    let origin = Origin::new(|r| match &*r.target {
+        "/health" => Reply::ok("fine").after(2_500 * MS),
+        _ => Reply::ok("fine"),
+    });
+    let check = "path: /health, interval: 10m, timeout: 8s";
+    let proxy = Proxy::start(&checked(&[origin.port], check));
+    until("it is up", || get(proxy.port, "/").status == 200);
+}
+
+#[test]
+fn requests_do_not_wait_for_probes_that_hang() {
+    let holes: Vec<BlackHole> = (0..3).map(|_| BlackHole::new()).collect();
+    let origin = Origin::always(Reply::ok("fine"));
+    let upstreams: String = holes
+        .iter()
+        .enumerate()
+        .map(|(n, hole)| {
+            format!(
+                "  u{n}: {{ backends: [127.0.0.1:{}], health_check: {{ type: tcp, port: {}, interval: 100ms, timeout: 60s, initial: up }} }}\n",
+                origin.port, hole.port
+            )
+        })
+        .collect();
+    let routes: String = (0..3)
+        .map(|n| format!("  - {{ match: {{ path: /{n}/ }}, upstream: u{n} }}\n"))
+        .collect();
+    let proxy = Proxy::start(&format!("upstreams:\n{upstreams}routes:\n{routes}"));
+    let mut client = Client::to(proxy.port);
+    let start = Instant::now();
+    for n in 0..300 {
+        assert_eq!(client.get(&format!("/{}/", n % 3)).status, 200);
+    }
+    assert!(start.elapsed() < 5_000 * MS, "{:?}", start.elapsed());
 }
 
 #[test]

@@ -324,6 +324,40 @@ fn probes_turn_a_backend_after_rise_and_fall() {
 }
 
 #[test]
+fn an_unreachable_backend_is_not_ejected_besides() {
+    let mut one = One::new(&RULES, NONE);
+    // All of these were under way when it went.
+    let change = one.saw_all(1.0, &[Observation::ConnectFailed; 10]);
+    assert_eq!(change, Some(Change::Unreachable));
+    assert_eq!(one.health.reached(s(2.0)), Some(Change::Reachable));
+    assert_eq!(one.health.gate(), Gate::Warming(s(2.0)));
+    assert_eq!(one.saw(2.1, Observation::Failed), None, "nor at once after");
+    assert_eq!(one.health.gate(), Gate::Warming(s(2.0)));
+}
+
+#[test]
+fn a_trial_that_is_late_has_failed() {
+    let mut one = One::new(&RULES, NONE);
+    let change = one.saw_all(1.0, &[Observation::Failed; 3]);
+    assert!(matches!(
+        change,
+        Some(Change::Ejected(Cause::Consecutive(3), _))
+    ));
+    let Gate::Ejected(until) = one.health.gate() else {
+        panic!("it is ejected");
+    };
+    let late = Observation::Late(s(1.0));
+    assert_eq!(one.tried(until.as_secs_f64() - 0.5, late, true), None);
+    assert_eq!(one.tried(until.as_secs_f64() + 0.5, late, false), None);
+    let change = one.tried(until.as_secs_f64() + 0.5, late, true);
+    assert!(
+        matches!(change, Some(Change::Ejected(Cause::Trial, _))),
+        "{change:?}"
+    );
+    assert!(matches!(one.health.gate(), Gate::Ejected(later) if later > until));
+}
+
+#[test]
 fn a_good_answer_of_an_unreachable_backend_outdoes_probes_that_could_not_connect() {
     let mut one = One::new(&OFF, NONE);
     for _ in 0..3 {
