@@ -70,6 +70,9 @@ fn complaints(ours: &Day, peers: &[Day]) -> Vec<String> {
         }
     };
     demand(ours.success() >= SUCCESS, "too few succeed".into());
+    // Also of those that come before it can be known that the backends are back: they wait for it.
+    let prompt = ours.promptly() >= SUCCESS;
+    demand(prompt, "too few succeed as soon as all are back".into());
     let takes = ours.amplification();
     demand(takes <= AMPLIFICATION, "too many retries".into());
     for peer in peers {
