@@ -251,15 +251,23 @@ impl Health {
                 self.in_a_row = 0;
                 self.good(now, trial)
             }
-            // Neither good nor bad, but slow; what had failed in a row before still has. A trial asks for more.
+            // Neither good nor bad, but slow; what had failed in a row before still has. A trial asks for more: the next one
+            // is as far off as this one was.
             Observation::Late(latency) => {
                 self.window.record(now, true, latency);
                 match trial {
-                    true => self.trial_failed(rules, now),
+                    true => self.trial_failed(rules, now, 1),
                     false => None,
                 }
             }
             Observation::Failed | Observation::ConnectFailed => {
+                // It was reached, if it could be connected to.
+                let reachable =
+                    seen == Observation::Failed && std::mem::take(&mut self.unreachable);
+                if reachable {
+                    self.forget();
+                    self.warming = Some(now);
+                }
                 self.window.record(now, false, None);
                 self.in_a_row = self.in_a_row.saturating_add(1);
                 if now.saturating_sub(self.failed_at) > own.fail_timeout {
@@ -267,7 +275,6 @@ impl Health {
                 }
                 self.fails = self.fails.saturating_add(1);
                 self.failed_at = now;
-                let mut reachable = false;
                 if seen == Observation::ConnectFailed {
                     self.unconnected = self.unconnected.saturating_add(1);
                     if self.unconnected >= UNREACHABLE_AFTER {
@@ -276,12 +283,7 @@ impl Health {
                         return (!before).then_some(Change::Unreachable);
                     }
                 } else {
-                    // It was reached.
                     self.unconnected = 0;
-                    reachable = std::mem::take(&mut self.unreachable);
-                }
-                if reachable {
-                    self.warming = Some(now);
                 }
                 let ejected = self.failed(rules, own, now, trial, may_eject);
                 ejected.or(reachable.then_some(Change::Reachable))
@@ -302,6 +304,7 @@ impl Health {
             return Some(Change::Returned);
         }
         if reachable {
+            self.forget();
             self.warming = Some(now);
             return Some(Change::Reachable);
         }
@@ -319,7 +322,7 @@ impl Health {
         if self.ejection.is_some() {
             // Tries that began before the ejection say nothing new.
             return match trial {
-                true => self.trial_failed(rules, now),
+                true => self.trial_failed(rules, now, 2),
                 false => None,
             };
         }
@@ -335,10 +338,11 @@ impl Health {
         Some(self.eject(rules, now, lasts, cause))
     }
 
-    /// The trial of an ejected backend failed: it goes for twice as long.
-    fn trial_failed(&mut self, rules: &EjectRules, now: Duration) -> Option<Change> {
+    /// The trial of an ejected backend did not succeed: it goes for so many times as long.
+    fn trial_failed(&mut self, rules: &EjectRules, now: Duration, times: u32) -> Option<Change> {
         let ejection = self.ejection.filter(|ejection| now >= ejection.until)?;
-        Some(self.eject(rules, now, ejection.lasts.saturating_mul(2), Cause::Trial))
+        let lasts = ejection.lasts.saturating_mul(times);
+        Some(self.eject(rules, now, lasts, Cause::Trial))
     }
 
     /// Which rule says that it is to go.

@@ -9,7 +9,7 @@ use super::ctx::{Ctx, Current, Told, Try, outcome};
 use super::entry::Taken;
 use super::failure::{self, Cause};
 use super::peer::dial;
-use super::racing::{self, Handshake};
+use super::racing::{self, First, Handshake};
 use super::wait::client_leaves;
 use super::{aside, forward};
 use crate::policy::balancer::Tried;
@@ -102,14 +102,6 @@ impl Hedge {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When it is to be made, if it is.
-    fn due(&self) -> Option<Duration> {
-        match &*self.lock() {
-            State::Planned(plan) => Some(plan.at),
-            _ => None,
-        }
-    }
-
     fn cancel(&self) {
         if let State::Running(task) = std::mem::take(&mut *self.lock()) {
             task.abort();
@@ -170,18 +162,22 @@ impl Hedge {
     /// on, which is when the client's request was.
     pub(super) async fn won(self: &Arc<Self>, started: Instant) {
         loop {
-            if self.has_won() {
-                return;
-            }
-            if let Some(due) = self.due() {
-                tokio::time::sleep_until((started + due).into()).await;
-                self.start();
-            } else if self.is_running() {
-                self.end().await;
-            } else {
-                return std::future::pending().await;
+            // One look: what happens between two of them would be missed.
+            let due = match &*self.lock() {
+                State::Won(_) => return,
+                State::Planned(plan) => Some(plan.at),
+                State::Running(_) => None,
+                State::None | State::Lost(_) => break,
+            };
+            match due {
+                Some(due) => {
+                    tokio::time::sleep_until((started + due).into()).await;
+                    self.start();
+                }
+                None => self.end().await,
             }
         }
+        std::future::pending().await
     }
 }
 
@@ -237,22 +233,17 @@ impl Plan {
     /// Another backend, and the places it takes.
     fn enter(&self, proxy: &Proxy) -> Option<(Picked, Taken)> {
         let rules = proxy.hedge.as_ref()?;
-        if !self.upstream.has_untried(&self.tried, None) {
-            return None;
-        }
         let places = Taken::at_once(proxy.concurrency.as_ref(), &self.traffic, &self.upstream)?;
-        // Before a backend is chosen, for which that would be a try.
-        let spent = self.traffic.spend_hedge(&rules.budget)?;
         let picked = self
             .upstream
-            .pick(&self.tried, self.turn, None, Reach::Nothing);
-        match picked {
-            Ok(picked) if self.tried.count(picked.index) == 0 => Some((picked, places)),
-            _ => {
-                self.traffic.refund_hedge(spent);
-                None
-            }
+            .pick(&self.tried, self.turn, None, Reach::Nothing)
+            .ok()?;
+        let is_new = self.tried.count(picked.index) == 0;
+        if is_new && self.traffic.spend_hedge(&rules.budget) {
+            return Some((picked, places));
         }
+        picked.active.call_off();
+        None
     }
 
     /// Connects, sends the request, and waits for the first bytes of a good answer, with the same limits as for any other try.
@@ -350,7 +341,12 @@ pub(super) fn plan(session: &mut Session, ctx: &mut Ctx, peer: &mut HttpPeer) {
     };
     let hedge = ctx.watch.hedge.get_or_init(Arc::default);
     *hedge.lock() = State::Planned(Box::new(plan));
-    racing::race(peer, hedge, ctx.watch.started);
+    let first = First {
+        upstream: current.upstream.clone(),
+        index: current.index,
+        limit: peer.options.connection_timeout.unwrap_or_default(),
+    };
+    racing::race(peer, first, hedge, ctx.watch.started);
 }
 
 /// The request as the first backend gets it from Pingora.

@@ -262,7 +262,6 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
         mut e: Box<Error>,
     ) -> Box<Error> {
-        ctx.connected(false);
         e.set_retry(tries::after_connect_error(session, ctx, &e));
         e
     }

@@ -4,6 +4,7 @@
 //! by itself. A TLS handshake is Pingora's again: it ends when the connection below it is shut down.
 
 use super::hedge::{HEDGED, Hedge};
+use crate::upstream::Upstream;
 use async_trait::async_trait;
 use pingora::connectors::l4::Connect;
 use pingora::protocols::l4::ext;
@@ -11,25 +12,30 @@ use pingora::protocols::l4::socket::SocketAddr as AnyAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::upstreams::peer::{HttpPeer, Scheme};
 use pingora::{Error, ErrorType};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
-use tokio::task::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::task::AbortHandle;
 
-/// How a handshake goes. Either it is over, or it was broken off, never both.
+/// How a handshake goes. Either it ends by itself, or it is broken off, never both.
 #[derive(Debug, Default)]
-pub(super) struct Handshake(AtomicU8);
+pub(super) struct Handshake {
+    state: AtomicU8,
+    /// Breaks it off.
+    watcher: Mutex<Option<AbortHandle>>,
+}
 
 const GOING: u8 = 0;
 const OVER: u8 = 1;
 const BROKEN_OFF: u8 = 2;
 
 impl Handshake {
-    /// There is a connection: nobody breaks it off any more.
+    /// There is a connection, or none any more: nobody breaks it off.
     pub(super) fn end(&self) {
         self.change(GOING, OVER);
+        self.watch(None);
     }
 
     /// Whether the second request won before. Told once: what fails later fails by itself.
@@ -39,72 +45,100 @@ impl Handshake {
 
     fn change(&self, from: u8, to: u8) -> bool {
         let changed = self
-            .0
+            .state
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
         changed.is_ok()
     }
+
+    /// Puts another watcher, or none, in the place of the last.
+    fn watch(&self, next: Option<AbortHandle>) {
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = std::mem::replace(&mut *watcher, next) {
+            last.abort();
+        }
+    }
+}
+
+/// A first try's backend.
+pub(super) struct First {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) index: usize,
+    /// How long connecting to it may take.
+    pub(super) limit: Duration,
 }
 
 /// Has this peer's connection race against the second request. `started`: when the client's request was.
-pub(super) fn race(peer: &mut HttpPeer, hedge: &Arc<Hedge>, started: Instant) {
+pub(super) fn race(peer: &mut HttpPeer, first: First, hedge: &Arc<Hedge>, started: Instant) {
     peer.options.custom_l4 = Some(Arc::new(Racing {
+        first: Arc::new(first),
         hedge: hedge.clone(),
         started,
         handshake: peer.scheme == Scheme::HTTPS,
-        watcher: Mutex::default(),
     }));
 }
 
 /// Connects as Pingora does. Pingora keeps the time.
 struct Racing {
+    first: Arc<First>,
     hedge: Arc<Hedge>,
     started: Instant,
     /// Whether one follows.
     handshake: bool,
-    /// Ends with the try.
-    watcher: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[async_trait]
 impl Connect for Racing {
     async fn connect(&self, address: &AnyAddr) -> pingora::Result<Stream> {
-        let Some(address) = address.as_inet() else {
+        let Some(address) = address.as_inet().copied() else {
             return Error::e_explain(ErrorType::InternalError, "not an address of the internet");
         };
+        let began = Instant::now();
+        let mut connecting = Box::pin(async move { ext::connect(&address, None).await });
         let stream = tokio::select! {
             biased;
-            stream = ext::connect(address, None) => stream?,
+            stream = &mut connecting => stream?,
             () = self.hedge.won(self.started) => {
+                let first = self.first.clone();
+                tokio::spawn(async move {
+                    let left = first.limit.saturating_sub(began.elapsed());
+                    let made = tokio::time::timeout(left, connecting).await;
+                    first.learn(address, matches!(made, Ok(Ok(_))));
+                });
                 return Error::e_explain(HEDGED, "no connection so far");
             }
         };
         if self.handshake
             && let Ok(twin) = stream.as_fd().try_clone_to_owned()
         {
-            let task = watch(self.hedge.clone(), self.started, twin.into());
-            *self.watcher() = Some(tokio::spawn(task));
+            let task = tokio::spawn(watch(self.hedge.clone(), self.started, twin.into()));
+            self.hedge.handshake.watch(Some(task.abort_handle()));
         }
         Ok(stream.into())
     }
 }
 
-impl Racing {
-    fn watcher(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Drop for Racing {
     fn drop(&mut self) {
-        if let Some(watcher) = self.watcher().take() {
-            watcher.abort();
-        }
+        self.hedge.handshake.watch(None);
     }
 }
 
 impl std::fmt::Debug for Racing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Racing").finish_non_exhaustive()
+    }
+}
+
+impl First {
+    /// Nobody waited for its connection, but what came of it is worth knowing: a host that is gone would else be late for ever,
+    /// and never unreachable.
+    fn learn(&self, address: SocketAddr, made: bool) {
+        if let Some(backend) = self.upstream.backends.get(self.index) {
+            backend.connected(address, made);
+        }
+        if !made {
+            self.upstream.could_not_connect(self.index);
+        }
     }
 }
 

@@ -170,6 +170,7 @@ pub(super) fn after_connect_error(session: &mut Session, ctx: &mut Ctx, e: &Erro
         give_way(ctx);
         return true;
     }
+    ctx.connected(false);
     match failure::while_connecting(e) {
         Cause::Backend(failure, word) => judge(session, ctx, failure, word),
         _ => false,

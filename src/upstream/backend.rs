@@ -234,6 +234,11 @@ impl Active {
         }
     }
 
+    /// It is not made after all.
+    pub fn call_off(self) {
+        self.backend.tries.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// It is known what it has met: another one may be a trial, where that is needed.
     pub fn is_known(&self) {
         if self.is_trial.swap(false, Ordering::Relaxed) && self.holds_trial {

@@ -144,7 +144,7 @@ async fn greet(backend: &Backend, check: &Check, address: SocketAddr) {
         return;
     }
     let mut done = Done::of(backend);
-    // Whatever comes of it: the next one is due when it would have been.
+    // Whatever comes of it: the next one is an interval later.
     done.is_known = true;
     let probed = tokio::time::timeout(PATIENCE, check.probe(address, backend)).await;
     if let Ok(Ok(())) = probed {

@@ -27,6 +27,7 @@ use comeback::Hope;
 use line::Line;
 use log::warn;
 use places::Places;
+use standing::Begun;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -273,6 +274,21 @@ impl Upstream {
                 self.may_eject()
             });
         active.is_known();
+    }
+
+    /// Takes note that no connection to backend `index` could be made, which no try waited for.
+    pub fn could_not_connect(&self, index: usize) {
+        let Some(backend) = self.backends.get(index) else {
+            return;
+        };
+        let rules = (&self.eject, self.rules_of(index).fail);
+        let seen = Observation::ConnectFailed;
+        let _one = self.one_at_a_time();
+        backend
+            .standing
+            .observe(&backend.label, rules, seen, Begun::InTurn, || {
+                self.may_eject()
+            });
     }
 
     fn one_at_a_time(&self) -> MutexGuard<'_, ()> {

@@ -156,16 +156,10 @@ impl Traffic {
     }
 
     /// Takes a second request out of its budget, if there is one.
-    pub fn spend_hedge(&self, rules: &BudgetRules) -> Option<Spent> {
-        let hedging = self.hedging.as_ref()?;
-        lock(&hedging.budget).spend(rules, clock::now())
-    }
-
-    /// Gives back a second request that was not made.
-    pub fn refund_hedge(&self, spent: Spent) {
-        if let Some(hedging) = &self.hedging {
-            lock(&hedging.budget).refund(spent);
-        }
+    pub fn spend_hedge(&self, rules: &BudgetRules) -> bool {
+        let hedging = self.hedging.as_ref();
+        let spent = hedging.and_then(|hedging| lock(&hedging.budget).spend(rules, clock::now()));
+        spent.is_some()
     }
 
     /// What was spent on second requests, where there are any.

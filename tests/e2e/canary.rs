@@ -138,7 +138,7 @@ fn s14_a_rollback_takes_less_than_a_second() {
     for (sick, rules) in [
         (Reply::status(500), "success_below: 99%, after: 20"),
         (
-            Reply::ok("next").after(60 * MS),
+            Reply::ok("next").after(400 * MS),
             "p95_above_stable: 3x, after: 20",
         ),
     ] {

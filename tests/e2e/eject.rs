@@ -111,7 +111,7 @@ fn a_trial_that_goes_on_for_hours_is_over_with_its_head() {
     origins[0].set(|_| Reply::status(500));
     until("it is ejected again", || {
         ask(&proxy, 2);
-        proxy.count_said("is ejected for") == 2
+        proxy.count_said("is ejected for") >= 2
     });
     origins[0].set(|_| Reply::ok("fine"));
     until("it is back again", || {

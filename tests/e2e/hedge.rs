@@ -84,6 +84,26 @@ fn a_late_connection_is_overtaken_as_well() {
     assert_eq!(status(admin)["routes"][0]["hedged_total"], 1);
 }
 
+/// Nobody waited for that connection, but it is known what came of it.
+#[test]
+fn a_host_that_is_gone_is_found_to_be_unreachable_although_others_answer_for_it() {
+    let hole = BlackHole::new();
+    let quick = Origin::always(Reply::ok("quick"));
+    let rules = "hedge: { after: 20ms, budget: 100% }\ntimeouts: { connect: 300ms }";
+    let proxy = Proxy::start(&one_route(&[hole.port, quick.port], rules));
+    let mut client = Client::to(proxy.port);
+    until("it is unreachable", || {
+        assert_eq!(client.get("/").text(), "quick");
+        proxy.count_said("is unreachable") == 1
+    });
+    let tries = proxy.log_lines();
+    assert!(
+        tries
+            .iter()
+            .all(|l| !outcomes(l).contains(&"timeout".into()))
+    );
+}
+
 /// The connection is there, and what should follow is not: a process that hangs, behind a kernel that does not.
 #[test]
 fn a_late_handshake_is_overtaken_as_well() {
@@ -150,8 +170,12 @@ fn both_get_the_same_request() {
     let (late, quick) = late_and_quick(&gate);
     let rules = "hedge: { after: 50ms, budget: 100% }\nheaders: { request: { set: { X-Set: \"{host}\" } } }";
     let proxy = Proxy::with().http2().start(&pool(&late, &quick, rules));
-    let same = |n: usize| {
-        let (mut first, mut second) = (late.request(n), quick.request(2 * n));
+    let same = |target: &str| {
+        let of = |origin: &Origin| {
+            let mut all = origin.requests().into_iter();
+            all.rfind(|r| r.target == target).expect("it came")
+        };
+        let (mut first, mut second) = (of(&late), of(&quick));
         first.headers.sort();
         second.headers.sort();
         assert_eq!(first.method, second.method);
@@ -180,7 +204,7 @@ fn both_get_the_same_request() {
         request(proxy.port, "GET", "/a/../b?c=%20d", &fields, b"").text(),
         "quick"
     );
-    let seen = same(0);
+    let seen = same("/b?c=%20d");
     assert_eq!(seen.header("x-own"), None);
     assert_eq!(seen.header("upgrade"), None);
     assert_eq!(seen.header("x-set"), Some("example.com"));
@@ -189,13 +213,13 @@ fn both_get_the_same_request() {
     let mut client = Client2::to(proxy.port);
     let fields = [("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers")];
     assert_eq!(client.request("HEAD", "/b?c=d", &fields, b"").status, 200);
-    assert_eq!(same(1).header("cookie"), Some("a=1; b=2"));
+    assert_eq!(same("/b?c=d").header("cookie"), Some("a=1; b=2"));
     assert_eq!(get(proxy.port, "/").text(), "quick");
     // An old client without a host gets the first backend's name for one.
     let mut client = Client::to(proxy.port);
     client.send("GET /old HTTP/1.0\r\nX-A: b\r\n\r\n");
     assert_eq!(client.answer().text(), "quick");
-    same(2);
+    same("/old");
 }
 
 #[test]
