@@ -77,16 +77,41 @@ impl Check {
     }
 }
 
-/// Whether a backend takes connections.
+/// Whether a backend takes connections at this address of its, to the end of the handshake where TLS is spoken.
 ///
 /// # Errors
 /// In words, why not.
-pub async fn connect(address: SocketAddr, timeout: Duration) -> Result<(), String> {
-    match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(e)) => Err(e.to_string()),
+pub async fn connect(
+    address: SocketAddr,
+    backend: &Backend,
+    tls: Option<&UpstreamTls>,
+    timeout: Duration,
+) -> Result<(), String> {
+    let connected = async {
+        match tls {
+            None => TcpStream::connect(address)
+                .await
+                .map(drop)
+                .map_err(|e| e.to_string()),
+            Some(_) => connector()
+                .get_http_session(&dial(address, backend, tls))
+                .await
+                .map(drop)
+                .map_err(|e| in_words(&e)),
+        }
+    };
+    match tokio::time::timeout(timeout, connected).await {
+        Ok(connected) => connected,
         Err(_) => Err(format!("no connection within {timeout:?}")),
     }
+}
+
+fn dial(address: SocketAddr, backend: &Backend, tls: Option<&UpstreamTls>) -> HttpPeer {
+    let mut peer = HttpPeer::new(address, false, String::new());
+    if let Some(tls) = tls {
+        tls.apply(&mut peer, backend, address);
+    }
+    peer
 }
 
 struct Probe<'a> {
@@ -118,11 +143,7 @@ impl HealthCheck for Probe<'_> {
 
 impl Probe<'_> {
     fn dial(&self, address: SocketAddr) -> HttpPeer {
-        let mut peer = HttpPeer::new(address, false, String::new());
-        if let Some(tls) = &self.check.tls {
-            tls.apply(&mut peer, self.backend, address);
-        }
-        peer
+        dial(address, self.backend, self.check.tls.as_deref())
     }
 
     async fn ask(&self, address: SocketAddr, check: &HttpCheck) -> Result<()> {

@@ -123,9 +123,10 @@ impl Upstream {
             let Some(address) = backend.socket_address() else {
                 continue;
             };
-            let check = self.check.clone();
+            let (check, tls) = (self.check.clone(), self.tls.clone());
             tokio::spawn(async move {
-                if check::connect(address, PATIENCE).await.is_err() {
+                let connected = check::connect(address, &backend, tls.as_deref(), PATIENCE);
+                if connected.await.is_err() {
                     return;
                 }
                 if let Some(check) = check {

@@ -117,6 +117,7 @@ impl Drop for InLine {
 mod tests {
     use super::*;
     use futures::FutureExt;
+    use proptest::prelude::*;
 
     #[test]
     fn the_first_by_priority_and_arrival_is_called_and_calls_the_next() {
@@ -137,5 +138,37 @@ mod tests {
         assert!(later.is_first());
         drop(later);
         assert!(line.lets_by(Priority::Low));
+    }
+
+    proptest! {
+        /// Whoever comes, and whoever goes: it is the same one's turn, and whoever has it from now on hears of it.
+        #[test]
+        fn the_turn_is_that_of_the_highest_priority_and_longest_wait(
+            steps in prop::collection::vec((any::<bool>(), 0..3usize, any::<prop::sample::Index>()), 1..60),
+        ) {
+            let priorities = [Priority::High, Priority::Normal, Priority::Low];
+            let line = Arc::<Line>::default();
+            // As they came.
+            let mut waiting: Vec<(usize, InLine)> = Vec::new();
+            for (comes, priority, which) in steps {
+                if comes || waiting.is_empty() {
+                    let lets_by = waiting.iter().all(|(other, _)| priority < *other);
+                    prop_assert_eq!(line.lets_by(priorities[priority]), lets_by);
+                    waiting.push((priority, line.join(priorities[priority])));
+                } else {
+                    let (_, gone) = waiting.remove(which.index(waiting.len()));
+                    let was_first = gone.is_first();
+                    drop(gone);
+                    let first = waiting.iter().find(|(_, one)| one.is_first());
+                    if let (true, Some((_, next))) = (was_first, first) {
+                        prop_assert!(next.called.notified().now_or_never().is_some());
+                    }
+                }
+                let firsts: Vec<usize> = (0..waiting.len()).filter(|i| waiting[*i].1.is_first()).collect();
+                // The first of equals is the one that came first.
+                let expected = (0..waiting.len()).min_by_key(|i| waiting[*i].0);
+                prop_assert_eq!(firsts, Vec::from_iter(expected));
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! no hand-over: what is known of a backend stays with it.
 
 use super::check::{self, Check};
+use super::tls::UpstreamTls;
 use super::{Backend, Upstream, clock};
 use crate::policy::health::Gate;
 use std::sync::Arc;
@@ -77,6 +78,8 @@ pub async fn first(upstreams: &[Arc<Upstream>]) {
 /// A probe that is to be made now.
 struct Job {
     backend: Arc<Backend>,
+    /// How TLS is spoken to it, where it is.
+    tls: Option<Arc<UpstreamTls>>,
     /// The health check; without one, it is seen whether it takes connections at all.
     check: Option<Arc<Check>>,
     /// While no backend of the upstream can be used, the first good probe brings one back.
@@ -88,6 +91,7 @@ fn due(upstream: &Upstream, backend: &Arc<Backend>, now: Duration) -> Option<Job
     let hurry = upstream.is_down();
     let job = |check: Option<Arc<Check>>| Job {
         backend: backend.clone(),
+        tls: upstream.tls.clone(),
         check,
         hurry,
     };
@@ -108,6 +112,7 @@ impl Job {
     async fn run(self) {
         let Job {
             backend,
+            tls,
             check,
             hurry,
         } = self;
@@ -130,7 +135,7 @@ impl Job {
                 }
                 standing.probed(&backend.label, rules, result);
             }
-            None => match check::connect(address, KNOCK_TIMEOUT).await {
+            None => match check::connect(address, &backend, tls.as_deref(), KNOCK_TIMEOUT).await {
                 Ok(()) => standing.reached(&backend.label),
                 Err(why) => standing.failed(format!("connecting: {why}")),
             },

@@ -79,6 +79,41 @@ fn status(yaml: &str) -> u16 {
     get(Proxy::start(yaml).port, "/").status
 }
 
+/// Connections alone are not enough: it stays out until there is TLS as well, and is not tried by requests meanwhile.
+#[test]
+fn a_backend_whose_handshakes_fail_is_unreachable_until_one_succeeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, other) = (Authority::new(), Authority::new());
+    let ca = dir.path().join("ca.pem");
+    authority.write(&ca);
+    let wrong = other.sign(dir.path(), "site", &["api.internal"]);
+    let site = backend(&wrong, "");
+    let upstreams = with_upstream(
+        &one_route(&[site.port], "retry: { tries: 1 }"),
+        &format!("tls: {{ sni: api.internal, ca: {} }}", ca.display()),
+    );
+    let proxy = Proxy::start(&upstreams);
+    until("it is unreachable", || {
+        assert!(get(proxy.port, "/").status >= 502);
+        proxy.count_said("is unreachable") == 1
+    });
+    for _ in 0..30 {
+        let answer = get(proxy.port, "/");
+        assert_eq!(
+            (answer.status, answer.header("retry-after").is_some()),
+            (503, true)
+        );
+    }
+    assert_eq!(proxy.count_said("takes connections again"), 0);
+    // The same files, with what they should have had.
+    authority.sign(dir.path(), "site", &["api.internal"]);
+    site.reload_with(ANSWER);
+    until("it is back", || {
+        get(proxy.port, "/").text() == "from behind"
+    });
+    proxy.said("takes connections again");
+}
+
 #[test]
 fn a_backend_has_to_be_who_it_is_taken_for() {
     let dir = tempfile::tempdir().unwrap();
