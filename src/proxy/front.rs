@@ -258,9 +258,14 @@ impl Front {
 
     /// Finds out who asks, and how, where a proxy in front of this one may be believed.
     fn look_behind(&self, request: &RequestHeader, ctx: &mut Ctx) {
-        let Some(peer) = ctx.client.filter(|peer| self.trusted.contains(*peer)) else {
-            return;
-        };
+        let is_named = ctx
+            .connection
+            .as_ref()
+            .is_none_or(|connection| connection.is_named);
+        let peer = ctx
+            .client
+            .filter(|peer| is_named && self.trusted.contains(*peer));
+        let Some(peer) = peer else { return };
         let lines = request.headers.get_all(X_FORWARDED_FOR).iter();
         let lines = lines.map(|line| line.as_bytes());
         let forwarded = forwarded::client(peer, &self.trusted, lines);

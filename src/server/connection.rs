@@ -86,14 +86,16 @@ pub struct Connection {
     requests: AtomicU32,
     /// The date that the next response carries.
     pub date: Arc<OriginDate>,
+    /// Whether it is known who is at its other end: not where a proxy was to say so, and did not.
+    pub is_named: bool,
 }
 
 impl Connection {
-    /// Serves a connection until it ends, in its listener's manner.
+    /// Serves a connection of `peer` until it ends, in its listener's manner. `is_named`: see [`Connection::is_named`].
     pub async fn serve(
         (front, proxy): (Arc<Front>, Arc<HttpProxy<Proxy>>),
         tcp: TcpStream,
-        peer: SocketAddr,
+        (peer, is_named): (SocketAddr, bool),
         manner: Arc<Manner>,
         shutdown: ShutdownWatch,
     ) {
@@ -125,6 +127,7 @@ impl Connection {
             kept: Mutex::new(None),
             requests: AtomicU32::new(0),
             date: Arc::default(),
+            is_named,
         });
         let date = connection.date.clone();
         let stream = Box::new(ClientStream::new(transport, peer, date));

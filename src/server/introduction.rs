@@ -14,13 +14,22 @@ use tokio::net::TcpStream;
 /// Bytes that are looked at, at once: more than most heads have.
 const LOOK: usize = 512;
 
+/// Who is at the other end.
+pub struct Introduced {
+    /// The client.
+    pub client: SocketAddr,
+    /// Whether the proxy has named it. Where it speaks for itself, or does not know for whom, whatever is written there of
+    /// others comes from nobody knows whom.
+    pub is_named: bool,
+}
+
 /// Who the client is of the proxy that connected from `peer`. `None` if the connection is over.
 pub async fn client(
     front: &Front,
     tcp: &mut TcpStream,
     peer: SocketAddr,
     shutdown: &ShutdownWatch,
-) -> Option<SocketAddr> {
+) -> Option<Introduced> {
     let mut shutdown = shutdown.clone();
     let heard = tokio::select! {
         biased;
@@ -29,7 +38,10 @@ pub async fn client(
         _ = shutdown.wait_for(|stop| *stop) => return None,
     };
     match heard {
-        Ok(source) => Some(source.unwrap_or(peer)),
+        Ok(source) => Some(Introduced {
+            client: source.unwrap_or(peer),
+            is_named: source.is_some(),
+        }),
         Err(e) => {
             debug!("{peer} does not say for whom it connects: {e}");
             if e.kind() == io::ErrorKind::InvalidData {

@@ -154,20 +154,22 @@ async fn accept(
         }
         let open = open.clone();
         tokio::spawn(async move {
-            let (mut tcp, mut peer) = (tcp, peer);
+            let (mut tcp, mut peer, mut is_named) = (tcp, peer, true);
             if manner.proxy_protocol {
                 if !trusted.contains(peer.ip()) {
                     return visit.turn_away(peer.ip());
                 }
                 match introduction::client(&served_by.0, &mut tcp, peer, &shutdown).await {
-                    Some(client) => peer = client,
+                    Some(introduced) => {
+                        (peer, is_named) = (introduced.client, introduced.is_named);
+                    }
                     None => return,
                 }
                 if !visit.is_of(peer.ip(), trusted.contains(peer.ip())) {
                     return;
                 }
             }
-            Connection::serve(served_by, tcp, peer, manner, shutdown).await;
+            Connection::serve(served_by, tcp, (peer, is_named), manner, shutdown).await;
             drop(visit);
             drop(open);
         });

@@ -71,6 +71,46 @@ fn the_client_is_who_connected_to_the_load_balancer() {
     assert_eq!(first.header("x-forwarded-for"), Some("192.0.2.9"));
 }
 
+/// The balancer is trusted, but what stands in the request was written by somebody it did not name.
+#[test]
+fn who_is_not_named_is_not_believed() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let proxy = behind("").start(&one_route(&[origin.port], ""));
+    let v4 = [192, 0, 2, 7, 192, 0, 2, 2, 0xdc, 4, 1, 0xbb];
+    let trusted = b"PROXY TCP4 127.0.0.1 192.0.2.2 56324 443\r\n".to_vec();
+    for (n, (head, client)) in [
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
+        (version_2(0x20, 0x11, &v4), "127.0.0.1"),
+        (version_2(0x21, 0, &[]), "127.0.0.1"),
+        (trusted, "198.51.100.9"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut connection = Client::to(proxy.port);
+        connection.send(head);
+        let forged = [
+            ("X-Forwarded-For", "198.51.100.9"),
+            ("X-Forwarded-Proto", "https"),
+        ];
+        let path = format!("/{n}");
+        connection.request("GET", &path, &forged, b"");
+        assert_eq!(proxy.logged(&path)["client"], client, "{n}");
+        let seen = origin.last();
+        let way = match client {
+            "127.0.0.1" => "127.0.0.1",
+            _ => "198.51.100.9, 127.0.0.1",
+        };
+        assert_eq!(seen.header("x-forwarded-for"), Some(way), "{n}");
+        let https = client != "127.0.0.1";
+        assert_eq!(
+            seen.header("x-forwarded-proto") == Some("https"),
+            https,
+            "{n}"
+        );
+    }
+}
+
 #[test]
 fn lists_go_by_the_client_and_what_it_writes_itself_counts_for_nothing() {
     let origin = Origin::new(|_| Reply::ok("hello"));
