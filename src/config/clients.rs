@@ -30,6 +30,8 @@ pub struct Clients {
     pub max_streams: u32,
     /// How many bytes of a body have to come in a second, after some time to begin; 0 for any.
     pub min_body_rate: u64,
+    /// How many bytes of the content of all requests together are held, for another try or to be looked at.
+    pub max_held: u64,
 }
 
 impl Default for Clients {
@@ -56,6 +58,7 @@ pub(crate) struct ClientsSpec {
     keepalive_requests: Option<Bounded<1, 1_000_000_000>>,
     max_streams: Option<Bounded<1, 10_000>>,
     min_body_rate: Option<Size>,
+    max_held: Option<Size>,
 }
 
 /// Bytes of a head, or of a part of one.
@@ -98,6 +101,7 @@ impl ClientsSpec {
     const KEEPALIVE_REQUESTS: u32 = 10_000;
     const MAX_STREAMS: u32 = 128;
     const MIN_BODY_RATE: u64 = 100;
+    const MAX_HELD: u64 = 256 << 20;
 
     /// With every default filled in.
     pub(crate) fn compile(self) -> Clients {
@@ -122,6 +126,7 @@ impl ClientsSpec {
             min_body_rate: self
                 .min_body_rate
                 .map_or(Self::MIN_BODY_RATE, |size| size.0),
+            max_held: self.max_held.map_or(Self::MAX_HELD, |size| size.0),
         }
     }
 
@@ -140,6 +145,7 @@ impl ClientsSpec {
             keepalive_requests: Some(Bounded(clients.keepalive_requests)),
             max_streams: Some(Bounded(clients.max_streams)),
             min_body_rate: Some(Size(clients.min_body_rate)),
+            max_held: Some(Size(clients.max_held)),
         }
     }
 }

@@ -10,6 +10,39 @@ use bytes::BytesMut;
 use http::{Version, header};
 use pingora::Result;
 use pingora_proxy::Session;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes that all requests hold.
+static HELD: AtomicU64 = AtomicU64::new(0);
+
+/// The room that a request's content takes of what may be held in all, until dropped.
+#[derive(Debug, Default)]
+pub(super) struct Room(u64);
+
+/// How many bytes of content are held, of all requests together.
+pub fn held() -> u64 {
+    HELD.load(Ordering::Relaxed)
+}
+
+impl Room {
+    /// Takes so much more; says whether there was so much, of `most` in all.
+    fn grow(&mut self, by: usize, most: u64) -> bool {
+        let by = u64::try_from(by).unwrap_or(u64::MAX);
+        let before = HELD.fetch_add(by, Ordering::Relaxed);
+        let fits = before.saturating_add(by) <= most;
+        match fits {
+            true => self.0 += by,
+            false => drop(Room(by)),
+        }
+        fits
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        HELD.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
 
 /// What Pingora's own replay buffer holds, in bytes.
 const PINGORA_KEEPS: usize = 64 * 1024;
@@ -49,7 +82,7 @@ pub(super) fn state(session: &mut Session, ctx: &Ctx) -> Body {
     }
 }
 
-/// Reads up to `max_body` bytes.
+/// Reads up to `max_body` bytes, as long as all requests together hold no more than `most`.
 ///
 /// # Errors
 /// Of the client's connection.
@@ -57,7 +90,8 @@ pub(super) async fn read_ahead(
     session: &mut Session,
     watch: &Watch,
     max_body: usize,
-) -> Result<Held> {
+    most: u64,
+) -> Result<(Held, Room)> {
     let expects = session
         .req_header()
         .headers
@@ -67,15 +101,33 @@ pub(super) async fn read_ahead(
         session.downstream_session.write_continue_response().await?;
     }
     let mut held = BytesMut::new();
+    let mut room = Room::default();
     loop {
         let read = session.downstream_session.read_request_body();
         let Some(piece) = next_piece(watch, read).await? else {
             break;
         };
         held.extend_from_slice(&piece);
-        if held.len() > max_body {
-            return Ok(Held::Beginning(held.freeze()));
+        if held.len() > max_body || !room.grow(piece.len(), most) {
+            // It is on its way soon.
+            return Ok((Held::Beginning(held.freeze()), Room::default()));
         }
     }
-    Ok(Held::Whole(held.freeze()))
+    Ok((Held::Whole(held.freeze()), room))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_so_much_room() {
+        let (mut one, mut two) = (Room::default(), Room::default());
+        assert!(one.grow(60, 100) && !two.grow(41, 100) && two.grow(40, 100));
+        assert!(!one.grow(1, 100));
+        drop(one);
+        assert!(two.grow(60, 100) && !two.grow(usize::MAX, u64::MAX - 1));
+        drop(two);
+        assert_eq!(HELD.load(Ordering::Relaxed), 0);
+    }
 }

@@ -3,6 +3,7 @@
 //! Filled in by the callbacks in `proxy`, read by the access log. Decides nothing.
 
 use super::authenticate::Gate;
+use super::body::Room;
 use super::caching::Outcome;
 use super::caching::fill::{Job, Report};
 use super::caching::passing_by::PartComing;
@@ -98,6 +99,8 @@ pub struct Ctx {
     pub(super) passing: Option<mirror::Passing>,
     /// Whether all of the request body is held for replay.
     pub(super) body_held: bool,
+    /// What that takes of the room there is.
+    pub(super) room: Room,
     /// Whether the body's beginning was read ahead and can be sent only once.
     pub(super) body_partly_taken: bool,
     /// Whether the head of the request went to a backend, in this or an earlier try.
@@ -275,6 +278,7 @@ impl Ctx {
             verdict: None,
             limit: Limit::Total,
             body_held: false,
+            room: Room::default(),
             body_partly_taken: false,
             sent: false,
             tunnel: false,

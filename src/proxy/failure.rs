@@ -117,6 +117,12 @@ pub(super) const fn refused(why: Why) -> End {
     }
 }
 
+/// The content has to be looked at, and cannot be held for that.
+pub(super) const TOO_MUCH_HELD: End = End {
+    details: Some("max_held"),
+    ..plain(StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached")
+};
+
 /// `total` ran out between two tries.
 pub(super) const TOTAL_TIMEOUT: End = End {
     details: Some("total"),

@@ -31,6 +31,7 @@ mod straighten;
 mod tries;
 mod wait;
 
+pub use body::held;
 pub use ctx::{Ctx, Try};
 pub use front::{Front, Received};
 pub use snapshot::{Live, Snapshot};
@@ -211,8 +212,9 @@ impl ProxyHttp for Proxy {
         ctx.idempotency_key = key;
         let mut held = None;
         if read_ahead {
-            let read = body::read_ahead(session, &ctx.watch, max_body);
-            let read = match tokio::time::timeout(time, read).await {
+            let most = self.front.clients.max_held;
+            let read = body::read_ahead(session, &ctx.watch, max_body, most);
+            let (read, room) = match tokio::time::timeout(time, read).await {
                 Ok(Err(e)) if *e.etype() != downstream::SLOW_BODY => return Err(e.into_down()),
                 Ok(Ok(read)) => read,
                 Ok(Err(_)) | Err(_) => {
@@ -222,13 +224,25 @@ impl ProxyHttp for Proxy {
                 }
             };
             let length = u64::try_from(read.bytes().len()).unwrap_or(u64::MAX);
-            let unfit = || shape?.judge(read.bytes()).err();
+            let is_shaped = shape.is_some();
+            let is_whole = matches!(read, downstream::Held::Whole(_));
+            let unfit = || shape.filter(|_| is_whole)?.judge(read.bytes()).err();
             if let Some(lacks) = too_long(ctx, length).or_else(unfit) {
                 ctx.refused = Some(lacks.word());
                 Answer::lacking(&lacks)?.write(session, ctx).await?;
                 ctx.answered_here = true;
                 return Ok(false);
             }
+            if is_shaped && !is_whole {
+                // It cannot be looked at.
+                ctx.refused = failure::TOO_MUCH_HELD.details;
+                Answer::failed(failure::TOO_MUCH_HELD)?
+                    .write(session, ctx)
+                    .await?;
+                ctx.answered_here = true;
+                return Ok(false);
+            }
+            ctx.room = room;
             match read {
                 downstream::Held::Whole(_) => ctx.body_held = true,
                 downstream::Held::Beginning(_) => ctx.body_partly_taken = true,

@@ -1,10 +1,12 @@
 //! What clients could hold up, break or get past: slow ones, silent ones, tunnels, odd hosts, a log nobody reads.
 
-use crate::client::{Client, get};
+use crate::admin::with_admin;
+use crate::client::{Client, get, request};
 use crate::client2::Client2;
 use crate::harness::{
-    BACKSTOP, PATIENCE, Proxy, eventually, free_port, never_ejecting, one_route, outcomes,
+    BACKSTOP, PATIENCE, Proxy, eventually, free_port, never_ejecting, one_route, outcomes, until,
 };
+use crate::observe::{metrics, value};
 use crate::origin::Origin;
 use crate::reply::Reply;
 use std::process::{Command, Stdio};
@@ -95,6 +97,61 @@ fn a_websocket_that_never_opens_keeps_them_too() {
     let headers = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
     client.begin("GET", "/", &headers, b"");
     assert_eq!(client.answer().status, 504);
+}
+
+/// All requests together: who sends slowly, on however many connections, does not fill the memory.
+#[test]
+fn so_much_content_is_held_and_no_more() {
+    let origin = Origin::always(Reply::ok("fine"));
+    let pool = format!(
+        "upstreams: {{ pool: {{ backends: [127.0.0.1:{}], eject: off }} }}",
+        origin.port
+    );
+    let rules = "retry: { tries: 2, wait: 1ms, max_body: 400000B }";
+    let (setup, admin) = with_admin();
+    let proxy = setup
+        .key("clients", "{ max_held: 300000B }")
+        .start(&format!(
+            "{pool}\nroutes:\n  - {{ match: {{ path: /json }}, upstream: pool, require: {{ json: any }} }}\n  - {{ upstream: pool, {rules} }}\n"
+        ));
+    let mut slow = Client::to(proxy.port);
+    slow.send("PUT /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n");
+    slow.send(vec![b'x'; 299_950]);
+    let json = |path: &str| {
+        let text = format!("[{}1]", "1,".repeat(50));
+        let kind = [("Content-Type", "application/json")];
+        request(proxy.port, "POST", path, &kind, text.as_bytes())
+    };
+    let held = || value(&metrics(admin), "backstop_held_bytes");
+    until("so much is held", || held() == Some(299_950.0));
+    let refused = json("/json");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    let error = "backstop; error=connection_limit_reached; details=\"max_held\"";
+    assert_eq!(refused.header("proxy-status"), Some(error));
+    // What is not held goes through all the same, once.
+    origin.set(|r| match &*r.target {
+        "/once" => Reply::status(500),
+        _ => Reply::ok("fine"),
+    });
+    let body = vec![b'y'; 160_000];
+    assert_eq!(request(proxy.port, "PUT", "/once", &[], &body).status, 500);
+    let line = proxy.logged("/once");
+    assert_eq!(
+        (&line["retry"], outcomes(&line).len()),
+        (&"body_too_large".into(), 1)
+    );
+    assert_eq!(origin.last().body, body);
+    slow.send([b'x'; 50]);
+    assert_eq!(slow.answer().text(), "fine");
+    let before = origin.count();
+    origin.set(move |r| match r.number == before {
+        true => Reply::status(500),
+        false => Reply::ok("at the second try"),
+    });
+    let answer = request(proxy.port, "PUT", "/again", &[], &body);
+    assert_eq!(answer.text(), "at the second try");
+    assert_eq!(json("/json").status, 200);
+    until("nothing is held any more", || held() == Some(0.0));
 }
 
 /// Whether it is read ahead or goes to the backend as it comes. Who has been as fast as asked may pause later.

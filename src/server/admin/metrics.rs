@@ -447,6 +447,12 @@ fn process(scene: &Scene, all: &mut Exposition) {
         of(shared.visitors.refused()),
     );
     number(
+        "backstop_held_bytes",
+        Kind::Gauge,
+        "Content of requests that is held for another try or to be looked at.",
+        of(crate::proxy::held()),
+    );
+    number(
         "backstop_malformed_requests",
         Kind::Counter,
         "Heads that were no request.",
