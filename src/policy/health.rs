@@ -260,14 +260,12 @@ impl Health {
                     false => None,
                 }
             }
+            // It was under way when the backend went. That comes back by a connection, or by a good answer.
+            Observation::Failed | Observation::ConnectFailed if self.unreachable => {
+                self.window.record(now, false, None);
+                None
+            }
             Observation::Failed | Observation::ConnectFailed => {
-                // It was reached, if it could be connected to.
-                let reachable =
-                    seen == Observation::Failed && std::mem::take(&mut self.unreachable);
-                if reachable {
-                    self.forget();
-                    self.warming = Some(now);
-                }
                 self.window.record(now, false, None);
                 self.in_a_row = self.in_a_row.saturating_add(1);
                 if now.saturating_sub(self.failed_at) > own.fail_timeout {
@@ -278,15 +276,13 @@ impl Health {
                 if seen == Observation::ConnectFailed {
                     self.unconnected = self.unconnected.saturating_add(1);
                     if self.unconnected >= UNREACHABLE_AFTER {
-                        // It is out already: what began before is no reason to eject it besides.
-                        let before = std::mem::replace(&mut self.unreachable, true);
-                        return (!before).then_some(Change::Unreachable);
+                        self.unreachable = true;
+                        return Some(Change::Unreachable);
                     }
                 } else {
                     self.unconnected = 0;
                 }
-                let ejected = self.failed(rules, own, now, trial, may_eject);
-                ejected.or(reachable.then_some(Change::Reachable))
+                self.failed(rules, own, now, trial, may_eject)
             }
         }
     }

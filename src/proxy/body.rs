@@ -109,8 +109,7 @@ pub(super) async fn read_ahead(
         };
         held.extend_from_slice(&piece);
         if held.len() > max_body || !room.grow(piece.len(), most) {
-            // It is on its way soon.
-            return Ok((Held::Beginning(held.freeze()), Room::default()));
+            return Ok((Held::Beginning(held.freeze()), room));
         }
     }
     Ok((Held::Whole(held.freeze()), room))

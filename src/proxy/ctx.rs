@@ -47,6 +47,8 @@ pub struct Ctx {
     pub(super) client: Option<IpAddr>,
     /// The proxies it came through that are believed, the nearest last; empty if it came straight.
     pub(super) hops: Vec<IpAddr>,
+    /// Whether it is known who is at the other end of its connection.
+    pub(super) is_named: bool,
     /// Who it is, where that was proved, and how.
     pub(super) verified: Option<(String, &'static str)>,
     /// What its backend is told of it by the service that let it pass; `None` for what nobody says.
@@ -251,6 +253,7 @@ impl Ctx {
             connection: None,
             client: None,
             hops: Vec::new(),
+            is_named: true,
             verified: None,
             told: Vec::new(),
             refused: None,

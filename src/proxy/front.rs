@@ -96,6 +96,7 @@ impl Front {
         let mut ctx = Box::new(Ctx::new(self.live.load_full(), watch));
         ctx.scheme = connection.manner.scheme();
         ctx.manner = Some(connection.manner.clone());
+        ctx.is_named = connection.is_named;
         ctx.secured.clone_from(&connection.secured);
         if !session.is_http2() {
             ctx.connection = Some(connection.clone());
@@ -258,13 +259,8 @@ impl Front {
 
     /// Finds out who asks, and how, where a proxy in front of this one may be believed.
     fn look_behind(&self, request: &RequestHeader, ctx: &mut Ctx) {
-        let is_named = ctx
-            .connection
-            .as_ref()
-            .is_none_or(|connection| connection.is_named);
-        let peer = ctx
-            .client
-            .filter(|peer| is_named && self.trusted.contains(*peer));
+        let believed = |peer: &IpAddr| ctx.is_named && self.trusted.contains(*peer);
+        let peer = ctx.client.filter(believed);
         let Some(peer) = peer else { return };
         let lines = request.headers.get_all(X_FORWARDED_FOR).iter();
         let lines = lines.map(|line| line.as_bytes());

@@ -31,6 +31,7 @@ mod straighten;
 mod tries;
 mod wait;
 
+use body::Room;
 pub use body::held;
 pub use ctx::{Ctx, Try};
 pub use front::{Front, Received};
@@ -327,6 +328,10 @@ impl ProxyHttp for Proxy {
         }
         if ctx.tunnel {
             return Ok(());
+        }
+        if ctx.body_partly_taken {
+            // What was read ahead is on its way.
+            ctx.room = Room::default();
         }
         ctx.body_seen += body.as_ref().map_or(0, |body| body.len() as u64);
         if let Some(lacks) = too_long(ctx, ctx.body_seen) {

@@ -102,7 +102,11 @@ impl Connect for Racing {
                 tokio::spawn(async move {
                     let left = first.limit.saturating_sub(began.elapsed());
                     let made = tokio::time::timeout(left, connecting).await;
-                    first.learn(address, matches!(made, Ok(Ok(_))));
+                    let made = matches!(made, Ok(Ok(_)));
+                    // A connection alone says nothing of what is to follow.
+                    if !made || first.upstream.tls.is_none() {
+                        first.learn(address, made);
+                    }
                 });
                 return Error::e_explain(HEDGED, "no connection so far");
             }
@@ -110,7 +114,9 @@ impl Connect for Racing {
         if self.handshake
             && let Ok(twin) = stream.as_fd().try_clone_to_owned()
         {
-            let task = tokio::spawn(watch(self.hedge.clone(), self.started, twin.into()));
+            let first = (self.first.clone(), address);
+            let task = watch(self.hedge.clone(), self.started, twin.into(), first);
+            let task = tokio::spawn(task);
             self.hedge.handshake.watch(Some(task.abort_handle()));
         }
         Ok(stream.into())
@@ -133,19 +139,34 @@ impl First {
     /// Nobody waited for its connection, but what came of it is worth knowing: a host that is gone would else be late for ever,
     /// and never unreachable.
     fn learn(&self, address: SocketAddr, made: bool) {
-        if let Some(backend) = self.upstream.backends.get(self.index) {
-            backend.connected(address, made);
-        }
-        if !made {
-            self.upstream.could_not_connect(self.index);
+        let Some(backend) = self.upstream.backends.get(self.index) else {
+            return;
+        };
+        backend.connected(address, made);
+        match made {
+            true => backend.standing.reached(&backend.label),
+            false => self.upstream.could_not_connect(self.index),
         }
     }
 }
 
-/// Shuts down a connection when the second request has won during its handshake.
-async fn watch(hedge: Arc<Hedge>, started: Instant, connection: TcpStream) {
+/// Shuts down a connection when the second request has won during its handshake, and has another one find out what is the
+/// matter.
+async fn watch(
+    hedge: Arc<Hedge>,
+    started: Instant,
+    connection: TcpStream,
+    (first, address): (Arc<First>, SocketAddr),
+) {
     hedge.won(started).await;
     if hedge.handshake.change(GOING, BROKEN_OFF) {
+        // This task ends with the try.
+        tokio::spawn(async move {
+            let reached = first.upstream.reach(first.index, address, first.limit);
+            if let Some(made) = reached.await {
+                first.learn(address, made);
+            }
+        });
         // Where that fails, it is down already.
         let _ = connection.shutdown(Shutdown::Both);
     }

@@ -276,6 +276,20 @@ impl Upstream {
         active.is_known();
     }
 
+    /// Whether backend `index` takes connections at this address of its, to the end of the handshake where TLS is spoken. `None`
+    /// where that is, or has just been, looked at: one look at a time is enough.
+    pub async fn reach(&self, index: usize, address: SocketAddr, limit: Duration) -> Option<bool> {
+        let backend = self.backends.get(index)?;
+        if !backend.standing.take_knock(clock::now(), probes::KNOCK) {
+            return None;
+        }
+        let mut done = probes::Done::of(backend);
+        // As far as its health check goes.
+        done.is_known = true;
+        let connected = check::connect(address, backend, self.tls.as_deref(), limit);
+        Some(connected.await.is_ok())
+    }
+
     /// Takes note that no connection to backend `index` could be made, which no try waited for.
     pub fn could_not_connect(&self, index: usize) {
         let Some(backend) = self.backends.get(index) else {
@@ -283,6 +297,9 @@ impl Upstream {
         };
         let rules = (&self.eject, self.rules_of(index).fail);
         let seen = Observation::ConnectFailed;
+        backend
+            .standing
+            .failed("connecting, which nobody waited for".into());
         let _one = self.one_at_a_time();
         backend
             .standing

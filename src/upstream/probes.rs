@@ -13,7 +13,7 @@ use std::time::Duration;
 /// How often it is looked which probes are due.
 const TICK: Duration = Duration::from_millis(50);
 /// How often it is tried to connect to an unreachable backend.
-const KNOCK: Duration = Duration::from_millis(100);
+pub(super) const KNOCK: Duration = Duration::from_millis(100);
 /// How long such a try may take.
 const KNOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the speed of backends is compared.

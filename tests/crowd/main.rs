@@ -51,7 +51,7 @@ const SLOWER: f64 = 4.0;
 /// Connects all clients, then has all of them ask, each for its number. Says what each got, and how many
 /// milliseconds later than it was to it asked: if it is much, the machine was busy with something else.
 fn ask_all(port: u16) -> Vec<(u16, f64)> {
-    // They and their connections to the backend, and what other tests have open.
+    // They, and the connections to the backend.
     let most = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
         current: most,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use std::future::Future;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -28,15 +29,21 @@ pub(crate) struct Stream2 {
 impl Client2 {
     /// Connects and shakes hands.
     pub(crate) fn to(port: u16) -> Self {
+        Client2::introduced(port, b"")
+    }
+
+    /// The same, after these bytes.
+    pub(crate) fn introduced(port: u16, by: &[u8]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("a runtime");
         let (requests, connection) = within(&runtime, async {
-            let stream = TcpStream::connect(("127.0.0.1", port))
+            let mut stream = TcpStream::connect(("127.0.0.1", port))
                 .await
                 .expect("a connection");
+            stream.write_all(by).await.expect("sent");
             let (requests, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
             let connection = tokio::spawn(async {
                 // Its end shows in the requests.

@@ -4,7 +4,9 @@ use crate::admin::with_admin;
 use crate::client::{Client, get, request};
 use crate::client_tls::Authority;
 use crate::client2::Client2;
-use crate::harness::{Proxy, eventually, free_port, one_route, outcomes, until, with_upstream};
+use crate::harness::{
+    PATIENCE, Proxy, eventually, free_port, one_route, outcomes, until, with_upstream,
+};
 use crate::maintenance::status;
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
@@ -89,7 +91,7 @@ fn a_late_connection_is_overtaken_as_well() {
 fn a_host_that_is_gone_is_found_to_be_unreachable_although_others_answer_for_it() {
     let hole = BlackHole::new();
     let quick = Origin::always(Reply::ok("quick"));
-    let rules = "hedge: { after: 20ms, budget: 100% }\ntimeouts: { connect: 300ms }";
+    let rules = "hedge: { after: 20ms, budget: 100% }\ntimeouts: { connect: 2s }";
     let proxy = Proxy::start(&one_route(&[hole.port, quick.port], rules));
     let mut client = Client::to(proxy.port);
     until("it is unreachable", || {
@@ -104,6 +106,29 @@ fn a_host_that_is_gone_is_found_to_be_unreachable_although_others_answer_for_it(
     );
 }
 
+/// Nor for that handshake.
+#[test]
+fn a_process_that_hangs_before_its_handshake_is_found_to_be_unreachable_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.sign(dir.path(), "site", &["api.internal"]);
+    let ca = dir.path().join("ca.pem");
+    authority.write(&ca);
+    let hung = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let answer = "routes:\n  - { match: { path: / }, respond: { status: 200, body: quick } }\n";
+    let quick = Proxy::with().listener(&tls).start(answer);
+    let rules = "hedge: { after: 20ms, budget: 100% }\ntimeouts: { connect: 300ms }";
+    let pool = one_route(&[hung.local_addr().unwrap().port(), quick.port], rules);
+    let tls = format!("tls: {{ sni: api.internal, ca: {} }}", ca.display());
+    let proxy = Proxy::start(&with_upstream(&pool, &tls));
+    let mut client = Client::to(proxy.port);
+    until("it is unreachable", || {
+        assert_eq!(client.get("/").text(), "quick");
+        proxy.count_said("is unreachable") == 1
+    });
+}
+
 /// The connection is there, and what should follow is not: a process that hangs, behind a kernel that does not.
 #[test]
 fn a_late_handshake_is_overtaken_as_well() {
@@ -116,7 +141,7 @@ fn a_late_handshake_is_overtaken_as_well() {
     let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
     let answer = "routes:\n  - { match: { path: / }, respond: { status: 200, body: quick } }\n";
     let quick = Proxy::with().listener(&tls).start(answer);
-    let rules = "hedge: { after: 100ms, budget: 100% }\ntimeouts: { connect: 8s }";
+    let rules = "hedge: { after: 100ms, budget: 100% }\ntimeouts: { connect: 3s }";
     let pool = one_route(&[hung.local_addr().unwrap().port(), quick.port], rules);
     let tls = format!(
         "eject: off\ntls: {{ sni: api.internal, ca: {} }}",
@@ -134,11 +159,12 @@ fn a_late_handshake_is_overtaken_as_well() {
     }
     let took = start.elapsed();
     assert!((300 * MS..6_000 * MS).contains(&took), "{took:?}");
-    // What is given up is closed.
+    // What is given up is closed, and so is, some time later, what found out what was the matter.
     hung.set_nonblocking(true).unwrap();
-    for _ in 0..3 {
-        let (mut stream, _) = hung.accept().unwrap();
-        stream.set_read_timeout(Some(5_000 * MS)).unwrap();
+    let given_up: Vec<_> = hung.incoming().map_while(Result::ok).collect();
+    assert!(given_up.len() >= 3);
+    for mut stream in given_up {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut hello = Vec::new();
         stream.read_to_end(&mut hello).expect("an end");
         assert!(!hello.is_empty());
@@ -172,8 +198,10 @@ fn both_get_the_same_request() {
     let proxy = Proxy::with().http2().start(&pool(&late, &quick, rules));
     let same = |target: &str| {
         let of = |origin: &Origin| {
-            let mut all = origin.requests().into_iter();
-            all.rfind(|r| r.target == target).expect("it came")
+            eventually(&format!("{target} comes"), || {
+                let mut all = origin.requests().into_iter();
+                all.rfind(|r| r.target == target)
+            })
         };
         let (mut first, mut second) = (of(&late), of(&quick));
         first.headers.sort();

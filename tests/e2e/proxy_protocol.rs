@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::client_tls::Authority;
+use crate::client2::Client2;
 use crate::command::run;
 use crate::harness::{Proxy, Setup, eventually, one_route, until};
 use crate::origin::Origin;
@@ -75,7 +76,7 @@ fn the_client_is_who_connected_to_the_load_balancer() {
 #[test]
 fn who_is_not_named_is_not_believed() {
     let origin = Origin::new(|_| Reply::ok("hello"));
-    let proxy = behind("").start(&one_route(&[origin.port], ""));
+    let proxy = behind("").http2().start(&one_route(&[origin.port], ""));
     let v4 = [192, 0, 2, 7, 192, 0, 2, 2, 0xdc, 4, 1, 0xbb];
     let trusted = b"PROXY TCP4 127.0.0.1 192.0.2.2 56324 443\r\n".to_vec();
     for (n, (head, client)) in [
@@ -87,27 +88,28 @@ fn who_is_not_named_is_not_believed() {
     .into_iter()
     .enumerate()
     {
-        let mut connection = Client::to(proxy.port);
-        connection.send(head);
         let forged = [
             ("X-Forwarded-For", "198.51.100.9"),
             ("X-Forwarded-Proto", "https"),
         ];
-        let path = format!("/{n}");
-        connection.request("GET", &path, &forged, b"");
-        assert_eq!(proxy.logged(&path)["client"], client, "{n}");
-        let seen = origin.last();
-        let way = match client {
-            "127.0.0.1" => "127.0.0.1",
-            _ => "198.51.100.9, 127.0.0.1",
-        };
-        assert_eq!(seen.header("x-forwarded-for"), Some(way), "{n}");
-        let https = client != "127.0.0.1";
-        assert_eq!(
-            seen.header("x-forwarded-proto") == Some("https"),
-            https,
-            "{n}"
-        );
+        let paths = [format!("/{n}/1"), format!("/{n}/2")];
+        let mut connection = Client::to(proxy.port);
+        connection.send(&head);
+        connection.request("GET", &paths[0], &forged, b"");
+        Client2::introduced(proxy.port, &head).request("GET", &paths[1], &forged, b"");
+        for path in paths {
+            let seen = origin.requests().into_iter().find(|r| r.target == path);
+            let seen = seen.expect("it came");
+            assert_eq!(proxy.logged(&path)["client"], client, "{path}");
+            let way = match client {
+                "127.0.0.1" => "127.0.0.1",
+                _ => "198.51.100.9, 127.0.0.1",
+            };
+            assert_eq!(seen.header("x-forwarded-for"), Some(way), "{path}");
+            let https = client != "127.0.0.1";
+            let told = seen.header("x-forwarded-proto") == Some("https");
+            assert_eq!(told, https, "{path}");
+        }
     }
 }
 
