@@ -376,11 +376,13 @@ fn no_more_than_the_budget_allows() {
     // A tenth of what any ten seconds had, or three.
     assert!((103..=113).contains(&sent), "{sent} requests");
     let hedged = status(admin)["routes"][0]["hedged_total"].as_u64();
-    assert_eq!(hedged, Some(sent as u64 - 100));
+    let hedged = hedged.expect("a number");
+    // The first may answer before the second has been sent.
+    assert!((sent as u64 - 100..=13).contains(&hedged), "{hedged}");
     // What was not made for want of a budget was no try.
     let backends = &status(admin)["upstreams"][0]["backends"];
     let tries = |i: usize| backends[i]["tries"].as_u64().unwrap_or_default();
-    assert_eq!(tries(0) + tries(1), sent as u64);
+    assert_eq!(tries(0) + tries(1), 100 + hedged);
 }
 
 #[test]
