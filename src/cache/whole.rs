@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// From how many bytes on a body has pages of its own: rounding up to whole ones takes a quarter at most, and is counted. The
 /// holes that bodies of this size leave on the heap are not: with 32 KiB here, bodies of 20 kB made the process larger than
-/// it may be by up to 3 MB in 64 MiB.
+/// it may be by up to 3.4 MB in 64 MiB.
 const LARGE: usize = 16 * 1024;
 /// A page.
 const PAGE: usize = 4096;

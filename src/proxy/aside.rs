@@ -60,14 +60,9 @@ pub(super) fn alike(
     method: Method,
     target: &[u8],
 ) -> Result<RequestHeader> {
-    let mut request = RequestHeader::build(method, target, None)?;
-    request.set_version(Version::HTTP_11);
-    let nominated = forward::nominated(&original.headers);
-    let kept = original.headers.iter();
-    for (name, value) in kept.filter(|(name, _)| !nominated.contains(name)) {
-        request.append_header(name.clone(), value.clone())?;
-    }
-    request.insert_header(header::HOST, authority(original))?;
+    let mut request = same(original)?;
+    request.set_method(method);
+    request.set_raw_path(target)?;
     Ok(request)
 }
 

@@ -146,7 +146,7 @@ async fn greet(backend: &Backend, check: &Check, address: SocketAddr) {
     }
     let mut done = Done::of(backend);
     // Whatever comes of it: the next one is an interval later.
-    done.is_known = true;
+    done.is_known();
     let probed = tokio::time::timeout(PATIENCE, check.probe(address, backend)).await;
     if let Ok(Ok(())) = probed {
         // There is no other: once is enough.

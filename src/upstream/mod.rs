@@ -262,17 +262,10 @@ impl Upstream {
     /// Takes note of what a try on backend `index` met.
     pub fn observe(&self, index: usize, active: &Active, seen: Observation) {
         let backend = active.backend();
-        let rules = (&self.eject, self.rules_of(index).fail);
-        let failed = matches!(seen, Observation::Failed | Observation::ConnectFailed);
-        if failed {
+        if matches!(seen, Observation::Failed | Observation::ConnectFailed) {
             backend.count_failure();
         }
-        let _one = failed.then(|| self.one_at_a_time());
-        backend
-            .standing
-            .observe(&backend.label, rules, seen, active.begun(), || {
-                self.may_eject()
-            });
+        self.tell(index, seen, active.begun());
         active.is_known();
     }
 
@@ -285,27 +278,31 @@ impl Upstream {
         }
         let mut done = probes::Done::of(backend);
         // As far as its health check goes.
-        done.is_known = true;
+        done.is_known();
         let connected = check::connect(address, backend, self.tls.as_deref(), limit);
         Some(connected.await.is_ok())
     }
 
     /// Takes note that no connection to backend `index` could be made, which no try waited for.
     pub fn could_not_connect(&self, index: usize) {
+        if let Some(backend) = self.backends.get(index) {
+            let why = "connecting, which nobody waited for";
+            backend.standing.failed(why.into());
+        }
+        self.tell(index, Observation::ConnectFailed, Begun::InTurn);
+    }
+
+    fn tell(&self, index: usize, seen: Observation, begun: Begun) {
         let Some(backend) = self.backends.get(index) else {
             return;
         };
         let rules = (&self.eject, self.rules_of(index).fail);
-        let seen = Observation::ConnectFailed;
-        backend
-            .standing
-            .failed("connecting, which nobody waited for".into());
-        let _one = self.one_at_a_time();
-        backend
-            .standing
-            .observe(&backend.label, rules, seen, Begun::InTurn, || {
-                self.may_eject()
-            });
+        // Only what failed may eject.
+        let failed = matches!(seen, Observation::Failed | Observation::ConnectFailed);
+        let _one = failed.then(|| self.one_at_a_time());
+        let may_eject = || self.may_eject();
+        let standing = &backend.standing;
+        standing.observe(&backend.label, rules, seen, begun, may_eject);
     }
 
     fn one_at_a_time(&self) -> MutexGuard<'_, ()> {

@@ -123,7 +123,7 @@ impl Job {
                 let why = "its name has no address".to_string();
                 standing.probed(&backend.label, check.rules, Err(why));
             }
-            done.is_known = true;
+            done.is_known();
             return;
         };
         match &check {
@@ -140,14 +140,14 @@ impl Job {
                 Err(why) => standing.failed(format!("connecting: {why}")),
             },
         }
-        done.is_known = true;
+        done.is_known();
     }
 }
 
 /// Frees the backend for its next probe. If this one is cut off before anything is known, the next is due at once.
 pub(super) struct Done<'a> {
     backend: &'a Backend,
-    pub(super) is_known: bool,
+    is_known: bool,
 }
 
 impl<'a> Done<'a> {
@@ -156,6 +156,11 @@ impl<'a> Done<'a> {
             backend,
             is_known: false,
         }
+    }
+
+    /// Nothing more is to be found out by it: the next is due an interval later.
+    pub(super) fn is_known(&mut self) {
+        self.is_known = true;
     }
 }
 
