@@ -38,7 +38,7 @@ mod cache_purge_again; // what was found before a purge does not bring it back
 mod cache_stale; // stale answers on purpose
 mod cache_stored; // which answers are stored, sizes, memory
 mod cache_storm; // many at once for what fails
-mod canary; // a share for another upstream, and copies for it
+mod canary; // a share for another upstream
 mod client_left; // clients that do not wait
 mod clients; // how long and how many of them are borne with
 mod compress; // answers compressed for each client
@@ -55,12 +55,14 @@ mod grpc; // a backend that answers health checks of gRPC
 mod headers; // what is added, edited and removed on the way
 mod health_check; // probes
 mod hedge; // a second request while the first is late
+mod hedge_connect; // the same before there is a connection
 mod hold_up; // what clients could hold up, break or get past
 mod http; // the protocol itself
 mod http2; // connections with many streams
 mod jwt; // tokens
 mod log_formats; // the access log as other programs write it
 mod maintenance; // what an operator does to a running process
+mod mirror; // copies for another upstream
 mod observe; // metrics, success, readiness, the page
 mod proxy_protocol; // who is behind a load balancer that forwards TCP
 mod rate_limit; // how often one client may ask
