@@ -132,6 +132,8 @@ pub enum Cause {
     ErrorRate(f64),
     /// The request that was to show whether it is well again failed.
     Trial,
+    /// A second request to another backend overtook that one.
+    Overtaken,
     /// Its answers take this many times as long as those of the others.
     Latency(f64),
 }
@@ -143,6 +145,7 @@ impl std::fmt::Display for Cause {
             Cause::MaxFails(n) => write!(f, "{n} failed tries within fail_timeout"),
             Cause::ErrorRate(share) => write!(f, "{:.0} % of its tries failed", share * 100.0),
             Cause::Trial => f.write_str("the trial request failed"),
+            Cause::Overtaken => f.write_str("another backend was faster than its trial request"),
             Cause::Latency(times) => write!(f, "{times:.1} times as slow as the others"),
         }
     }
@@ -256,7 +259,7 @@ impl Health {
             Observation::Late(latency) => {
                 self.window.record(now, true, latency);
                 match trial {
-                    true => self.trial_failed(rules, now, 1),
+                    true => self.trial_failed(rules, now, 1, Cause::Overtaken),
                     false => None,
                 }
             }
@@ -318,7 +321,7 @@ impl Health {
         if self.ejection.is_some() {
             // Tries that began before the ejection say nothing new.
             return match trial {
-                true => self.trial_failed(rules, now, 2),
+                true => self.trial_failed(rules, now, 2, Cause::Trial),
                 false => None,
             };
         }
@@ -335,10 +338,16 @@ impl Health {
     }
 
     /// The trial of an ejected backend did not succeed: it goes for so many times as long.
-    fn trial_failed(&mut self, rules: &EjectRules, now: Duration, times: u32) -> Option<Change> {
+    fn trial_failed(
+        &mut self,
+        rules: &EjectRules,
+        now: Duration,
+        times: u32,
+        cause: Cause,
+    ) -> Option<Change> {
         let ejection = self.ejection.filter(|ejection| now >= ejection.until)?;
         let lasts = ejection.lasts.saturating_mul(times);
-        Some(self.eject(rules, now, lasts, Cause::Trial))
+        Some(self.eject(rules, now, lasts, cause))
     }
 
     /// Which rule says that it is to go.

@@ -19,7 +19,7 @@ use crate::policy::retry::Failure;
 use crate::policy::route::{Action, Proxy, Route};
 use crate::policy::timeouts::{Limit, Phase};
 use crate::upstream::traffic::Traffic;
-use crate::upstream::{Picked, Reach, Upstream};
+use crate::upstream::{Picked, Upstream};
 use async_trait::async_trait;
 use http::StatusCode;
 use pingora::connectors::TransportConnector;
@@ -234,16 +234,10 @@ impl Plan {
     fn enter(&self, proxy: &Proxy) -> Option<(Picked, Taken)> {
         let rules = proxy.hedge.as_ref()?;
         let places = Taken::at_once(proxy.concurrency.as_ref(), &self.traffic, &self.upstream)?;
-        let picked = self
-            .upstream
-            .pick(&self.tried, self.turn, None, Reach::Nothing)
-            .ok()?;
-        let is_new = self.tried.count(picked.index) == 0;
-        if is_new && self.traffic.spend_hedge(&rules.budget) {
-            return Some((picked, places));
-        }
-        picked.active.call_off();
-        None
+        let picked = self.upstream.pick_if(&self.tried, self.turn, |picked| {
+            self.tried.count(picked.index) == 0 && self.traffic.spend_hedge(&rules.budget)
+        })?;
+        Some((picked, places))
     }
 
     /// Connects, sends the request, and waits for the first bytes of a good answer, with the same limits as for any other try.

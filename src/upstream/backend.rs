@@ -171,6 +171,11 @@ impl Backend {
         self.failures.load(Ordering::Relaxed)
     }
 
+    /// Counts a try that is made.
+    pub fn count_try(&self) {
+        self.tries.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a failed try.
     pub fn count_failure(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
@@ -203,7 +208,6 @@ impl Backend {
         let is_trial = self.standing.begin(forced)? == Begun::Trial;
         active.is_trial = AtomicBool::new(is_trial);
         active.holds_trial = is_trial && !forced;
-        self.tries.fetch_add(1, Ordering::Relaxed);
         Some(active)
     }
 }
@@ -232,11 +236,6 @@ impl Active {
             true => Begun::Trial,
             false => Begun::InTurn,
         }
-    }
-
-    /// It is not made after all.
-    pub fn call_off(self) {
-        self.backend.tries.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// It is known what it has met: another one may be a trial, where that is needed.

@@ -211,6 +211,33 @@ impl Upstream {
         key: Option<&[u8]>,
         reach: Reach,
     ) -> Result<Picked, NoBackend> {
+        let picked = self.find(tried, turn, key, reach)?;
+        picked.active.backend().count_try();
+        Ok(picked)
+    }
+
+    /// The same for a try that can be left undone: it is made only where it is `granted`, and counts only then.
+    pub fn pick_if(
+        &self,
+        tried: &Tried,
+        turn: u64,
+        granted: impl FnOnce(&Picked) -> bool,
+    ) -> Option<Picked> {
+        let picked = self.find(tried, turn, None, Reach::Nothing).ok()?;
+        if !granted(&picked) {
+            return None;
+        }
+        picked.active.backend().count_try();
+        Some(picked)
+    }
+
+    fn find(
+        &self,
+        tried: &Tried,
+        turn: u64,
+        key: Option<&[u8]>,
+        reach: Reach,
+    ) -> Result<Picked, NoBackend> {
         let turn = Turn {
             count: turn,
             dice: fastrand::u64(..),

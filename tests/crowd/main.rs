@@ -43,7 +43,7 @@ const LATE_MS: f64 = if cfg!(debug_assertions) {
 /// How much later than one who came later it may go on, but for one in a hundred.
 const BEHIND_MS: f64 = if cfg!(debug_assertions) { 400.0 } else { 50.0 };
 /// How long a refusal takes at most, but for one in a hundred.
-const REFUSAL_MS: f64 = if cfg!(debug_assertions) { 50.0 } else { 5.0 };
+const REFUSAL_MS: f64 = 5.0;
 
 /// How much longer the proxy may take for each millisecond that the clients are late: it has more to do than they.
 const SLOWER: f64 = 4.0;

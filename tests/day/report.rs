@@ -46,10 +46,13 @@ impl Day {
 
     /// So many of those that count, 0.99 for 99 %, took this long or less. One that failed has its client waiting still.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
-        let mut times: Vec<Duration> = self.counted().map(cost).collect();
-        times.sort_unstable();
-        let rank = (times.len() as f64 * share).ceil() as usize;
-        times[rank.clamp(1, times.len()) - 1]
+        quantile(self.counted(), share)
+    }
+
+    /// The same of the time in which one backend is sick, or two, but not all.
+    pub(crate) fn quantile_in_trouble(&self, share: f64) -> Duration {
+        let sick = |o: &&Outcome| script::is_trouble(o.due);
+        quantile(self.counted().filter(sick), share)
     }
 
     /// How many requests the backends took for each one of the time in which they could.
@@ -81,6 +84,13 @@ impl Day {
     }
 }
 
+fn quantile<'a>(outcomes: impl Iterator<Item = &'a Outcome>, share: f64) -> Duration {
+    let mut times: Vec<Duration> = outcomes.map(cost).collect();
+    times.sort_unstable();
+    let rank = (times.len() as f64 * share).ceil() as usize;
+    times[rank.clamp(1, times.len()) - 1]
+}
+
 /// What a request costs its client.
 fn cost(outcome: &Outcome) -> Duration {
     match outcome.got {
@@ -104,16 +114,17 @@ pub(crate) fn print(days: &[Day]) {
     let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
     say("");
     say(
-        "          |  success | from the start |     p50 |       p99 | origin |  back after | clients late",
+        "          |  success | from the start |     p50 |       p99 | in trouble | origin |  back after | clients late",
     );
     for day in days {
         say(&format!(
-            "{:9} | {:>6.2} % | {:>12.2} % | {:>7} | {:>9} | {:>6.3} | {:>11} | {:>9}",
+            "{:9} | {:>6.2} % | {:>12.2} % | {:>7} | {:>9} | {:>10} | {:>6.3} | {:>11} | {:>9}",
             day.name,
             day.success() * 100.0,
             day.promptly() * 100.0,
             ms(day.quantile(0.5)),
             ms(day.quantile(0.99)),
+            ms(day.quantile_in_trouble(0.99)),
             day.amplification(),
             ms(day.back_after()),
             ms(day.late()),

@@ -112,6 +112,17 @@ pub(crate) fn path(number: usize) -> String {
     format!("/day/{number}")
 }
 
+/// Whether what is due at this time comes while one backend is sick, or two, but not all.
+pub(crate) fn is_trouble(due: Duration) -> bool {
+    let during =
+        |(begins, phase): &(Duration, &Phase)| (*begins..*begins + phase.lasts).contains(&due);
+    let phase = phases().find(during);
+    phase.is_some_and(|(_, phase)| {
+        let sick = phase.backends.iter().filter(|b| **b != Fine).count();
+        (1..BACKENDS).contains(&sick)
+    })
+}
+
 /// When all backends go, and when they are back.
 pub(crate) fn night() -> Range<Duration> {
     let (begins, phase) = phases()

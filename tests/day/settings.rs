@@ -15,6 +15,7 @@ upstreams:
 routes:
   - upstream: pool
     retry: {{ tries: 5, wait: {{ initial: 5ms, max: 100ms }} }}
+    hedge: {{ after: p95 }}
     timeouts: {{ connect: 250ms, first_byte: 500ms, total: 3s }}
 ",
         backends.join(", ")

@@ -369,6 +369,35 @@ fn s5_while_all_are_down_only_probes_reach_them_and_the_process_rests() {
     assert!(share < 0.2, "{share}");
 }
 
+/// Also while clients go on asking: what is refused costs less than what is answered.
+#[test]
+fn s5_while_all_are_gone_clients_cost_less_than_before() {
+    let mut origins = fine(2);
+    let upstreams = one_route(&ports(&origins), "retry: { tries: 5, wait: 1ms }");
+    let proxy = Proxy::start(&upstreams);
+    let spent_on = |expected: u16| {
+        let before = processor(proxy.pid());
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    let mut client = Client::to(proxy.port);
+                    for _ in 0..50 {
+                        assert_eq!(client.get("/x").status, expected);
+                    }
+                });
+            }
+        });
+        processor(proxy.pid()) - before
+    };
+    let answered = spent_on(200);
+    for origin in &mut origins {
+        origin.stop();
+    }
+    until("it is known", || get(proxy.port, "/down").status == 503);
+    let refused = spent_on(503);
+    assert!(refused <= answered, "{refused} s, {answered} s");
+}
+
 /// However the backends are gone, the first request that comes after one is back is answered by it.
 #[test]
 fn s5_nobody_is_refused_once_a_backend_is_back() {
