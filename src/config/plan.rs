@@ -58,6 +58,8 @@ pub struct UpstreamPlan {
     pub keepalive_idle: Duration,
     /// How TLS is spoken to its backends, if it is.
     pub tls: Option<UpstreamTls>,
+    /// Whether they are spoken to by HTTP/2: with TLS if they choose so, else without asking.
+    pub http2: bool,
     /// How its backends are probed, if they are.
     pub check: Option<CheckPlan>,
     /// When tries take a backend out of rotation.

@@ -36,6 +36,7 @@ pub(crate) struct UpstreamSpec {
     keepalive: Option<KeepaliveSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<UpstreamTlsSpec>,
+    http2: Option<bool>,
     health_check: Option<Switch<HealthCheckSpec>>,
     eject: Option<Switch<EjectSpec>>,
     concurrency: Option<Switch<ConcurrencySpec>>,
@@ -271,6 +272,7 @@ impl UpstreamSpec {
                 .collect(),
             keepalive_idle: idle.0,
             tls: self.tls.as_ref().map(UpstreamTlsSpec::compile),
+            http2: self.http2.unwrap_or(false),
             check: self
                 .health_check
                 .as_ref()
@@ -293,6 +295,7 @@ impl UpstreamSpec {
             .idle
             .get_or_insert(IDLE);
         self.tls = self.tls.map(UpstreamTlsSpec::filled);
+        self.http2.get_or_insert(false);
         let check = self.health_check.unwrap_or(Switch::Off);
         self.health_check = Some(check.map(HealthCheckSpec::filled));
         self.eject = Some(eject::filled(self.eject.as_ref()));

@@ -25,6 +25,7 @@ pub mod encoding;
 pub mod error_body;
 pub mod forwarded;
 pub mod framing;
+pub mod grpc;
 pub mod headers;
 pub mod health;
 pub mod hedge;

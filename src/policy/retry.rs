@@ -107,7 +107,7 @@ impl Conditions {
         match failure {
             Failure::Status(status) => self.lists_status(status.as_u16()),
             Failure::ConnectFailure => self.connect_failure || self.lists_status(502),
-            Failure::Reset => self.reset || self.lists_status(502),
+            Failure::Reset | Failure::Refused => self.reset || self.lists_status(502),
             Failure::ConnectTimeout | Failure::Timeout => self.timeout || self.lists_status(504),
         }
     }
@@ -148,12 +148,19 @@ pub enum Failure {
     Reset,
     /// The response head did not come in time.
     Timeout,
+    /// The backend says that it did not look at the request (RFC 9113 §8.7): it may be sent again whatever it is.
+    Refused,
 }
 
 impl Failure {
     /// Whether the backend cannot have seen any of the request.
     pub fn nothing_was_sent(self) -> bool {
         matches!(self, Failure::ConnectFailure | Failure::ConnectTimeout)
+    }
+
+    /// Whether it cannot have done any of it either.
+    pub fn nothing_was_done(self) -> bool {
+        self.nothing_was_sent() || self == Failure::Refused
     }
 
     /// The access log's word for it. A status comes with its number, added by the caller.
@@ -163,6 +170,7 @@ impl Failure {
             Failure::ConnectFailure => "connect_failure",
             Failure::ConnectTimeout | Failure::Timeout => "timeout",
             Failure::Reset => "reset",
+            Failure::Refused => "refused",
         }
     }
 }
@@ -277,7 +285,7 @@ pub fn decide(policy: &RetryPolicy, attempt: &Attempt<'_>) -> Verdict {
     if !policy.on.lists(attempt.failure) {
         return GiveUp(Reason::NotListed);
     }
-    let repeatable = attempt.failure.nothing_was_sent()
+    let repeatable = attempt.failure.nothing_was_done()
         || attempt.idempotency_key
         || policy.methods.allow(attempt.method);
     if !repeatable {

@@ -6,7 +6,7 @@ use super::facts::authority;
 use super::{forward, peer};
 use crate::policy::health::Observation;
 use crate::policy::timeouts::Timeouts;
-use crate::upstream::{Picked, Upstream};
+use crate::upstream::{Picked, Upstream, http2};
 use bytes::Bytes;
 use http::{Method, Version, header};
 use pingora::Result;
@@ -19,6 +19,11 @@ use std::time::{Duration, Instant};
 thread_local! {
     /// One for each worker: connections belong to the runtime they were opened on.
     static CONNECTOR: Arc<Connector> = Arc::new(Connector::new(None));
+}
+
+/// This worker's connections to backends that are not those of clients' requests.
+pub(super) fn connector() -> Arc<Connector> {
+    CONNECTOR.with(Arc::clone)
 }
 
 /// What concerns the connection that a request came on (RFC 9110 §7.6.1).
@@ -93,12 +98,16 @@ pub(super) async fn ask(
     let began = Instant::now();
     let place = (picked.index, picked.address);
     let peer = peer::dial(place, upstream, timeouts, Duration::ZERO, false);
-    let connector = CONNECTOR.with(Arc::clone);
+    let connector = connector();
     let asked = async {
         let session = connector.get_http_session(&*peer).await;
         let (mut session, _) = session.map_err(|_| Observation::ConnectFailed)?;
-        let answer = exchange(&mut session, (request, body), timeouts, began, most).await;
-        let answer = answer.map_err(|_| Observation::Failed)?;
+        let request = (request, body, peer.is_tls());
+        let answer = exchange(&mut session, request, timeouts, began, most).await;
+        let answer = answer.map_err(|_| {
+            upstream.distrust(picked.index);
+            Observation::Failed
+        })?;
         connector
             .release_http_session(session, &*peer, Some(upstream.keepalive_idle))
             .await;
@@ -106,6 +115,7 @@ pub(super) async fn ask(
     };
     let asked = tokio::time::timeout(timeouts.total, asked);
     let Ok(answer) = asked.await else {
+        upstream.distrust(picked.index);
         upstream.observe(picked.index, &picked.active, Observation::Failed);
         return None;
     };
@@ -121,13 +131,13 @@ pub(super) async fn ask(
 /// Sends a request on a connection, and takes its answer and how long the head of that took.
 async fn exchange(
     session: &mut HttpSession,
-    (request, body): (RequestHeader, Bytes),
+    (request, body, tls): (RequestHeader, Bytes, bool),
     timeouts: &Timeouts,
     began: Instant,
     most: usize,
 ) -> Result<(Said, Duration)> {
     session.set_read_timeout(Some(timeouts.first_byte));
-    session.write_request_header(Box::new(request)).await?;
+    http2::write_head(session, request, tls).await?;
     if !body.is_empty() {
         session.write_request_body(body, true).await?;
     }

@@ -23,7 +23,7 @@ use crate::policy::budget::Spent;
 use crate::policy::health::Observation;
 use crate::policy::retry::{Failure, Reason, Verdict};
 use crate::policy::route::{Action, AnswerRules, Canary, Proxy, Route};
-use crate::policy::timeouts::Limit;
+use crate::policy::timeouts::{Limit, Timeouts};
 use crate::server::connection::{Connection, Secured};
 use crate::server::listener::Manner;
 use crate::upstream::standing::Begun;
@@ -103,6 +103,8 @@ pub struct Ctx {
     pub(super) body_held: bool,
     /// What that takes of the room there is.
     pub(super) room: Room,
+    /// How long its client waits for it, where it says so.
+    pub(super) patience: Option<Duration>,
     /// Whether the body's beginning was read ahead and can be sent only once.
     pub(super) body_partly_taken: bool,
     /// Whether the head of the request went to a backend, in this or an earlier try.
@@ -266,6 +268,7 @@ impl Ctx {
             request_id: String::new(),
             route: None,
             idempotency_key: false,
+            patience: None,
             rate: None,
             split: Split::Open,
             turn: None,
@@ -307,6 +310,21 @@ impl Ctx {
             Action::Proxy(proxy) => Some(proxy),
             _ => None,
         }
+    }
+
+    /// The limits of its route, and of its client's patience.
+    pub(super) fn timeouts(&self) -> Option<Timeouts> {
+        let mut timeouts = self.proxy()?.timeouts;
+        if let Some(patience) = self.patience {
+            timeouts.total = timeouts.total.min(patience);
+        }
+        Some(timeouts)
+    }
+
+    /// What is left of its time; nothing without an upstream.
+    pub(super) fn time_left(&self) -> Duration {
+        let timeouts = self.timeouts();
+        timeouts.map_or(Duration::ZERO, |t| t.left(self.watch.elapsed()))
     }
 
     /// What its answers are given, whoever makes them: by its route or, where it has none, by the defaults.
@@ -419,6 +437,13 @@ impl Ctx {
         drop(places);
         current.active.end();
         self.current = Some(current);
+    }
+
+    /// All of the response is here, whether or not the client has it.
+    pub(super) fn came_whole(&mut self) {
+        self.response_whole = true;
+        self.release();
+        self.linger();
     }
 
     /// The response is whole: for a while the client may go on sending its request.

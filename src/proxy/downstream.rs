@@ -287,7 +287,8 @@ impl Downstream {
     fn swallow(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let mut end = false;
         for task in tasks {
-            end |= task.is_end();
+            // Pingora ends what is stored at what follows the trailers.
+            end |= task.is_end() && !matches!(task, HttpTask::Trailer(_));
             match task {
                 HttpTask::Failed(e) => return Err(e),
                 // Interim answers were handed on as they came.
@@ -524,6 +525,12 @@ impl CustomSession for Downstream {
             });
             if tasks.is_empty() {
                 return Ok(false);
+            }
+            for task in &mut tasks {
+                if let HttpTask::Header(head, _) = task {
+                    // Nor chunks, which Pingora has answers of HTTP/2 sent in.
+                    head.remove_header(&header::TRANSFER_ENCODING);
+                }
             }
         }
         for task in &tasks {

@@ -166,9 +166,7 @@ async fn in_time<T>(
     ctx: &Ctx,
     wait: impl Future<Output = T>,
 ) -> Result<T, Barred> {
-    let left = ctx
-        .proxy()
-        .map_or(Duration::ZERO, |p| p.timeouts.left(ctx.watch.elapsed()));
+    let left = ctx.time_left();
     let mut wait = std::pin::pin!(wait);
     // Mostly there is nothing to wait for, and then nothing to watch either.
     if let std::task::Poll::Ready(done) = futures::poll!(&mut wait) {

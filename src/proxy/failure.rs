@@ -7,7 +7,7 @@ use crate::policy::admission::Why;
 use crate::policy::retry::Failure;
 use crate::policy::timeouts::Limit;
 use http::StatusCode;
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType, RetryType};
 
 /// The cause of a failed try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +70,22 @@ pub(super) fn while_proxying(error: &Error) -> Cause {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
                 Cause::Backend(Failure::Timeout, "http_response_timeout")
             }
-            ErrorType::InvalidHTTPHeader => Cause::Backend(Failure::Reset, "http_protocol_error"),
+            ErrorType::H2Error | ErrorType::H2Downgrade if is_unprocessed(error) => {
+                Cause::Backend(Failure::Refused, "connection_terminated")
+            }
+            ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => {
+                Cause::Backend(Failure::Reset, "http_protocol_error")
+            }
             _ => Cause::Backend(Failure::Reset, "connection_terminated"),
         },
         ErrorSource::Internal | ErrorSource::Unset => Cause::Internal,
     }
+}
+
+/// Whether the backend said that it did not look at the request: by a refused stream, by going away before it came to it, or
+/// by wanting HTTP/1.1. Pingora marks these, and of the errors of HTTP/2 only these, as harmless to repeat.
+fn is_unprocessed(error: &Error) -> bool {
+    matches!(error.retry, RetryType::Decided(true))
 }
 
 /// What the client gets when this failure stands; `limit` is the one that was armed. `is_down`: whether the upstream takes no
@@ -85,7 +96,9 @@ pub(super) fn end(failure: Failure, proxy_error: &'static str, limit: Limit, is_
     }
     let (status, details) = match failure {
         Failure::Status(status) => (status, None),
-        Failure::ConnectFailure | Failure::Reset => (StatusCode::BAD_GATEWAY, None),
+        Failure::ConnectFailure | Failure::Reset | Failure::Refused => {
+            (StatusCode::BAD_GATEWAY, None)
+        }
         Failure::ConnectTimeout | Failure::Timeout => {
             (StatusCode::GATEWAY_TIMEOUT, Some(limit.word()))
         }

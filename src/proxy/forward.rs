@@ -8,10 +8,12 @@ use super::rate;
 use crate::policy::claims;
 use crate::policy::encoding;
 use crate::policy::framing;
+use crate::policy::grpc;
 use crate::policy::headers::{Edit, HeaderRules};
 use crate::policy::route::{AnswerRules, Proxy};
 use crate::policy::security;
 use crate::policy::template::Vars;
+use crate::upstream::http2;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
@@ -37,11 +39,23 @@ pub(super) fn prepare(
     if rewritten != asked || absolute {
         request.set_raw_path(rewritten.as_bytes())?;
     }
+    if request.version == Version::HTTP_2 {
+        // Pingora takes the target's host from there.
+        request.insert_header(header::HOST, authority(client_request))?;
+    }
     if authority(client_request).is_empty()
         && let Some(current) = &ctx.current
     {
         // HTTP/1.0 may come without a host; HTTP/1.1, as which it goes on, may not.
         request.insert_header("Host", current.active.backend().label.as_str())?;
+    }
+
+    if ctx.upstream().is_some_and(|upstream| upstream.http2)
+        && client_request.version == Version::HTTP_2
+        && http2::wants_trailers(&client_request.headers)
+    {
+        // It concerns the connection, but backends of gRPC look for it, and here trailers do come through.
+        request.insert_header("TE", HeaderValue::from_static("trailers"))?;
     }
 
     let via = match client_request.version {
@@ -71,6 +85,10 @@ pub(super) fn prepare(
         None => {
             request.remove_header("X-Forwarded-For");
         }
+    }
+    if ctx.patience.is_some() {
+        // What the tries before took of it, and what the route gives no one, the backend need not count on.
+        request.insert_header(grpc::TIMEOUT, grpc::written(ctx.time_left()))?;
     }
     let proto = HeaderValue::from_static(ctx.scheme);
     request.insert_header("X-Forwarded-Proto", proto)?;
@@ -333,10 +351,9 @@ pub(super) fn is_websocket(request: &RequestHeader) -> bool {
 
 /// Whether the request opens a stream in both directions at once, whose body cannot be read ahead.
 pub(super) fn is_duplex(request: &RequestHeader) -> bool {
-    let content_type = request.headers.get(header::CONTENT_TYPE);
-    is_websocket(request) && framing::named(&request.headers).any(|word| word.eq_ignore_ascii_case(b"upgrade"))
-        // HTTP/1 has no frames to go both ways with.
-        || request.version == Version::HTTP_2 && content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"))
+    is_websocket(request)
+        && framing::named(&request.headers).any(|word| word.eq_ignore_ascii_case(b"upgrade"))
+        || grpc::is_call(request.version, &request.headers)
 }
 
 /// Whether this response ends with its head (RFC 9112 §6.3).

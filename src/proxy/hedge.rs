@@ -10,6 +10,7 @@ use super::entry::Taken;
 use super::failure::{self, Cause};
 use super::peer::dial;
 use super::racing::{self, First, Handshake};
+use super::translate::Translated;
 use super::wait::client_leaves;
 use super::{aside, forward};
 use crate::policy::balancer::Tried;
@@ -57,7 +58,7 @@ struct Plan {
     /// Where the request was sent already.
     tried: Tried,
     turn: u64,
-    request: Vec<u8>,
+    request: RequestHeader,
 }
 
 /// A second request whose answer has begun to come.
@@ -249,7 +250,7 @@ impl Plan {
         let began = Instant::now();
         let place = (picked.index, picked.address);
         let peer = dial(place, &self.upstream, timeouts, self.at, false);
-        let stream = connect(&peer).await.map_err(|e| {
+        let line = Line::open(peer, &self.upstream).await.map_err(|e| {
             let (_, limit) = timeouts.deadline(Phase::Connecting, self.at);
             match failure::while_connecting(&e) {
                 Cause::Backend(failure, _) => (failure, limit),
@@ -258,19 +259,34 @@ impl Plan {
         })?;
         let now = self.at + began.elapsed();
         let (deadline, limit) = timeouts.deadline(Phase::AwaitingHead, now);
-        let sent = self.send(stream);
+        let sent = self.send(line);
         match tokio::time::timeout(deadline.saturating_sub(now), sent).await {
             Ok(Ok((status, asked))) if hedge::is_good(status, &proxy.retry.on) => Ok(asked),
             Ok(Ok((status, _))) => Err((Failure::Status(status), limit)),
-            Ok(Err(_)) => Err((Failure::Reset, limit)),
-            Err(_) => Err((Failure::Timeout, limit)),
+            Ok(Err(_)) => Err((self.lost(picked, Failure::Reset), limit)),
+            Err(_) => Err((self.lost(picked, Failure::Timeout), limit)),
         }
     }
 
+    /// Nothing came of a connection that others may share.
+    fn lost(&self, picked: &Picked, failure: Failure) -> Failure {
+        self.upstream.distrust(picked.index);
+        failure
+    }
+
     /// Sends it, and reads on to the status of the answer.
-    async fn send(&self, mut stream: Connection) -> io::Result<(StatusCode, Asked)> {
-        stream.write_all(&self.request).await?;
-        stream.flush().await?;
+    async fn send(&self, line: Line) -> io::Result<(StatusCode, Asked)> {
+        let mut stream: Box<dyn Wire> = match line {
+            Line::Own(mut stream) => {
+                stream.write_all(&wire(&self.request)).await?;
+                stream.flush().await?;
+                Box::new(stream)
+            }
+            Line::Shared(stream) => {
+                let answer = stream.ask(self.request.clone()).await;
+                Box::new(answer.map_err(io::Error::other)?)
+            }
+        };
         let mut begun = [0; STATUS_LINE];
         stream.read_exact(&mut begun).await?;
         let status = status(&begun).ok_or(io::ErrorKind::InvalidData)?;
@@ -282,6 +298,29 @@ impl Plan {
         Ok((status, asked))
     }
 }
+
+/// What a second request goes by.
+enum Line {
+    /// A connection of HTTP/1.1 that nobody else uses.
+    Own(Connection),
+    /// One that HTTP/2 may share.
+    Shared(Box<Translated>),
+}
+
+impl Line {
+    async fn open(peer: Box<HttpPeer>, upstream: &Upstream) -> pingora::Result<Self> {
+        Ok(match upstream.http2 {
+            true => Line::Shared(Box::new(
+                Translated::open(peer, upstream.keepalive_idle).await?,
+            )),
+            false => Line::Own(connect(&peer).await?),
+        })
+    }
+}
+
+/// What an answer is read from.
+trait Wire: AsyncRead + AsyncWrite + std::fmt::Debug + Unpin + Send + Sync {}
+impl<T: AsyncRead + AsyncWrite + std::fmt::Debug + Unpin + Send + Sync> Wire for T {}
 
 /// Connects as Pingora would. One for all: each would read the system's certificates anew.
 async fn connect(peer: &HttpPeer) -> pingora::Result<Connection> {
@@ -331,7 +370,7 @@ pub(super) fn plan(session: &mut Session, ctx: &mut Ctx, peer: &mut HttpPeer) {
         upstream: current.upstream.clone(),
         tried,
         turn: ctx.turn.unwrap_or_default(),
-        request: wire(&request),
+        request,
     };
     let hedge = ctx.watch.hedge.get_or_init(Arc::default);
     *hedge.lock() = State::Planned(Box::new(plan));
@@ -390,11 +429,10 @@ pub(super) fn cancel(ctx: &mut Ctx) {
 
 /// Waits until it is known what came of the second request: whether it has won. What it did in vain is noted.
 pub(super) async fn settle(session: &mut Session, ctx: &mut Ctx) -> bool {
-    let (Some(hedge), Some(proxy)) = (ctx.watch.hedge.get().cloned(), ctx.proxy()) else {
+    let Some(hedge) = ctx.watch.hedge.get().cloned() else {
         return false;
     };
-    let left = proxy.timeouts.left(ctx.watch.elapsed());
-    let over = tokio::time::Instant::now() + left;
+    let over = tokio::time::Instant::now() + ctx.time_left();
     // The first has come to its end: no deadline of it holds.
     ctx.watch.arm(None, None);
     while hedge.is_running() {
@@ -453,8 +491,9 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won) -> pingora::Result<Box<HttpPeer
     let elapsed = ctx.watch.elapsed();
     let mut peer = dial(place, &upstream, &proxy.timeouts, elapsed, false);
     peer.options.custom_l4 = Some(Arc::new(Opened(Mutex::new(Some(asked)))));
-    // Where TLS is spoken, that was begun too.
+    // Where TLS is spoken, that was begun too; and HTTP/2 was translated.
     peer.scheme = Scheme::HTTP;
+    peer.options.set_http_version(1, 1);
     // No other connection will do, and this one is for nobody else: it began as another's.
     peer.group_key = NUMBER.fetch_add(1, Ordering::Relaxed);
     peer.options.idle_timeout = Some(Duration::ZERO);
@@ -507,7 +546,7 @@ struct Asked {
     begun: [u8; STATUS_LINE],
     /// How much of that was given.
     given: usize,
-    stream: Connection,
+    stream: Box<dyn Wire>,
 }
 
 impl AsyncRead for Asked {

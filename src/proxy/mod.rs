@@ -28,6 +28,7 @@ mod respond;
 pub mod snapshot;
 mod split;
 mod straighten;
+mod translate;
 mod tries;
 mod wait;
 
@@ -40,6 +41,7 @@ pub use snapshot::{Live, Snapshot};
 use crate::cache::fills::Failed;
 use crate::policy::blame;
 use crate::policy::framing;
+use crate::policy::grpc;
 use crate::policy::health::Observation;
 use crate::policy::requirement::Lacks;
 use crate::policy::retry::{self, Failure, Reason, Verdict};
@@ -50,7 +52,7 @@ use bytes::Bytes;
 use ctx::outcome;
 use downstream::Watch;
 use failure::Cause;
-use http::{StatusCode, Version, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -192,7 +194,8 @@ impl ProxyHttp for Proxy {
         let duplex = forward::is_duplex(request);
         let repeatable = retry::may_repeat(&proxy.retry, &request.method, key);
         let max_body = proxy.retry.max_body;
-        let time = proxy.timeouts.left(ctx.watch.elapsed());
+        let patience = grpc::timeout(&request.headers);
+        let patience = patience.filter(|_| grpc::is_call(request.version, &request.headers));
         let mirrored = !duplex && mirror::is_wanted(ctx);
         let empty = session.downstream_session.is_body_empty();
         // What goes both ways at once may be silent.
@@ -209,7 +212,9 @@ impl ProxyHttp for Proxy {
         };
         let read_ahead =
             shape.is_some() || repeatable && !duplex && body::wanted(session, &proxy.retry);
-        ctx.watch.set_total(Some(proxy.timeouts.total));
+        ctx.patience = patience;
+        ctx.watch.set_total(ctx.timeouts().map(|t| t.total));
+        let time = ctx.time_left();
         ctx.idempotency_key = key;
         let mut held = None;
         if read_ahead {
@@ -414,13 +419,38 @@ impl ProxyHttp for Proxy {
         }
         forward::strip_hop_by_hop(response);
         if forward::has_no_body(&session.req_header().method, response) {
-            ctx.response_whole = true;
-            ctx.release();
-            ctx.linger();
+            ctx.came_whole();
         } else {
             arm(ctx, Phase::AwaitingBody);
         }
         Ok(())
+    }
+
+    /// The end of an answer that has trailers.
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        _trailers: &mut HeaderMap,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        caching::passing_by::body(self.front.cache, ctx, None, true);
+        ctx.came_whole();
+        Ok(())
+    }
+
+    /// What an encoder still holds takes the place of the trailers, which may be left out (RFC 9110 §6.5.1).
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        _trailers: &mut HeaderMap,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Bytes>> {
+        let Some((encoder, flush)) = &mut ctx.encoder else {
+            return Ok(None);
+        };
+        let rest = encoder.encode(&Bytes::new(), true, *flush);
+        let rest = rest.or_err(ErrorType::InternalError, "an answer cannot be compressed")?;
+        Ok(Some(rest))
     }
 
     fn upstream_response_body_filter(
@@ -435,17 +465,12 @@ impl ProxyHttp for Proxy {
         }
         caching::passing_by::body(self.front.cache, ctx, body.as_ref(), end_of_stream);
         if end_of_stream {
-            ctx.response_whole = true;
-            ctx.release();
-            ctx.linger();
+            ctx.came_whole();
             return Ok(None);
         }
         arm(ctx, Phase::AwaitingBody);
         // A response that trickles keeps the wait from ever reaching its deadline; the total still ends it.
-        let over = ctx
-            .proxy()
-            .is_some_and(|p| p.timeouts.left(ctx.watch.elapsed()).is_zero());
-        if over {
+        if ctx.time_left().is_zero() {
             return Error::e_explain(downstream::DEADLINE, "response body");
         }
         Ok(None)

@@ -39,15 +39,15 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
     let queued = asked.elapsed();
     let entry = entered.map_err(|barred| tries::barred(ctx, barred))?;
     ctx.charged = None;
-    let Some(proxy) = ctx.proxy() else {
+    let Some(timeouts) = ctx.timeouts() else {
         return Err(Error::new_in(ErrorType::InternalError));
     };
     let elapsed = ctx.watch.elapsed();
-    let (_, limit) = proxy.timeouts.deadline(Phase::Connecting, elapsed);
+    let (_, limit) = timeouts.deadline(Phase::Connecting, elapsed);
     let mut peer = peer::dial(
         (entry.picked.index, entry.picked.address),
         &entry.upstream,
-        &proxy.timeouts,
+        &timeouts,
         elapsed,
         forward::is_websocket(session.req_header()),
     );
@@ -73,8 +73,7 @@ async fn pause(session: &mut Session, ctx: &mut Ctx, so_long: Duration) -> Resul
     if wait::pause(session, so_long).await.is_err() {
         return Err(tries::left(ctx));
     }
-    let left = ctx.proxy().map(|p| p.timeouts.left(ctx.watch.elapsed()));
-    match left {
+    match ctx.timeouts().map(|t| t.left(ctx.watch.elapsed())) {
         Some(left) if left.is_zero() => Err(tries::barred(ctx, Barred::TimeOver)),
         Some(_) => Ok(()),
         None => Err(Error::new_in(ErrorType::InternalError)),

@@ -1,7 +1,7 @@
 //! Dialling instructions for one try, from a backend's address and the route's timeouts.
 
 use crate::policy::timeouts::Timeouts;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, http2};
 use pingora::upstreams::peer::HttpPeer;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,6 +21,11 @@ pub(super) fn dial(
     let mut peer = HttpPeer::new(address, false, String::new());
     if let (Some(tls), Some(backend)) = (&upstream.tls, upstream.backends.get(index)) {
         tls.apply(&mut peer, backend, address);
+    }
+    // There is no WebSocket over HTTP/2 here (RFC 8441).
+    if upstream.http2 && !websocket {
+        let backend = upstream.backends.get(index);
+        http2::share(&mut peer, backend.map_or(0, |b| b.generation()));
     }
     let left = timeouts.left(elapsed);
     let options = &mut peer.options;

@@ -4,6 +4,7 @@ use super::caching::mark::word;
 use super::ctx::{Ctx, Try};
 use super::facts::{authority, target};
 use super::failure;
+use super::respond::StandsFor;
 use crate::observe::access_log::{AccessLog, Line, TryLine, millis, stamp};
 use crate::observe::formats::{Format, More};
 use crate::observe::identity::{self, Identity};
@@ -153,7 +154,8 @@ pub(super) fn ended(session: &ServerSession, ctx: &Ctx) -> Ended {
 
 /// Whether the upstream did not do what it was asked to; what clients or this program did is not counted against it.
 fn is_failure(outcome: &str) -> bool {
-    matches!(outcome, "connect_failure" | "reset" | "timeout") || outcome.starts_with("status ")
+    matches!(outcome, "connect_failure" | "reset" | "refused" | "timeout")
+        || outcome.starts_with("status ")
 }
 
 /// What is remembered of a request that failed.
@@ -213,7 +215,10 @@ fn sent(session: &ServerSession, ctx: &Ctx) -> (Option<StatusCode>, usize) {
     if let Some((status, bytes)) = ctx.sent_at_once {
         return (Some(status), bytes);
     }
-    let status = session.response_written().map(|head| head.status);
+    let status = session.response_written().map(|head| {
+        let stands_for = head.extensions.get::<StandsFor>();
+        stands_for.map_or(head.status, |StandsFor(status)| *status)
+    });
     let is_final = |s: &StatusCode| !s.is_informational() || *s == StatusCode::SWITCHING_PROTOCOLS;
     (status.filter(is_final), session.body_bytes_sent())
 }

@@ -6,6 +6,7 @@ use super::facts::Values;
 use super::forward::{edit_response, give, strip_hop_by_hop};
 use super::{downstream, rate};
 use crate::policy::error_body::{Form, Page, PageBody, Told};
+use crate::policy::grpc;
 use crate::policy::limits::Excess;
 use crate::policy::requirement::Lacks;
 use crate::policy::route::{Redirect, Respond};
@@ -270,12 +271,43 @@ impl Answer {
         if ctx.watch.draining() {
             session.set_keepalive(None);
         }
+        let request = session.req_header();
+        if matches!(self.content, Content::Own(_))
+            && grpc::is_call(request.version, &request.headers)
+        {
+            return refuse_call(self.head, session).await;
+        }
         let has_body = session.req_header().method != Method::HEAD && !bodiless(self.head.status);
         session.write_response_header(Box::new(self.head)).await?;
         if has_body {
             session.write_response_body(body, true).await
         } else {
             session.finish_body().await
+        }
+    }
+}
+
+/// The status that an answer stands for, whatever HTTP says of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StandsFor(pub(super) StatusCode);
+
+/// Says the same to a call of gRPC, which looks at nothing else: with a head that is the trailers as well.
+async fn refuse_call(mut head: ResponseHeader, session: &mut ServerSession) -> Result<()> {
+    let status = head.status;
+    head.set_status(StatusCode::OK)?;
+    head.remove_header("content-length");
+    head.insert_header("Content-Type", "application/grpc")?;
+    head.insert_header("grpc-status", u64::from(grpc::code(status)))?;
+    let reason = status.canonical_reason().unwrap_or_default();
+    head.insert_header("grpc-message", grpc::message(reason))?;
+    let mut parts = head.as_owned_parts();
+    parts.extensions.insert(StandsFor(status));
+    let head = ResponseHeader::from(parts);
+    match session {
+        ServerSession::H2(stream) => stream.write_response_header(Box::new(head), true),
+        other => {
+            other.write_response_header(Box::new(head)).await?;
+            other.finish_body().await
         }
     }
 }

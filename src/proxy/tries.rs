@@ -35,9 +35,7 @@ fn attempt<'a>(session: &'a mut Session, ctx: &Ctx, failure: Failure) -> Attempt
         response_started,
         client_left: ctx.client_left,
         retry_after: None,
-        time_left: ctx
-            .proxy()
-            .map_or(Duration::ZERO, |p| p.timeouts.left(ctx.watch.elapsed())),
+        time_left: ctx.time_left(),
         chance: fastrand::f64(),
         method: &session.req_header().method,
     }
@@ -138,10 +136,13 @@ pub(super) fn observe(ctx: &Ctx, failure: Failure) {
     let (Some(current), Some(proxy)) = (&ctx.current, ctx.proxy()) else {
         return;
     };
+    if matches!(failure, Failure::Timeout | Failure::Reset) {
+        current.upstream.distrust(current.index);
+    }
     let used_up = ctx.limit == Limit::Total && !ctx.tries.is_empty();
     if let Some(seen) = blame(failure, &proxy.retry.on, used_up) {
-        let standing = &current.active.backend().standing;
-        standing.failed(outcome(failure).into_owned());
+        let backend = current.active.backend();
+        backend.standing.failed(outcome(failure).into_owned());
         current.observe(ctx, seen);
     }
 }
@@ -280,9 +281,11 @@ fn again(ctx: &Ctx) {
 
 /// Arms the deadline of a phase that begins now.
 pub(super) fn arm(ctx: &mut Ctx, phase: Phase) {
-    let Some(proxy) = ctx.proxy() else { return };
-    let (deadline, limit) = proxy.timeouts.deadline(phase, ctx.watch.elapsed());
-    let idle = (phase == Phase::AwaitingBody).then_some(proxy.timeouts.idle);
+    let Some(timeouts) = ctx.timeouts() else {
+        return;
+    };
+    let (deadline, limit) = timeouts.deadline(phase, ctx.watch.elapsed());
+    let idle = (phase == Phase::AwaitingBody).then_some(timeouts.idle);
     ctx.watch.arm(Some(deadline), idle);
     ctx.limit = limit;
 }

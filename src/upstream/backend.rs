@@ -27,6 +27,8 @@ pub struct Backend {
     failures: AtomicU64,
     /// The most tries at once, under the configuration in force; `u32::MAX` for no bound.
     max_conns: AtomicU32,
+    /// Which of its shared connections are in use: those of before get no new request.
+    connections: Generation,
     /// Called whenever a try ends: somebody may wait for a backend that is not full.
     line: Arc<Line>,
 }
@@ -52,6 +54,23 @@ struct Answer {
     failed: AtomicBool,
 }
 
+/// A number that moves on when connections are not to be used any more.
+#[derive(Debug, Default)]
+struct Generation {
+    number: AtomicU64,
+    /// When it last did, in whole seconds of [`super::clock`], and one.
+    moved: AtomicU64,
+}
+
+impl Generation {
+    fn renew(&self, now: Duration) {
+        let second = now.as_secs() + 1;
+        if self.moved.swap(second, Ordering::Relaxed) != second {
+            self.number.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Backend {
     /// A backend nothing is known of yet. `checking`: whether it is to be probed before anything goes there; `window`: how far
     /// back its tries are looked at; `line`: who waits for it or another one of its upstream.
@@ -73,6 +92,7 @@ impl Backend {
             tries: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             max_conns: AtomicU32::new(u32::MAX),
+            connections: Generation::default(),
             line,
         }
     }
@@ -95,6 +115,17 @@ impl Backend {
                     .map(|answer| answer.address)
             }
         }
+    }
+
+    /// What its connections of HTTP/2 are told from those before by.
+    pub fn generation(&self) -> u64 {
+        self.connections.number.load(Ordering::Relaxed)
+    }
+
+    /// Something on a connection that others share did not come: what comes next gets another one. Once in a second at most:
+    /// what is slow is not to get a connection for each request.
+    pub fn distrust_connections(&self, now: Duration) {
+        self.connections.renew(now);
     }
 
     /// Takes note of whether a connection to `address`, one of its own, could be made.

@@ -3,8 +3,8 @@
 //! Implements pingora-load-balancing's `HealthCheck`, whose own checks neither look at the body of an answer nor speak gRPC.
 //! When to probe is decided by [`super::probes`], what follows by `policy::health`.
 
-use super::Backend;
 use super::tls::UpstreamTls;
+use super::{Backend, http2};
 use crate::config::{CheckKind, CheckPlan, HttpCheck};
 use crate::policy::health::ProbeRules;
 use async_trait::async_trait;
@@ -33,6 +33,7 @@ const GRPC_CHECK: &[u8] = b"/grpc.health.v1.Health/Check";
 #[derive(Debug)]
 pub struct Check {
     tls: Option<Arc<UpstreamTls>>,
+    http2: bool,
     kind: CheckKind,
     /// Instead of the backend's own port.
     port: Option<u16>,
@@ -46,9 +47,10 @@ pub struct Check {
 
 impl Check {
     /// As the file says.
-    pub fn new(plan: &CheckPlan, tls: Option<Arc<UpstreamTls>>) -> Self {
+    pub fn new(plan: &CheckPlan, tls: Option<Arc<UpstreamTls>>, http2: bool) -> Self {
         Check {
             tls,
+            http2,
             kind: plan.kind.clone(),
             port: plan.port,
             interval: plan.interval,
@@ -154,9 +156,12 @@ impl Probe<'_> {
         for (name, value) in &check.headers {
             request.insert_header(name.clone(), value.clone())?;
         }
-        let peer = self.dial(address);
+        let mut peer = self.dial(address);
+        if self.check.http2 {
+            http2::offer(&mut peer);
+        }
         let (mut session, _) = connector().get_http_session(&peer).await?;
-        session.write_request_header(Box::new(request)).await?;
+        http2::write_head(&mut session, request, peer.is_tls()).await?;
         session.finish_request_body().await?;
         let status = status(&mut session).await?;
         if !check.expect.contains(&status.as_u16()) {
@@ -183,9 +188,9 @@ impl Probe<'_> {
         request.insert_header("Content-Type", "application/grpc")?;
         request.insert_header("TE", "trailers")?;
         let mut peer = self.dial(address);
-        peer.options.set_http_version(2, 2);
+        http2::insist(&mut peer);
         let (mut session, _) = connector().get_http_session(&peer).await?;
-        session.write_request_header(Box::new(request)).await?;
+        http2::write_head(&mut session, request, peer.is_tls()).await?;
         session
             .write_request_body(grpc_request(service), true)
             .await?;

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod check;
 pub mod clock;
 pub mod comeback;
+pub mod http2;
 pub mod line;
 pub mod places;
 pub mod probes;
@@ -47,6 +48,8 @@ pub struct Upstream {
     pub keepalive_idle: Duration,
     /// How TLS is spoken to its backends, if it is.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// Whether they are spoken to by HTTP/2, see [`http2`].
+    pub http2: bool,
     /// When tries take a backend out of rotation.
     pub eject: EjectRules,
     /// How its backends are probed, if they are.
@@ -159,6 +162,7 @@ impl Upstream {
         };
         let tls = plan.tls.as_ref().map(UpstreamTls::open).transpose()?;
         let tls = tls.map(Arc::new);
+        let http2 = plan.http2;
         if tls.as_ref().is_some_and(|tls| !tls.verifies()) {
             warn!(
                 "upstream {}: verify is false, so its backends may be anybody",
@@ -174,8 +178,9 @@ impl Upstream {
             check: plan
                 .check
                 .as_ref()
-                .map(|plan| Arc::new(Check::new(plan, tls.clone()))),
+                .map(|plan| Arc::new(Check::new(plan, tls.clone(), http2))),
             tls,
+            http2,
             concurrency: plan.concurrency.clone(),
             places: match old {
                 Some(old) => old.places.clone(),
@@ -308,6 +313,14 @@ impl Upstream {
         done.is_known();
         let connected = check::connect(address, backend, self.tls.as_deref(), limit);
         Some(connected.await.is_ok())
+    }
+
+    /// Something that was to come on a connection to backend `index` did not: where others share that one, what comes next gets
+    /// another, as it does by HTTP/1.1.
+    pub fn distrust(&self, index: usize) {
+        if let Some(backend) = self.backends.get(index).filter(|_| self.http2) {
+            backend.distrust_connections(clock::now());
+        }
     }
 
     /// Takes note that no connection to backend `index` could be made, which no try waited for.

@@ -22,6 +22,7 @@ fn backend(port: u16) -> BackendPlan {
 
 fn two(eject: EjectRules) -> Upstream {
     let plan = UpstreamPlan {
+        http2: false,
         name: "pool".into(),
         balance: Balance::RoundRobin,
         backends: vec![backend(1), backend(2)],

@@ -93,7 +93,7 @@ impl UpstreamTls {
         peer.options.verify_hostname = self.verify;
         peer.options.ca.clone_from(&self.ca);
         peer.client_cert_key.clone_from(&self.identity);
-        // Requests go by HTTP/1.1; a probe that wants otherwise says so later.
+        // Unless `http2` says otherwise.
         peer.options.alpn = ALPN::H1;
     }
 }

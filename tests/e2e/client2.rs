@@ -141,6 +141,42 @@ impl Client2 {
         })
     }
 
+    /// The fields of a response that ends with its head.
+    pub(crate) fn only_head(&self, stream: Stream2) -> http::HeaderMap {
+        let response = within(&self.runtime, stream.response).expect("an answer");
+        assert!(response.body().is_end_stream(), "more follows");
+        response.into_parts().0.headers
+    }
+
+    /// The body of a response that has begun while the request goes on, and the request's.
+    pub(crate) fn both_bodies(&self, stream: Stream2) -> (SendStream<Bytes>, RecvStream) {
+        let response = within(&self.runtime, stream.response);
+        (stream.body, response.expect("an answer").into_body())
+    }
+
+    /// Sends a small piece more.
+    pub(crate) fn send_more(&self, body: &mut SendStream<Bytes>, piece: &'static [u8], end: bool) {
+        let _entered = self.runtime.enter();
+        body.send_data(piece.into(), end).expect("sent");
+    }
+
+    /// The next piece of a body.
+    pub(crate) fn piece(&self, body: &mut RecvStream) -> Bytes {
+        within(&self.runtime, async {
+            let piece = body.data().await.expect("a piece").expect("whole");
+            let _ = body.flow_control().release_capacity(piece.len());
+            piece
+        })
+    }
+
+    /// What follows a body of which nothing is left.
+    pub(crate) fn trailers(&self, mut body: RecvStream) -> Option<http::HeaderMap> {
+        within(&self.runtime, async {
+            assert!(body.data().await.is_none(), "more of the body");
+            body.trailers().await.expect("whole")
+        })
+    }
+
     /// Whether the answer is an error or there is none.
     pub(crate) fn ends_in_failure(&self, stream: Stream2) -> bool {
         let response = within(&self.runtime, stream.response);

@@ -16,7 +16,7 @@ fn json() -> Vec<u8> {
 }
 
 /// What the client makes of a body.
-fn decoded(answer: &Answer) -> Vec<u8> {
+pub(crate) fn decoded(answer: &Answer) -> Vec<u8> {
     let mut out = Vec::new();
     let body = &answer.body[..];
     match answer.header("content-encoding") {

@@ -1,9 +1,9 @@
 //! Probes: what they ask, and what follows from the answers.
 
 use crate::client::{Client, get};
-use crate::grpc::GrpcHealth;
 use crate::harness::{Proxy, free_port, one_route, until, with_upstream};
 use crate::origin::Origin;
+use crate::origin2::{Origin2, Reply2};
 use crate::reply::{Reply, Request};
 use crate::timeouts::BlackHole;
 use std::sync::Arc;
@@ -213,21 +213,30 @@ fn tcp_and_another_port() {
     assert_eq!(get(proxy.port, "/").status, 503);
 }
 
+/// What a backend of gRPC says of its health: 1 is SERVING.
+fn health(status: u8) -> Reply2 {
+    let message = [0, 0, 0, 0, 2, 8, status];
+    Reply2::answer(200, &[("content-type", "application/grpc")], message)
+        .trailing(&[("grpc-status", "0")])
+}
+
 #[test]
 fn grpc_health() {
-    let backend = GrpcHealth::new();
+    let backend = Origin2::new(|_| health(1));
     let check = "type: grpc, service: db, interval: 50ms, fall: 1, rise: 1";
     let proxy = Proxy::start(&checked(&[backend.port], check));
     proxy.said("is up");
-    let (path, message) = backend.last();
-    assert_eq!(path, "/grpc.health.v1.Health/Check");
-    assert_eq!(message, [0, 0, 0, 0, 4, 0x0a, 2, b'd', b'b']);
-    backend.say(2);
+    let call = backend.last();
+    assert_eq!(call.target, "/grpc.health.v1.Health/Check");
+    assert_eq!(call.authority, format!("127.0.0.1:{}", backend.port));
+    assert_eq!(call.header("te"), Some("trailers"));
+    assert_eq!(call.body, [0, 0, 0, 0, 4, 0x0a, 2, b'd', b'b']);
+    backend.set(|_| health(2));
     proxy.said("it says NOT_SERVING");
     proxy.said("is down");
-    let before = backend.asked();
-    backend.say(1);
-    until("it is asked again", || backend.asked() > before);
+    let before = backend.count();
+    backend.set(|_| health(1));
+    until("it is asked again", || backend.count() > before);
     until("it is up again", || proxy.count_said("is up") == 2);
 }
 

@@ -8,6 +8,7 @@ mod client_tls; // TLS, and certificates made for a test
 mod command; // the program run to its end
 mod harness; // the process under test
 mod origin; // backends that fail on purpose
+mod origin2; // the same by HTTP/2
 mod reply; // what such a backend sees and does
 
 mod access; // who may come in, and with what
@@ -51,7 +52,6 @@ mod eject; // backends that fail, and how they come back
 mod error_pages; // what answers of our own say
 mod flaky; // what it is all for: unreliable backends look reliable
 mod forward_auth; // a service that is asked who may pass
-mod grpc; // a backend that answers health checks of gRPC
 mod headers; // what is added, edited and removed on the way
 mod health_check; // probes
 mod hedge; // a second request while the first is late
@@ -78,4 +78,5 @@ mod shutdown; // drain and exit
 mod smuggling; // requests inside of requests
 mod timeouts; // every wait ends
 mod tls; // certificates, and what is inside of TLS
+mod upstream_http2; // HTTP/2 to backends, and what gRPC asks for
 mod upstream_tls; // TLS to backends

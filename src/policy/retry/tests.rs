@@ -78,6 +78,11 @@ fn what_is_retried_and_why_not() {
             Retry(S3),
         ),
         (
+            "a POST that the backend did not look at",
+            attempt(Failure::Refused, &post),
+            Retry(S3),
+        ),
+        (
             "a POST with Idempotency-Key",
             Attempt {
                 idempotency_key: true,

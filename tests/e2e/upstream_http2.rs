@@ -1,0 +1,407 @@
+//! HTTP/2 to backends, and what gRPC asks of it.
+
+use crate::admin::with_admin;
+use crate::client::{Client, get, request};
+use crate::client_tls::Authority;
+use crate::client2::Client2;
+use crate::compress::decoded;
+use crate::harness::{Proxy, eventually, one_route, outcomes, until, with_upstream};
+use crate::origin::Origin;
+use crate::origin2::{Origin2, Reply2};
+use crate::reply::{Gate, Reply};
+use h2::Reason;
+use std::time::Instant;
+
+fn upstreams(origins: &[&Origin2], rules: &str) -> String {
+    let ports: Vec<u16> = origins.iter().map(|origin| origin.port).collect();
+    with_upstream(&one_route(&ports, rules), "http2: true\neject: off")
+}
+
+#[test]
+fn requests_of_any_client_go_by_http2() {
+    let origin = Origin2::always(Reply2::answer(201, &[("x-own", "1")], "here you are"));
+    let proxy = Proxy::with().http2().start(&upstreams(&[&origin], ""));
+    let mut http1 = Client::to(proxy.port);
+    let mut http2 = Client2::to(proxy.port);
+    let fields = [("TE", "trailers"), ("X-Mine", "2")];
+    let body = vec![b'x'; 200_000];
+    for (n, method) in ["GET", "POST", "PUT", "DELETE"].iter().enumerate() {
+        let body = if n % 3 == 0 { &b""[..] } else { &body };
+        let target = format!("/path/{n}?q=%20");
+        let (old, new) = (
+            http1.request(method, &target, &fields, body),
+            http2.request(method, &target, &fields, body),
+        );
+        for (answer, via) in [(old, "1.1 backstop"), (new, "2 backstop")] {
+            assert_eq!((answer.status, &*answer.text()), (201, "here you are"));
+            assert_eq!(answer.header("x-own"), Some("1"));
+            let seen = eventually("the request", || {
+                let all = origin.requests().into_iter();
+                { all }.find(|r| r.target == target && r.header("via") == Some(via))
+            });
+            assert_eq!((&*seen.method, &*seen.scheme), (*method, "http"));
+            assert_eq!(seen.authority, "example.com");
+            assert!(seen.body == body, "{} bytes", seen.body.len());
+            assert_eq!(seen.header("x-mine"), Some("2"));
+            assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
+            assert_eq!(seen.header("x-forwarded-host"), Some("example.com"));
+            // Only HTTP/2 has a place for trailers.
+            let trailers = (via == "2 backstop").then_some("trailers");
+            assert_eq!(seen.header("te"), trailers);
+            for name in ["host", "connection", "transfer-encoding", "upgrade"] {
+                assert_eq!(seen.header(name), None, "{name}");
+            }
+        }
+    }
+    assert_eq!(origin.connections(), 1, "one after the other on one");
+}
+
+#[test]
+fn many_share_a_connection() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let origin = Origin2::new(move |_| Reply2::ok("fine").when(&open));
+    let proxy = Proxy::with()
+        .key("workers", "1")
+        .start(&upstreams(&[&origin], ""));
+    let mut clients: Vec<Client> = (0..40).map(|_| Client::to(proxy.port)).collect();
+    // Else each would have to make one, for there would be none yet.
+    clients[0].begin("GET", "/", &[], b"");
+    origin.request(0);
+    for client in &mut clients[1..] {
+        client.begin("GET", "/", &[], b"");
+    }
+    until("all are asked", || origin.count() == 40);
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "fine");
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn what_a_connection_has_no_room_for_goes_by_another() {
+    let origin = Origin2::limited(Some(2), |_| Reply2::ok("fine"));
+    let proxy = Proxy::start(&upstreams(&[&origin], "retry: { tries: 3, wait: 1ms }"));
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::to(proxy.port)).collect();
+    for _ in 0..10 {
+        for client in &mut clients {
+            client.begin("GET", "/", &[], b"");
+        }
+        for client in &mut clients {
+            assert_eq!(client.answer().text(), "fine");
+        }
+    }
+}
+
+#[test]
+fn an_answer_may_come_before_the_request_is_whole() {
+    let refusal = Reply2::answer(413, &[], "too much").early();
+    let origin = Origin2::always(refusal);
+    let proxy = Proxy::with()
+        .http2()
+        .start(&upstreams(&[&origin], "retry: { tries: 1 }"));
+    let body = vec![b'x'; 3_000_000];
+    let answer = request(proxy.port, "POST", "/", &[], &body);
+    assert_eq!((answer.status, &*answer.text()), (413, "too much"));
+    let mut client = Client2::to(proxy.port);
+    let answer = client.request("POST", "/", &[], &body);
+    assert_eq!((answer.status, &*answer.text()), (413, "too much"));
+}
+
+#[test]
+fn calls_of_grpc_go_both_ways_at_once_and_end_with_trailers() {
+    let origin = Origin2::always(Reply2::echo());
+    let proxy = Proxy::with().http2().start(&upstreams(&[&origin], ""));
+    let mut client = Client2::to(proxy.port);
+    let fields = [("content-type", "application/grpc"), ("te", "trailers")];
+    let mut call = client.begin("POST", "/chat.Chat/Talk", &fields, false);
+    client.send(&mut call, b"one", false);
+    let (mut body, mut answer) = client.both_bodies(call);
+    assert_eq!(client.piece(&mut answer), "one");
+    client.send_more(&mut body, b"two", false);
+    assert_eq!(client.piece(&mut answer), "two");
+    client.send_more(&mut body, b"three", true);
+    assert_eq!(client.piece(&mut answer), "three");
+    let trailers = client.trailers(answer).expect("trailers");
+    assert_eq!(trailers["grpc-status"], "0");
+    let seen = origin.last();
+    assert_eq!(seen.body, b"onetwothree");
+    assert_eq!(seen.header("te"), Some("trailers"));
+    let line = proxy.logged("/chat.Chat/Talk");
+    assert_eq!(outcomes(&line), ["ok"]);
+}
+
+#[test]
+fn a_call_ends_when_its_client_says_and_hears_of_it_as_calls_do() {
+    let origin = Origin2::always(Reply2::hang());
+    let yaml = upstreams(&[&origin], "retry: { tries: 1 }");
+    let yaml = yaml.replace("match: { path: / }", "match: { path: /there }");
+    let proxy = Proxy::with().http2().start(&yaml);
+    let mut client = Client2::to(proxy.port);
+    let mut call = |path: &str, timeout: &str| {
+        let fields = [
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            ("grpc-timeout", timeout),
+        ];
+        let stream = client.begin("POST", path, &fields, true);
+        client.only_head(stream)
+    };
+    let began = Instant::now();
+    let head = call("/there/slow", "300m");
+    let took = began.elapsed();
+    assert!((300..3_000).contains(&took.as_millis()), "{took:?}");
+    assert_eq!(head["content-type"], "application/grpc");
+    assert_eq!(head["grpc-status"], "4", "{head:?}");
+    assert_eq!(head["grpc-message"], "Gateway Timeout");
+    let told = origin.request(0).header("grpc-timeout").map(str::to_owned);
+    let told = told.and_then(|t| t.strip_suffix('m')?.parse::<u64>().ok());
+    assert!(told.is_some_and(|t| (1..=300).contains(&t)), "{told:?}");
+    until("its stream is reset", || {
+        origin.request(0).reset == Some(Reason::CANCEL)
+    });
+    assert_eq!(proxy.logged("/there/slow")["status"], 504);
+    let head = call("/elsewhere", "1S");
+    assert_eq!(head["grpc-status"], "12", "{head:?}");
+    assert_eq!(proxy.logged("/elsewhere")["status"], 404);
+    // Others wait as long as their route lets them.
+    let stream = client.begin("GET", "/there/other", &[("grpc-timeout", "1m")], true);
+    until("it is asked", || origin.count() == 2);
+    assert_eq!(origin.last().header("grpc-timeout"), Some("1m"));
+    client.cancel(stream);
+}
+
+#[test]
+fn trailers_end_an_answer_for_clients_without_them_too() {
+    let body = "text ".repeat(20_000);
+    let reply = Reply2::answer(200, &[("content-type", "text/plain")], &body);
+    let origin = Origin2::always(reply.trailing(&[("x-sum", "1")]));
+    let rules = "compress: true\ncache: { ttl: 1h }";
+    let proxy = Proxy::with().http2().start(&upstreams(&[&origin], rules));
+    let mut client = Client::to(proxy.port);
+    for path in ["/a", "/a", "/b"] {
+        let answer = client.get(path);
+        let length = answer.body.len();
+        assert!(
+            answer.complete && answer.text() == body,
+            "{path}: {length} {}",
+            answer.complete
+        );
+    }
+    assert_eq!(origin.count(), 2, "/a was kept");
+    let coded = request(proxy.port, "GET", "/c", &[("Accept-Encoding", "gzip")], b"");
+    assert_eq!(coded.header("content-encoding"), Some("gzip"));
+    assert!(coded.complete && decoded(&coded) == body.as_bytes());
+    let mut http2 = Client2::to(proxy.port);
+    assert!(http2.get("/d").text() == body);
+    // Without a cache in between.
+    let proxy = Proxy::start(&upstreams(&[&origin], "compress: true"));
+    let coded = request(proxy.port, "GET", "/e", &[("Accept-Encoding", "gzip")], b"");
+    assert!(coded.complete && decoded(&coded) == body.as_bytes());
+    assert!(get(proxy.port, "/f").text() == body);
+}
+
+#[test]
+fn clients_of_http_1_0_get_no_chunks() {
+    let origin = Origin2::always(Reply2::ok("plain"));
+    let proxy = Proxy::start(&upstreams(&[&origin], ""));
+    let mut client = Client::to(proxy.port);
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!(answer.header("transfer-encoding"), None);
+    assert_eq!(answer.text(), "plain");
+    let host = format!("127.0.0.1:{}", origin.port);
+    assert_eq!(origin.last().authority, host);
+}
+
+#[test]
+fn failures_are_retried_as_by_http1() {
+    let tries = "retry: { tries: 3, wait: 1ms }";
+    for (failure, word) in [
+        (Reply2::answer(503, &[], ""), "status 503"),
+        (Reply2::reset(Reason::INTERNAL_ERROR), "reset"),
+        (Reply2::reset(Reason::REFUSED_STREAM), "refused"),
+    ] {
+        let replies = [failure.clone(), failure, Reply2::ok("fine")];
+        let origin = Origin2::sequence(&replies);
+        let proxy = Proxy::start(&upstreams(&[&origin], tries));
+        assert_eq!(get(proxy.port, "/").text(), "fine", "{word}");
+        assert_eq!(outcomes(&proxy.logged("/")), [word, word, "ok"]);
+    }
+}
+
+/// What may have been done is not done twice; what was refused was not done.
+#[test]
+fn only_what_was_refused_is_sent_again_whatever_it_is() {
+    for (why, status, times) in [
+        (Reason::INTERNAL_ERROR, 502, 1),
+        (Reason::REFUSED_STREAM, 200, 2),
+    ] {
+        let origin = Origin2::sequence(&[Reply2::reset(why), Reply2::ok("fine")]);
+        let proxy = Proxy::start(&upstreams(&[&origin], "retry: { tries: 3, wait: 1ms }"));
+        let answer = request(proxy.port, "POST", "/", &[], b"an order");
+        assert_eq!((answer.status, origin.count()), (status, times), "{why:?}");
+        assert_eq!(origin.last().body, b"an order");
+    }
+}
+
+#[test]
+fn who_waits_in_vain_leaves_its_stream_and_the_next_has_another_connection() {
+    let origin = Origin2::sequence(&[Reply2::hang(), Reply2::ok("fine")]);
+    let rules = "retry: { tries: 2, wait: 1ms }\ntimeouts: { first_byte: 200ms }";
+    let proxy = Proxy::start(&upstreams(&[&origin], rules));
+    assert_eq!(get(proxy.port, "/").text(), "fine");
+    assert_eq!(outcomes(&proxy.logged("/")), ["timeout", "ok"]);
+    until("the first was left", || {
+        origin.request(0).reset == Some(Reason::CANCEL)
+    });
+    let [first, second] = [0, 1].map(|n| origin.request(n).connection);
+    assert_ne!(first, second, "it may hang as a whole");
+}
+
+#[test]
+fn a_client_that_leaves_resets_its_stream_only() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let origin = Origin2::new(move |r| match &*r.target {
+        "/slow" => Reply2::hang(),
+        _ => Reply2::ok("fine").when(&open),
+    });
+    let proxy = Proxy::with()
+        .key("workers", "1")
+        .start(&upstreams(&[&origin], ""));
+    let mut stays = Client::to(proxy.port);
+    stays.begin("GET", "/stays", &[], b"");
+    origin.request(0);
+    let mut leaves = Client::to(proxy.port);
+    leaves.begin("GET", "/slow", &[], b"");
+    let number = eventually("it is asked", || {
+        origin.requests().iter().position(|r| r.target == "/slow")
+    });
+    drop(leaves);
+    until("its stream is reset", || {
+        origin.request(number).reset == Some(Reason::CANCEL)
+    });
+    gate.open();
+    assert_eq!(stays.answer().text(), "fine");
+}
+
+#[test]
+fn a_backend_that_goes_away_loses_no_request() {
+    let origin = Origin2::always(Reply2::ok("fine"));
+    let proxy = Proxy::start(&upstreams(&[&origin], "retry: { tries: 1 }"));
+    let mut client = Client::to(proxy.port);
+    for _ in 0..20 {
+        for _ in 0..5 {
+            assert_eq!(client.get("/").status, 200);
+        }
+        origin.go_away();
+    }
+    assert!(origin.connections() > 10);
+}
+
+#[test]
+fn late_answers_are_overtaken_copies_are_sent_and_probes_asked_by_http2() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let late = Origin2::new(move |r| match &*r.target {
+        "/health" => Reply2::ok("well"),
+        _ => Reply2::ok("late").when(&open),
+    });
+    let large = "quick".repeat(60_000);
+    let body = large.clone();
+    let quick = Origin2::new(move |_| Reply2::ok(&body).trailing(&[("x-sum", "1")]));
+    let copies = Origin2::always(Reply2::ok("nobody looks"));
+    let rules = "hedge: { after: 50ms, budget: 100% }\nmirror: { upstream: copies }";
+    let yaml = with_upstream(
+        &one_route(&[late.port, quick.port], rules),
+        "http2: true\neject: off\nhealth_check: { path: /health, interval: 100ms }",
+    );
+    let more = format!(
+        "upstreams:\n  copies: {{ http2: true, backends: [127.0.0.1:{}] }}\n",
+        copies.port
+    );
+    let (setup, admin) = with_admin();
+    let proxy = setup
+        .http2()
+        .start(&yaml.replacen("upstreams:\n", &more, 1));
+    until("it is probed", || {
+        late.requests().iter().any(|r| r.target == "/health")
+    });
+    let mut client = Client2::to(proxy.port);
+    for n in 0..4 {
+        let path = format!("/{n}");
+        assert!(client.get(&path).text() == large);
+        let tried = outcomes(&proxy.logged(&path));
+        assert!(tried == ["hedged", "ok"] || tried == ["ok"], "{tried:?}");
+    }
+    let seen = late.requests().into_iter().find(|r| r.target != "/health");
+    let original = seen.expect("the first request");
+    until("it was left", || {
+        let seen = late.requests().into_iter();
+        { seen }.any(|r| r.reset == Some(Reason::CANCEL))
+    });
+    let second = quick.requests().into_iter();
+    let second = { second }.find(|r| r.target == original.target);
+    let second = second.expect("the second request");
+    assert_eq!(second.authority, original.authority);
+    assert_eq!(second.headers, original.headers);
+    until("copies", || copies.count() == 4);
+    assert_eq!(copies.last().authority, "example.com");
+    let status = crate::maintenance::status(admin);
+    assert_eq!(status["upstreams"].as_array().map(Vec::len), Some(2));
+    gate.open();
+}
+
+#[test]
+fn with_tls_the_backend_chooses() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.sign(dir.path(), "site", &["api.internal"]);
+    let ca = dir.path().join("ca.pem");
+    authority.write(&ca);
+    let origin = Origin::new(|r| match r.header("upgrade") {
+        Some(_) => Reply::raw(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        ),
+        None => Reply::ok("from behind"),
+    });
+    for speaks in [true, false] {
+        let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+        let setup = Proxy::with().listener(&tls);
+        let (setup, protocol) = match speaks {
+            true => (setup.http2(), "HTTP/2"),
+            false => (setup, "HTTP/1.1"),
+        };
+        let backend = setup.start(&one_route(&[origin.port], ""));
+        let upstream = format!(
+            "http2: true\neject: off\ntls: {{ sni: api.internal, ca: {} }}",
+            ca.display()
+        );
+        let rules = "hedge: { after: 1ms }";
+        let proxy = Proxy::start(&with_upstream(
+            &one_route(&[backend.port], rules),
+            &upstream,
+        ));
+        assert_eq!(get(proxy.port, "/x").text(), "from behind");
+        assert_eq!(backend.logged("/x")["protocol"], protocol);
+        // There is no WebSocket by HTTP/2 here.
+        let mut client = Client::to(proxy.port);
+        client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+        assert_eq!(client.head().expect("an answer").status, 101);
+    }
+}
+
+#[test]
+fn what_speaks_no_http2_is_answered_for_with_502() {
+    let origin = Origin::always(Reply::ok("of HTTP/1.1"));
+    let proxy = Proxy::start(&with_upstream(
+        &one_route(&[origin.port], "retry: { tries: 1 }"),
+        "http2: true\neject: off",
+    ));
+    let answer = get(proxy.port, "/");
+    assert_eq!(answer.status, 502);
+    let line = proxy.logged("/");
+    assert_eq!(outcomes(&line), ["reset"]);
+}
