@@ -8,6 +8,7 @@
 
 mod access;
 mod access_log;
+mod acme;
 mod address;
 mod admin;
 mod answers;
@@ -60,6 +61,7 @@ mod wanted;
 mod written;
 
 pub use access_log::{AccessLog, LogTarget};
+pub use acme::{Acme, Challenge};
 pub use address::{BackendAddress, Host};
 pub use clients::Clients;
 pub use error::{ConfigError, Errors};

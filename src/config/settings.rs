@@ -4,6 +4,7 @@
 
 use super::access::{BlockText, access, set};
 use super::access_log::{AccessLog, AccessLogSpec};
+use super::acme::{Acme, AcmeSpec};
 use super::address::{ListenAddress, ServerAddress};
 use super::admin::AdminSpec;
 use super::clients::{Clients, ClientsSpec};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub resolver: Resolver,
     /// Where answers are kept.
     pub cache: CacheSettings,
+    /// Where certificates are fetched, if any are.
+    pub acme: Option<Acme>,
     /// Where the operator asks how things are, if anywhere; no listener has this address.
     pub admin: Option<SocketAddr>,
     /// Where the access log goes.
@@ -114,6 +117,7 @@ impl Settings {
             ("drain_timeout", self.drain_timeout != other.drain_timeout),
             ("resolver", self.resolver != other.resolver),
             ("cache", self.cache != other.cache),
+            ("acme", self.acme != other.acme),
             ("admin", self.admin != other.admin),
             ("access_log", self.access_log != other.access_log),
             ("log", self.log_level != other.log_level),
@@ -140,6 +144,8 @@ pub(crate) struct SettingsSpec {
     drain_timeout: Option<Span>,
     resolver: Option<ResolverSpec>,
     cache: Option<StoreSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acme: Option<AcmeSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     admin: Option<AdminSpec>,
     access_log: Option<AccessLogSpec>,
@@ -293,7 +299,7 @@ impl SettingsSpec {
                     Some("name those in front of this one in trusted_proxies".to_string());
             }
             if let Some(tls) = &listener.tls {
-                tls.check(document, &path.key("tls"), report);
+                tls.check(document, &path.key("tls"), report, self.acme.is_some());
                 if listener.redirect_to_https == Some(true) {
                     let path = path.key("redirect_to_https");
                     let problem = report.add(document, path, "this listener speaks TLS already");
@@ -301,6 +307,7 @@ impl SettingsSpec {
                 }
             }
         }
+        self.check_fetched(document, report);
         if let Some(cache) = &self.cache {
             cache.check(document, &top.key("cache"), report);
         }
@@ -316,11 +323,41 @@ impl SettingsSpec {
         }
     }
 
+    /// Reports what does not go together in the certificates that are fetched.
+    fn check_fetched(&self, document: Document, report: &mut Report) {
+        let top = KeyPath::default();
+        let mut first: HashMap<&str, usize> = HashMap::new();
+        let listeners = self.listeners.iter().enumerate();
+        for (i, tls) in listeners.filter_map(|(i, l)| Some((i, l.tls.as_ref()?))) {
+            for name in tls.fetched() {
+                let place = top.key("listeners").index(i).key("tls").key("certificates");
+                if let Some(before) = first.insert(name, i) {
+                    let message = format!("a certificate for {name} is fetched twice: also at");
+                    let problem = report.add(document, place, message);
+                    problem.see = Some(top.key("listeners").index(before));
+                    problem.help = Some("let the second one begin with another name".to_string());
+                }
+            }
+        }
+        if self.acme.is_some() && first.is_empty() {
+            let problem = report.add(
+                document,
+                top.key("acme"),
+                "has no effect: no certificate is fetched",
+            );
+            problem.help =
+                Some("write certificates: [{ acme: [www.example.com] }] at a listener".to_string());
+        }
+    }
+
     /// The settings with every default filled in. Relative paths are those of the file's directory.
     pub(crate) fn compile(self, directory: &Path) -> Settings {
         let resolver = self.resolver.unwrap_or_default();
         let absolute = |written: &str| files::absolute(directory, written);
         let level = self.log.unwrap_or_default().level;
+        let in_clear = self.listeners.iter().any(|l| l.tls.is_none());
+        let acme = self.acme.map(|acme| acme.compile(&absolute, in_clear));
+        let fetched = acme.as_ref().map(|acme| acme.path.clone());
         Settings {
             listeners: self
                 .listeners
@@ -329,7 +366,9 @@ impl SettingsSpec {
                     address: listener.address.0,
                     // By TLS it costs those nothing who do not speak it.
                     http2: listener.http2.unwrap_or(listener.tls.is_some()),
-                    tls: listener.tls.map(|tls| tls.compile(&absolute)),
+                    tls: listener
+                        .tls
+                        .map(|tls| tls.compile(&absolute, fetched.as_deref())),
                     redirect_to_https: listener.redirect_to_https.unwrap_or(false),
                     proxy_protocol: listener.proxy_protocol.unwrap_or(false),
                     access: ListenerAccess {
@@ -366,6 +405,7 @@ impl SettingsSpec {
                     .map_or(Duration::from_secs(10), |span| span.0),
             },
             cache: self.cache.unwrap_or_default().compile(absolute),
+            acme,
             admin: self.admin.map(|admin| admin.address()),
             access_log: self.access_log.unwrap_or_default().compile(absolute),
             log_level: level.map_or(log::LevelFilter::Info, |level| level.0),
@@ -409,6 +449,7 @@ impl SettingsSpec {
                 interval: Some(PositiveSpan(settings.resolver.interval)),
             }),
             cache: Some(StoreSpec::of(&settings.cache)),
+            acme: settings.acme.as_ref().map(AcmeSpec::of),
             admin: settings.admin.map(AdminSpec::of),
             access_log: Some(AccessLogSpec::of(&settings.access_log)),
             log: Some(LogSpec {
@@ -437,6 +478,7 @@ mod tests {
         assert_eq!(
             smallest,
             Settings {
+                acme: None,
                 listeners: vec![Listener {
                     address: "127.0.0.1:8080".parse().unwrap(),
                     http2: false,

@@ -2,6 +2,7 @@
 //!
 //! Read by `settings`. What is in the files, `server::tls` looks at.
 
+use super::acme::Domain;
 use super::duration::PositiveSpan;
 use super::keypath::KeyPath;
 use super::patterns::FileText;
@@ -36,6 +37,8 @@ pub struct CertificateFiles {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// The names that it is fetched for, where that is done here: then both are in one file.
+    pub fetched_for: Vec<String>,
 }
 
 /// What a client gets that asks for a host which no certificate names.
@@ -124,18 +127,103 @@ pub(crate) struct TlsSpec {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a mapping such as { cert: site.pem, key: site.key }"
+    expecting = "a mapping such as { cert: site.pem, key: site.key } or { acme: [www.example.com] }"
 )]
 struct CertificateSpec {
-    cert: FileText,
-    key: FileText,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cert: Option<FileText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<FileText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acme: Option<Vec<Domain>>,
+}
+
+impl CertificateSpec {
+    /// Reports what is missing or too much.
+    fn check(&self, document: Document, path: &KeyPath, report: &mut Report, can_fetch: bool) {
+        match (&self.cert, &self.key, &self.acme) {
+            (Some(_), Some(_), None) => {}
+            (None, None, Some(names)) if names.is_empty() => {
+                report.add(document, path.key("acme"), "at least one name is needed");
+            }
+            (None, None, Some(_)) if !can_fetch => {
+                let problem = report.add(document, path.key("acme"), "needs the section acme");
+                problem.help =
+                    Some("such as acme: { path: /var/lib/backstop/acme }, beside listeners".into());
+            }
+            (None, None, Some(_)) => {}
+            (_, _, Some(_)) => {
+                report.add(document, path.key("acme"), "goes without cert and key");
+            }
+            (Some(_), None, None) => {
+                report.add(document, path.key("cert"), "needs its key");
+            }
+            (None, Some(_), None) => {
+                report.add(document, path.key("key"), "needs its cert");
+            }
+            (None, None, None) => {
+                let problem = report.add(document, path.clone(), "names no certificate");
+                problem.help = Some("write cert and key, or acme".to_string());
+            }
+        }
+    }
+
+    /// Where it is. Two are never fetched into one file: `check` sees to it.
+    fn compile(
+        self,
+        absolute: &impl Fn(&str) -> PathBuf,
+        fetched: Option<&Path>,
+    ) -> CertificateFiles {
+        let fetched_for: Vec<String> = self.acme.into_iter().flatten().map(|d| d.0).collect();
+        if let (Some(first), Some(directory)) = (fetched_for.first(), fetched) {
+            let file = directory.join(format!("{first}.pem"));
+            return CertificateFiles {
+                cert: file.clone(),
+                key: file,
+                fetched_for,
+            };
+        }
+        let path = |file: Option<FileText>| file.map_or(PathBuf::new(), |file| absolute(&file.0));
+        CertificateFiles {
+            cert: path(self.cert),
+            key: path(self.key),
+            fetched_for,
+        }
+    }
+
+    /// How it is written.
+    fn of(files: &CertificateFiles) -> Self {
+        let file = |path: &Path| FileText(path.to_string_lossy().into_owned());
+        if files.fetched_for.is_empty() {
+            return CertificateSpec {
+                cert: Some(file(&files.cert)),
+                key: Some(file(&files.key)),
+                acme: None,
+            };
+        }
+        CertificateSpec {
+            cert: None,
+            key: None,
+            acme: Some(files.fetched_for.iter().cloned().map(Domain).collect()),
+        }
+    }
 }
 
 impl TlsSpec {
     /// Reports what does not go together; `path` is that of this mapping.
-    pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
+    pub(crate) fn check(
+        &self,
+        document: Document,
+        path: &KeyPath,
+        report: &mut Report,
+        can_fetch: bool,
+    ) {
+        let certificates = path.key("certificates");
+        for (i, one) in self.certificates.iter().enumerate() {
+            one.check(document, &certificates.index(i), report, can_fetch);
+        }
         if self.certificates.is_empty() {
-            let at = path.key("certificates");
+            let at = certificates;
             let problem = report.add(document, at, "at least one certificate is needed");
             problem.help = Some("such as { cert: site.pem, key: site.key }".to_string());
         }
@@ -156,12 +244,20 @@ impl TlsSpec {
         }
     }
 
+    /// The first names of those that are fetched.
+    pub(crate) fn fetched(&self) -> impl Iterator<Item = &str> {
+        let fetched = self.certificates.iter().filter_map(|one| one.acme.as_ref());
+        fetched.filter_map(|names| names.first().map(|name| name.0.as_str()))
+    }
+
     /// With every default filled in.
-    pub(crate) fn compile(self, absolute: &impl Fn(&str) -> PathBuf) -> Tls {
-        let files = |spec: CertificateSpec| CertificateFiles {
-            cert: absolute(&spec.cert.0),
-            key: absolute(&spec.key.0),
-        };
+    /// `fetched`: where those are kept that are fetched.
+    pub(crate) fn compile(
+        self,
+        absolute: &impl Fn(&str) -> PathBuf,
+        fetched: Option<&Path>,
+    ) -> Tls {
+        let files = |spec: CertificateSpec| spec.compile(absolute, fetched);
         Tls {
             certificates: self.certificates.into_iter().map(files).collect(),
             unknown_host: self.unknown_host.unwrap_or(UnknownHost::Default),
@@ -175,12 +271,8 @@ impl TlsSpec {
     /// How it is written.
     pub(crate) fn of(tls: &Tls) -> TlsSpec {
         let file = |path: &Path| FileText(path.to_string_lossy().into_owned());
-        let files = |files: &CertificateFiles| CertificateSpec {
-            cert: file(&files.cert),
-            key: file(&files.key),
-        };
         TlsSpec {
-            certificates: tls.certificates.iter().map(files).collect(),
+            certificates: tls.certificates.iter().map(CertificateSpec::of).collect(),
             unknown_host: Some(tls.unknown_host),
             min_version: Some(tls.min_version),
             verify_client: Some(tls.verify_client),
@@ -196,7 +288,8 @@ mod tests {
 
     fn tls(text: &str) -> Tls {
         let spec: TlsSpec = serde_yaml::from_str(text).unwrap();
-        spec.compile(&|file| Path::new("/etc/backstop").join(file))
+        let absolute = |file: &str| Path::new("/etc/backstop").join(file);
+        spec.compile(&absolute, Some(Path::new("/acme")))
     }
 
     #[test]
@@ -204,11 +297,16 @@ mod tests {
         let least = "{ certificates: [{ cert: a.pem, key: /b.key }] }";
         let most = "{ certificates: [{ cert: a.pem, key: a.key }, { cert: b.pem, key: b.key }], unknown_host: refuse, \
                     min_version: \"1.3\", verify_client: optional, client_ca: ca.pem, hsts: 1d }";
-        for text in [least, most] {
+        let fetched = "{ certificates: [{ acme: [A.example, b.example] }] }";
+        for text in [least, most, fetched] {
             let compiled = tls(text);
             let shown = serde_yaml::to_string(&TlsSpec::of(&compiled)).unwrap();
             assert_eq!(tls(&shown), compiled, "{shown}");
         }
+        let fetched = tls(fetched).certificates.remove(0);
+        assert_eq!(fetched.cert, Path::new("/acme/a.example.pem"));
+        assert_eq!(fetched.key, fetched.cert);
+        assert_eq!(fetched.fetched_for, ["a.example", "b.example"]);
         let least = tls(least);
         assert_eq!(least.certificates[0].cert, Path::new("/etc/backstop/a.pem"));
         assert_eq!(least.certificates[0].key, Path::new("/b.key"));

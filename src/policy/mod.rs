@@ -36,6 +36,7 @@ pub mod proxy_protocol;
 pub mod range;
 pub mod rate;
 pub mod redact;
+pub mod renewal;
 pub mod requirement;
 pub mod retry;
 pub mod route;

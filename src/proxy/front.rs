@@ -29,6 +29,7 @@ use crate::policy::router::Found;
 use crate::policy::sampling::Kept;
 use crate::policy::target;
 use crate::policy::{forwarded, framing};
+use crate::server::acme::proofs;
 use crate::server::connection::Connection;
 use crate::server::stream::ClientStream;
 use http::{Method, StatusCode};
@@ -49,9 +50,6 @@ const HANG_UP: Duration = Duration::from_secs(2);
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
-
-/// Where an authority that issues certificates looks for proof, without TLS (RFC 8555 §8.3).
-const CHALLENGE: &str = "/.well-known/acme-challenge/";
 
 /// What requests are served with; shared by all workers.
 #[derive(Clone)]
@@ -334,6 +332,14 @@ fn expect_head(session: &ServerSession, within: Option<Duration>, most: usize) {
 
 /// Finds the request's route. An answer comes back if there is none.
 fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
+    // An authority asks from addresses that nobody knows, and for nothing else.
+    let target = facts::target(request);
+    if target.starts_with(proofs::PATH)
+        && let Some(manner) = &ctx.manner
+        && let Some(proof) = manner.proofs.answer(target)
+    {
+        return Answer::proof(proof).map(Some);
+    }
     if let Some(Err(barred)) = ctx
         .manner
         .as_ref()
@@ -351,7 +357,7 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
         return Answer::bad_request().map(Some);
     };
     if let Some((list, answer)) = &ctx.snapshot.block
-        && !path.starts_with(CHALLENGE)
+        && !path.starts_with(proofs::PATH)
         && list.contains(&path)
     {
         ctx.refused = Some("blocked");
@@ -364,7 +370,7 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
         };
     }
     let by_tls = ctx.manner.as_ref().is_some_and(|m| m.redirect_to_https) && ctx.scheme == "http";
-    if by_tls && !path.starts_with(CHALLENGE) {
+    if by_tls && !path.starts_with(proofs::PATH) {
         if host.is_empty() {
             return Answer::bad_request().map(Some);
         }

@@ -156,6 +156,13 @@ impl Answer {
         Ok(answer)
     }
 
+    /// What an authority wants to see (RFC 8555 §8.3).
+    pub(super) fn proof(proof: String) -> Result<Self> {
+        let content_type = HeaderValue::from_static("application/octet-stream");
+        let content = Content::Fixed(content_type, proof.into());
+        Answer::new(StatusCode::OK, content)
+    }
+
     /// A route's fixed answer.
     pub(super) fn fixed(respond: &Respond) -> Result<Self> {
         let content = match respond.body.is_empty() {

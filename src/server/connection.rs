@@ -3,6 +3,7 @@
 //! Started by a worker for each accepted socket. Between requests Pingora holds the connection; after a request that
 //! failed but was answered properly, [`Connection::keep`] puts it back here.
 
+use super::acme::proofs::ALPN;
 use super::http2;
 use super::listener::Manner;
 use super::origin_date::OriginDate;
@@ -114,6 +115,10 @@ impl Connection {
                     return Counts::one(&counts.handshakes_failed);
                 };
                 Counts::one(&counts.handshakes);
+                if tls.get_ref().1.alpn_protocol() == Some(ALPN) {
+                    // All that was to be shown was in the handshake (RFC 8737 §3).
+                    return;
+                }
                 secured = Some(Arc::new(Secured::of(&tls)));
                 Transport::Tls(Box::new(tls))
             }

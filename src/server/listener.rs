@@ -1,5 +1,6 @@
 //! Listening sockets: opened once, before anything is said to be ready.
 
+use super::acme::proofs::Proofs;
 use super::tls::{Terminator, TlsError};
 use crate::config::Settings;
 use crate::policy::access::Access;
@@ -35,6 +36,8 @@ pub struct Manner {
     pub access: Access,
     /// Whether only proxies connect here, and say first for whom.
     pub proxy_protocol: bool,
+    /// What an authority that issues certificates is shown when it asks in clear text.
+    pub proofs: Arc<Proofs>,
 }
 
 impl Manner {
@@ -97,6 +100,8 @@ pub struct Open {
     pub listeners: Vec<Listener>,
     /// For the operator, where there is one.
     pub admin: Option<std::net::TcpListener>,
+    /// What authorities are shown, at all of them.
+    pub proofs: Arc<Proofs>,
 }
 
 /// Opens all of them.
@@ -105,10 +110,11 @@ pub struct Open {
 /// For each that cannot be opened.
 pub fn open(settings: &Settings) -> Result<Open, Vec<ListenError>> {
     let (mut open, mut failed) = (Vec::new(), Vec::new());
+    let proofs = Arc::<Proofs>::default();
     for listener in &settings.listeners {
         let address = listener.address;
         let tls = listener.tls.as_ref();
-        let tls = tls.map(|tls| Terminator::open(tls, listener.http2));
+        let tls = tls.map(|tls| Terminator::open(tls, listener.http2, proofs.clone()));
         let tls = match tls.transpose() {
             Ok(tls) => tls,
             Err(source) => {
@@ -125,6 +131,7 @@ pub fn open(settings: &Settings) -> Result<Open, Vec<ListenError>> {
                     redirect_to_https: listener.redirect_to_https,
                     access: listener.access.rules.clone(),
                     proxy_protocol: listener.proxy_protocol,
+                    proofs: proofs.clone(),
                 }),
             }),
             Err(source) => failed.push(ListenError::Address {
@@ -147,6 +154,7 @@ pub fn open(settings: &Settings) -> Result<Open, Vec<ListenError>> {
         Ok(Open {
             listeners: open,
             admin,
+            proofs,
         })
     } else {
         Err(failed)

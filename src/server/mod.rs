@@ -3,6 +3,7 @@
 //! [`run`] is the whole life of a server. The calling thread becomes the control thread: it takes the signals, reads the
 //! files and looks up names, so that workers do nothing but requests.
 
+pub mod acme;
 pub mod admin;
 pub mod connection;
 mod http2;
@@ -204,6 +205,8 @@ struct Server {
     settings: Settings,
     /// Says that certificates are to be read again.
     certificates_due: Arc<Notify>,
+    /// Says that those which could not be fetched are to be fetched now.
+    fetch_due: Arc<Notify>,
     reloader: Reloader,
     shared: Shared,
     shutdown: watch::Sender<bool>,
@@ -264,6 +267,10 @@ impl Server {
         let stores: Vec<_> = terminators.map(|tls| tls.store.clone()).collect();
         stores.iter().for_each(|store| tls::warn_of_ends(store));
         tokio::spawn(tls::follow(stores.clone(), certificates_due.clone()));
+        let fetch_due = Arc::new(Notify::new());
+        let (wanted, due) = (settings.clone(), fetch_due.clone());
+        let proofs = open.proofs;
+        tokio::spawn(async move { acme::follow(&wanted, proofs, due).await });
         if let Some(path) = &settings.state_file {
             tokio::spawn(state::follow(path.clone(), live.clone()));
         }
@@ -298,6 +305,7 @@ impl Server {
         systemd::ready(&format!("Serving {summary}"));
         Ok(Server {
             certificates_due,
+            fetch_due,
             reloader: Reloader::new(
                 config_file,
                 settings.clone(),
@@ -322,6 +330,7 @@ impl Server {
                 Command::Reload => {
                     systemd::reloading();
                     self.certificates_due.notify_one();
+                    self.fetch_due.notify_one();
                     let outcome = self.reloader.reload().await;
                     systemd::ready(&outcome.status);
                 }

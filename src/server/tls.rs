@@ -8,6 +8,7 @@ mod certificate;
 
 pub use certificate::{Certificate, CertificateError};
 
+use super::acme::proofs::{ALPN, Proofs};
 use crate::config::{CertificateFiles, Settings, Tls, TlsVersion, UnknownHost, VerifyClient};
 use arc_swap::ArcSwap;
 use certificate::read_ca;
@@ -76,6 +77,8 @@ pub struct TlsStore {
     files: Vec<CertificateFiles>,
     unknown_host: UnknownHost,
     certificates: ArcSwap<Certificates>,
+    /// Shown to an authority that asks for a proof.
+    proofs: Arc<Proofs>,
 }
 
 impl TlsStore {
@@ -83,8 +86,8 @@ impl TlsStore {
     ///
     /// # Errors
     /// When one cannot be used.
-    fn open(tls: &Tls) -> Result<Arc<Self>, CertificateError> {
-        let read = |files| Certificate::read(files).map(Arc::new);
+    fn open(tls: &Tls, proofs: Arc<Proofs>) -> Result<Arc<Self>, CertificateError> {
+        let read = |files| Certificate::open(files).map(Arc::new);
         let all = tls
             .certificates
             .iter()
@@ -94,6 +97,7 @@ impl TlsStore {
             files: tls.certificates.clone(),
             unknown_host: tls.unknown_host,
             certificates: ArcSwap::from_pointee(Certificates::new(all)),
+            proofs,
         }))
     }
 
@@ -109,7 +113,8 @@ impl TlsStore {
         let mut changed = false;
         for (place, (files, old)) in self.files.iter().zip(&before.all).enumerate() {
             let stamp = certificate::stamp(files);
-            if !all && stamp == old.stamp || complained.contains(&(place, stamp)) {
+            let is_missing = old.stands_in && stamp == old.stamp;
+            if is_missing || !all && stamp == old.stamp || complained.contains(&(place, stamp)) {
                 now.push(old.clone());
                 continue;
             }
@@ -142,6 +147,9 @@ type CertificateStamp = certificate::Stamp;
 
 impl ResolvesServerCert for TlsStore {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if asks_for_proof(&hello) {
+            return self.proofs.certificate(hello.server_name()?);
+        }
         let certificates = self.certificates.load();
         let named = hello
             .server_name()
@@ -159,6 +167,13 @@ impl ResolvesServerCert for TlsStore {
     }
 }
 
+/// Whether this is an authority that wants to see a proof (RFC 8737 §3), and nothing else.
+fn asks_for_proof(hello: &ClientHello<'_>) -> bool {
+    hello.alpn().is_some_and(|mut offered| {
+        offered.next().is_some_and(|one| one == ALPN) && offered.next().is_none()
+    })
+}
+
 /// What a listener needs to accept TLS.
 #[derive(Debug, Clone)]
 pub struct Terminator {
@@ -171,12 +186,12 @@ pub struct Terminator {
 }
 
 impl Terminator {
-    /// For a listener; `http2`: whether that is offered (RFC 7301).
+    /// For a listener; `http2`: whether that is offered (RFC 7301); `proofs`: what authorities are shown.
     ///
     /// # Errors
     /// When a file cannot be used.
-    pub fn open(tls: &Tls, http2: bool) -> Result<Self, TlsError> {
-        let store = TlsStore::open(tls)?;
+    pub fn open(tls: &Tls, http2: bool, proofs: Arc<Proofs>) -> Result<Self, TlsError> {
+        let store = TlsStore::open(tls, proofs)?;
         let provider = Arc::new(ring::default_provider());
         let versions = match tls.min_version {
             TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12][..],
@@ -208,6 +223,9 @@ impl Terminator {
             true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             false => vec![b"http/1.1".to_vec()],
         };
+        if tls.certificates.iter().any(|c| !c.fetched_for.is_empty()) {
+            config.alpn_protocols.push(ALPN.to_vec());
+        }
         let hsts = tls
             .hsts
             .map(|age| format!("max-age={}", age.as_secs()).into());
@@ -227,7 +245,7 @@ pub fn check(settings: &Settings) -> Result<Vec<String>, Vec<String>> {
     let (mut known, mut problems) = (Vec::new(), Vec::new());
     for listener in &settings.listeners {
         let Some(tls) = &listener.tls else { continue };
-        match Terminator::open(tls, listener.http2) {
+        match Terminator::open(tls, listener.http2, Arc::default()) {
             Ok(terminator) => known.extend(ends(&terminator.store)),
             Err(e) => problems.push(format!("listeners: {}: {e}", listener.address)),
         }
@@ -249,6 +267,9 @@ pub fn warn_of_ends(store: &TlsStore) {
 /// Which certificates end soon, or have ended.
 fn ends(store: &TlsStore) -> Vec<String> {
     let said = |certificate: Arc<Certificate>| {
+        if certificate.stands_in {
+            return None;
+        }
         let (file, until) = (certificate.path().display(), certificate.until());
         match certificate.not_after.duration_since(SystemTime::now()) {
             Ok(left) if left > SOON => None,

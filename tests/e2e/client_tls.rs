@@ -84,18 +84,7 @@ impl Authority {
 
     /// A client that believes this authority alone.
     pub(crate) fn client(&self) -> Tls {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(self.0.pem().as_bytes()).unwrap())
-            .unwrap();
-        Tls {
-            roots: Arc::new(roots),
-            shown: None,
-            alpn: Vec::new(),
-            old: false,
-            before: Vec::new(),
-            resumption: None,
-        }
+        Tls::believing(self.0.pem().as_bytes())
     }
 }
 
@@ -111,6 +100,21 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
+    /// Believes this authority alone.
+    pub(crate) fn believing(pem: &[u8]) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(pem).unwrap())
+            .unwrap();
+        Tls {
+            roots: Arc::new(roots),
+            shown: None,
+            alpn: Vec::new(),
+            old: false,
+            before: Vec::new(),
+            resumption: None,
+        }
+    }
     /// Shows this certificate.
     pub(crate) fn showing(mut self, pair: &Pair) -> Self {
         self.shown = Some((pair.cert.clone(), pair.key.clone()));

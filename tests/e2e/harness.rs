@@ -86,6 +86,7 @@ pub(crate) struct Setup {
     port: Option<u16>,
     http2: bool,
     listener: String,
+    more_listeners: String,
     statics: Vec<(String, String)>,
 }
 
@@ -109,6 +110,12 @@ impl Setup {
         self
     }
 
+    /// Listens here as well: a mapping.
+    pub(crate) fn and_listener(mut self, mapping: &str) -> Self {
+        self.more_listeners.push_str(&format!("  - {mapping}\n"));
+        self
+    }
+
     /// Listens on this port instead of a free one.
     pub(crate) fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
@@ -129,8 +136,8 @@ impl Setup {
 
     fn document(&self, port: u16, upstreams: &str) -> String {
         let mut text = format!(
-            "listeners:\n  - {{ address: \"127.0.0.1:{port}\", http2: {}{} }}\n",
-            self.http2, self.listener
+            "listeners:\n  - {{ address: \"127.0.0.1:{port}\", http2: {}{} }}\n{}",
+            self.http2, self.listener, self.more_listeners
         );
         for (key, value) in &self.statics {
             text.push_str(&format!("{key}: {value}\n"));
@@ -160,6 +167,7 @@ impl Proxy {
             port: None,
             http2: false,
             listener: String::new(),
+            more_listeners: String::new(),
             statics: Vec::new(),
         };
         setup

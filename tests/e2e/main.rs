@@ -13,6 +13,7 @@ mod reply; // what such a backend sees and does
 
 mod access; // who may come in, and with what
 mod access_log; // one JSON line per request
+mod acme; // certificates fetched from an authority
 mod admin; // the operator's address
 mod architecture; // the rules of the source tree
 mod auth; // who has to prove who they are

@@ -2,7 +2,9 @@
 
 use super::shown;
 use crate::config::CertificateFiles;
+use crate::server::acme::proofs::self_signed;
 use jiff::Timestamp;
+use rcgen::CertificateParams;
 use rustls::SignatureAlgorithm;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
@@ -34,8 +36,12 @@ pub struct Certificate {
     pub(super) key: Arc<CertifiedKey>,
     /// The hosts it is for: `site.example`, `*.site.example`.
     pub names: Vec<String>,
+    /// When it begins.
+    pub not_before: SystemTime,
     /// When it ends.
     pub not_after: SystemTime,
+    /// Whether it only stands in for one that is still to be fetched.
+    pub stands_in: bool,
     pub(super) stamp: Stamp,
 }
 
@@ -44,7 +50,7 @@ impl Certificate {
     ///
     /// # Errors
     /// When it cannot be used.
-    pub(super) fn read(files: &CertificateFiles) -> Result<Self, CertificateError> {
+    pub fn read(files: &CertificateFiles) -> Result<Self, CertificateError> {
         // Before the reading: what changes meanwhile is read again.
         let stamp = stamp(files);
         let wrong = |path: &Path, what: String, help| CertificateError {
@@ -90,14 +96,58 @@ impl Certificate {
                 "make it anew",
             )
         })?;
-        let until = parsed.validity().not_after.timestamp();
+        let validity = parsed.validity();
+        let at = |second: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(second).unwrap_or(0));
         Ok(Certificate {
             files: files.clone(),
             names: names(&parsed),
-            not_after: UNIX_EPOCH + Duration::from_secs(u64::try_from(until).unwrap_or(0)),
+            not_before: at(validity.not_before.timestamp()),
+            not_after: at(validity.not_after.timestamp()),
+            stands_in: false,
             key: Arc::new(certified),
             stamp,
         })
+    }
+
+    /// Reads a pair; one that is fetched and not there yet has another one stand in for it, which no client will trust.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(super) fn open(files: &CertificateFiles) -> Result<Self, CertificateError> {
+        match !files.fetched_for.is_empty() && !files.cert.exists() {
+            true => Self::stand_in(files),
+            false => Self::read(files),
+        }
+    }
+
+    fn stand_in(files: &CertificateFiles) -> Result<Self, CertificateError> {
+        let made = CertificateParams::new(files.fetched_for.clone());
+        let made = made.and_then(|params| self_signed(&params));
+        let key = made.map_err(|e| CertificateError {
+            file: shown(&files.cert),
+            what: format!("none can be made in its place: {e}"),
+            help: "fetch it otherwise",
+        })?;
+        Ok(Certificate {
+            files: files.clone(),
+            key,
+            names: files.fetched_for.clone(),
+            not_before: SystemTime::now(),
+            not_after: SystemTime::now(),
+            stands_in: true,
+            stamp: [None; 2],
+        })
+    }
+
+    /// Whether it is for these names and no others.
+    pub fn is_for(&self, names: &[String]) -> bool {
+        let sorted = |names: &[String]| {
+            let mut names: Vec<String> = names.iter().map(|n| n.to_ascii_lowercase()).collect();
+            names.sort_unstable();
+            names.dedup();
+            names
+        };
+        sorted(&self.names) == sorted(names)
     }
 
     /// Where it was read from.

@@ -1,0 +1,294 @@
+//! Certificates fetched from an authority, and fetched anew before they end (RFC 8555).
+//!
+//! Runs on the control thread. What is fetched is written into files, which [`super::tls`] follows as it does others: exchanging a
+//! certificate is its business. When to fetch is decided by `policy::renewal`.
+
+pub mod proofs;
+
+use super::tls::Certificate;
+use crate::config::{Acme, CertificateFiles, Challenge, Settings};
+use crate::policy::renewal;
+use instant_acme::{
+    Account, AccountBuilder, AccountCredentials, AuthorizationStatus, ChallengeType, Identifier,
+    NewAccount, NewOrder, OrderStatus, RetryPolicy,
+};
+use log::{error, info};
+use proofs::{Proofs, Shown};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+
+/// How often it is looked whether one is due, at least.
+const LOOK: Duration = Duration::from_secs(3600);
+/// How long one may take in all.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long the authority may take to look at a proof, and to write a certificate.
+const ANSWER: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(90));
+
+/// Why no certificate could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AcmeError {
+    /// The authority refuses, or cannot be reached.
+    #[error("{}", in_words(.0))]
+    Authority(#[from] instant_acme::Error),
+    /// It could not make sure that a name is ours.
+    #[error("{name} could not be proved: {why}")]
+    Proof {
+        /// Which.
+        name: String,
+        /// What it says.
+        why: String,
+    },
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No proof can be made.
+    #[error("no certificate for a proof can be made: {0}")]
+    Made(#[from] rcgen::Error),
+    /// It took too long.
+    #[error("it took longer than {PATIENCE:?}")]
+    Late,
+}
+
+/// An error of the library with all that is below it: what it says itself is "client error".
+fn in_words(error: &instant_acme::Error) -> String {
+    let mut words = error.to_string();
+    let mut below = std::error::Error::source(error);
+    while let Some(error) = below {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        below = error.source();
+    }
+    words
+}
+
+/// One certificate that is fetched.
+struct Wanted {
+    files: CertificateFiles,
+    failures: u32,
+    /// Not before this time, since the epoch.
+    not_before: Duration,
+}
+
+/// Fetches what these settings want until the process ends; `reloads` says that what failed is to be tried again.
+pub async fn follow(settings: &Settings, proofs: Arc<Proofs>, reloads: Arc<Notify>) {
+    let Some(acme) = settings.acme.clone() else {
+        return;
+    };
+    let certificates = settings.listeners.iter().filter_map(|l| l.tls.as_ref());
+    let files = certificates.flat_map(|tls| tls.certificates.clone());
+    let fetched = files.filter(|files| !files.fetched_for.is_empty());
+    let mut wanted: Vec<Wanted> = fetched.map(Wanted::new).collect();
+    loop {
+        for one in &mut wanted {
+            one.see_to(&acme, &proofs).await;
+        }
+        let next = wanted.iter().map(Wanted::due).min().unwrap_or_default();
+        let left = next
+            .saturating_sub(now())
+            .clamp(Duration::from_secs(1), LOOK);
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            () = reloads.notified() => wanted.iter_mut().for_each(|one| one.not_before = Duration::ZERO),
+        }
+    }
+}
+
+impl Wanted {
+    fn new(files: CertificateFiles) -> Self {
+        Wanted {
+            files,
+            failures: 0,
+            not_before: Duration::ZERO,
+        }
+    }
+
+    /// When it is to be fetched.
+    fn due(&self) -> Duration {
+        let due = match Certificate::read(&self.files) {
+            Ok(there) if there.is_for(&self.files.fetched_for) => {
+                let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
+                renewal::due(since(there.not_before), since(there.not_after))
+            }
+            _ => Duration::ZERO,
+        };
+        due.max(self.not_before)
+    }
+
+    /// Fetches it if it is due.
+    async fn see_to(&mut self, acme: &Acme, proofs: &Proofs) {
+        if self.due() > now() {
+            return;
+        }
+        let names = self.files.fetched_for.join(", ");
+        info!("fetching a certificate for {names} from {}", acme.directory);
+        let fetched = tokio::time::timeout(PATIENCE, fetch(acme, &self.files, proofs)).await;
+        match fetched.unwrap_or(Err(AcmeError::Late)) {
+            Ok(()) => {
+                info!("there is a new certificate for {names}");
+                self.failures = 0;
+                self.not_before = Duration::ZERO;
+            }
+            Err(e) => {
+                self.failures += 1;
+                let wait = renewal::again(self.failures, fastrand::f64());
+                self.not_before = now() + wait;
+                error!(
+                    "no certificate for {names} could be fetched: {e}\n  help: it is tried again in {} minutes, and at a reload; \
+                     what there was stays in force",
+                    wait.as_secs() / 60
+                );
+            }
+        }
+    }
+}
+
+fn now() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
+}
+
+/// Fetches one certificate, and writes it with its key.
+async fn fetch(acme: &Acme, files: &CertificateFiles, proofs: &Proofs) -> Result<(), AcmeError> {
+    make_directory(&acme.path)?;
+    let account = account(acme).await?;
+    let names = files.fetched_for.iter().cloned();
+    let names: Vec<Identifier> = names.map(Identifier::Dns).collect();
+    let mut order = account.new_order(&NewOrder::new(&names)).await?;
+    let mut shown = Vec::new();
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        if authorization.status == AuthorizationStatus::Valid {
+            continue;
+        }
+        let name = authorization.identifier().to_string();
+        let kind = match acme.challenge {
+            Challenge::Http01 => ChallengeType::Http01,
+            Challenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
+        };
+        let Some(mut challenge) = authorization.challenge(kind) else {
+            let why = format!("the authority does not take {}", acme.challenge);
+            return Err(AcmeError::Proof { name, why });
+        };
+        let proof = challenge.key_authorization();
+        shown.push(show(
+            acme.challenge,
+            proofs,
+            &name,
+            &challenge.token,
+            &proof,
+        )?);
+        challenge.set_ready().await?;
+    }
+    let ready = order.poll_ready(&ANSWER).await;
+    if !matches!(ready, Ok(OrderStatus::Ready)) {
+        return Err(match complaint(&mut order).await {
+            Some((name, why)) => AcmeError::Proof { name, why },
+            None => ready.err().map_or(AcmeError::Late, AcmeError::from),
+        });
+    }
+    let key = order.finalize().await?;
+    let chain = order.poll_certificate(&ANSWER).await?;
+    write(&files.cert, format!("{key}{chain}").as_bytes())
+}
+
+fn show<'a>(
+    kind: Challenge,
+    proofs: &'a Proofs,
+    name: &str,
+    token: &str,
+    proof: &instant_acme::KeyAuthorization,
+) -> Result<Shown<'a>, AcmeError> {
+    Ok(match kind {
+        Challenge::Http01 => proofs.show_answer(token, proof.as_str()),
+        Challenge::TlsAlpn01 => proofs.show_certificate(name, proof.digest().as_ref())?,
+    })
+}
+
+/// Which name the authority could not make sure of, and what it says.
+async fn complaint(order: &mut instant_acme::Order) -> Option<(String, String)> {
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization.ok()?;
+        authorization.refresh().await.ok()?;
+        let name = authorization.identifier().to_string();
+        let said = authorization.challenges.iter();
+        if let Some(said) = { said }.find_map(|challenge| challenge.error.as_ref()) {
+            return Some((name, said.to_string()));
+        }
+    }
+    None
+}
+
+/// The account at the authority: the one of before, or a new one.
+async fn account(acme: &Acme) -> Result<Account, AcmeError> {
+    let builder = || -> Result<AccountBuilder, instant_acme::Error> {
+        match &acme.ca {
+            Some(ca) => Account::builder_with_root(ca),
+            None => Account::builder(),
+        }
+    };
+    // One for each authority: another one knows nothing of it.
+    let tag = blake3::hash(acme.directory.as_bytes()).to_hex();
+    let path = acme.path.join(format!("account-{}.json", &tag[..16]));
+    match fs::read(&path) {
+        Ok(bytes) => {
+            if let Ok(credentials) = serde_json::from_slice::<AccountCredentials>(&bytes) {
+                return Ok(builder()?.from_credentials(credentials).await?);
+            }
+            error!("{} is no account: a new one is made", path.display());
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(AcmeError::File { path, source }),
+    }
+    let contact = acme.contact.as_ref().map(|mail| format!("mailto:{mail}"));
+    let contact: Vec<&str> = contact.as_deref().into_iter().collect();
+    let new = NewAccount {
+        contact: &contact,
+        terms_of_service_agreed: true,
+        only_return_existing: false,
+    };
+    let directory = acme.directory.clone();
+    let (account, credentials) = builder()?.create(&new, directory, None).await?;
+    let bytes = serde_json::to_vec(&credentials).map_err(instant_acme::Error::from)?;
+    write(&path, &bytes)?;
+    Ok(account)
+}
+
+fn make_directory(path: &Path) -> Result<(), AcmeError> {
+    let made = fs::create_dir_all(path)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o700)));
+    made.map_err(|source| AcmeError::File {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// Puts a file in the place of another one, whole or not at all, for nobody else to read.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), AcmeError> {
+    let beside = path.with_extension("new");
+    let written = || -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    written().map_err(|source| AcmeError::File {
+        path: path.to_path_buf(),
+        source,
+    })
+}

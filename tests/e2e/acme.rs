@@ -1,0 +1,280 @@
+//! Certificates fetched from an authority: Pebble, the one that Let's Encrypt tests clients with, as Debian has it.
+
+use crate::client::get;
+use crate::client_tls::{Authority, Tls};
+use crate::harness::{PATIENCE, Proxy, Setup, eventually, free_port, until};
+use rustix::process::{Pid, Signal, kill_process};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const ANSWER: &str =
+    "routes:\n  - { match: { path: / }, respond: { status: 200, body: \"from within\" } }\n";
+
+/// A program that a test started. Dropping it ends it.
+struct Program(Child);
+
+impl Program {
+    /// `None` where it is not installed.
+    fn start(name: &str, arguments: &[&str]) -> Option<Self> {
+        let path = format!("/usr/bin/{name}");
+        if !Path::new(&path).exists() {
+            assert!(std::env::var_os("CI").is_none(), "{path} is missing");
+            eprintln!("{path} is not installed: nothing is tested with it");
+            return None;
+        }
+        let child = Command::new(path)
+            .args(arguments)
+            .env("PEBBLE_VA_NOSLEEP", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Some(Program(child.expect("the program")))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(4));
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Where an authority will be, and where it looks for proofs.
+struct Pebble {
+    dir: tempfile::TempDir,
+    port: u16,
+    management: u16,
+    own: Authority,
+    proofs: (u16, u16),
+}
+
+/// One that runs.
+struct Running {
+    _authority: Program,
+    _names: Program,
+}
+
+impl Pebble {
+    /// One that looks for proofs on these ports, in clear text and by TLS.
+    fn new(proofs: (u16, u16)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let own = Authority::new();
+        own.write(&dir.path().join("ca.pem"));
+        Pebble {
+            dir,
+            port: free_port(),
+            management: free_port(),
+            own,
+            proofs,
+        }
+    }
+
+    /// The section of the configuration.
+    fn yaml(&self, more: &str) -> String {
+        format!(
+            "{{ path: {dir}/acme, contact: ops@example.com, directory: \"https://127.0.0.1:{}/dir\", ca: {dir}/ca.pem{more} }}",
+            self.port,
+            dir = self.dir.path().display()
+        )
+    }
+
+    fn start(&self) -> Option<Running> {
+        let pair = self.own.sign(self.dir.path(), "pebble", &["127.0.0.1"]);
+        let config = serde_json::json!({ "pebble": {
+            "listenAddress": format!("127.0.0.1:{}", self.port),
+            "managementListenAddress": format!("127.0.0.1:{}", self.management),
+            "certificate": pair.cert,
+            "privateKey": pair.key,
+            "httpPort": self.proofs.0,
+            "tlsPort": self.proofs.1,
+        }});
+        let file = self.dir.path().join("pebble.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+        // Every name is this machine.
+        let dns = format!("127.0.0.1:{}", free_port());
+        let names = Program::start(
+            "pebble-challtestsrv",
+            &[
+                "-dns01",
+                &dns,
+                "-http01",
+                "",
+                "-https01",
+                "",
+                "-tlsalpn01",
+                "",
+                "-defaultIPv6",
+                "",
+                "-management",
+                &format!("127.0.0.1:{}", free_port()),
+            ],
+        )?;
+        let authority = Program::start(
+            "pebble",
+            &["-config", file.to_str().unwrap(), "-dnsserver", &dns],
+        )?;
+        until("the authority listens", || {
+            TcpStream::connect(("127.0.0.1", self.management)).is_ok()
+        });
+        Some(Running {
+            _authority: authority,
+            _names: names,
+        })
+    }
+
+    /// A client that believes it.
+    fn client(&self) -> Tls {
+        let mut management = self
+            .own
+            .client()
+            .to(self.management, "127.0.0.1")
+            .expect("its management");
+        Tls::believing(&management.get("/roots/0").expect("its root").body)
+    }
+
+    /// What was fetched, for the certificate of this name.
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join("acme").join(format!("{name}.pem"))
+    }
+}
+
+fn fetching(names: &str) -> String {
+    format!("tls: {{ certificates: [{{ acme: [{names}] }}] }}")
+}
+
+/// A process that sends who comes in clear text to TLS, and fetches the certificate for that.
+fn in_clear(pebble: &Pebble, plain: u16, tls: u16, names: &str) -> Setup {
+    let second = format!("{{ address: \"127.0.0.1:{tls}\", {} }}", fetching(names));
+    Proxy::with()
+        .port(plain)
+        .listener("redirect_to_https: true, deny: [127.0.0.0/8]")
+        .and_listener(&second)
+        .key("acme", &pebble.yaml(""))
+}
+
+#[test]
+fn a_certificate_is_fetched_and_kept_over_a_restart() {
+    let (plain, tls) = (free_port(), free_port());
+    let pebble = Pebble::new((plain, tls));
+    let setup = in_clear(&pebble, plain, tls, "site.example.test, www.example.test");
+    let proxy = setup.clone().start(ANSWER);
+    // The authority is not there yet: it is served all the same, with a certificate that nobody believes.
+    proxy.said("no certificate for site.example.test, www.example.test could be fetched");
+    let refused = pebble.own.client().to(tls, "site.example.test");
+    let refused = refused.err().expect("nobody believes it").to_string();
+    assert!(refused.contains("certificate"), "{refused}");
+    let Some(_running) = pebble.start() else {
+        return;
+    };
+    proxy.reload_with(ANSWER);
+    proxy.said("there is a new certificate for site.example.test, www.example.test");
+    let client = pebble.client();
+    let mut connection = eventually("its certificate is shown", || {
+        client.to(tls, "site.example.test").ok()
+    });
+    assert_eq!(connection.get("/").unwrap().text(), "from within");
+    let shown = connection.shown();
+    assert_eq!(client.to(tls, "www.example.test").unwrap().shown(), shown);
+    // A proof is there only while it is asked for, and nobody else comes in.
+    let path = "/.well-known/acme-challenge/x";
+    assert_eq!(get(proxy.port, path).status, 403);
+    for file in std::fs::read_dir(pebble.dir.path().join("acme")).unwrap() {
+        let mode = file.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
+    }
+    drop(proxy);
+    let proxy = setup.start(ANSWER);
+    let connection = client.to(tls, "site.example.test").unwrap();
+    assert_eq!(connection.shown(), shown);
+    assert_eq!(proxy.count_said("fetching"), 0);
+}
+
+#[test]
+fn a_handshake_proves_a_name_too() {
+    let port = free_port();
+    let pebble = Pebble::new((free_port(), port));
+    let Some(_running) = pebble.start() else {
+        return;
+    };
+    let proxy = Proxy::with()
+        .port(port)
+        .http2()
+        .listener(&fetching("One.example.test, two.example.test"))
+        .key("acme", &pebble.yaml(""))
+        .start(ANSWER);
+    proxy.said("there is a new certificate for one.example.test, two.example.test");
+    let client = pebble.client();
+    for host in ["one.example.test", "two.example.test"] {
+        let offering = client.clone().offering(&["h2", "http/1.1"]);
+        let connection = eventually("its certificate is shown", || offering.to(port, host).ok());
+        assert_eq!(connection.protocol().as_deref(), Some("h2"));
+    }
+    let mut connection = client.to(port, "one.example.test").unwrap();
+    assert_eq!(connection.get("/").unwrap().text(), "from within");
+    // Without a proof to show there is no handshake of that kind.
+    let asks = client.offering(&["acme-tls/1"]);
+    assert!(asks.to(port, "one.example.test").is_err());
+}
+
+#[test]
+fn what_ends_soon_or_is_for_other_names_is_fetched_anew() {
+    let hour = Duration::from_secs(3600);
+    for (names, left) in [
+        (&["site.example.test"][..], hour),
+        (&["site.example.test", "old.example.test"], 50 * 24 * hour),
+    ] {
+        let port = free_port();
+        let pebble = Pebble::new((free_port(), port));
+        let Some(_running) = pebble.start() else {
+            return;
+        };
+        let before = Authority::new().sign_for(pebble.dir.path(), "before", names, left);
+        let both = [&before.key, &before.cert].map(|file| std::fs::read_to_string(file).unwrap());
+        let file = pebble.file("site.example.test");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, both.concat()).unwrap();
+        let proxy = Proxy::with()
+            .port(port)
+            .listener(&fetching("site.example.test"))
+            .key("acme", &pebble.yaml(", challenge: tls-alpn-01"))
+            .start(ANSWER);
+        proxy.said("there is a new certificate for site.example.test");
+        let client = pebble.client();
+        until("it is shown", || {
+            client.to(port, "site.example.test").is_ok()
+        });
+        proxy.said("was exchanged");
+    }
+}
+
+#[test]
+fn what_cannot_be_proved_is_said_and_tried_again() {
+    let (plain, tls) = (free_port(), free_port());
+    // It looks elsewhere.
+    let pebble = Pebble::new((free_port(), free_port()));
+    let Some(_running) = pebble.start() else {
+        return;
+    };
+    let proxy = in_clear(&pebble, plain, tls, "site.example.test").start(ANSWER);
+    let said = proxy.said("no certificate for site.example.test could be fetched");
+    assert!(
+        said.contains("site.example.test could not be proved"),
+        "{said}"
+    );
+    assert!(said.contains("connection refused"), "{said}");
+    proxy.said("it is tried again in");
+    assert!(!pebble.file("site.example.test").exists());
+    proxy.reload_with(ANSWER);
+    until("it was tried again", || {
+        proxy.count_said("could be fetched") == 2
+    });
+}
