@@ -20,9 +20,8 @@ pub fn blame(failure: Failure, on: &Conditions, used_up: bool) -> Option<Observa
             None
         }
         Failure::ConnectFailure | Failure::ConnectTimeout => Some(Observation::ConnectFailed),
-        Failure::Status(_) | Failure::Reset | Failure::Refused | Failure::Timeout => {
-            Some(Observation::Failed)
-        }
+        Failure::Refused => None,
+        Failure::Status(_) | Failure::Reset | Failure::Timeout => Some(Observation::Failed),
     }
 }
 
@@ -78,7 +77,7 @@ mod tests {
             (status(408), false, None),
             (status(500), true, failed),
             (Failure::Reset, true, failed),
-            (Failure::Refused, true, failed),
+            (Failure::Refused, true, None),
             (Failure::ConnectFailure, true, unconnected),
             (Failure::Timeout, false, failed),
             (Failure::Timeout, true, None),

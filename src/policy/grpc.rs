@@ -3,18 +3,20 @@
 //! As "gRPC over HTTP2" has it, and for statuses "HTTP to gRPC Status Code Mapping". A call is a request of HTTP/2 whose outcome
 //! is in its trailers: to a client of gRPC an answer of HTTP alone says that something is in its way, not what became of the call.
 
-use http::{HeaderMap, StatusCode, Version, header};
+use http::{HeaderMap, Method, StatusCode, Version, header};
 use std::time::Duration;
 
 /// The field by which a client says how long it waits.
 pub const TIMEOUT: &str = "grpc-timeout";
 
 /// Whether a request is one.
-pub fn is_call(version: Version, headers: &HeaderMap) -> bool {
+pub fn is_call(method: &Method, version: Version, headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE);
-    // HTTP/1 has no frames to go both ways with.
+    let rest = content_type.and_then(|t| t.as_bytes().strip_prefix(b"application/grpc"));
+    // HTTP/1 has no frames to go both ways with; what has another name, such as `grpc-web`, is no call.
     version == Version::HTTP_2
-        && content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"))
+        && *method == Method::POST
+        && rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
 /// How long its client waits for it, if it says so: up to eight digits and a unit.
@@ -122,18 +124,20 @@ mod tests {
         for (version, content_type, expected) in [
             (Version::HTTP_2, "application/grpc", true),
             (Version::HTTP_2, "application/grpc+proto", true),
+            (Version::HTTP_2, "application/grpc;a=b", true),
+            (Version::HTTP_2, "application/grpc-web", false),
             (Version::HTTP_2, "application/json", false),
             (Version::HTTP_11, "application/grpc", false),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
             assert_eq!(
-                is_call(version, &headers),
+                is_call(&Method::POST, version, &headers),
                 expected,
                 "{version:?} {content_type}"
             );
         }
-        assert!(!is_call(Version::HTTP_2, &HeaderMap::new()));
+        assert!(!is_call(&Method::POST, Version::HTTP_2, &HeaderMap::new()));
     }
 
     #[test]

@@ -315,7 +315,7 @@ pub fn decide(policy: &RetryPolicy, attempt: &Attempt<'_>) -> Verdict {
 /// backend that was not tried yet (`untried`): what could not be reached has no work of it, and the other one gets the request
 /// for the first time.
 pub fn is_charged(failure: Failure, untried: bool) -> bool {
-    !(failure.nothing_was_sent() && untried)
+    !(failure.nothing_was_done() && untried)
 }
 
 /// Whether a failed response can possibly be followed by another try, asked before the response is seen by anyone, so

@@ -3,28 +3,18 @@
 //! Used by [`super::mirror`] and `authenticate::forward`. Backends learn from them as from others.
 
 use super::facts::authority;
+use super::lent::Lent;
+use super::peer::Use;
 use super::{forward, peer};
 use crate::policy::health::Observation;
 use crate::policy::timeouts::Timeouts;
 use crate::upstream::{Picked, Upstream, http2};
 use bytes::Bytes;
 use http::{Method, Version, header};
-use pingora::Result;
-use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession;
-use std::sync::Arc;
+use pingora::{ErrorType, Result};
 use std::time::{Duration, Instant};
-
-thread_local! {
-    /// One for each worker: connections belong to the runtime they were opened on.
-    static CONNECTOR: Arc<Connector> = Arc::new(Connector::new(None));
-}
-
-/// This worker's connections to backends that are not those of clients' requests.
-pub(super) fn connector() -> Arc<Connector> {
-    CONNECTOR.with(Arc::clone)
-}
 
 /// What concerns the connection that a request came on (RFC 9110 §7.6.1).
 const OF_THE_CONNECTION: [&str; 10] = [
@@ -97,20 +87,19 @@ pub(super) async fn ask(
 ) -> Option<Said> {
     let began = Instant::now();
     let place = (picked.index, picked.address);
-    let peer = peer::dial(place, upstream, timeouts, Duration::ZERO, false);
-    let connector = connector();
+    let peer = peer::dial(place, upstream, timeouts, Duration::ZERO, Use::Exchange);
     let asked = async {
-        let session = connector.get_http_session(&*peer).await;
-        let (mut session, _) = session.map_err(|_| Observation::ConnectFailed)?;
-        let request = (request, body, peer.is_tls());
-        let answer = exchange(&mut session, request, timeouts, began, most).await;
-        let answer = answer.map_err(|_| {
-            upstream.distrust(picked.index);
+        let lent = Lent::open(peer, upstream.keepalive_idle).await;
+        let mut lent = lent.map_err(|_| Observation::ConnectFailed)?;
+        let request = (request, body, lent.is_tls());
+        let answer = exchange(lent.session(), request, timeouts, began, most).await;
+        let answer = answer.map_err(|e| {
+            if *e.etype() == ErrorType::ReadTimedout {
+                upstream.distrust(picked.index);
+            }
             Observation::Failed
         })?;
-        connector
-            .release_http_session(session, &*peer, Some(upstream.keepalive_idle))
-            .await;
+        lent.give_back().await;
         Ok(answer)
     };
     let asked = tokio::time::timeout(timeouts.total, asked);
@@ -147,7 +136,7 @@ async fn exchange(
         match session.response_header() {
             Some(head) if head.status.is_informational() => {}
             Some(head) => break head.clone(),
-            None => return pingora::Error::e_explain(pingora::ErrorType::ReadError, "no head"),
+            None => return pingora::Error::e_explain(ErrorType::ReadError, "no head"),
         }
     };
     let latency = began.elapsed();

@@ -82,6 +82,22 @@ pub(super) fn state(session: &mut Session, ctx: &Ctx) -> Body {
     }
 }
 
+/// Tells a client that waits to be told that its content is wanted (RFC 9110 §10.1.1).
+///
+/// # Errors
+/// Of the client's connection.
+pub(super) async fn tell_to_go_on(session: &mut Session) -> Result<()> {
+    let expects = session
+        .req_header()
+        .headers
+        .get(header::EXPECT)
+        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if expects && session.req_header().version == Version::HTTP_11 {
+        session.downstream_session.write_continue_response().await?;
+    }
+    Ok(())
+}
+
 /// Reads up to `max_body` bytes, as long as all requests together hold no more than `most`.
 ///
 /// # Errors
@@ -92,14 +108,7 @@ pub(super) async fn read_ahead(
     max_body: usize,
     most: u64,
 ) -> Result<(Held, Room)> {
-    let expects = session
-        .req_header()
-        .headers
-        .get(header::EXPECT)
-        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if expects && session.req_header().version == Version::HTTP_11 {
-        session.downstream_session.write_continue_response().await?;
-    }
+    tell_to_go_on(session).await?;
     let mut held = BytesMut::new();
     let mut room = Room::default();
     loop {

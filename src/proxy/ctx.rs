@@ -103,6 +103,8 @@ pub struct Ctx {
     pub(super) body_held: bool,
     /// What that takes of the room there is.
     pub(super) room: Room,
+    /// Whether the client was told to send its content, as its backend cannot tell it.
+    pub(super) told_to_go_on: bool,
     /// How long its client waits for it, where it says so.
     pub(super) patience: Option<Duration>,
     /// Whether the body's beginning was read ahead and can be sent only once.
@@ -140,6 +142,8 @@ pub struct Ctx {
 
 /// A try under way.
 pub(super) struct Current {
+    /// Whether it needs HTTP/1.1 where HTTP/2 is spoken.
+    pub(super) is_odd: bool,
     /// The backend's position in its upstream.
     pub(super) index: usize,
     pub(super) address: SocketAddr,
@@ -268,6 +272,7 @@ impl Ctx {
             request_id: String::new(),
             route: None,
             idempotency_key: false,
+            told_to_go_on: false,
             patience: None,
             rate: None,
             split: Split::Open,
@@ -319,6 +324,17 @@ impl Ctx {
             timeouts.total = timeouts.total.min(patience);
         }
         Some(timeouts)
+    }
+
+    /// Whether it is its client's patience that is over, not the time that its route gives it.
+    pub(super) fn ran_out_of_patience(&self) -> bool {
+        let route = self.proxy().map(|proxy| proxy.timeouts.total);
+        self.limit == Limit::Total && self.patience.zip(route).is_some_and(|(own, all)| own < all)
+    }
+
+    /// Whether all of the response is here, as far as is known.
+    pub(super) fn is_whole(&self) -> bool {
+        self.response_whole || self.watch.has_ended()
     }
 
     /// What is left of its time; nothing without an upstream.

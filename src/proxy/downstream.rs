@@ -5,7 +5,7 @@
 //! body larger than Pingora's own 64 KiB replay buffer is handed out again from ours. `proxy` wraps once the route is known
 //! and unwraps before the request ends. Decides nothing: the deadlines come from `policy::timeouts`.
 
-use super::ctx::Ctx;
+use super::ctx::{Ctx, LINGER};
 use super::facts::{authority, target};
 use super::hedge::{HEDGED, Hedge};
 use crate::policy::limits::patience;
@@ -51,6 +51,8 @@ pub(super) struct Watch {
     pub(super) hedge: OnceLock<Arc<Hedge>>,
     /// Whether this is a fill whose answer goes to the store: then there is nobody to read from or write to.
     filling: AtomicBool,
+    /// Whether the end of the answer went to the client.
+    ended: AtomicBool,
     /// Whether what is written is to leave at once, because what follows may take a while.
     eager: AtomicBool,
     /// How fast the body has to come: bytes in a second.
@@ -73,6 +75,7 @@ impl Watch {
             total: AtomicU64::new(NEVER),
             hedge: OnceLock::new(),
             filling: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             eager: AtomicBool::new(false),
             body_rate: OnceLock::new(),
             body_waited: AtomicU64::new(0),
@@ -101,6 +104,18 @@ impl Watch {
     /// Whether it does.
     pub(super) fn filling(&self) -> bool {
         self.filling.load(Ordering::Relaxed)
+    }
+
+    /// The answer is at its end, which no filter is told of where that is the end of its head: for a while the client may go on
+    /// sending its request.
+    fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.arm(Some(self.elapsed() + LINGER), None);
+    }
+
+    /// Whether the end of the answer went to the client.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// What is written from now on leaves at once.
@@ -448,7 +463,8 @@ impl CustomSession for Downstream {
 
     fn get_retry_buffer(&self) -> Option<Bytes> {
         match &self.held {
-            Some(Held::Whole(bytes)) => Some(bytes.clone()),
+            // Where there is none, the head has said so already.
+            Some(Held::Whole(bytes)) => (!bytes.is_empty()).then(|| bytes.clone()),
             Some(Held::Beginning(_)) => None,
             None => self.inner().get_retry_buffer(),
         }
@@ -541,7 +557,13 @@ impl CustomSession for Downstream {
         let Some(inner) = &mut self.inner else {
             unreachable!("the session is given back only in drop")
         };
-        write(&self.watch, inner.response_duplex_vec(tasks)).await
+        let fails = |task: &HttpTask| matches!(task, HttpTask::Failed(_));
+        let ends = tasks.iter().any(HttpTask::is_end) && !tasks.iter().any(fails);
+        let ended = write(&self.watch, inner.response_duplex_vec(tasks)).await?;
+        if ends || ended {
+            self.watch.end();
+        }
+        Ok(ended)
     }
 
     async fn finish(&mut self) -> Result<()> {

@@ -35,6 +35,7 @@ pub(super) fn while_connecting(error: &Error) -> Cause {
             Cause::Backend(Failure::ConnectFailure, "destination_ip_unroutable")
         }
         _ => match error.etype() {
+            ErrorType::H2Error => Cause::Backend(Failure::Refused, "connection_terminated"),
             ErrorType::ConnectTimedout => {
                 Cause::Backend(Failure::ConnectTimeout, "connection_timeout")
             }

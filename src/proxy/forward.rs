@@ -4,6 +4,7 @@ use super::caching;
 use super::compress::Encoder;
 use super::ctx::Ctx;
 use super::facts::{Values, authority, target};
+use super::peer::Use;
 use super::rate;
 use crate::policy::claims;
 use crate::policy::encoding;
@@ -94,7 +95,7 @@ pub(super) fn prepare(
     request.insert_header("X-Forwarded-Proto", proto)?;
     request.insert_header("X-Forwarded-Host", authority(client_request))?;
     request.insert_header("X-Request-ID", ctx.request_id.as_str())?;
-    if ctx.body_held || ctx.body_partly_taken {
+    if ctx.body_held || ctx.body_partly_taken || ctx.told_to_go_on {
         // The client was already told to go on.
         request.remove_header("Expect");
     }
@@ -349,11 +350,20 @@ pub(super) fn is_websocket(request: &RequestHeader) -> bool {
         && upgrade.is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
+/// What a connection is needed for to send this.
+pub(super) fn used_for(request: &RequestHeader) -> Use {
+    match (is_websocket(request), is_duplex(request)) {
+        (true, _) => Use::WebSocket,
+        (false, true) => Use::Duplex,
+        (false, false) => Use::Exchange,
+    }
+}
+
 /// Whether the request opens a stream in both directions at once, whose body cannot be read ahead.
 pub(super) fn is_duplex(request: &RequestHeader) -> bool {
     is_websocket(request)
         && framing::named(&request.headers).any(|word| word.eq_ignore_ascii_case(b"upgrade"))
-        || grpc::is_call(request.version, &request.headers)
+        || grpc::is_call(&request.method, request.version, &request.headers)
 }
 
 /// Whether this response ends with its head (RFC 9112 §6.3).

@@ -8,11 +8,11 @@
 use super::ctx::{Ctx, Current, Told, Try, outcome};
 use super::entry::Taken;
 use super::failure::{self, Cause};
-use super::peer::dial;
+use super::lent::Lent;
+use super::peer::{Use, dial};
 use super::racing::{self, First, Handshake};
-use super::translate::Translated;
 use super::wait::client_leaves;
-use super::{aside, forward};
+use super::{aside, forward, translate};
 use crate::policy::balancer::Tried;
 use crate::policy::blame::blame;
 use crate::policy::hedge;
@@ -249,7 +249,7 @@ impl Plan {
         let timeouts = &proxy.timeouts;
         let began = Instant::now();
         let place = (picked.index, picked.address);
-        let peer = dial(place, &self.upstream, timeouts, self.at, false);
+        let peer = dial(place, &self.upstream, timeouts, self.at, Use::Exchange);
         let line = Line::open(peer, &self.upstream).await.map_err(|e| {
             let (_, limit) = timeouts.deadline(Phase::Connecting, self.at);
             match failure::while_connecting(&e) {
@@ -259,31 +259,28 @@ impl Plan {
         })?;
         let now = self.at + began.elapsed();
         let (deadline, limit) = timeouts.deadline(Phase::AwaitingHead, now);
-        let sent = self.send(line);
+        let sent = self.send(line, timeouts.idle);
         match tokio::time::timeout(deadline.saturating_sub(now), sent).await {
             Ok(Ok((status, asked))) if hedge::is_good(status, &proxy.retry.on) => Ok(asked),
             Ok(Ok((status, _))) => Err((Failure::Status(status), limit)),
-            Ok(Err(_)) => Err((self.lost(picked, Failure::Reset), limit)),
-            Err(_) => Err((self.lost(picked, Failure::Timeout), limit)),
+            Ok(Err(_)) => Err((Failure::Reset, limit)),
+            Err(_) => {
+                self.upstream.distrust(picked.index);
+                Err((Failure::Timeout, limit))
+            }
         }
     }
 
-    /// Nothing came of a connection that others may share.
-    fn lost(&self, picked: &Picked, failure: Failure) -> Failure {
-        self.upstream.distrust(picked.index);
-        failure
-    }
-
     /// Sends it, and reads on to the status of the answer.
-    async fn send(&self, line: Line) -> io::Result<(StatusCode, Asked)> {
+    async fn send(&self, line: Line, silence: Duration) -> io::Result<(StatusCode, Asked)> {
         let mut stream: Box<dyn Wire> = match line {
             Line::Own(mut stream) => {
                 stream.write_all(&wire(&self.request)).await?;
                 stream.flush().await?;
                 Box::new(stream)
             }
-            Line::Shared(stream) => {
-                let answer = stream.ask(self.request.clone()).await;
+            Line::Shared(lent) => {
+                let answer = translate::ask(*lent, self.request.clone(), silence).await;
                 Box::new(answer.map_err(io::Error::other)?)
             }
         };
@@ -304,16 +301,19 @@ enum Line {
     /// A connection of HTTP/1.1 that nobody else uses.
     Own(Connection),
     /// One that HTTP/2 may share.
-    Shared(Box<Translated>),
+    Shared(Box<Lent>),
 }
 
 impl Line {
     async fn open(peer: Box<HttpPeer>, upstream: &Upstream) -> pingora::Result<Self> {
-        Ok(match upstream.http2 {
-            true => Line::Shared(Box::new(
-                Translated::open(peer, upstream.keepalive_idle).await?,
-            )),
-            false => Line::Own(connect(&peer).await?),
+        if !upstream.http2 {
+            return Ok(Line::Own(connect(&peer).await?));
+        }
+        let lent = Lent::open(peer, upstream.keepalive_idle).await?;
+        // The backend may have chosen HTTP/1.1.
+        Ok(match lent.into_own() {
+            Ok(stream) => Line::Own(stream),
+            Err(lent) => Line::Shared(lent),
         })
     }
 }
@@ -489,7 +489,7 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won) -> pingora::Result<Box<HttpPeer
     } = won;
     let place = (picked.index, picked.address);
     let elapsed = ctx.watch.elapsed();
-    let mut peer = dial(place, &upstream, &proxy.timeouts, elapsed, false);
+    let mut peer = dial(place, &upstream, &proxy.timeouts, elapsed, Use::Exchange);
     peer.options.custom_l4 = Some(Arc::new(Opened(Mutex::new(Some(asked)))));
     // Where TLS is spoken, that was begun too; and HTTP/2 was translated.
     peer.scheme = Scheme::HTTP;
@@ -498,6 +498,7 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won) -> pingora::Result<Box<HttpPeer
     peer.group_key = NUMBER.fetch_add(1, Ordering::Relaxed);
     peer.options.idle_timeout = Some(Duration::ZERO);
     ctx.current = Some(Current {
+        is_odd: false,
         index: picked.index,
         address: picked.address,
         upstream,

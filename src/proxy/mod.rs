@@ -18,6 +18,7 @@ mod forward;
 mod front;
 mod hedge;
 mod keep;
+mod lent;
 mod mirror;
 mod next;
 mod peer;
@@ -195,7 +196,8 @@ impl ProxyHttp for Proxy {
         let repeatable = retry::may_repeat(&proxy.retry, &request.method, key);
         let max_body = proxy.retry.max_body;
         let patience = grpc::timeout(&request.headers);
-        let patience = patience.filter(|_| grpc::is_call(request.version, &request.headers));
+        let patience =
+            patience.filter(|_| grpc::is_call(&request.method, request.version, &request.headers));
         let mirrored = !duplex && mirror::is_wanted(ctx);
         let empty = session.downstream_session.is_body_empty();
         // What goes both ways at once may be silent.
@@ -254,6 +256,11 @@ impl ProxyHttp for Proxy {
                 downstream::Held::Beginning(_) => ctx.body_partly_taken = true,
             }
             held = Some(read);
+        }
+        if !read_ahead && !empty && ctx.upstream().is_some_and(|upstream| upstream.http2) {
+            // What its backend says of that does not come through.
+            body::tell_to_go_on(session).await?;
+            ctx.told_to_go_on = true;
         }
         if let Some(traffic) = ctx.traffic() {
             traffic.request();
@@ -344,6 +351,9 @@ impl ProxyHttp for Proxy {
             return Err(Error::new_down(TOO_LONG));
         }
         mirror::pass(session, ctx, body.as_ref(), end_of_stream);
+        if ctx.watch.has_ended() && !ctx.response_whole {
+            ctx.came_whole();
+        }
         if ctx.response_whole {
             ctx.linger();
         } else if ctx.current.as_ref().is_some_and(|c| c.answered.is_none()) {
@@ -528,7 +538,7 @@ impl ProxyHttp for Proxy {
             error_code: code,
             can_reuse_downstream: false,
         };
-        if let (true, Some(head)) = (ctx.response_whole || ctx.tunnel, session.response_written()) {
+        if let (true, Some(head)) = (ctx.is_whole() || ctx.tunnel, session.response_written()) {
             return failed(head.status.as_u16());
         }
         if ctx.end.is_none() && !ctx.client_left {
@@ -576,7 +586,7 @@ impl ProxyHttp for Proxy {
                 status.is_server_error() || ctx.proxy().is_some_and(listed)
             };
             let last = match answered {
-                _ if e.is_some() && !ctx.response_whole => {
+                _ if e.is_some() && !ctx.is_whole() => {
                     tries::observe(ctx, Failure::Reset);
                     "reset".into()
                 }

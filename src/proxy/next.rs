@@ -49,10 +49,12 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         &entry.upstream,
         &timeouts,
         elapsed,
-        forward::is_websocket(session.req_header()),
+        forward::used_for(session.req_header()),
     );
     ctx.limit = limit;
+    let is_odd = entry.upstream.http2 && forward::is_websocket(session.req_header());
     ctx.current = Some(Current {
+        is_odd,
         index: entry.picked.index,
         address: entry.picked.address,
         upstream: entry.upstream,

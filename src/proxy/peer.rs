@@ -6,6 +6,17 @@ use pingora::upstreams::peer::HttpPeer;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A request, and its answer.
+    Exchange,
+    /// What goes both ways for as long as both like, once HTTP/1.1 has said so.
+    WebSocket,
+    /// What goes both ways until the answer ends.
+    Duplex,
+}
+
 /// How long the backend's side of a WebSocket may be silent.
 const TUNNEL_SILENCE: Duration = Duration::from_secs(3600);
 
@@ -15,14 +26,15 @@ pub(super) fn dial(
     upstream: &Upstream,
     timeouts: &Timeouts,
     elapsed: Duration,
-    websocket: bool,
+    used: Use,
 ) -> Box<HttpPeer> {
     // The address is an address, never a name: `HttpPeer::new` would look a name up, blocking.
     let mut peer = HttpPeer::new(address, false, String::new());
     if let (Some(tls), Some(backend)) = (&upstream.tls, upstream.backends.get(index)) {
         tls.apply(&mut peer, backend, address);
     }
-    // There is no WebSocket over HTTP/2 here (RFC 8441).
+    // There is no WebSocket over HTTP/2 here (RFC 8441): it goes by HTTP/1.1 where that can be chosen, and is none else.
+    let websocket = used == Use::WebSocket && !(upstream.http2 && upstream.tls.is_none());
     if upstream.http2 && !websocket {
         let backend = upstream.backends.get(index);
         http2::share(&mut peer, backend.map_or(0, |b| b.generation()));
@@ -35,7 +47,11 @@ pub(super) fn dial(
     // The deadlines of the wrapped session are the ones that count. Pingora's own are the net below them, for the moments
     // in which it does not poll that session: while a backend does not take the request body.
     let patience = timeouts.first_byte.min(timeouts.idle).min(left);
-    options.write_timeout = Some(patience);
+    options.write_timeout = Some(match used {
+        // A backend may read as slowly as it answers.
+        Use::Duplex => left,
+        Use::Exchange | Use::WebSocket => patience,
+    });
     options.read_timeout = Some(if websocket {
         TUNNEL_SILENCE
     } else {

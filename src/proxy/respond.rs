@@ -280,7 +280,7 @@ impl Answer {
         }
         let request = session.req_header();
         if matches!(self.content, Content::Own(_))
-            && grpc::is_call(request.version, &request.headers)
+            && grpc::is_call(&request.method, request.version, &request.headers)
         {
             return refuse_call(self.head, session).await;
         }

@@ -1,103 +1,76 @@
-//! A request on a connection that HTTP/2 may share, whose answer is read as one of HTTP/1.1.
+//! A request on a connection that HTTP/2 shares, whose answer is read as one of HTTP/1.1.
 //!
 //! For [`super::hedge`]: Pingora takes over a second request by its connection, and a stream of HTTP/2 has none of its own.
 
-use super::aside;
 use super::forward::has_no_body;
+use super::lent::Lent;
 use crate::upstream::http2;
 use bytes::Bytes;
 use http::header;
-use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::client::HttpSession;
-use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr, Result};
 use std::io::{Result as IoResult, Write};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// How much of an answer may be on its way.
 const ON_ITS_WAY: usize = 64 * 1024;
 
-/// Such a connection, or a stream of it.
-pub(super) struct Translated {
-    session: HttpSession,
-    connector: Arc<Connector>,
-    peer: Box<HttpPeer>,
-    /// How long the connection is kept unused.
-    idle: Duration,
+/// Sends a request without content, and waits for the head of its answer. What is returned reads as that answer, in HTTP/1.1.
+/// It breaks off where the backend says nothing for so long.
+///
+/// # Errors
+/// When none came.
+pub(super) async fn ask(
+    mut lent: Lent,
+    request: RequestHeader,
+    silence: Duration,
+) -> Result<DuplexStream> {
+    let (method, tls) = (request.method.clone(), lent.is_tls());
+    let session = lent.session();
+    http2::write_head(session, request, tls).await?;
+    session.finish_request_body().await?;
+    session.read_response_header().await?;
+    session.set_read_timeout(Some(silence));
+    let Some(head) = session.response_header() else {
+        return Error::e_explain(ErrorType::ReadError, "no head");
+    };
+    let bare = has_no_body(&method, head);
+    let chunked = !bare && !head.headers.contains_key(header::CONTENT_LENGTH);
+    let begin = written(head, chunked).or_err(ErrorType::InternalError, "no memory")?;
+    let (mut ours, theirs) = tokio::io::duplex(ON_ITS_WAY);
+    tokio::spawn(async move {
+        // Where one end fails, the other sees an answer that breaks off.
+        let begun = ours.write_all(&begin).await.is_ok();
+        if begun && (bare || pass(&mut lent, &mut ours, chunked).await) {
+            lent.give_back().await;
+        }
+    });
+    Ok(theirs)
 }
 
-impl Translated {
-    /// Connects, or takes one that there is.
-    ///
-    /// # Errors
-    /// When there is none to be had.
-    pub(super) async fn open(peer: Box<HttpPeer>, idle: Duration) -> Result<Self> {
-        let connector = aside::connector();
-        let (session, _) = connector.get_http_session(&*peer).await?;
-        Ok(Translated {
-            session,
-            connector,
-            peer,
-            idle,
-        })
-    }
-
-    /// Sends a request without content, and waits for the head of its answer. What is returned reads as that answer, in
-    /// HTTP/1.1; an interim one as if it were the last.
-    ///
-    /// # Errors
-    /// When none came.
-    pub(super) async fn ask(mut self, request: RequestHeader) -> Result<DuplexStream> {
-        let method = request.method.clone();
-        let session = &mut self.session;
-        http2::write_head(session, request, self.peer.is_tls()).await?;
-        session.finish_request_body().await?;
-        session.read_response_header().await?;
-        let Some(head) = session.response_header() else {
-            return Error::e_explain(ErrorType::ReadError, "no head");
+/// Passes the content on; says whether it came whole.
+async fn pass(lent: &mut Lent, to: &mut DuplexStream, chunked: bool) -> bool {
+    loop {
+        let mut nothing = [0];
+        let piece = tokio::select! {
+            piece = lent.session().read_response_body() => piece,
+            // Nothing is written there: whoever had it is gone.
+            _ = to.read(&mut nothing) => return false,
         };
-        let bare = has_no_body(&method, head);
-        let chunked = !bare && !head.headers.contains_key(header::CONTENT_LENGTH);
-        let begin = written(head, chunked).or_err(ErrorType::InternalError, "no memory")?;
-        let (mut ours, theirs) = tokio::io::duplex(ON_ITS_WAY);
-        tokio::spawn(async move {
-            // Where one end fails, the other sees an answer that breaks off.
-            if ours.write_all(&begin).await.is_ok() && (bare || self.pass(&mut ours, chunked).await)
-            {
-                let Translated {
-                    session,
-                    connector,
-                    peer,
-                    idle,
-                } = self;
-                connector
-                    .release_http_session(session, &*peer, Some(idle))
-                    .await;
-            }
-        });
-        Ok(theirs)
-    }
-
-    /// Passes the content on; says whether it came whole.
-    async fn pass(&mut self, to: &mut DuplexStream, chunked: bool) -> bool {
-        loop {
-            let Ok(piece) = self.session.read_response_body().await else {
-                return false;
-            };
-            let written = match (&piece, chunked) {
-                (Some(piece), true) if !piece.is_empty() => chunk(to, piece).await,
-                (Some(piece), _) => to.write_all(piece).await,
-                (None, true) => to.write_all(b"0\r\n\r\n").await,
-                (None, false) => Ok(()),
-            };
-            match (written, piece) {
-                (Err(_), _) => return false,
-                (Ok(()), None) => return true,
-                (Ok(()), Some(_)) => {}
-            }
+        let Ok(piece) = piece else {
+            return false;
+        };
+        let written = match (&piece, chunked) {
+            (Some(piece), true) if !piece.is_empty() => chunk(to, piece).await,
+            (Some(piece), _) => to.write_all(piece).await,
+            (None, true) => to.write_all(b"0\r\n\r\n").await,
+            (None, false) => Ok(()),
+        };
+        match (written, piece) {
+            (Err(_), _) => return false,
+            (Ok(()), None) => return true,
+            (Ok(()), Some(_)) => {}
         }
     }
 }
@@ -109,15 +82,11 @@ async fn chunk(to: &mut DuplexStream, piece: &Bytes) -> IoResult<()> {
     to.write_all(b"\r\n").await
 }
 
-/// The head in HTTP/1.1 (RFC 9112 §4).
+/// The head in HTTP/1.1 (RFC 9112 §4). HTTP/2 has no fields that speak of the connection (RFC 9113 §8.2.2).
 fn written(head: &ResponseHeader, chunked: bool) -> IoResult<Vec<u8>> {
     let mut bytes = Vec::with_capacity(512);
     write!(bytes, "HTTP/1.1 {} \r\n", head.status.as_u16())?;
     for (name, value) in &head.headers {
-        // RFC 9113 §8.2.2: not in HTTP/2. A backend may have chosen HTTP/1.1, whose framing ends here.
-        if ["connection", "keep-alive", "transfer-encoding"].contains(&name.as_str()) {
-            continue;
-        }
         bytes.extend_from_slice(name.as_str().as_bytes());
         bytes.extend_from_slice(b": ");
         bytes.extend_from_slice(value.as_bytes());
@@ -137,8 +106,8 @@ mod tests {
     #[test]
     fn a_head_is_written_for_its_new_framing() {
         let mut head = ResponseHeader::build(200, None).unwrap();
-        for (name, value) in [("X-A", "1"), ("Transfer-Encoding", "chunked"), ("X-A", "2")] {
-            head.append_header(name, value).unwrap();
+        for value in ["1", "2"] {
+            head.append_header("X-A", value).unwrap();
         }
         for (chunked, end) in [(false, ""), (true, "transfer-encoding: chunked\r\n")] {
             let text = String::from_utf8(written(&head, chunked).unwrap()).unwrap();

@@ -136,10 +136,15 @@ pub(super) fn observe(ctx: &Ctx, failure: Failure) {
     let (Some(current), Some(proxy)) = (&ctx.current, ctx.proxy()) else {
         return;
     };
-    if matches!(failure, Failure::Timeout | Failure::Reset) {
+    let hasty = ctx.ran_out_of_patience();
+    if failure == Failure::Timeout && !hasty {
         current.upstream.distrust(current.index);
     }
-    let used_up = ctx.limit == Limit::Total && !ctx.tries.is_empty();
+    // A backend that speaks HTTP/2 only has no part in what cannot be sent by it.
+    if current.is_odd && failure.nothing_was_sent() {
+        return;
+    }
+    let used_up = hasty || ctx.limit == Limit::Total && !ctx.tries.is_empty();
     if let Some(seen) = blame(failure, &proxy.retry.on, used_up) {
         let backend = current.active.backend();
         backend.standing.failed(outcome(failure).into_owned());
@@ -172,6 +177,12 @@ pub(super) fn after_connect_error(session: &mut Session, ctx: &mut Ctx, e: &Erro
         return true;
     }
     ctx.connected(false);
+    if *e.etype() == ErrorType::H2Error
+        && let Some(current) = &ctx.current
+    {
+        // It takes no new stream, and would be tried again.
+        current.upstream.distrust(current.index);
+    }
     match failure::while_connecting(e) {
         Cause::Backend(failure, word) => judge(session, ctx, failure, word),
         _ => false,
@@ -181,7 +192,7 @@ pub(super) fn after_connect_error(session: &mut Session, ctx: &mut Ctx, e: &Erro
 /// Ends the try that an error broke off once there was a connection: says whether there is to be another.
 pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bool {
     let is_write = matches!(e.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
-    if ctx.response_whole && !is_write {
+    if ctx.is_whole() && !is_write {
         // The client has its answer and was still sending: the connection ends, the request did not fail.
         return false;
     }

@@ -86,7 +86,7 @@ impl Check {
 pub async fn connect(
     address: SocketAddr,
     backend: &Backend,
-    tls: Option<&UpstreamTls>,
+    (tls, http2): (Option<&UpstreamTls>, bool),
     timeout: Duration,
 ) -> Result<(), String> {
     let connected = async {
@@ -95,11 +95,14 @@ pub async fn connect(
                 .await
                 .map(drop)
                 .map_err(|e| e.to_string()),
-            Some(_) => connector()
-                .get_http_session(&dial(address, backend, tls))
-                .await
-                .map(drop)
-                .map_err(|e| in_words(&e)),
+            Some(_) => {
+                let mut peer = dial(address, backend, tls);
+                if http2 {
+                    http2::offer(&mut peer);
+                }
+                let connected = connector().get_http_session(&peer).await;
+                connected.map(drop).map_err(|e| in_words(&e))
+            }
         }
     };
     match tokio::time::timeout(timeout, connected).await {

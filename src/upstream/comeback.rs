@@ -124,8 +124,10 @@ impl Upstream {
                 continue;
             };
             let (check, tls) = (self.check.clone(), self.tls.clone());
+            let http2 = self.http2;
             tokio::spawn(async move {
-                let connected = check::connect(address, &backend, tls.as_deref(), PATIENCE);
+                let connected =
+                    check::connect(address, &backend, (tls.as_deref(), http2), PATIENCE);
                 if connected.await.is_err() {
                     return;
                 }

@@ -7,14 +7,25 @@ use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Version, header};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
+use pingora::protocols::l4::ext::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{ErrorType, OrErr, Result};
 use std::time::Duration;
 
 /// Requests at once on one connection; RFC 9113 §6.5.2 recommends that a server allows so many at least.
 const STREAMS: usize = 100;
-/// How often it is asked whether the other end is still there; Pingora gives it five seconds to answer.
-const PING: Duration = Duration::from_secs(10);
+/// How much of an answer may wait for its client to take it, and of all on a connection: enough for each, so that who does not
+/// read holds nobody else up, nor much memory.
+const WINDOW: u32 = 256 * 1024;
+const WINDOWS: u32 = WINDOW * STREAMS as u32;
+/// A host that is gone is noticed after half a minute. Not by pings of HTTP/2: servers of gRPC hang up on who sends more than
+/// one in five minutes.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(15),
+    interval: Duration::from_secs(5),
+    count: 3,
+    user_timeout: Duration::from_secs(30),
+};
 
 /// Makes dialling instructions those of HTTP/2, for a connection that nobody else uses.
 pub fn offer(peer: &mut HttpPeer) {
@@ -26,7 +37,9 @@ pub fn offer(peer: &mut HttpPeer) {
 pub fn share(peer: &mut HttpPeer, generation: u64) {
     offer(peer);
     peer.options.max_h2_streams = STREAMS;
-    peer.options.h2_ping_interval = Some(PING);
+    peer.options.h2_stream_window_size = Some(WINDOW);
+    peer.options.h2_connection_window_size = Some(WINDOWS);
+    peer.options.tcp_keepalive = Some(KEEPALIVE);
     peer.group_key = peer.group_key.wrapping_add(generation << 32);
 }
 

@@ -311,7 +311,7 @@ impl Upstream {
         let mut done = probes::Done::of(backend);
         // As far as its health check goes.
         done.is_known();
-        let connected = check::connect(address, backend, self.tls.as_deref(), limit);
+        let connected = check::connect(address, backend, (self.tls.as_deref(), self.http2), limit);
         Some(connected.await.is_ok())
     }
 

@@ -80,6 +80,7 @@ struct Job {
     backend: Arc<Backend>,
     /// How TLS is spoken to it, where it is.
     tls: Option<Arc<UpstreamTls>>,
+    http2: bool,
     /// The health check; without one, it is seen whether it takes connections at all.
     check: Option<Arc<Check>>,
     /// While no backend of the upstream can be used, the first good probe brings one back.
@@ -92,6 +93,7 @@ fn due(upstream: &Upstream, backend: &Arc<Backend>, now: Duration) -> Option<Job
     let job = |check: Option<Arc<Check>>| Job {
         backend: backend.clone(),
         tls: upstream.tls.clone(),
+        http2: upstream.http2,
         check,
         hurry,
     };
@@ -113,6 +115,7 @@ impl Job {
         let Job {
             backend,
             tls,
+            http2,
             check,
             hurry,
         } = self;
@@ -135,7 +138,9 @@ impl Job {
                 }
                 standing.probed(&backend.label, rules, result);
             }
-            None => match check::connect(address, &backend, tls.as_deref(), KNOCK_TIMEOUT).await {
+            None => match check::connect(address, &backend, (tls.as_deref(), http2), KNOCK_TIMEOUT)
+                .await
+            {
                 Ok(()) => standing.reached(&backend.label),
                 Err(why) => standing.failed(format!("connecting: {why}")),
             },

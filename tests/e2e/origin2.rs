@@ -28,6 +28,8 @@ pub(crate) struct Request2 {
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
+    /// Bytes of content that the proxy took of the answer.
+    pub(crate) sent: usize,
     /// Why the proxy reset the stream, if it did.
     pub(crate) reset: Option<Reason>,
 }
@@ -52,6 +54,7 @@ pub(crate) struct Reply2 {
     reset: Option<Reason>,
     echoes: bool,
     early: bool,
+    stalls: bool,
 }
 
 fn owned(fields: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -80,6 +83,7 @@ impl Reply2 {
             reset: None,
             echoes: false,
             early: false,
+            stalls: false,
         }
     }
 
@@ -116,6 +120,12 @@ impl Reply2 {
         self
     }
 
+    /// Without an end, after the content.
+    pub(crate) fn stalling(mut self) -> Self {
+        self.stalls = true;
+        self
+    }
+
     /// With these trailers.
     pub(crate) fn trailing(mut self, trailers: &[(&str, &str)]) -> Self {
         self.trailers = owned(trailers);
@@ -135,6 +145,16 @@ type Script = dyn Fn(&Request2) -> Reply2 + Send + Sync;
 struct Seen {
     requests: Vec<Request2>,
     connections: usize,
+    open: usize,
+}
+
+/// One of its connections, while it is open.
+struct Open(Arc<Mutex<Seen>>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.lock().expect("seen").open -= 1;
+    }
 }
 
 /// A backend; it serves until the test ends.
@@ -214,6 +234,11 @@ impl Origin2 {
         self.seen.lock().expect("seen").connections
     }
 
+    /// How many are open.
+    pub(crate) fn open(&self) -> usize {
+        self.seen.lock().expect("seen").open
+    }
+
     /// Waits for the `n`th request, from 0.
     pub(crate) fn request(&self, n: usize) -> Request2 {
         eventually("a request at the backend", || {
@@ -250,8 +275,10 @@ async fn connection(
     let number = {
         let mut seen = seen.lock().expect("seen");
         seen.connections += 1;
+        seen.open += 1;
         seen.connections - 1
     };
+    let _open = Open(seen.clone());
     let mut leaves = false;
     loop {
         let accepted = tokio::select! {
@@ -278,6 +305,7 @@ async fn connection(
                 target: part(head.uri.path_and_query().map(|p| p.as_str())),
                 headers: head.headers,
                 body: Vec::new(),
+                sent: 0,
                 reset: None,
             };
             let script = script.lock().expect("script").clone();
@@ -344,16 +372,29 @@ async fn stream(
             }
         }
     };
-    // An error is the proxy's leaving.
-    let _ = finish(send, &reply).await;
+    if !reply.stalls {
+        // An error is the proxy's leaving.
+        let _ = finish(send, &reply, |by| note(&|request| request.sent += by)).await;
+        return;
+    }
+    let mut send = send;
+    for piece in &reply.pieces {
+        let _ = send_all(&mut send, piece, false, &|_| ()).await;
+    }
+    let reset = poll_fn(|cx| send.poll_reset(cx)).await.ok();
+    note(&|request| request.reset = reset);
 }
 
-async fn finish(mut send: SendStream<Bytes>, reply: &Reply2) -> Result<(), h2::Error> {
+async fn finish(
+    mut send: SendStream<Bytes>,
+    reply: &Reply2,
+    sent: impl Fn(usize),
+) -> Result<(), h2::Error> {
     let pieces = reply.pieces.iter().filter(|piece| !piece.is_empty());
     let pieces: Vec<&Vec<u8>> = pieces.collect();
     for (n, piece) in pieces.iter().enumerate() {
         let ends = n + 1 == pieces.len() && reply.trailers.is_empty();
-        send_all(&mut send, piece, ends).await?;
+        send_all(&mut send, piece, ends, &sent).await?;
     }
     if !reply.trailers.is_empty() {
         send.send_trailers(map(&reply.trailers))?;
@@ -362,7 +403,12 @@ async fn finish(mut send: SendStream<Bytes>, reply: &Reply2) -> Result<(), h2::E
 }
 
 /// Sends this as the proxy takes it.
-async fn send_all(send: &mut SendStream<Bytes>, piece: &[u8], ends: bool) -> Result<(), h2::Error> {
+async fn send_all(
+    send: &mut SendStream<Bytes>,
+    piece: &[u8],
+    ends: bool,
+    sent: &impl Fn(usize),
+) -> Result<(), h2::Error> {
     let mut left = Bytes::copy_from_slice(piece);
     while !left.is_empty() {
         send.reserve_capacity(left.len());
@@ -370,6 +416,7 @@ async fn send_all(send: &mut SendStream<Bytes>, piece: &[u8], ends: bool) -> Res
             return Ok(());
         };
         let now = left.split_to(capacity?.min(left.len()));
+        sent(now.len());
         send.send_data(now, ends && left.is_empty())?;
     }
     Ok(())

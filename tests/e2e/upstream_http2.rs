@@ -53,7 +53,8 @@ fn requests_of_any_client_go_by_http2() {
             }
         }
     }
-    assert_eq!(origin.connections(), 1, "one after the other on one");
+    // Each of two workers has one.
+    assert!(origin.connections() <= 2);
 }
 
 #[test]
@@ -361,12 +362,17 @@ fn with_tls_the_backend_chooses() {
     let pair = authority.sign(dir.path(), "site", &["api.internal"]);
     let ca = dir.path().join("ca.pem");
     authority.write(&ca);
-    let origin = Origin::new(|r| match r.header("upgrade") {
-        Some(_) => Reply::raw(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-        ),
-        None => Reply::ok("from behind"),
-    });
+    let gate = Gate::default();
+    let answer = |text: &'static str, gate: Option<Gate>| {
+        Origin::new(move |r| match (r.header("upgrade"), &gate) {
+            (Some(_), _) => Reply::raw(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            ),
+            (None, Some(gate)) => Reply::ok(text).when(gate),
+            (None, None) => Reply::ok(text),
+        })
+    };
+    let (late, quick) = (answer("late", Some(gate.clone())), answer("quick", None));
     for speaks in [true, false] {
         let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
         let setup = Proxy::with().listener(&tls);
@@ -374,23 +380,205 @@ fn with_tls_the_backend_chooses() {
             true => (setup.http2(), "HTTP/2"),
             false => (setup, "HTTP/1.1"),
         };
-        let backend = setup.start(&one_route(&[origin.port], ""));
+        let [first, second] =
+            [&late, &quick].map(|origin| setup.clone().start(&one_route(&[origin.port], "")));
         let upstream = format!(
             "http2: true\neject: off\ntls: {{ sni: api.internal, ca: {} }}",
             ca.display()
         );
-        let rules = "hedge: { after: 1ms }";
-        let proxy = Proxy::start(&with_upstream(
-            &one_route(&[backend.port], rules),
-            &upstream,
-        ));
-        assert_eq!(get(proxy.port, "/x").text(), "from behind");
-        assert_eq!(backend.logged("/x")["protocol"], protocol);
+        let pool = one_route(
+            &[first.port, second.port],
+            "hedge: { after: 100ms, budget: 100% }",
+        );
+        let proxy = Proxy::start(&with_upstream(&pool, &upstream));
+        for path in ["/a", "/b"] {
+            assert_eq!(get(proxy.port, path).text(), "quick");
+        }
+        let tried = ["/a", "/b"].map(|path| outcomes(&proxy.logged(path)).join(" "));
+        assert!(tried.contains(&"hedged ok".to_string()), "{tried:?}");
+        assert_eq!(second.logged("/a")["protocol"], protocol);
         // There is no WebSocket by HTTP/2 here.
         let mut client = Client::to(proxy.port);
         client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
         assert_eq!(client.head().expect("an answer").status, 101);
     }
+    gate.open();
+}
+
+#[test]
+fn content_without_a_byte_is_none() {
+    let origin = Origin2::always(Reply2::ok("fine"));
+    let proxy = Proxy::with()
+        .http2()
+        .start(&upstreams(&[&origin], "retry: { tries: 2, wait: 1ms }"));
+    let mut client = Client::to(proxy.port);
+    assert_eq!(client.chunked("PUT", "/", &[]).text(), "fine");
+    let mut http2 = Client2::to(proxy.port);
+    for method in ["GET", "PUT"] {
+        let mut stream = http2.begin(method, "/", &[], false);
+        http2.send(&mut stream, b"", true);
+        assert_eq!(http2.answer(stream).text(), "fine", "{method}");
+    }
+    assert_eq!(origin.count(), 3);
+    assert!(origin.requests().iter().all(|r| r.body.is_empty()));
+}
+
+#[test]
+fn the_haste_of_a_client_and_refusals_are_held_against_no_backend() {
+    let refused = Reply2::reset(Reason::REFUSED_STREAM);
+    let origin = Origin2::new(move |r| match &*r.target {
+        "/slow" => Reply2::hang(),
+        "/refused" => refused.clone(),
+        _ => Reply2::ok("fine"),
+    });
+    let other = Origin2::always(Reply2::ok("fine"));
+    let yaml = with_upstream(
+        &one_route(&[origin.port, other.port], "retry: { tries: 1 }"),
+        "http2: true\neject: { consecutive: 1, max_ejected: 50% }",
+    );
+    let (setup, admin) = with_admin();
+    let proxy = setup.http2().start(&yaml);
+    let mut client = Client2::to(proxy.port);
+    let fields = [
+        ("content-type", "application/grpc"),
+        ("grpc-timeout", "40m"),
+    ];
+    let connection = |n: usize| origin.request(n).connection;
+    for _ in 0..4 {
+        let stream = client.begin("POST", "/slow", &fields, true);
+        client.answer(stream);
+        client.request("POST", "/refused", &[], b"");
+    }
+    let asked = origin.count();
+    assert!(asked > 2, "{asked}");
+    assert!((1..asked).all(|n| connection(n) == connection(0)));
+    let status = crate::maintenance::status(admin);
+    let backends = status["upstreams"][0]["backends"].as_array().unwrap();
+    assert!(backends.iter().all(|b| b["state"] == "up"), "{status}");
+}
+
+#[test]
+fn who_does_not_read_holds_nobody_else_up() {
+    // More than the kernel takes for a client, and what is read ahead besides.
+    let (endless, large) = (vec![b'x'; 64_000_000], vec![b'x'; 1_000_000]);
+    let body = large.clone();
+    let origin = Origin2::new(move |r| match &*r.target {
+        "/idle" => Reply2::ok(&endless),
+        _ => Reply2::ok(&body),
+    });
+    let proxy = Proxy::with()
+        .key("workers", "1")
+        .start(&upstreams(&[&origin], "retry: { tries: 1 }"));
+    let mut idle = Client::to(proxy.port);
+    idle.begin("GET", "/idle", &[], b"");
+    idle.read(100);
+    let mut before = 0;
+    until("no more of it is taken", || {
+        std::thread::park_timeout(std::time::Duration::from_millis(100));
+        let taken = origin.request(0).sent;
+        std::mem::replace(&mut before, taken) == taken
+    });
+    // Mostly by the kernel, which takes 4 MB by default.
+    assert!(before < 9_000_000, "{before}");
+    for _ in 0..3 {
+        let answer = get(proxy.port, "/");
+        assert!(answer.complete && answer.body == large);
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn connections_end_when_nobody_needs_them_whatever_became_of_requests() {
+    let late = Origin2::always(Reply2::hang());
+    let stalls = Reply2::answer(200, &[("content-type", "text/event-stream")], "one");
+    let quick = Origin2::new(move |r| match &*r.target {
+        "/stalls" => stalls.clone().stalling(),
+        _ => Reply2::ok("quick"),
+    });
+    let yaml = with_upstream(
+        &one_route(
+            &[late.port, quick.port],
+            "hedge: { after: 30ms, budget: 100% }\nmirror: { upstream: copies }\ntimeouts: { first_byte: 200ms }",
+        ),
+        "http2: true\neject: off\nkeepalive: { idle: 500ms }",
+    );
+    let copies = Origin2::always(Reply2::hang());
+    let more = format!(
+        "upstreams:\n  copies: {{ http2: true, eject: off, keepalive: {{ idle: 500ms }}, backends: [127.0.0.1:{}] }}\n",
+        copies.port
+    );
+    let proxy = Proxy::start(&yaml.replacen("upstreams:\n", &more, 1));
+    for _ in 0..6 {
+        assert_eq!(get(proxy.port, "/").text(), "quick");
+    }
+    // Some begin at the late one, so that it is a second request that stalls.
+    for _ in 0..4 {
+        let mut client = Client::to(proxy.port);
+        client.begin("GET", "/stalls", &[], b"");
+        assert_eq!(client.head().expect("an answer").status, 200);
+        client.leave();
+    }
+    until("those streams are left", || {
+        let all = quick.requests().into_iter();
+        { all }
+            .filter(|r| r.target == "/stalls")
+            .all(|r| r.reset.is_some())
+    });
+    until("all are closed", || {
+        [&late, &quick, &copies]
+            .iter()
+            .all(|origin| origin.open() == 0)
+    });
+}
+
+#[test]
+fn an_upgrade_that_cannot_be_is_none() {
+    let origin = Origin2::always(Reply2::answer(426, &[], "not here"));
+    let proxy = Proxy::start(&upstreams(&[&origin], "retry: { tries: 1 }"));
+    let fields = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+    let answer = request(proxy.port, "GET", "/ws", &fields, b"");
+    assert_eq!((answer.status, &*answer.text()), (426, "not here"));
+    assert_eq!(origin.last().header("upgrade"), None);
+}
+
+#[test]
+fn a_call_that_is_refused_at_once_is_over() {
+    let refusal = Reply2::answer(
+        200,
+        &[("content-type", "application/grpc"), ("grpc-status", "7")],
+        "",
+    );
+    let origin = Origin2::always(refusal.early());
+    let proxy = Proxy::with()
+        .http2()
+        .start(&upstreams(&[&origin], "concurrency: { max: 1, queue: 0 }"));
+    let mut client = Client2::to(proxy.port);
+    let fields = [("content-type", "application/grpc")];
+    for n in 0..3 {
+        // Its client might go on.
+        let path = format!("/{n}");
+        let call = client.begin("POST", &path, &fields, false);
+        let (mut body, answer) = client.both_bodies(call);
+        assert!(answer.is_end_stream());
+        body.send_reset(Reason::CANCEL);
+        let line = proxy.logged(&path);
+        assert_eq!(
+            (&line["status"], outcomes(&line)),
+            (&200.into(), vec!["ok".to_string()])
+        );
+    }
+}
+
+#[test]
+fn who_asks_whether_to_go_on_is_told() {
+    let origin = Origin2::new(|r| Reply2::ok(r.header("expect").unwrap_or("nothing")));
+    let proxy = Proxy::start(&upstreams(&[&origin], "retry: { tries: 1 }"));
+    let mut client = Client::to(proxy.port);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.head().expect("an answer").status, 100);
+    client.send("hello");
+    assert_eq!(client.answer().text(), "nothing");
+    assert_eq!(origin.last().body, b"hello");
 }
 
 #[test]
