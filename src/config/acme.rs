@@ -126,7 +126,8 @@ impl Written for Domain {
         }
         let name = word.to_ascii_lowercase();
         let is_number = name.parse::<std::net::IpAddr>().is_ok();
-        match is_name(&name) && name.contains('.') && !is_number {
+        let is_full = name.contains('.') && !name.ends_with('.') && !name.contains('_');
+        match is_name(&name) && is_full && !is_number {
             true => Ok(Domain(name)),
             false => Err(Complaint::unfit()),
         }
@@ -197,6 +198,8 @@ mod tests {
             ("WWW.example.com", true),
             ("*.example.com", false),
             ("localhost", false),
+            ("www.example.com.", false),
+            ("_acme.example.com", false),
             ("10.0.0.1", false),
             ("a b.example", false),
             ("../../etc/x.y", false),

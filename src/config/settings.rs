@@ -326,16 +326,21 @@ impl SettingsSpec {
     /// Reports what does not go together in the certificates that are fetched.
     fn check_fetched(&self, document: Document, report: &mut Report) {
         let top = KeyPath::default();
-        let mut first: HashMap<&str, usize> = HashMap::new();
+        let mut first: HashMap<&str, (usize, Vec<&str>)> = HashMap::new();
         let listeners = self.listeners.iter().enumerate();
         for (i, tls) in listeners.filter_map(|(i, l)| Some((i, l.tls.as_ref()?))) {
-            for name in tls.fetched() {
+            for names in tls.fetched() {
+                let Some(name) = names.first() else { continue };
                 let place = top.key("listeners").index(i).key("tls").key("certificates");
-                if let Some(before) = first.insert(name, i) {
-                    let message = format!("a certificate for {name} is fetched twice: also at");
+                let (before, others) = first.entry(name).or_insert_with(|| (i, names.clone()));
+                // Several listeners may show the same one.
+                if *others != names {
+                    let message =
+                        format!("a certificate for {name} is fetched with other names: also at");
                     let problem = report.add(document, place, message);
-                    problem.see = Some(top.key("listeners").index(before));
-                    problem.help = Some("let the second one begin with another name".to_string());
+                    problem.see = Some(top.key("listeners").index(*before));
+                    problem.help =
+                        Some("write the same names, or begin with another one".to_string());
                 }
             }
         }
@@ -355,7 +360,14 @@ impl SettingsSpec {
         let resolver = self.resolver.unwrap_or_default();
         let absolute = |written: &str| files::absolute(directory, written);
         let level = self.log.unwrap_or_default().level;
-        let in_clear = self.listeners.iter().any(|l| l.tls.is_none());
+        let has = |tls: bool, port: Option<u16>| {
+            let fits = |l: &ListenerSpec| {
+                l.tls.is_some() == tls && port.is_none_or(|port| l.address.0.port() == port)
+            };
+            self.listeners.iter().any(fits)
+        };
+        // An authority asks on these ports, which others may lead to ours.
+        let in_clear = has(false, Some(80)) || has(false, None) && !has(true, Some(443));
         let acme = self.acme.map(|acme| acme.compile(&absolute, in_clear));
         let fetched = acme.as_ref().map(|acme| acme.path.clone());
         Settings {

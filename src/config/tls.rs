@@ -244,10 +244,10 @@ impl TlsSpec {
         }
     }
 
-    /// The first names of those that are fetched.
-    pub(crate) fn fetched(&self) -> impl Iterator<Item = &str> {
+    /// The names of those that are fetched, of each.
+    pub(crate) fn fetched(&self) -> impl Iterator<Item = Vec<&str>> {
         let fetched = self.certificates.iter().filter_map(|one| one.acme.as_ref());
-        fetched.filter_map(|names| names.first().map(|name| name.0.as_str()))
+        fetched.map(|names| names.iter().map(|name| name.0.as_str()).collect())
     }
 
     /// With every default filled in.

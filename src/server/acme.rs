@@ -14,12 +14,12 @@ use instant_acme::{
 };
 use log::{error, info};
 use proofs::{Proofs, Shown};
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 /// How often it is looked whether one is due, at least.
@@ -27,7 +27,14 @@ const LOOK: Duration = Duration::from_secs(3600);
 /// How long one may take in all.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long the authority may take to look at a proof, and to write a certificate.
-const ANSWER: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(90));
+const ANSWER: RetryPolicy = RetryPolicy::new()
+    .initial_delay(Duration::from_millis(500))
+    .backoff(1.3)
+    .timeout(Duration::from_secs(90));
+/// What a certificate with its key takes at most, about.
+const ROOM: usize = 16 * 1024;
+/// How many failures in a row a reload, or a start, may follow with an attempt at once: authorities count them.
+const FREE: u32 = 1;
 
 /// Why no certificate could be had.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +61,12 @@ pub enum AcmeError {
     /// No proof can be made.
     #[error("no certificate for a proof can be made: {0}")]
     Made(#[from] rcgen::Error),
+    /// What came is not what was asked for.
+    #[error("what came cannot be used: {0}")]
+    Unfit(String),
+    /// It says no, and not why.
+    #[error("the authority could not make sure of the names, and does not say why")]
+    Unproved,
     /// It took too long.
     #[error("it took longer than {PATIENCE:?}")]
     Late,
@@ -76,77 +89,132 @@ fn in_words(error: &instant_acme::Error) -> String {
 /// One certificate that is fetched.
 struct Wanted {
     files: CertificateFiles,
+    /// In a row.
     failures: u32,
-    /// Not before this time, since the epoch.
-    not_before: Duration,
+    /// Not before this time: by a clock that nobody sets.
+    not_before: Instant,
 }
 
-/// Fetches what these settings want until the process ends; `reloads` says that what failed is to be tried again.
+/// Fetches what these settings want until the process ends; `reloads` says that what failed may be tried again.
 pub async fn follow(settings: &Settings, proofs: Arc<Proofs>, reloads: Arc<Notify>) {
     let Some(acme) = settings.acme.clone() else {
         return;
     };
-    let certificates = settings.listeners.iter().filter_map(|l| l.tls.as_ref());
-    let files = certificates.flat_map(|tls| tls.certificates.clone());
-    let fetched = files.filter(|files| !files.fetched_for.is_empty());
-    let mut wanted: Vec<Wanted> = fetched.map(Wanted::new).collect();
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for tls in settings.listeners.iter().filter_map(|l| l.tls.as_ref()) {
+        for files in tls
+            .certificates
+            .iter()
+            .filter(|c| !c.fetched_for.is_empty())
+        {
+            // Several listeners may show the same.
+            if !wanted.iter().any(|one| one.files.cert == files.cert) {
+                wanted.push(Wanted::new(files.clone()));
+            }
+        }
+    }
     loop {
         for one in &mut wanted {
             one.see_to(&acme, &proofs).await;
         }
-        let next = wanted.iter().map(Wanted::due).min().unwrap_or_default();
-        let left = next
-            .saturating_sub(now())
-            .clamp(Duration::from_secs(1), LOOK);
+        let left = wanted.iter().map(Wanted::due_in).min().unwrap_or(LOOK);
+        let left = left.clamp(Duration::from_secs(1), LOOK);
         tokio::select! {
             () = tokio::time::sleep(left) => {}
-            () = reloads.notified() => wanted.iter_mut().for_each(|one| one.not_before = Duration::ZERO),
+            () = reloads.notified() => wanted.iter_mut().for_each(Wanted::hurry),
         }
     }
 }
 
 impl Wanted {
     fn new(files: CertificateFiles) -> Self {
-        Wanted {
+        let mut one = Wanted {
             files,
             failures: 0,
-            not_before: Duration::ZERO,
+            not_before: Instant::now(),
+        };
+        // A process that starts again and again is not to ask each time.
+        if let Ok(left) = fs::metadata(one.failed()).and_then(|left| left.modified()) {
+            let text = fs::read_to_string(one.failed()).unwrap_or_default();
+            one.failures = text.trim().parse().unwrap_or(1);
+            let since = SystemTime::now().duration_since(left).unwrap_or_default();
+            let wait = renewal::again(one.failures, 0.0).saturating_sub(since);
+            one.not_before += wait;
+            one.hurry();
+        }
+        one
+    }
+
+    /// The file that says how often it failed.
+    fn failed(&self) -> PathBuf {
+        self.files.cert.with_extension("failed")
+    }
+
+    /// It is tried at once, unless that failed too often.
+    fn hurry(&mut self) {
+        if self.failures <= FREE {
+            self.not_before = Instant::now();
         }
     }
 
-    /// When it is to be fetched.
-    fn due(&self) -> Duration {
+    /// How long it is until it is to be fetched.
+    fn due_in(&self) -> Duration {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let due = match Certificate::read(&self.files) {
             Ok(there) if there.is_for(&self.files.fetched_for) => {
                 let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
-                renewal::due(since(there.not_before), since(there.not_after))
+                let due = renewal::due(since(there.not_before), since(there.not_after));
+                due.saturating_sub(now)
             }
             _ => Duration::ZERO,
         };
-        due.max(self.not_before)
+        due.max(self.not_before.saturating_duration_since(Instant::now()))
     }
 
     /// Fetches it if it is due.
     async fn see_to(&mut self, acme: &Acme, proofs: &Proofs) {
-        if self.due() > now() {
+        if !self.due_in().is_zero() {
             return;
         }
         let names = self.files.fetched_for.join(", ");
         info!("fetching a certificate for {names} from {}", acme.directory);
         let fetched = tokio::time::timeout(PATIENCE, fetch(acme, &self.files, proofs)).await;
-        match fetched.unwrap_or(Err(AcmeError::Late)) {
+        let fetched = fetched.unwrap_or(Err(AcmeError::Late)).and_then(|()| {
+            // Else the same would come again and again.
+            match Certificate::read(&self.files) {
+                Ok(there) if there.is_for(&self.files.fetched_for) => Ok(()),
+                Ok(there) => Err(AcmeError::Unfit(format!(
+                    "it is for {}",
+                    there.names.join(", ")
+                ))),
+                Err(e) => Err(AcmeError::Unfit(e.to_string())),
+            }
+        });
+        match fetched {
             Ok(()) => {
                 info!("there is a new certificate for {names}");
                 self.failures = 0;
-                self.not_before = Duration::ZERO;
+                // Also where the authority's clock, or ours, makes it due at once.
+                self.not_before = Instant::now() + LOOK;
+                // It may never have been there.
+                let _ = fs::remove_file(self.failed());
             }
             Err(e) => {
                 self.failures += 1;
                 let wait = renewal::again(self.failures, fastrand::f64());
-                self.not_before = now() + wait;
+                self.not_before = Instant::now() + wait;
+                // Where even this fails, the reason is in the log with the next words.
+                let _ = fs::write(self.failed(), self.failures.to_string());
+                let reload = if self.failures <= FREE {
+                    ", or at a reload"
+                } else {
+                    ""
+                };
                 error!(
-                    "no certificate for {names} could be fetched: {e}\n  help: it is tried again in {} minutes, and at a reload; \
-                     what there was stays in force",
+                    "no certificate for {names} could be fetched: {e}\n  help: it is tried again in {} minutes{reload}; what there \
+                     was stays in force",
                     wait.as_secs() / 60
                 );
             }
@@ -154,18 +222,14 @@ impl Wanted {
     }
 }
 
-fn now() -> Duration {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default()
-}
-
 /// Fetches one certificate, and writes it with its key.
 async fn fetch(acme: &Acme, files: &CertificateFiles, proofs: &Proofs) -> Result<(), AcmeError> {
-    make_directory(&acme.path)?;
+    make_room(&acme.path, &files.cert)?;
     let account = account(acme).await?;
     let names = files.fetched_for.iter().cloned();
     let names: Vec<Identifier> = names.map(Identifier::Dns).collect();
-    let mut order = account.new_order(&NewOrder::new(&names)).await?;
+    let order = account.new_order(&NewOrder::new(&names)).await;
+    let mut order = order.inspect_err(|e| forget_account(acme, e))?;
     let mut shown = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -196,7 +260,7 @@ async fn fetch(acme: &Acme, files: &CertificateFiles, proofs: &Proofs) -> Result
     if !matches!(ready, Ok(OrderStatus::Ready)) {
         return Err(match complaint(&mut order).await {
             Some((name, why)) => AcmeError::Proof { name, why },
-            None => ready.err().map_or(AcmeError::Late, AcmeError::from),
+            None => ready.err().map_or(AcmeError::Unproved, AcmeError::from),
         });
     }
     let key = order.finalize().await?;
@@ -240,9 +304,7 @@ async fn account(acme: &Acme) -> Result<Account, AcmeError> {
             None => Account::builder(),
         }
     };
-    // One for each authority: another one knows nothing of it.
-    let tag = blake3::hash(acme.directory.as_bytes()).to_hex();
-    let path = acme.path.join(format!("account-{}.json", &tag[..16]));
+    let path = account_file(acme);
     match fs::read(&path) {
         Ok(bytes) => {
             if let Ok(credentials) = serde_json::from_slice::<AccountCredentials>(&bytes) {
@@ -267,11 +329,46 @@ async fn account(acme: &Acme) -> Result<Account, AcmeError> {
     Ok(account)
 }
 
-fn make_directory(path: &Path) -> Result<(), AcmeError> {
-    let made = fs::create_dir_all(path)
-        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o700)));
-    made.map_err(|source| AcmeError::File {
-        path: path.to_path_buf(),
+/// One for each authority: another one knows nothing of it.
+fn account_file(acme: &Acme) -> PathBuf {
+    let tag = blake3::hash(acme.directory.as_bytes()).to_hex();
+    acme.path.join(format!("account-{}.json", &tag[..16]))
+}
+
+/// Where the authority does not know the account any more, the next attempt makes a new one.
+fn forget_account(acme: &Acme, error: &instant_acme::Error) {
+    const UNKNOWN: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
+    let instant_acme::Error::Api(problem) = error else {
+        return;
+    };
+    if problem.r#type.as_deref() == Some(UNKNOWN) {
+        let path = account_file(acme);
+        // Where it cannot be put aside, the same error comes again.
+        let _ = fs::rename(&path, path.with_extension("unknown"));
+    }
+}
+
+/// Makes sure that what will be fetched can be written: authorities issue the same certificate only so often.
+fn make_room(directory: &Path, file: &Path) -> Result<(), AcmeError> {
+    let mut maker = DirBuilder::new();
+    let made = maker.recursive(true).mode(0o700).create(directory);
+    let tried = made.and_then(|()| {
+        let beside = file.with_extension("room");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let written = options.open(&beside).and_then(|mut room| {
+            room.write_all(&[0; ROOM])?;
+            room.sync_all()
+        });
+        // It may not be there.
+        let _ = fs::remove_file(&beside);
+        match file.is_dir() {
+            true => Err(io::ErrorKind::IsADirectory.into()),
+            false => written,
+        }
+    });
+    tried.map_err(|source| AcmeError::File {
+        path: directory.to_path_buf(),
         source,
     })
 }

@@ -128,6 +128,8 @@ pub fn preflight(loaded: &Loaded) -> Result<Vec<String>, Vec<String>> {
         LogTarget::Stdout | LogTarget::Off | LogTarget::Syslog(_) => None,
     };
     let pid = settings.pid_file.as_deref().map(|path| ("pid_file", path));
+    let fetched = settings.acme.as_ref().map(|acme| acme.path.as_path());
+    let no_directory = fetched.filter(|path| path.exists() && !path.is_dir());
     let state = settings.state_file.as_deref();
     let state = state.map(|path| ("state_file", path));
     let mut problems: Vec<String> = log
@@ -137,6 +139,10 @@ pub fn preflight(loaded: &Loaded) -> Result<Vec<String>, Vec<String>> {
         .filter(|(_, path)| path.is_dir())
         .map(|(key, path)| format!("{key}: {} is a directory, not a file", path.display()))
         .collect();
+    problems.extend(
+        no_directory
+            .map(|path| format!("acme.path: {} is a file, not a directory", path.display())),
+    );
     let mut known = Vec::new();
     match tls::check(settings) {
         Ok(said) => known = said,

@@ -66,8 +66,18 @@ impl Certificates {
     fn named(&self, host: &str) -> Option<&[Arc<Certificate>]> {
         let wild = host.find('.').and_then(|dot| host.get(dot..));
         let found = self.by_name.get(host);
-        let found = found.or_else(|| self.by_name.get(wild?));
-        found.map(Vec::as_slice)
+        let wild = wild.and_then(|wild| self.by_name.get(wild));
+        // What only stands in for another one comes last.
+        let real = |all: &&Vec<Arc<Certificate>>| all.iter().any(|one| !one.stands_in);
+        let best = found.filter(real).or(wild.filter(real)).or(found).or(wild);
+        best.map(Vec::as_slice)
+    }
+
+    /// That for a host which none is for.
+    fn default(&self) -> Option<&[Arc<Certificate>]> {
+        let real = self.all.iter().position(|one| !one.stands_in);
+        let first = real.unwrap_or(0);
+        self.all.get(first..=first)
     }
 }
 
@@ -156,13 +166,16 @@ impl ResolvesServerCert for TlsStore {
             .and_then(|host| certificates.named(&host.to_ascii_lowercase()));
         let several = match (named, self.unknown_host) {
             (Some(named), _) => named,
-            (None, UnknownHost::Default) => certificates.all.get(..1)?,
+            (None, UnknownHost::Default) => certificates.default()?,
             (None, UnknownHost::Refuse) => return None,
         };
         // RSA and ECDSA side by side: what this client can verify, the cheaper first.
         let fits =
             |c: &&Arc<Certificate>| c.key.key.choose_scheme(hello.signature_schemes()).is_some();
-        let best = several.iter().filter(fits).min_by_key(|c| c.cost());
+        let best = several
+            .iter()
+            .filter(fits)
+            .min_by_key(|c| (c.stands_in, c.cost()));
         best.or(several.first()).map(|c| c.key.clone())
     }
 }

@@ -2,51 +2,14 @@
 
 use crate::client::get;
 use crate::client_tls::{Authority, Tls};
-use crate::harness::{PATIENCE, Proxy, Setup, eventually, free_port, until};
-use rustix::process::{Pid, Signal, kill_process};
+use crate::harness::{Proxy, Setup, eventually, free_port, until};
+use crate::program::Program;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const ANSWER: &str =
     "routes:\n  - { match: { path: / }, respond: { status: 200, body: \"from within\" } }\n";
-
-/// A program that a test started. Dropping it ends it.
-struct Program(Child);
-
-impl Program {
-    /// `None` where it is not installed.
-    fn start(name: &str, arguments: &[&str]) -> Option<Self> {
-        let path = format!("/usr/bin/{name}");
-        if !Path::new(&path).exists() {
-            assert!(std::env::var_os("CI").is_none(), "{path} is missing");
-            eprintln!("{path} is not installed: nothing is tested with it");
-            return None;
-        }
-        let child = Command::new(path)
-            .args(arguments)
-            .env("PEBBLE_VA_NOSLEEP", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        Some(Program(child.expect("the program")))
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
-        let deadline = Instant::now() + PATIENCE;
-        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
-            std::thread::park_timeout(Duration::from_millis(4));
-        }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Where an authority will be, and where it looks for proofs.
 struct Pebble {
@@ -101,8 +64,9 @@ impl Pebble {
         std::fs::write(&file, config.to_string()).unwrap();
         // Every name is this machine.
         let dns = format!("127.0.0.1:{}", free_port());
+        let of_names = free_port();
         let names = Program::start(
-            "pebble-challtestsrv",
+            "/usr/bin/pebble-challtestsrv",
             &[
                 "-dns01",
                 &dns,
@@ -115,16 +79,18 @@ impl Pebble {
                 "-defaultIPv6",
                 "",
                 "-management",
-                &format!("127.0.0.1:{}", free_port()),
+                &format!("127.0.0.1:{of_names}"),
             ],
         )?;
         let authority = Program::start(
-            "pebble",
+            "/usr/bin/pebble",
             &["-config", file.to_str().unwrap(), "-dnsserver", &dns],
         )?;
-        until("the authority listens", || {
-            TcpStream::connect(("127.0.0.1", self.management)).is_ok()
-        });
+        for port in [of_names, self.management, self.port] {
+            until("the authority listens", || {
+                TcpStream::connect(("127.0.0.1", port)).is_ok()
+            });
+        }
         Some(Running {
             _authority: authority,
             _names: names,
@@ -195,6 +161,8 @@ fn a_certificate_is_fetched_and_kept_over_a_restart() {
     let proxy = setup.start(ANSWER);
     let connection = client.to(tls, "site.example.test").unwrap();
     assert_eq!(connection.shown(), shown);
+    // What is due at a start is fetched before anybody can ask for a reload.
+    proxy.reload_with(ANSWER);
     assert_eq!(proxy.count_said("fetching"), 0);
 }
 
@@ -227,33 +195,80 @@ fn a_handshake_proves_a_name_too() {
 
 #[test]
 fn what_ends_soon_or_is_for_other_names_is_fetched_anew() {
-    let hour = Duration::from_secs(3600);
-    for (names, left) in [
-        (&["site.example.test"][..], hour),
-        (&["site.example.test", "old.example.test"], 50 * 24 * hour),
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    for (names, left, is_due) in [
+        (&["site.example.test"][..], 10 * DAY, true),
+        (&["old.example.test"], 50 * DAY, true),
+        (&["more.example.test", "site.example.test"], 50 * DAY, false),
     ] {
         let port = free_port();
         let pebble = Pebble::new((free_port(), port));
         let Some(_running) = pebble.start() else {
             return;
         };
-        let before = Authority::new().sign_for(pebble.dir.path(), "before", names, left);
+        let own = Authority::new();
+        let before = own.sign_for(pebble.dir.path(), "before", names, left);
         let both = [&before.key, &before.cert].map(|file| std::fs::read_to_string(file).unwrap());
         let file = pebble.file("site.example.test");
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, both.concat()).unwrap();
+        // One more, which is fetched last: then it is known what became of the first.
+        let certificates =
+            "tls: { certificates: [{ acme: [site.example.test] }, { acme: [last.example.test] }] }";
         let proxy = Proxy::with()
             .port(port)
-            .listener(&fetching("site.example.test"))
+            .listener(certificates)
             .key("acme", &pebble.yaml(", challenge: tls-alpn-01"))
             .start(ANSWER);
-        proxy.said("there is a new certificate for site.example.test");
-        let client = pebble.client();
+        proxy.said("there is a new certificate for last.example.test");
+        let fetched = proxy.count_said("there is a new certificate for site.example.test") == 1;
+        assert_eq!(fetched, is_due, "{names:?}");
+        let client = match is_due {
+            true => pebble.client(),
+            false => own.client(),
+        };
         until("it is shown", || {
             client.to(port, "site.example.test").is_ok()
         });
-        proxy.said("was exchanged");
     }
+}
+
+/// Another one is shown, as long as there is one, for what is still to be fetched; and what is spoiled is fetched anew.
+#[test]
+fn what_stands_in_comes_last() {
+    let port = free_port();
+    let pebble = Pebble::new((free_port(), port));
+    let own = Authority::new();
+    let wild = own.sign(pebble.dir.path(), "wild", &["*.example.test"]);
+    let file = pebble.file("site.example.test");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "spoiled").unwrap();
+    let certificates = format!(
+        "tls: {{ certificates: [{{ acme: [site.example.test] }}, {}] }}",
+        wild.yaml()
+    );
+    let proxy = Proxy::with()
+        .port(port)
+        .listener(&certificates)
+        .key("acme", &pebble.yaml(""))
+        .start(ANSWER);
+    for host in ["site.example.test", "other.example.test"] {
+        assert_eq!(own.client().to(port, host).unwrap().shown(), wild.der());
+    }
+    let Some(_running) = pebble.start() else {
+        return;
+    };
+    proxy.said("no certificate for site.example.test could be fetched");
+    proxy.reload_with(ANSWER);
+    proxy.said("there is a new certificate for site.example.test");
+    let client = pebble.client();
+    until("it is shown", || {
+        client.to(port, "site.example.test").is_ok()
+    });
+    assert_eq!(
+        own.client().to(port, "other.example.test").unwrap().shown(),
+        wild.der()
+    );
 }
 
 #[test]
@@ -277,4 +292,12 @@ fn what_cannot_be_proved_is_said_and_tried_again() {
     until("it was tried again", || {
         proxy.count_said("could be fetched") == 2
     });
+    // Not each time: authorities count. Nor by a process that starts again.
+    let failed = pebble.file("site.example.test").with_extension("failed");
+    assert_eq!(std::fs::read_to_string(failed).unwrap(), "2");
+    proxy.reload_with(ANSWER);
+    drop(proxy);
+    let proxy = in_clear(&pebble, plain, tls, "site.example.test").start(ANSWER);
+    proxy.reload_with(ANSWER);
+    assert_eq!(proxy.count_said("fetching"), 0);
 }

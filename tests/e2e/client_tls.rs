@@ -67,6 +67,7 @@ impl Authority {
         params
             .distinguished_name
             .push(rcgen::DnType::CommonName, file);
+        params.not_before = (SystemTime::now() - Duration::from_secs(40 * 86_400)).into();
         params.not_after = (SystemTime::now() + lasts).into();
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let cert = params.signed_by(&key, &self.0).unwrap();

@@ -9,6 +9,7 @@ mod command; // the program run to its end
 mod harness; // the process under test
 mod origin; // backends that fail on purpose
 mod origin2; // the same by HTTP/2
+mod program; // other programs
 mod reply; // what such a backend sees and does
 
 mod access; // who may come in, and with what

@@ -4,6 +4,7 @@ use super::shown;
 use crate::config::CertificateFiles;
 use crate::server::acme::proofs::self_signed;
 use jiff::Timestamp;
+use log::error;
 use rcgen::CertificateParams;
 use rustls::SignatureAlgorithm;
 use rustls::crypto::ring::sign::any_supported_type;
@@ -114,9 +115,15 @@ impl Certificate {
     /// # Errors
     /// When it cannot be used.
     pub(super) fn open(files: &CertificateFiles) -> Result<Self, CertificateError> {
-        match !files.fetched_for.is_empty() && !files.cert.exists() {
-            true => Self::stand_in(files),
-            false => Self::read(files),
+        match Self::read(files) {
+            Err(e) if !files.fetched_for.is_empty() => {
+                if files.cert.exists() {
+                    // It is fetched anew.
+                    error!("{e}");
+                }
+                Self::stand_in(files)
+            }
+            read => read,
         }
     }
 
@@ -135,19 +142,14 @@ impl Certificate {
             not_before: SystemTime::now(),
             not_after: SystemTime::now(),
             stands_in: true,
-            stamp: [None; 2],
+            stamp: stamp(files),
         })
     }
 
-    /// Whether it is for these names and no others.
+    /// Whether it is for these names, all of them.
     pub fn is_for(&self, names: &[String]) -> bool {
-        let sorted = |names: &[String]| {
-            let mut names: Vec<String> = names.iter().map(|n| n.to_ascii_lowercase()).collect();
-            names.sort_unstable();
-            names.dedup();
-            names
-        };
-        sorted(&self.names) == sorted(names)
+        let has = |name: &String| self.names.iter().any(|own| own.eq_ignore_ascii_case(name));
+        names.iter().all(has)
     }
 
     /// Where it was read from.
