@@ -14,6 +14,12 @@ pub fn due(not_before: Duration, not_after: Duration) -> Duration {
     not_after.saturating_sub(not_after.saturating_sub(not_before) / 3)
 }
 
+/// How long one that lasts so long is left alone once it is there, even if it is due: an authority would have to issue it again
+/// and again where its clock and ours differ.
+pub fn rest(lasts: Duration) -> Duration {
+    (lasts / 3).clamp(FIRST, Duration::from_secs(3600))
+}
+
 /// How long to wait after so many failures in a row, at least one: twice as long each time, less up to a fifth by `chance`
 /// in 0.0..1.0.
 pub fn again(failures: u32, chance: f64) -> Duration {
@@ -34,6 +40,14 @@ mod tests {
         assert_eq!(due(days(5), days(5)), days(5));
         // What makes no sense is due at its end.
         assert_eq!(due(days(9), days(5)), days(5));
+    }
+
+    #[test]
+    fn left_alone_for_a_while() {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        for (lasts, expected) in [(0, 5), (60, 20), (24 * 60, 60), (90 * 24 * 60, 60)] {
+            assert_eq!(rest(minutes(lasts)), minutes(expected), "{lasts}");
+        }
     }
 
     #[test]

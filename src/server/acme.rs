@@ -184,7 +184,10 @@ impl Wanted {
         let fetched = fetched.unwrap_or(Err(AcmeError::Late)).and_then(|()| {
             // Else the same would come again and again.
             match Certificate::read(&self.files) {
-                Ok(there) if there.is_for(&self.files.fetched_for) => Ok(()),
+                Ok(there) if there.is_for(&self.files.fetched_for) => {
+                    let lasts = there.not_after.duration_since(there.not_before);
+                    Ok(lasts.unwrap_or_default())
+                }
                 Ok(there) => Err(AcmeError::Unfit(format!(
                     "it is for {}",
                     there.names.join(", ")
@@ -193,11 +196,11 @@ impl Wanted {
             }
         });
         match fetched {
-            Ok(()) => {
+            Ok(lasts) => {
                 info!("there is a new certificate for {names}");
                 self.failures = 0;
                 // Also where the authority's clock, or ours, makes it due at once.
-                self.not_before = Instant::now() + LOOK;
+                self.not_before = Instant::now() + renewal::rest(lasts);
                 // It may never have been there.
                 let _ = fs::remove_file(self.failed());
             }

@@ -1,12 +1,14 @@
 //! Certificates fetched from an authority: Pebble, the one that Let's Encrypt tests clients with, as Debian has it.
 
+use crate::admin::with_admin;
 use crate::client::get;
 use crate::client_tls::{Authority, Tls};
 use crate::harness::{Proxy, Setup, eventually, free_port, until};
+use crate::observe::{metrics, value};
 use crate::program::Program;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const ANSWER: &str =
     "routes:\n  - { match: { path: / }, respond: { status: 200, body: \"from within\" } }\n";
@@ -247,7 +249,8 @@ fn what_stands_in_comes_last() {
         "tls: {{ certificates: [{{ acme: [site.example.test] }}, {}] }}",
         wild.yaml()
     );
-    let proxy = Proxy::with()
+    let (setup, admin) = with_admin();
+    let proxy = setup
         .port(port)
         .listener(&certificates)
         .key("acme", &pebble.yaml(""))
@@ -255,6 +258,17 @@ fn what_stands_in_comes_last() {
     for host in ["site.example.test", "other.example.test"] {
         assert_eq!(own.client().to(port, host).unwrap().shown(), wild.der());
     }
+    // Whoever watches the ends of certificates is told.
+    let series = format!(
+        "backstop_certificate_expiry_timestamp_seconds{{file=\"{}\"}}",
+        file.display()
+    );
+    let left = || {
+        let end = value(&metrics(admin), &series).expect("its end");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        end - now.as_secs_f64()
+    };
+    assert!(left() <= 0.0);
     let Some(_running) = pebble.start() else {
         return;
     };

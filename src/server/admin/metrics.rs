@@ -544,7 +544,7 @@ fn process(scene: &Scene, all: &mut Exposition) {
     let mut family = all.family(
         "backstop_certificate_expiry_timestamp_seconds",
         Kind::Gauge,
-        "When a certificate ends.",
+        "When a certificate ends; one that is still to be fetched has ended.",
     );
     let mut seen = std::collections::BTreeSet::new();
     for certificate in scene
@@ -554,7 +554,7 @@ fn process(scene: &Scene, all: &mut Exposition) {
     {
         let file = certificate.path().display().to_string();
         // Several listeners may show the same.
-        if certificate.stands_in || !seen.insert(file.clone()) {
+        if !seen.insert(file.clone()) {
             continue;
         }
         family.sample(&[("file", &file)], seconds(certificate.not_after));
