@@ -8,6 +8,7 @@ use super::moment::Moment;
 use super::object::Object;
 use http::StatusCode;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -81,12 +82,15 @@ type Lane = (Key, Option<Variant>);
 /// The fills under way.
 pub struct Fills {
     shards: [Mutex<HashMap<Lane, Arc<Fill>>>; SHARDS],
+    /// How many of each shard have ended.
+    ended: [AtomicU64; SHARDS],
 }
 
 impl Default for Fills {
     fn default() -> Self {
         Fills {
             shards: std::array::from_fn(|_| Mutex::default()),
+            ended: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 }
@@ -97,6 +101,8 @@ pub enum Part {
     Begin(Filling),
     /// Somebody does.
     Join(Arc<Fill>),
+    /// Somebody did, since the request looked for an answer: it is to look again.
+    Look,
 }
 
 impl Fills {
@@ -105,21 +111,29 @@ impl Fills {
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the fill under way, or begins one for a request that began then. `is_over` says whether something was purged
+    /// How many have ended, of those among which a URL's are.
+    pub fn ended(&self, url: &[u8; 16]) -> u64 {
+        self.ended[usize::from(url[0]) % SHARDS].load(Ordering::Acquire)
+    }
+
+    /// Joins the fill under way, or begins one for a request that began then; not if more have `ended` than had when it looked for
+    /// an answer, where that is given: its own may be among them. `is_over` says whether something was purged
     /// since a fill began: nobody joins it any more, and a new one takes its place.
     pub fn join(
         &'static self,
         key: Key,
         variant: Option<Variant>,
         began: Moment,
+        ended: Option<u64>,
         is_over: impl Fn(Moment) -> bool,
     ) -> Part {
         let lane = (key, variant);
         let mut shard = self.shard(&key.url);
-        if let Some(fill) = shard.get(&lane)
-            && !is_over(fill.began)
-        {
-            return Part::Join(fill.clone());
+        match shard.get(&lane) {
+            Some(fill) if !is_over(fill.began) => return Part::Join(fill.clone()),
+            Some(_) => {}
+            None if ended.is_some_and(|then| then != self.ended(&key.url)) => return Part::Look,
+            None => {}
         }
         let fill = Arc::new(Fill {
             state: watch::Sender::new(State::Waiting),
@@ -180,6 +194,9 @@ impl Filling {
             .is_some_and(|f| Arc::ptr_eq(f, &self.fill))
         {
             shard.remove(&self.lane);
+            // What it brought is in its place by now.
+            let url = &self.lane.0.url;
+            self.fills.ended[usize::from(url[0]) % SHARDS].fetch_add(1, Ordering::Release);
         }
     }
 
@@ -206,5 +223,34 @@ impl Drop for Filling {
             proxy_error: "proxy_internal_error",
             details: None,
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ended_since_it_was_looked_is_looked_for_again() {
+        let fills: &'static Fills = Box::leak(Box::default());
+        let key = Key {
+            url: [7; 16],
+            who: [0; 16],
+        };
+        let join = |ended| fills.join(key, None, Moment::default(), ended, |_| false);
+        let before = fills.ended(&key.url);
+        let Part::Begin(filling) = join(Some(before)) else {
+            panic!("nobody fills yet");
+        };
+        assert!(matches!(join(Some(before)), Part::Join(_)));
+        drop(filling);
+        // One that had looked before that.
+        assert!(matches!(join(Some(before)), Part::Look));
+        let Part::Begin(filling) = join(None) else {
+            panic!("it has looked often enough");
+        };
+        drop(filling);
+        let now = fills.ended(&key.url);
+        assert!(matches!(join(Some(now)), Part::Begin(_)));
     }
 }

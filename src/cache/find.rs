@@ -28,6 +28,8 @@ pub struct Found {
     pub variant: Option<Variant>,
     /// When the looking began: what was purged since may not be brought back.
     pub began: Moment,
+    /// How many fills had ended by then.
+    pub ended: u64,
 }
 
 impl Cache {
@@ -39,7 +41,10 @@ impl Cache {
         usable: impl Fn(&Object) -> bool,
     ) -> Found {
         let began = self.moment();
+        // Before it is looked: what is stored by one that ends in between may be overlooked.
+        let ended = self.0.fills.ended(&key.url);
         let mut found = self.choose(self.0.memory.get(key), request, began, &usable);
+        found.ended = ended;
         if let Some(object) = found.object.take_if(|object| is_gone(object)) {
             self.0.memory.remove(&object);
         }
@@ -76,6 +81,7 @@ impl Cache {
             variant: from_disk.variant.or(found.variant),
             object: from_disk.object,
             began,
+            ended,
         }
     }
 
@@ -207,6 +213,7 @@ impl Cache {
     ) -> Found {
         let mut found = Found {
             began,
+            ended: 0,
             object: None,
             others: false,
             variant: None,

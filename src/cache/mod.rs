@@ -226,10 +226,13 @@ impl Cache {
         self.0.purges.clock().ago(elapsed)
     }
 
-    /// Joins the fill under way for a key, or begins one, on behalf of a request that began to look then.
-    pub fn join(self, key: Key, variant: Option<Variant>, began: Moment) -> Part {
+    /// Joins the fill under way for a key, or begins one, on behalf of a request that found this. `looks`: whether it looks again
+    /// where what it wants may have come since.
+    pub fn join(self, key: Key, found: &Found, looks: bool) -> Part {
         let is_over = |fill: Moment| self.0.purges.any_since(&key.url, fill);
-        self.0.fills.join(key, variant, began, is_over)
+        let ended = looks.then_some(found.ended);
+        let fills = &self.0.fills;
+        fills.join(key, found.variant, found.began, ended, is_over)
     }
 
     /// The fills under way.

@@ -238,7 +238,7 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
                     return Ok(serve(ctx, object, how));
                 }
                 Reuse::StaleWhileRevalidate => {
-                    if let Part::Begin(filling) = cache.join(key, found.variant, found.began) {
+                    if let Part::Begin(filling) = cache.join(key, &found, true) {
                         // Nobody waits for this one.
                         fill::start(session, ctx, filling, Some(object), "stale");
                     }
@@ -256,7 +256,7 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
         if only_if_cached {
             return no_stored_answer(session, ctx).await;
         }
-        let stale = found.object;
+        let stale = found.object.clone();
         // How a stored answer fares, an answer to HEAD can tell; it would be a pity to fetch the whole for it. Where a
         // failure is to be hidden, only the whole will do.
         let hides = |o: &&Arc<Object>| {
@@ -284,7 +284,8 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
             break;
         }
         let mut owner = None;
-        let mut steps = match cache.join(key, found.variant, found.began) {
+        let mut steps = match cache.join(key, &found, round < ROUNDS) {
+            Part::Look => continue,
             Part::Begin(filling) => {
                 let steps = filling.fill().follow();
                 let began = fill::start(session, ctx, filling, stale.as_ref(), why);
