@@ -562,4 +562,26 @@ mod tests {
         let same = disk("path: /etc/backstop/conf/../answers/, max_size: 1024MiB");
         assert!(old.changed_keys(&same).is_empty());
     }
+
+    #[test]
+    fn names_are_proved_where_an_authority_asks() {
+        use super::super::acme::Challenge::{Http01, TlsAlpn01};
+        const TLS: &str = ", tls: { certificates: [{ acme: [www.example.com] }] }";
+        for (plain, tls, expected) in [
+            (Some(80), 443, Http01),
+            (Some(8080), 443, TlsAlpn01),
+            (Some(8080), 8443, Http01),
+            (None, 443, TlsAlpn01),
+            (None, 8443, TlsAlpn01),
+        ] {
+            let plain = plain.map_or(String::new(), |port| {
+                format!("{{ address: 127.0.0.1:{port} }}, ")
+            });
+            let text = format!(
+                "listeners: [{plain}{{ address: 127.0.0.1:{tls}{TLS} }}]\nacme: {{ path: a }}"
+            );
+            let acme = settings(&text).acme.unwrap();
+            assert_eq!(acme.challenge, expected, "{text}");
+        }
+    }
 }
