@@ -105,15 +105,20 @@ pub enum Part {
     Look,
 }
 
+/// Which shard a URL's fills are in.
+fn place(url: &[u8; 16]) -> usize {
+    usize::from(url[0]) % SHARDS
+}
+
 impl Fills {
     fn shard(&self, url: &[u8; 16]) -> MutexGuard<'_, HashMap<Lane, Arc<Fill>>> {
-        let shard = &self.shards[usize::from(url[0]) % SHARDS];
+        let shard = &self.shards[place(url)];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many have ended, of those among which a URL's are.
     pub fn ended(&self, url: &[u8; 16]) -> u64 {
-        self.ended[usize::from(url[0]) % SHARDS].load(Ordering::Acquire)
+        self.ended[place(url)].load(Ordering::Acquire)
     }
 
     /// Joins the fill under way, or begins one for a request that began then; not if more have `ended` than had when it looked for
@@ -195,8 +200,8 @@ impl Filling {
         {
             shard.remove(&self.lane);
             // What it brought is in its place by now.
-            let url = &self.lane.0.url;
-            self.fills.ended[usize::from(url[0]) % SHARDS].fetch_add(1, Ordering::Release);
+            let ended = &self.fills.ended[place(&self.lane.0.url)];
+            ended.fetch_add(1, Ordering::Release);
         }
     }
 

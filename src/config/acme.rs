@@ -3,7 +3,8 @@
 //! Read by `settings`; which certificates are fetched stands at the listeners, see [`super::tls`].
 
 use super::address::is_name;
-use super::patterns::{DirectoryText, FileText};
+use super::patterns::{DirectoryText, FileText, shown_as_written};
+use super::tls::words;
 use super::written::{Complaint, Written, written};
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -37,26 +38,12 @@ pub enum Challenge {
     TlsAlpn01,
 }
 
-impl Written for Challenge {
-    const EXPECTED: &'static str = "http-01 or tls-alpn-01";
-
-    fn parse(word: &str) -> Result<Self, Complaint> {
-        let all = [Challenge::Http01, Challenge::TlsAlpn01];
-        let found = all.into_iter().find(|c| c.to_string() == word);
-        found.ok_or_else(Complaint::unfit)
-    }
-}
-
-impl fmt::Display for Challenge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Challenge::Http01 => "http-01",
-            Challenge::TlsAlpn01 => "tls-alpn-01",
-        })
-    }
-}
-
-written!(Challenge);
+words!(
+    Challenge,
+    "http-01 or tls-alpn-01",
+    Challenge::Http01 => "http-01",
+    Challenge::TlsAlpn01 => "tls-alpn-01"
+);
 
 /// The address of a directory.
 #[derive(Debug, Clone)]
@@ -76,14 +63,6 @@ impl Written for DirectoryUrl {
     }
 }
 
-impl fmt::Display for DirectoryUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-written!(DirectoryUrl);
-
 /// Where somebody reads mail.
 #[derive(Debug, Clone)]
 struct Mail(String);
@@ -102,14 +81,6 @@ impl Written for Mail {
         }
     }
 }
-
-impl fmt::Display for Mail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-written!(Mail);
 
 /// A name that a certificate can be had for.
 #[derive(Debug, Clone)]
@@ -134,13 +105,8 @@ impl Written for Domain {
     }
 }
 
-impl fmt::Display for Domain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-written!(Domain);
+shown_as_written!(DirectoryUrl, Mail, Domain);
+written!(DirectoryUrl, Mail, Domain);
 
 /// `acme`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -159,7 +125,7 @@ pub(crate) struct AcmeSpec {
 }
 
 impl AcmeSpec {
-    /// With every default filled in. `in_clear`: whether a listener speaks no TLS, where the proof can be asked for.
+    /// With every default filled in. `in_clear`: whether names are proved without TLS, unless the file says how.
     pub(crate) fn compile(self, absolute: &impl Fn(&str) -> PathBuf, in_clear: bool) -> Acme {
         let challenge = self.challenge.unwrap_or(match in_clear {
             true => Challenge::Http01,

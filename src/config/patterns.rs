@@ -23,6 +23,7 @@ macro_rules! shown_as_written {
         }
     )+};
 }
+pub(super) use shown_as_written;
 
 /// A host: `api.example.com`, `*.example.com`, `[::1]`. In normal form.
 #[derive(Debug, Clone, PartialEq, Eq)]

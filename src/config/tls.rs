@@ -96,6 +96,7 @@ macro_rules! words {
         written!($type);
     };
 }
+pub(super) use words;
 
 words!(UnknownHost, "default or refuse", UnknownHost::Default => "default", UnknownHost::Refuse => "refuse");
 words!(TlsVersion, "\"1.2\" or \"1.3\", in quotes", TlsVersion::Tls12 => "1.2", TlsVersion::Tls13 => "1.3");

@@ -14,7 +14,6 @@ use crate::policy::headers::{Edit, HeaderRules};
 use crate::policy::route::{AnswerRules, Proxy};
 use crate::policy::security;
 use crate::policy::template::Vars;
-use crate::upstream::http2;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
@@ -53,7 +52,7 @@ pub(super) fn prepare(
 
     if ctx.upstream().is_some_and(|upstream| upstream.http2)
         && client_request.version == Version::HTTP_2
-        && http2::wants_trailers(&client_request.headers)
+        && grpc::wants_trailers(&client_request.headers)
     {
         // It concerns the connection, but backends of gRPC look for it, and here trailers do come through.
         request.insert_header("TE", HeaderValue::from_static("trailers"))?;

@@ -4,7 +4,7 @@
 //! knowledge" (RFC 9113 §3.3). Used by [`super::check`] and by `proxy`, for requests, copies and second requests alike.
 
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{HeaderMap, Version, header};
+use http::{Version, header};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::protocols::l4::ext::TcpKeepalive;
@@ -86,14 +86,6 @@ fn form(head: &mut RequestHeader, tls: bool) -> Result<()> {
     Ok(())
 }
 
-/// Whether these fields ask for trailers (`TE`, RFC 9110 §10.1.4), which is all that the field may say in HTTP/2 (RFC 9113
-/// §8.2.2).
-pub fn wants_trailers(headers: &HeaderMap) -> bool {
-    let words = headers.get_all(header::TE).iter();
-    let mut words = words.flat_map(|line| line.as_bytes().split(|b| *b == b','));
-    words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,24 +104,6 @@ mod tests {
         for host in ["", "a b"] {
             head.insert_header("Host", host).unwrap();
             assert!(form(&mut head, false).is_err(), "{host:?}");
-        }
-    }
-
-    #[test]
-    fn who_wants_trailers() {
-        for (lines, expected) in [
-            (&["trailers"][..], true),
-            (&["gzip, Trailers"], true),
-            (&["gzip", "trailers"], true),
-            (&["trailers;q=0"], false),
-            (&["gzip"], false),
-            (&[], false),
-        ] {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(header::TE, line.parse().unwrap());
-            }
-            assert_eq!(wants_trailers(&headers), expected, "{lines:?}");
         }
     }
 }
