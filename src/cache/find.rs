@@ -30,6 +30,8 @@ pub struct Found {
     pub began: Moment,
     /// How many fills had ended by then.
     pub ended: u64,
+    /// What is known of the file that the object's body is in, if that was just asked for.
+    pub standing: Option<Standing>,
 }
 
 impl Cache {
@@ -45,7 +47,10 @@ impl Cache {
         let ended = self.0.fills.ended(&key.url);
         let mut found = self.choose(self.0.memory.get(key), request, began, &usable);
         found.ended = ended;
-        if let Some(object) = found.object.take_if(|object| is_gone(object)) {
+        found.standing = found.object.as_deref().and_then(standing);
+        if found.standing == Some(Standing::Gone)
+            && let Some(object) = found.object.take()
+        {
             self.0.memory.remove(&object);
         }
         if let Some(object) = &found.object {
@@ -82,6 +87,7 @@ impl Cache {
             object: from_disk.object,
             began,
             ended,
+            standing: None,
         }
     }
 
@@ -139,7 +145,7 @@ impl Cache {
         }
         let kept = store.memory.restore(&object, is_barred);
         // Removed before it was to be found here: nobody would tell.
-        if is_gone(&object) {
+        if standing(&object) == Some(Standing::Gone) {
             store.memory.remove(&object);
         }
         kept
@@ -214,6 +220,7 @@ impl Cache {
         let mut found = Found {
             began,
             ended: 0,
+            standing: None,
             object: None,
             others: false,
             variant: None,
@@ -241,9 +248,12 @@ impl Cache {
     }
 }
 
-/// Whether this is the head of an answer whose file was removed or replaced, maybe by another process.
-fn is_gone(object: &Object) -> bool {
-    matches!(&object.body, Body::File(stored) if stored.standing() == Standing::Gone)
+/// What is known of the file that an answer's body is in: it may have been removed or replaced, maybe by another process.
+fn standing(object: &Object) -> Option<Standing> {
+    match &object.body {
+        Body::File(stored) => Some(stored.standing()),
+        _ => None,
+    }
 }
 
 /// Whose body is being read into memory.

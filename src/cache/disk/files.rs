@@ -12,9 +12,7 @@
 //! running process.
 
 use super::Id;
-use super::format::{BLOCK, SUM};
 use super::index::Found;
-use crate::cache::buffer::Buffer;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps,
 };
@@ -240,56 +238,46 @@ pub fn read_front(
     })
 }
 
-/// Blocks of a body, read in one call: the data in one piece, the checksums apart.
-#[derive(Debug)]
-pub struct Blocks {
-    /// All blocks' bytes.
-    pub data: Buffer,
-    /// All blocks' checksums.
-    pub sums: Vec<u8>,
-}
-
-/// How reading blocks ended.
-#[derive(Debug)]
-pub enum BlocksRead {
-    /// All are there.
-    Whole(Blocks),
+/// How reading what is to be there ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// All of it is there.
+    Whole,
     /// The file ends before.
     Short,
     /// It would have to wait for the disk.
     WouldBlock,
 }
 
-/// Reads `len` bytes of the body and the checksums between and after them. With `wait` false only what is in memory.
-pub fn read_blocks(file: impl AsFd, at: u64, len: usize, wait: bool) -> Result<BlocksRead, Errno> {
-    let mut data = Buffer::of(len);
-    let mut sums = vec![0; len.div_ceil(BLOCK) * SUM];
-    let whole = data.len() + sums.len();
+/// Fills these places one after the other with what is in the file from `at` on. With `wait` false only from memory.
+pub fn fill(
+    file: impl AsFd,
+    places: &mut [&mut [u8]],
+    at: u64,
+    wait: bool,
+) -> Result<Filled, Errno> {
+    let whole: usize = places.iter().map(|place| place.len()).sum();
     let flags = match wait {
         true => ReadWriteFlags::empty(),
         false => ReadWriteFlags::NOWAIT,
     };
     let mut done = 0;
     while done < whole {
-        let mut places = Vec::with_capacity(2 * len.div_ceil(BLOCK));
-        for (block, sum) in data.chunks_mut(BLOCK).zip(sums.chunks_mut(SUM)) {
-            places.push(IoSliceMut::new(block));
-            places.push(IoSliceMut::new(sum));
-        }
-        let mut rest = places.as_mut_slice();
+        let mut slices: Vec<_> = places.iter_mut().map(|p| IoSliceMut::new(p)).collect();
+        let mut rest = slices.as_mut_slice();
         IoSliceMut::advance_slices(&mut rest, done);
         let from = at.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
         match rustix::io::preadv2(file.as_fd(), rest, from, flags) {
-            Ok(0) if wait => return Ok(BlocksRead::Short),
-            Ok(0) => return Ok(BlocksRead::WouldBlock),
+            Ok(0) if wait => return Ok(Filled::Short),
+            Ok(0) => return Ok(Filled::WouldBlock),
             Ok(read) => done += read,
             Err(Errno::INTR) => {}
             // A file system that cannot tell counts as one that would have to wait.
-            Err(Errno::AGAIN | Errno::OPNOTSUPP) if !wait => return Ok(BlocksRead::WouldBlock),
+            Err(Errno::AGAIN | Errno::OPNOTSUPP) if !wait => return Ok(Filled::WouldBlock),
             Err(error) => return Err(error),
         }
     }
-    Ok(BlocksRead::Whole(Blocks { data, sums }))
+    Ok(Filled::Whole)
 }
 
 /// Writes these pieces one after the other, from `at` on.

@@ -14,8 +14,12 @@
 //!     64  checksum           8   of all above
 //!     72  slot A        16+room  sequence number 4, length 4, checksum 8, head
 //!      …  slot B        16+room
-//!      …  blocks                 64 KiB of the body (the last: what is left) and their checksum 8, each
+//!      …  body
+//!      …  checksums          8 each: of every 64 KiB of the body, the last of what is left
 //! ```
+//!
+//! The body is in one piece, so that the kernel sends it in one call: where it has to be told twice, TCP may have begun to
+//! pace what it was told first.
 //!
 //! The checksums of slots and blocks are seeded with the id, the stamp and the salt, and with the number of the slot or
 //! block. So no part of one file passes for a part of another, or for another part of its own: after a crash a file
@@ -33,7 +37,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// What the files begin with: bytes that no text has, so that no text is taken for one.
 const MAGIC: [u8; 8] = *b"\x89BSTOP\r\n";
 /// The one version that is read and written.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Bytes of the body between two checksums.
 pub const BLOCK: usize = 64 * 1024;
 /// Bytes that a checksum takes.
@@ -135,8 +139,7 @@ impl Prefix {
 
     /// How long the file is; `None` if no file can be.
     pub fn file_len(&self) -> Option<u64> {
-        block_count(self.body_len)
-            .checked_mul(to_u64(SUM))?
+        sums_len(self.body_len)
             .checked_add(self.body_len)?
             .checked_add(self.body_start())
     }
@@ -282,14 +285,9 @@ pub fn block_sum(seed: u64, number: u64, block: &[u8]) -> u64 {
     xxh3_64_with_seed(block, seed ^ spread)
 }
 
-/// How many blocks a body of this length has.
-pub fn block_count(body_len: u64) -> u64 {
-    body_len.div_ceil(to_u64(BLOCK))
-}
-
-/// Where a block begins, counted from where the body does.
-pub fn block_start(number: u64) -> u64 {
-    number.saturating_mul(to_u64(BLOCK + SUM))
+/// How many bytes the checksums of a body of this length have.
+pub fn sums_len(body_len: u64) -> u64 {
+    body_len.div_ceil(to_u64(BLOCK)) * to_u64(SUM)
 }
 
 /// A number of bytes that is in memory, as one that may be in a file.

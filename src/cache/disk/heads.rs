@@ -107,6 +107,8 @@ impl Disk {
     fn name_copy(&self, made: Wider, keep: Keep<'_>) -> Result<Arc<Stored>, Off> {
         self.give_name_locked(&made.path, &made.prefix, made.reserved, keep)?;
         let stored = Stored::growing(made.file, &made.prefix, self.me.clone());
+        // They were copied with the body.
+        stored.sums_written();
         Ok(Arc::new(stored))
     }
 

@@ -3,16 +3,17 @@
 //! A file is never changed under its readers, save for the slots of its head: a new version is another file under the
 //! same name. So an open object stays readable, whatever is removed or replaced meanwhile.
 
-use super::files::{self, BlocksRead};
+use super::files::{self, Filled};
 use super::format::{self, BLOCK, Head, Prefix, SUM, to_u64};
-use super::{Corrupt, Disk, Id, health};
+use super::health::{self, lock};
+use super::{Corrupt, Disk, Id};
 use crate::cache::buffer::Buffer;
 use crate::cache::descriptors::{self, Place};
 use bytes::Bytes;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{OnceLock, Weak};
+use std::sync::{Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 /// Bytes that are read when a file is opened: all of most objects, and the heads of the others.
@@ -37,6 +38,8 @@ pub struct Stored {
     body_len: AtomicU64,
     /// The whole body, where it came with the head.
     whole: Option<Bytes>,
+    /// The checksums of the body's blocks, until they are in the file: they follow the body there.
+    sums: Mutex<Option<Vec<u8>>>,
     /// When all of the body was last found to be right.
     checked: Checked,
     /// The right to stay open for later.
@@ -178,6 +181,7 @@ impl Stored {
             body_start: AtomicU64::new(prefix.body_start()),
             body_len: AtomicU64::new(prefix.body_len),
             whole,
+            sums: Mutex::new(None),
             checked: Checked::default(),
             place: OnceLock::new(),
             disk,
@@ -195,10 +199,28 @@ impl Stored {
             body_start: AtomicU64::new(prefix.body_start()),
             body_len: AtomicU64::new(prefix.body_len),
             whole: None,
+            sums: Mutex::new(Some(Vec::new())),
             checked: Checked::default(),
             place: OnceLock::new(),
             disk,
         }
+    }
+
+    /// This is the checksum of the next block, which is in the file.
+    pub(super) fn summed(&self, sum: [u8; SUM]) {
+        if let Some(sums) = lock(&self.sums).as_mut() {
+            sums.extend(sum);
+        }
+    }
+
+    /// All checksums so far, of a file that is being written.
+    pub(super) fn sums(&self) -> Vec<u8> {
+        lock(&self.sums).clone().unwrap_or_default()
+    }
+
+    /// All checksums are in the file.
+    pub(super) fn sums_written(&self) {
+        *lock(&self.sums) = None;
     }
 
     /// The body begins here and has this many bytes now, all of them in the file.
@@ -281,11 +303,12 @@ impl Stored {
         let until = end.next_multiple_of(block).min(body_len);
         let len = usize::try_from(until - first * block).unwrap_or(0);
         let body_start = self.body_start.load(Ordering::Relaxed);
-        let at = body_start.saturating_add(format::block_start(first));
-        let result = match files::read_blocks(&self.file, at, len, wait) {
-            Ok(BlocksRead::Whole(blocks)) => self.check(first, blocks),
-            Ok(BlocksRead::WouldBlock) => return None,
-            Ok(BlocksRead::Short) => Err(Corrupt::Length),
+        let at = body_start.saturating_add(first * block);
+        let mut data = Buffer::of(len);
+        let result = match self.read_blocks(first, at, &mut data, wait) {
+            Ok(Ok(sums)) => self.check(first, &data, &sums).map(|()| data),
+            Ok(Err(Filled::WouldBlock)) => return None,
+            Ok(Err(_)) => Err(Corrupt::Length),
             Err(_) if !wait => return None,
             Err(error) => {
                 self.tell(|disk| disk.read_failed(error));
@@ -347,15 +370,11 @@ impl Stored {
         self.checked.at.store(uptime(), Ordering::Release);
     }
 
-    /// The file and where in it the body is: position and length of each block.
-    pub fn spans(&self) -> (BorrowedFd<'_>, impl Iterator<Item = (u64, usize)>) {
-        let (start, len) = (self.body_start.load(Ordering::Relaxed), self.body_len());
-        let spans = (0..format::block_count(len)).map(move |number| {
-            let at = start.saturating_add(format::block_start(number));
-            let left = len - number * to_u64(BLOCK);
-            (at, usize::try_from(left).unwrap_or(BLOCK).min(BLOCK))
-        });
-        (self.file.as_fd(), spans)
+    /// The file, where in it the body begins, and how long that is.
+    pub fn span(&self) -> (BorrowedFd<'_>, u64, u64) {
+        let len = self.body_len();
+        let start = self.body_start.load(Ordering::Relaxed);
+        (self.file.as_fd(), start, len)
     }
 
     /// Whether the whole body is in memory already, as it came with the head.
@@ -363,14 +382,60 @@ impl Stored {
         self.whole.is_some()
     }
 
-    fn check(&self, first: u64, blocks: files::Blocks) -> Result<Buffer, Corrupt> {
-        let sums = blocks.sums.chunks_exact(SUM);
-        for ((number, block), sum) in (first..).zip(blocks.data.chunks(BLOCK)).zip(sums) {
+    /// Reads the blocks that `data` has room for, from block `first` at `at` on, and gives their checksums; or why not.
+    fn read_blocks(
+        &self,
+        first: u64,
+        at: u64,
+        data: &mut [u8],
+        wait: bool,
+    ) -> Result<Result<Vec<u8>, Filled>, Errno> {
+        let before = usize::try_from(first)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(SUM);
+        let mut sums = vec![0; data.len().div_ceil(BLOCK) * SUM];
+        let known = lock(&self.sums).as_ref().map(|known| {
+            let these = known.get(before..before.saturating_add(sums.len()));
+            these.unwrap_or_default().to_vec()
+        });
+        let file = self.file.as_fd();
+        if let Some(known) = known {
+            let filled = files::fill(file, &mut [data], at, wait)?;
+            return Ok(match filled {
+                Filled::Whole => Ok(known),
+                other => Err(other),
+            });
+        }
+        // Asked again: it may have grown until its checksums were written.
+        let body_end = (self.body_start.load(Ordering::Relaxed)).saturating_add(self.body_len());
+        let filled = if first == 0 && at.saturating_add(to_u64(data.len())) == body_end {
+            files::fill(file, &mut [data, &mut sums], at, wait)?
+        } else {
+            match files::fill(file, &mut [data], at, wait)? {
+                Filled::Whole => {
+                    let at = body_end.saturating_add(to_u64(before));
+                    files::fill(file, &mut [&mut sums], at, wait)?
+                }
+                other => other,
+            }
+        };
+        Ok(match filled {
+            Filled::Whole => Ok(sums),
+            other => Err(other),
+        })
+    }
+
+    fn check(&self, first: u64, data: &[u8], sums: &[u8]) -> Result<(), Corrupt> {
+        if sums.len() != data.len().div_ceil(BLOCK) * SUM {
+            return Err(Corrupt::Length);
+        }
+        let sums = sums.chunks_exact(SUM);
+        for ((number, block), sum) in (first..).zip(data.chunks(BLOCK)).zip(sums) {
             if format::block_sum(self.seed, number, block) != format::u64_at(sum, 0) {
                 return Err(Corrupt::Block);
             }
         }
-        Ok(blocks.data)
+        Ok(())
     }
 
     fn tell(&self, what: impl FnOnce(&Disk)) {

@@ -5,7 +5,7 @@
 //! the disk costs every one.
 
 use super::files::units;
-use super::format::{self, BLOCK, MOST_ROOM, Prefix, SUM, to_u64};
+use super::format::{self, BLOCK, MOST_ROOM, Prefix, to_u64};
 use super::stored::Stored;
 use super::{Disk, Id, Keep, Off};
 use rustix::io::Errno;
@@ -128,6 +128,9 @@ impl Writer {
                 self.write_block(&block)?;
             }
             self.prefix.body_len = self.written;
+            let sums = self.stored.sums();
+            self.write(&[&sums], self.prefix.body_start() + self.written)?;
+            self.stored.sums_written();
             if head.len() > self.prefix.room {
                 return self.finish_elsewhere(head, keep);
             }
@@ -158,6 +161,7 @@ impl Writer {
             false => self.write(&[&front, &body, &sum], 0)?,
         }
         self.written = self.prefix.body_len;
+        self.stored.sums_written();
         self.stored.grown(self.prefix.body_start(), self.written);
         Ok(())
     }
@@ -172,11 +176,13 @@ impl Writer {
 
     fn write_block(&mut self, block: &[u8]) -> Result<(), Off> {
         let number = self.written / to_u64(BLOCK);
-        let at = self.prefix.body_start() + format::block_start(number);
+        let at = self.prefix.body_start() + self.written;
         let written = self.written + to_u64(block.len());
-        self.count(at + to_u64(block.len() + SUM))?;
+        // With the checksums, which follow at the end.
+        self.count(at + to_u64(block.len()) + format::sums_len(written))?;
+        self.write(&[block], at)?;
         let sum = format::block_sum(self.seed, number, block).to_le_bytes();
-        self.write(&[block, &sum], at)?;
+        self.stored.summed(sum);
         self.written = written;
         self.stored.grown(self.prefix.body_start(), written);
         Ok(())

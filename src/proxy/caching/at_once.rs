@@ -19,6 +19,9 @@ use pingora::protocols::http::ServerSession;
 use pingora::{ErrorType, OrErr, Result};
 use std::os::fd::BorrowedFd;
 
+/// How much of a file the kernel is given to send before others have their turn.
+const AT_ONCE: usize = 1024 * 1024;
+
 /// Answers from the store, if that is a simple thing to do; says whether it did.
 ///
 /// # Errors
@@ -58,11 +61,18 @@ pub(in super::super) async fn serve(
     choose(ctx, &object, How::Hit(None));
     let wire =
         wire::stream(session).and_then(|stream| Some((stream, wire::head(session, ctx, &object)?)));
-    if let (Some((stream, head)), Some(stored)) = (&wire, sendable(&object)) {
+    let standing = found.standing.or_else(|| match &object.body {
+        Body::File(stored) => Some(stored.standing()),
+        _ => None,
+    });
+    if let (Some((stream, head)), Body::File(stored)) = (&wire, &object.body)
+        && standing == Some(Standing::Right)
+    {
+        // Else it is to be read: it is small, or its file may have been spoiled.
         send(stream, ctx, head, stored).await?;
         return Ok(true);
     }
-    let version = version(&object);
+    let version = version(&object, standing);
     let mut body = Reader::new(object.clone(), usize::MAX, cache.memory());
     let Ok(first) = body.read().await else {
         // Nothing was sent yet: what cannot be read is as if it were not there.
@@ -80,22 +90,16 @@ pub(in super::super) async fn serve(
     Ok(true)
 }
 
-/// A file from which the kernel can send the body by itself; `None` for a body that is to be read: it is small, or its file
-/// may have been spoiled.
-fn sendable(object: &Object) -> Option<&Stored> {
-    match &object.body {
-        Body::File(stored) if stored.standing() == Standing::Right => Some(stored),
-        _ => None,
-    }
-}
-
 /// Has the kernel send the answer.
 async fn send(stream: &ClientStream, ctx: &mut Ctx, head: &[u8], stored: &Stored) -> Result<()> {
-    let (file, spans) = stored.spans();
+    let (file, mut at, mut left) = stored.span();
     let mut head = head;
-    for span in spans {
-        send_span(stream, ctx, head, file, span).await?;
+    while left > 0 {
+        let len = usize::try_from(left).unwrap_or(AT_ONCE).min(AT_ONCE);
+        send_span(stream, ctx, head, file, (at, len)).await?;
         head = &[];
+        at += len as u64;
+        left -= len as u64;
     }
     Ok(())
 }
@@ -120,12 +124,13 @@ async fn send_span(
 }
 
 /// Which version of its file is about to be read, if that is a large one: small ones are read each time.
-fn version(object: &Object) -> Option<Version> {
-    match &object.body {
-        Body::File(stored) if stored.body_len() >= IN_FILE as u64 => match stored.standing() {
-            Standing::Unknown(version) => Some(version),
-            Standing::Gone | Standing::Right => None,
-        },
+fn version(object: &Object, standing: Option<Standing>) -> Option<Version> {
+    match (&object.body, standing) {
+        (Body::File(stored), Some(Standing::Unknown(version)))
+            if stored.body_len() >= IN_FILE as u64 =>
+        {
+            Some(version)
+        }
         _ => None,
     }
 }

@@ -128,7 +128,10 @@ fn damage_in_large_files_is_found_where_it_is() {
         put(&disk, id, &bytes);
         let (stored, head) = disk.open_object(id).unwrap();
         assert_eq!(head, b"head");
-        let broken = (at - start) / (65536 + 8);
+        let broken = match (at - start).checked_sub(body.len()) {
+            Some(in_sums) => in_sums / 8,
+            None => (at - start) / 65536,
+        };
         for block in 0..4 {
             let offset = block * 65536;
             let got = stored.read_at(offset as u64, 65536);
@@ -172,8 +175,8 @@ fn a_file_that_is_cut_while_it_is_read_ends_in_an_error() {
         .open(path(&disk, id))
         .unwrap();
     file.set_len(100_000).unwrap();
-    assert_eq!(stored.read_at(0, 65536).unwrap(), body(4, 65536));
-    assert_eq!(stored.read_at(65536, 65536), Err(Corrupt::Length));
+    // The checksums were cut off with the rest: nothing says that the beginning is right.
+    assert_eq!(stored.read_at(0, 65536), Err(Corrupt::Length));
     assert!(!path(&disk, id).exists());
     assert_eq!(disk.status().objects, 0);
 }

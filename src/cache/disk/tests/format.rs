@@ -135,7 +135,7 @@ fn the_format_stays() {
     let front = prefix.front(b"head").unwrap();
     let hex: String = front.iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = concat!(
-        "8942 53544f500d0a 02000000 08000000 0807060504030201 1817161514131211 2827262524232221",
+        "8942 53544f500d0a 03000000 08000000 0807060504030201 1817161514131211 2827262524232221",
         " 00401e18240a0600 6300000000000000 7011010000000000 PREFIXSUM",
         " 01000000 04000000 HEADSUM 68656164 00000000",
         " 00000000 00000000 OTHERSUM 0000000000000000",
@@ -146,7 +146,7 @@ fn the_format_stays() {
         .replace("OTHERSUM", &hex[208..224])
         .replace(' ', "");
     assert_eq!(hex, expected);
-    assert_eq!(&hex[128..144], "f69db37acf6a5d4a");
+    assert_eq!(&hex[128..144], "aac93c6cd1dcbf1a");
     assert_eq!(&hex[160..176], "b9d0e77bb8c2ab21");
     assert_eq!(block_sum(prefix.seed(), 1, &[7; 100]), 672865287623722169);
     assert_eq!(BLOCK, 65536);
