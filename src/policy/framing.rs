@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderName, Version, header};
 /// What is doubtful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
+    /// A control byte or a space is in the target, as `policy::request_line` saw.
+    RequestLine,
     /// A line ends with a line feed alone, or a carriage return stands alone.
     LineEnd,
     /// A line is folded.
@@ -28,6 +30,7 @@ impl Doubt {
     /// The log's word for it.
     pub fn word(self) -> &'static str {
         match self {
+            Doubt::RequestLine => "request_line",
             Doubt::LineEnd => "bare_line_end",
             Doubt::Folded => "folded_line",
             Doubt::LengthAndCoding => "length_and_coding",

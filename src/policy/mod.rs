@@ -37,6 +37,7 @@ pub mod range;
 pub mod rate;
 pub mod redact;
 pub mod renewal;
+pub mod request_line;
 pub mod requirement;
 pub mod retry;
 pub mod route;

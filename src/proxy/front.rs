@@ -22,13 +22,14 @@ use crate::observe::tally::Counts;
 use crate::policy::access::AddressSet;
 use crate::policy::blocklist;
 use crate::policy::cors;
+use crate::policy::forwarded;
+use crate::policy::framing::{self, Doubt};
 use crate::policy::limits::Excess;
 use crate::policy::retry::Reason;
 use crate::policy::route::Action;
 use crate::policy::router::Found;
 use crate::policy::sampling::Kept;
 use crate::policy::target;
-use crate::policy::{forwarded, framing};
 use crate::server::acme::proofs;
 use crate::server::connection::Connection;
 use crate::server::stream::ClientStream;
@@ -187,7 +188,10 @@ impl Front {
             .as_http1()
             .map(|http1| http1.get_headers_raw_bytes());
         let authority = request.uri.authority().map(|authority| authority.as_str());
-        let framed = framing::judge(request.version, raw.as_deref(), authority, &request.headers);
+        let framed = match ClientStream::of(session) {
+            Some(stream) if stream.request_line_is_odd() => Err(Doubt::RequestLine),
+            _ => framing::judge(request.version, raw.as_deref(), authority, &request.headers),
+        };
         if let Err(doubt) = framed {
             ctx.refused = Some(doubt.word());
             Counts::one(&self.counts.malformed);

@@ -291,6 +291,31 @@ fn what_is_not_http_is_refused_and_harms_nobody() {
     assert_eq!(get(proxy.port, "/after").text(), "/after");
 }
 
+/// nginx refuses them too; a parser that escapes them would make another target of them.
+#[test]
+fn a_target_has_neither_control_bytes_nor_spaces() {
+    let origin = echo();
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    for target in ["/a\x01", "/a\x7f", "/a\tb", "/a b", "/?a=\x1fb", "/ "] {
+        let mut client = Client::to(proxy.port);
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(client.answer().status, 400, "{target:?}");
+        client.expect_close();
+    }
+    assert_eq!(proxy.logged("/a%01")["refused"], "request_line");
+    // On a connection that served before, in pieces, after an empty line.
+    let mut client = Client::to(proxy.port);
+    for target in ["/a%01", "/a?b=%0A%7F", "/\"{}|^", "/%20"] {
+        client.send("\r\nGET ");
+        client.send(format!("{target} HTTP/1.1\r\nHost: a\r\nX: a b c\r\n\r\n"));
+        assert_eq!(client.answer().status, 200, "{target:?}");
+    }
+    client.send("GET /\x0b HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer().status, 400);
+    let last = origin.requests().pop().map(|request| request.target);
+    assert_eq!(last.as_deref(), Some("/%20"));
+}
+
 #[test]
 fn large_heads_pass() {
     let value = "v".repeat(16_000);
