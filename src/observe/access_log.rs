@@ -4,13 +4,13 @@
 //! line is dropped and counted. Decides nothing.
 
 use super::formats::{self, Format, More};
+use super::json;
 use super::syslog::Syslog;
 use crate::config::{self, LogTarget};
 use crate::policy::redact::Redaction;
 use crate::policy::sampling::Sampling;
 use jiff::Timestamp;
 use log::{error, warn};
-use serde::Serialize;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -31,17 +31,15 @@ const GATHER: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One request. Field names are the log's; times are in milliseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Line<'a> {
     /// When the request began, RFC 3339 with milliseconds, UTC.
     pub time: String,
     /// The address at the other end of the connection.
     pub client: Option<IpAddr>,
     /// Who it says it is, where it does.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// How that was found out: nothing says whether it is true.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub identity_from: Option<&'static str>,
     /// As sent upstream in `X-Request-ID`.
     pub request_id: &'a str,
@@ -54,7 +52,6 @@ pub struct Line<'a> {
     /// `HTTP/1.1` and the like.
     pub protocol: &'static str,
     /// The version of TLS, where that is spoken.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<&'static str>,
     /// The route's name; null when none matched.
     pub route: Option<&'a str>,
@@ -65,13 +62,10 @@ pub struct Line<'a> {
     /// Every try in order.
     pub tries: Vec<TryLine<'a>>,
     /// `hit`, `miss`, `stale` or `bypass`, where the route has a cache.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<&'static str>,
     /// Why there was no further try.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<&'static str>,
     /// Why the request was not let through.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<&'static str>,
     /// What the client got; 499 when it left before.
     pub status: u16,
@@ -80,15 +74,13 @@ pub struct Line<'a> {
     /// From the request head to the end.
     pub duration_ms: f64,
     /// The share of such requests that is in the log, where that is not all.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<f64>,
     /// What only other forms of the log have.
-    #[serde(skip)]
     pub more: More<'a>,
 }
 
 /// One try in a [`Line`].
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct TryLine<'a> {
     /// Where it went.
     pub backend: &'a str,
@@ -99,13 +91,7 @@ pub struct TryLine<'a> {
     /// The wait before it.
     pub waited_ms: f64,
     /// The wait for a place after that; left out where there was none.
-    #[serde(skip_serializing_if = "is_nothing")]
     pub queued_ms: f64,
-}
-
-/// Less than the clock shows: what it takes to find out that there is nothing to wait for.
-fn is_nothing(ms: &f64) -> bool {
-    *ms < 1.0
 }
 
 /// A duration as the log writes it: milliseconds, to the microsecond.
@@ -252,13 +238,7 @@ impl AccessLog {
     pub fn write(&self, line: &Line<'_>) {
         let Some(queue) = &self.queue else { return };
         let mut text = match self.format {
-            Format::Json => {
-                let mut text = Vec::with_capacity(512);
-                if serde_json::to_writer(&mut text, line).is_err() {
-                    return;
-                }
-                text
-            }
+            Format::Json => json::line(line),
             Format::Combined => formats::combined(line, true).into_bytes(),
             Format::Clf => formats::combined(line, false).into_bytes(),
             Format::Alb => formats::alb(line).into_bytes(),
@@ -369,10 +349,7 @@ impl Output {
             // Part of a line may have been written: the next one begins on its own.
             self.batch.insert(0, b'\n');
         }
-        let result = self.target.write_all(&self.batch);
-        let lines = self.batch.iter().filter(|b| **b == b'\n').count() as u64;
-        self.batch.clear();
-        match result {
+        match self.target.write_all(&self.batch) {
             Ok(()) => {
                 if std::mem::take(&mut self.failing) {
                     warn!(
@@ -383,12 +360,13 @@ impl Output {
                 }
             }
             Err(e) => {
-                self.lost += lines;
+                self.lost += self.batch.iter().filter(|b| **b == b'\n').count() as u64;
                 if !std::mem::replace(&mut self.failing, true) {
                     error!("the access log cannot be written, lines are lost until it can: {e}");
                 }
             }
         }
+        self.batch.clear();
     }
 }
 

@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod exposition;
 pub mod formats;
 pub mod identity;
+pub mod json;
 pub mod process_log;
 pub mod syslog;
 pub mod tally;

@@ -1,0 +1,211 @@
+//! A line of the access log as JSON (RFC 8259).
+//!
+//! Every request writes one, so the names of its fields are written as they stand, and a text that needs no escaping, as nearly
+//! all do, is copied; any other goes through serde.
+
+use super::access_log::{Line, TryLine};
+use std::io::Write as _;
+
+/// The line, without its end.
+pub fn line(line: &Line<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    out.extend(b"{\"time\":");
+    text(&mut out, &line.time);
+    out.extend(b",\"client\":");
+    match line.client {
+        // Neither needs escaping; a `Vec` takes everything.
+        Some(client) => drop(write!(out, "\"{client}\"")),
+        None => null(&mut out),
+    }
+    field(&mut out, b",\"identity\":", line.identity.as_deref());
+    field(&mut out, b",\"identity_from\":", line.identity_from);
+    out.extend(b",\"request_id\":");
+    text(&mut out, line.request_id);
+    out.extend(b",\"method\":");
+    text(&mut out, line.method);
+    out.extend(b",\"host\":");
+    text(&mut out, line.host);
+    out.extend(b",\"path\":");
+    text(&mut out, &line.path);
+    out.extend(b",\"protocol\":");
+    text(&mut out, line.protocol);
+    field(&mut out, b",\"tls\":", line.tls);
+    for (name, value) in [
+        (&b",\"route\":"[..], line.route),
+        (b",\"upstream\":", line.upstream),
+        (b",\"backend\":", line.backend),
+    ] {
+        out.extend(name);
+        match value {
+            Some(value) => text(&mut out, value),
+            None => null(&mut out),
+        }
+    }
+    out.extend(b",\"tries\":[");
+    for (number, one) in line.tries.iter().enumerate() {
+        if number > 0 {
+            out.push(b',');
+        }
+        attempt(&mut out, one);
+    }
+    out.push(b']');
+    field(&mut out, b",\"cache\":", line.cache);
+    field(&mut out, b",\"retry\":", line.retry);
+    field(&mut out, b",\"refused\":", line.refused);
+    out.extend(b",\"status\":");
+    whole(&mut out, usize::from(line.status));
+    out.extend(b",\"bytes\":");
+    whole(&mut out, line.bytes);
+    out.extend(b",\"duration_ms\":");
+    number(&mut out, line.duration_ms);
+    if let Some(sample) = line.sample {
+        out.extend(b",\"sample\":");
+        number(&mut out, sample);
+    }
+    out.push(b'}');
+    out
+}
+
+fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
+    out.extend(b"{\"backend\":");
+    text(out, one.backend);
+    out.extend(b",\"outcome\":");
+    text(out, one.outcome);
+    out.extend(b",\"ms\":");
+    number(out, one.ms);
+    out.extend(b",\"waited_ms\":");
+    number(out, one.waited_ms);
+    // Less than the clock shows is what it takes to find out that there is nothing to wait for.
+    if one.queued_ms >= 1.0 {
+        out.extend(b",\"queued_ms\":");
+        number(out, one.queued_ms);
+    }
+    out.push(b'}');
+}
+
+/// A field that is left out where there is nothing to say.
+fn field(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
+    if let Some(value) = value {
+        out.extend(name);
+        text(out, value);
+    }
+}
+
+fn null(out: &mut Vec<u8>) {
+    out.extend(b"null");
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    // All of it is looked at, so that many bytes can be at once.
+    let odd = |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    let is_odd = text.bytes().fold(0, |any, byte| any | odd(byte)) != 0;
+    if is_odd {
+        // A text can always be written to memory.
+        let _ = serde_json::to_writer(out, text);
+        return;
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
+fn whole(out: &mut Vec<u8>, number: usize) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn number(out: &mut Vec<u8>, number: f64) {
+    // So can a number.
+    let _ = serde_json::to_writer(out, &number);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn empty() -> Line<'static> {
+        Line {
+            time: "2026-11-29T00:00:00.000Z".into(),
+            client: None,
+            identity: None,
+            identity_from: None,
+            request_id: "",
+            method: "",
+            host: "",
+            path: "".into(),
+            protocol: "HTTP/2",
+            tls: None,
+            route: None,
+            upstream: None,
+            backend: None,
+            tries: Vec::new(),
+            cache: None,
+            retry: None,
+            refused: None,
+            status: 200,
+            bytes: 0,
+            duration_ms: 0.0,
+            sample: None,
+            more: Default::default(),
+        }
+    }
+
+    #[test]
+    fn fields_have_the_order_that_the_readme_shows_and_are_left_out_where_they_are_not_meant() {
+        let written = String::from_utf8(line(&empty())).unwrap();
+        assert_eq!(
+            written,
+            concat!(
+                r#"{"time":"2026-11-29T00:00:00.000Z","client":null,"request_id":"","method":"","host":"","path":"","#,
+                r#""protocol":"HTTP/2","route":null,"upstream":null,"backend":null,"tries":[],"status":200,"bytes":0,"#,
+                r#""duration_ms":0.0}"#
+            )
+        );
+    }
+
+    proptest! {
+        /// Whatever is in it, it is one line, and says what it was given.
+        #[test]
+        fn what_is_written_can_be_read(
+            [identity, host, path, label, outcome] in any::<[String; 5]>(),
+            client in any::<Option<std::net::IpAddr>>(),
+            [ms, waited, queued] in prop::array::uniform3(0..10_000_000_u32),
+            (status, bytes) in any::<(u16, usize)>(),
+            tries in 0..3_usize,
+        ) {
+            let [ms, waited, queued] = [ms, waited, queued].map(|n| f64::from(n) / 1e3);
+            let one = || TryLine { backend: &label, outcome: &outcome, ms, waited_ms: waited, queued_ms: queued };
+            let given = Line {
+                client,
+                identity: Some(identity.clone()),
+                identity_from: Some("basic"),
+                host: &host,
+                path: path.as_str().into(),
+                tls: Some("TLSv1.3"),
+                route: Some(&host),
+                backend: Some(&label),
+                tries: (0..tries).map(|_| one()).collect(),
+                cache: Some("hit"),
+                status,
+                bytes,
+                duration_ms: ms,
+                sample: Some(0.25),
+                ..empty()
+            };
+            let written = line(&given);
+            prop_assert!(!written.iter().any(|byte| *byte < b' '));
+            let read: Value = serde_json::from_slice(&written).unwrap();
+            let mut attempt = json!({ "backend": label, "outcome": outcome, "ms": ms, "waited_ms": waited });
+            if queued >= 1.0 {
+                attempt["queued_ms"] = json!(queued);
+            }
+            prop_assert_eq!(read, json!({
+                "time": given.time, "client": client, "identity": identity, "identity_from": "basic",
+                "request_id": "", "method": "", "host": host, "path": path, "protocol": "HTTP/2", "tls": "TLSv1.3",
+                "route": host, "upstream": null, "backend": label, "tries": vec![attempt; tries],
+                "cache": "hit", "status": status, "bytes": bytes, "duration_ms": ms, "sample": 0.25,
+            }));
+        }
+    }
+}
