@@ -18,6 +18,7 @@ test: deps
 lint: deps
 	$(CARGO) fmt --check && $(CARGO) clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked
+	.ci/deny
 
 # Beside nginx and HAProxy, five rounds; then what finding a route costs.
 bench: deps target/release/backstop

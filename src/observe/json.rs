@@ -5,6 +5,7 @@
 
 use super::access_log::{Line, TryLine};
 use std::io::Write as _;
+use std::net::IpAddr;
 
 /// The line, without its end.
 pub fn line(line: &Line<'_>) -> Vec<u8> {
@@ -13,8 +14,7 @@ pub fn line(line: &Line<'_>) -> Vec<u8> {
     text(&mut out, &line.time);
     out.extend(b",\"client\":");
     match line.client {
-        // Neither needs escaping; a `Vec` takes everything.
-        Some(client) => drop(write!(out, "\"{client}\"")),
+        Some(client) => address(&mut out, client),
         None => null(&mut out),
     }
     field(&mut out, b",\"identity\":", line.identity.as_deref());
@@ -109,6 +109,25 @@ fn text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// What an address is written with needs no escaping.
+fn address(out: &mut Vec<u8>, address: IpAddr) {
+    out.push(b'"');
+    match address {
+        // The formatting of the standard library takes ten times as long.
+        IpAddr::V4(address) => {
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
+                }
+                whole(out, usize::from(octet));
+            }
+        }
+        // A `Vec` takes everything.
+        IpAddr::V6(address) => drop(write!(out, "{address}")),
+    }
+    out.push(b'"');
+}
+
 fn whole(out: &mut Vec<u8>, number: usize) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
@@ -169,7 +188,7 @@ mod tests {
         #[test]
         fn what_is_written_can_be_read(
             [identity, host, path, label, outcome] in any::<[String; 5]>(),
-            client in any::<Option<std::net::IpAddr>>(),
+            client in any::<Option<IpAddr>>(),
             [ms, waited, queued] in prop::array::uniform3(0..10_000_000_u32),
             (status, bytes) in any::<(u16, usize)>(),
             tries in 0..3_usize,

@@ -285,6 +285,36 @@ fn what_stands_in_comes_last() {
     );
 }
 
+/// An authority that was set up anew knows nobody.
+#[test]
+fn who_is_forgotten_makes_another_account() {
+    let port = free_port();
+    let pebble = Pebble::new((free_port(), port));
+    let fetching_for = |name: &str| {
+        Proxy::with()
+            .port(port)
+            .listener(&fetching(name))
+            .key("acme", &pebble.yaml(", challenge: tls-alpn-01"))
+            .start(ANSWER)
+    };
+    let Some(running) = pebble.start() else {
+        return;
+    };
+    let proxy = fetching_for("one.example.test");
+    proxy.said("there is a new certificate for one.example.test");
+    drop((proxy, running));
+    let _running = pebble.start();
+    let proxy = fetching_for("two.example.test");
+    let said = proxy.said("no certificate for two.example.test could be fetched");
+    assert!(said.contains("account"), "{said}");
+    proxy.reload_with(ANSWER);
+    proxy.said("there is a new certificate for two.example.test");
+    let client = pebble.client();
+    until("it is shown", || {
+        client.to(port, "two.example.test").is_ok()
+    });
+}
+
 #[test]
 fn what_cannot_be_proved_is_said_and_tried_again() {
     let (plain, tls) = (free_port(), free_port());
