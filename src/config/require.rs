@@ -3,7 +3,7 @@
 use super::files;
 use super::headers::ReadName;
 use super::keypath::KeyPath;
-use super::patterns::FileText;
+use super::patterns::{FileText, MethodText};
 use super::report::{Document, Report};
 use super::size::Size;
 use super::switch::{Section, over};
@@ -21,6 +21,8 @@ use std::path::Path;
     expecting = "a mapping such as { authorization: any, max_body: 1MiB }, or off"
 )]
 pub(crate) struct RequireSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    methods: Option<Vec<MethodText>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     authorization: Option<SchemeText>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,6 +167,7 @@ impl Section for RequireSpec {
             self,
             base,
             RequireSpec {
+                methods,
                 authorization,
                 content_types,
                 max_body,
@@ -198,11 +201,17 @@ impl RequireSpec {
             let problem = report.add(document, path, "no content would be taken");
             problem.help = Some("leave it out to take any".to_string());
         }
+        if self.methods.as_ref().is_some_and(Vec::is_empty) {
+            let path = path.key("methods");
+            let problem = report.add(document, path, "no request would be taken");
+            problem.help = Some("leave it out to take any".to_string());
+        }
     }
 
     /// What the policy goes by; relative paths are those of this directory.
     pub(crate) fn compile(&self, directory: &Path) -> Requirement {
         Requirement {
+            methods: self.methods.iter().flatten().map(|m| m.0.clone()).collect(),
             authorization: self.authorization.map(|scheme| scheme.0),
             content_types: self
                 .content_types

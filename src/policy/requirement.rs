@@ -11,6 +11,8 @@ use std::path::PathBuf;
 /// The requirements of a route; empty lists and `None` require nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requirement {
+    /// The methods that are taken; GET brings HEAD along (RFC 9110 §9.3.2).
+    pub methods: Vec<Method>,
     /// Credentials, and by which scheme (RFC 9110 §11.4).
     pub authorization: Option<Scheme>,
     /// The media types that content may have.
@@ -80,6 +82,8 @@ pub struct MediaType {
 /// What a request lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lacks {
+    /// One of these methods: the `Allow` of a 405 (RFC 9110 §15.5.6).
+    Method(Vec<Method>),
     /// Credentials.
     Authorization(Scheme),
     /// A media type that is taken here.
@@ -108,6 +112,7 @@ impl Lacks {
     /// The status that says so.
     pub fn status(&self) -> StatusCode {
         match self {
+            Lacks::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Lacks::Authorization(_) => StatusCode::UNAUTHORIZED,
             Lacks::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Lacks::MaxBody(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -119,6 +124,7 @@ impl Lacks {
     /// The same in words, for the client. Names what the operator wrote, never what the client sent.
     pub fn reason(&self) -> String {
         match self {
+            Lacks::Method(_) => "this method is not taken here".to_string(),
             Lacks::Authorization(_) => "credentials are required".to_string(),
             Lacks::ContentType => "this content type is not taken here".to_string(),
             Lacks::MaxBody(most) => format!("the content may have {most} bytes at most"),
@@ -142,6 +148,7 @@ impl Lacks {
     /// The log's word for it.
     pub fn word(&self) -> &'static str {
         match self {
+            Lacks::Method(_) => "method_not_allowed",
             Lacks::Authorization(_) => "authorization_required",
             Lacks::ContentType => "content_type_refused",
             Lacks::MaxBody(_) => "body_too_large",
@@ -169,6 +176,11 @@ impl Lacks {
 }
 
 impl Requirement {
+    fn takes_method(&self, method: &Method) -> bool {
+        let listed = |method: &Method| self.methods.contains(method);
+        self.methods.is_empty() || listed(method) || method == Method::HEAD && listed(&Method::GET)
+    }
+
     /// Whether a request has all that is required, as far as its head tells. `has_content`: whether content follows, which the
     /// head of HTTP/2 need not say.
     ///
@@ -181,6 +193,9 @@ impl Requirement {
         headers: &HeaderMap,
         has_content: bool,
     ) -> Result<(), Lacks> {
+        if !self.takes_method(method) {
+            return Err(Lacks::Method(self.methods.clone()));
+        }
         if let Some(scheme) = self.authorization
             && *method != Method::OPTIONS
             && !has_credentials(scheme, headers)

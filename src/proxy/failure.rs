@@ -26,6 +26,9 @@ pub(super) enum Cause {
     Internal,
 }
 
+/// Pingora's name for content that is not coded as it is said to be (RFC 9112 §7.1).
+const INVALID_CHUNK: ErrorType = ErrorType::new("InvalidChunk");
+
 /// Reads an error that came while connecting; nothing was sent yet.
 pub(super) fn while_connecting(error: &Error) -> Cause {
     match error.root_etype() {
@@ -65,6 +68,7 @@ pub(super) fn while_proxying(error: &Error) -> Cause {
     match error.esource() {
         ErrorSource::Downstream => match error.etype() {
             ErrorType::InvalidHTTPHeader => Cause::BadRequest,
+            of_content if *of_content == INVALID_CHUNK => Cause::BadRequest,
             _ => Cause::Client,
         },
         ErrorSource::Upstream => match error.etype() {

@@ -296,8 +296,13 @@ pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
     for name in &nominated(&response.headers) {
         response.remove_header(name);
     }
-    response.remove_header("keep-alive");
-    response.remove_header("proxy-connection");
+    for name in ["keep-alive", "proxy-connection", "te", "trailer"] {
+        response.remove_header(name);
+    }
+    // Without it a client does not know what to come by (RFC 9110 §15.5.22).
+    if response.status != StatusCode::UPGRADE_REQUIRED {
+        response.remove_header(&header::UPGRADE);
+    }
 }
 
 /// What `Connection` says concerns this connection only.
@@ -347,6 +352,12 @@ pub(super) fn is_websocket(request: &RequestHeader) -> bool {
     let upgrade = request.headers.get(header::UPGRADE);
     request.version == Version::HTTP_11
         && upgrade.is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Whether a backend that switches to another protocol does what the client asked for (RFC 9110 §15.2.2).
+pub(super) fn is_asked_for(request: &RequestHeader, response: &ResponseHeader) -> bool {
+    let to = response.headers.get(header::UPGRADE);
+    is_websocket(request) && to.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// What a connection is needed for to send this.

@@ -160,7 +160,7 @@ impl Front {
                     };
                     // The client may be gone already; there is nobody to tell.
                     let _ = session.respond_error(status.as_u16()).await;
-                    self.note_malformed(facts::client(session));
+                    self.note_malformed(facts::client(session), status);
                 }
                 session.shutdown().await;
                 false
@@ -168,10 +168,10 @@ impl Front {
         }
     }
 
-    /// Counts and logs what is no request.
-    pub fn note_malformed(&self, client: Option<IpAddr>) {
+    /// Counts and logs what is no request, and what it is or would be answered with.
+    pub fn note_malformed(&self, client: Option<IpAddr>, status: StatusCode) {
         Counts::one(&self.counts.malformed);
-        self.log.write(&record::malformed(client));
+        self.log.write(&record::malformed(client, status));
     }
 
     /// Answers a request, if that needs no upstream; says whether it did.

@@ -40,6 +40,7 @@ pub use front::{Front, Received};
 pub use snapshot::{Live, Snapshot};
 
 use crate::cache::fills::Failed;
+use crate::observe::tally::Counts;
 use crate::policy::blame;
 use crate::policy::framing;
 use crate::policy::grpc;
@@ -379,6 +380,13 @@ impl ProxyHttp for Proxy {
             let error = Error::explain(ErrorType::InvalidHTTPHeader, doubt.word());
             return Err(error.into_up());
         }
+        if status == StatusCode::SWITCHING_PROTOCOLS
+            && !forward::is_asked_for(session.req_header(), response)
+        {
+            // What followed would reach the client as it is, and be taken for the next answer.
+            let error = Error::explain(ErrorType::InvalidHTTPHeader, "nobody asked to switch");
+            return Err(error.into_up());
+        }
         if status == StatusCode::NO_CONTENT {
             // It has none (RFC 9110 §8.6, RFC 9112 §6.1).
             response.remove_header(&header::CONTENT_LENGTH);
@@ -553,6 +561,12 @@ impl ProxyHttp for Proxy {
                 }
                 Cause::Internal => ctx.end = Some(failure::INTERNAL),
             }
+        }
+        if ctx.end == Some(failure::BAD_REQUEST) {
+            ctx.refused.get_or_insert("content");
+            Counts::one(&self.front.counts.malformed);
+            // Where the next one would begin is not known.
+            session.set_keepalive(None);
         }
         let Some(end) = ctx.end.filter(|_| !ctx.client_left) else {
             ctx.reason.get_or_insert(Reason::ClientLeft);

@@ -178,8 +178,8 @@ pub(super) fn failed(session: &ServerSession, ctx: &Ctx, ended: &Ended) -> Faile
     }
 }
 
-/// The line of what is no request: it was answered with 400.
-pub(super) fn malformed(client: Option<IpAddr>) -> Line<'static> {
+/// The line of what is no request.
+pub(super) fn malformed(client: Option<IpAddr>, status: StatusCode) -> Line<'static> {
     Line {
         time: stamp(SystemTime::now()),
         client,
@@ -198,7 +198,7 @@ pub(super) fn malformed(client: Option<IpAddr>) -> Line<'static> {
         cache: None,
         retry: None,
         refused: Some("malformed"),
-        status: StatusCode::BAD_REQUEST.as_u16(),
+        status: status.as_u16(),
         bytes: 0,
         duration_ms: 0.0,
         sample: None,

@@ -121,6 +121,9 @@ impl Answer {
     /// It lacks what its route requires.
     pub(super) fn lacking(lacks: &Lacks) -> Result<Self> {
         let mut answer = Answer::explained(lacks.status(), lacks.reason())?;
+        if let Lacks::Method(taken) = lacks {
+            answer.allow(taken)?;
+        }
         if let Some(challenge) = lacks.challenge() {
             answer.head.insert_header("WWW-Authenticate", challenge)?;
         }
@@ -151,9 +154,13 @@ impl Answer {
     /// A route fits, but for the method (RFC 9110 §15.5.6).
     pub(super) fn method_not_allowed(allowed: &[Method]) -> Result<Self> {
         let mut answer = Answer::short(StatusCode::METHOD_NOT_ALLOWED)?;
-        let allow: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-        answer.head.insert_header("Allow", allow.join(", "))?;
+        answer.allow(allowed)?;
         Ok(answer)
+    }
+
+    fn allow(&mut self, methods: &[Method]) -> Result<()> {
+        let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+        self.head.insert_header("Allow", methods.join(", "))
     }
 
     /// What an authority wants to see (RFC 8555 §8.3).

@@ -4,6 +4,7 @@
 //! stream that is reset no longer counts for the protocol (RFC 9113 §5.1.2), but here it does until its task has ended.
 
 use super::connection::Connection;
+use http::StatusCode;
 use log::debug;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, handshake};
@@ -75,21 +76,35 @@ pub(super) async fn serve(
                 });
                 if tasks.len() > most_tasks {
                     debug!("a client resets streams faster than they end");
-                    front.note_malformed(client);
+                    front.note_malformed(client, StatusCode::BAD_REQUEST);
                     break;
                 }
             }
             Ok(Some(H2Accept::Rejected)) => {
-                front.note_malformed(client);
+                front.note_malformed(client, StatusCode::BAD_REQUEST);
                 malformed += 1;
                 if malformed >= MOST_MALFORMED {
                     break;
                 }
             }
             // Clients often leave without a word.
-            Ok(None) | Err(_) => break,
+            Ok(None) => break,
+            Err(e) => {
+                if is_malformed(&e) {
+                    front.note_malformed(client, StatusCode::BAD_REQUEST);
+                }
+                break;
+            }
         }
     }
     // They see for themselves that nobody waits any more, and are logged then.
     tasks.detach_all();
+}
+
+/// Whether a connection ended because what came on it was no HTTP/2, and not because its client left.
+fn is_malformed(error: &pingora::Error) -> bool {
+    let cause = error.cause.as_ref();
+    cause
+        .and_then(|cause| cause.downcast_ref::<h2::Error>())
+        .is_some_and(|error| error.is_library() && error.is_go_away())
 }

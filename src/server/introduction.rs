@@ -4,6 +4,7 @@
 
 use crate::policy::proxy_protocol::{Introduction, read};
 use crate::proxy::Front;
+use http::StatusCode;
 use log::debug;
 use pingora::server::ShutdownWatch;
 use std::io;
@@ -45,7 +46,7 @@ pub async fn client(
         Err(e) => {
             debug!("{peer} does not say for whom it connects: {e}");
             if e.kind() == io::ErrorKind::InvalidData {
-                front.note_malformed(Some(peer.ip()));
+                front.note_malformed(Some(peer.ip()), StatusCode::BAD_REQUEST);
             }
             None
         }

@@ -149,6 +149,30 @@ fn s11_what_a_route_requires_is_asked_before_the_upstream_is() {
 }
 
 #[test]
+fn no_other_method_gets_past_a_route_that_requires_some() {
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let proxy = Proxy::start(&format!(
+        "upstreams: {{ pool: {{ backends: [127.0.0.1:{}] }} }}\ndefaults: {{ upstream: pool }}\nroutes:\n  - {{ match: {{ path: / }} }}\n  - {{ match: {{ path: /admin }}, require: {{ methods: [GET, PUT] }} }}\n",
+        origin.port
+    ));
+    for (method, path, status) in [
+        ("GET", "/admin/a", 200),
+        ("HEAD", "/admin/a", 200),
+        ("PUT", "/admin/a", 200),
+        ("DELETE", "/admin/a", 405),
+        ("get", "/admin/a", 405),
+        ("DELETE", "/else", 200),
+    ] {
+        let answer = request(proxy.port, method, path, &[], b"");
+        assert_eq!(answer.status, status, "{method} {path}");
+        let allow = (status == 405).then_some("GET, PUT");
+        assert_eq!(answer.header("allow"), allow);
+    }
+    request(proxy.port, "PATCH", "/admin/log", &[], b"");
+    assert_eq!(proxy.logged("/admin/log")["refused"], "method_not_allowed");
+}
+
+#[test]
 fn a_body_without_a_length_is_counted_as_it_comes() {
     let origin = Origin::on_head(|_| Reply::hang());
     let proxy = Proxy::start(&one_route(&[origin.port], "require: { max_body: 100KiB }"));

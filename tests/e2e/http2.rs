@@ -1,5 +1,6 @@
 //! What a client may do with a connection of HTTP/2, and what it comes to over HTTP/1.
 
+use crate::client::Client;
 use crate::client_tls::Authority;
 use crate::client2::Client2;
 use crate::harness::{Proxy, one_route, until};
@@ -42,6 +43,26 @@ fn a_connection_that_does_not_begin_is_closed() {
         "{:?}",
         began.elapsed()
     );
+}
+
+/// A connection that ends for what came on it is told from one whose client left.
+#[test]
+fn what_is_no_http2_is_in_the_log() {
+    let origin = Origin::always(Reply::ok(""));
+    let proxy = Proxy::with().http2().start(&one_route(&[origin.port], ""));
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    // Data of no stream.
+    let data = b"\0\0\x01\0\0\0\0\0\0a";
+    let mut left = Client::to(proxy.port);
+    left.send([&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], settings].concat());
+    drop(left);
+    let mut odd = Client::to(proxy.port);
+    odd.send([&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], settings, data].concat());
+    let malformed = || {
+        let lines = proxy.log_lines();
+        lines.iter().filter(|l| l["refused"] == "malformed").count()
+    };
+    until("it is in the log", || malformed() == 1);
 }
 
 #[test]
