@@ -18,13 +18,15 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Lines that may wait to be written.
 const QUEUE: usize = 65_536;
+/// Bytes of lines that may wait: clients choose how long a line is.
+const MOST_QUEUED: usize = 64 * 1024 * 1024;
 /// How long the writer lets lines gather: while it sleeps, a request that logs wakes nobody.
 const GATHER: Duration = Duration::from_millis(10);
 /// How long the control thread waits for the log before it goes on without.
@@ -132,11 +134,22 @@ enum Message {
     Finish,
 }
 
+/// What requests and the writer know of each other.
+#[derive(Debug, Default)]
+struct State {
+    /// Bytes of the lines that wait.
+    queued: AtomicUsize,
+    /// Lines that nobody will read: they had no place in the queue, or could not be written.
+    dropped: AtomicU64,
+    /// Whether the file is to be opened anew, which the queue had no place to say.
+    reopen: AtomicBool,
+}
+
 /// Where requests put their lines; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     queue: Option<SyncSender<Message>>,
-    dropped: Arc<AtomicU64>,
+    state: Arc<State>,
     /// What is left out of queries.
     pub redaction: Arc<Redaction>,
     /// Which claim of a token is the name of who asks.
@@ -162,7 +175,7 @@ impl Writer {
     pub fn start(settings: &config::AccessLog) -> io::Result<Self> {
         let mut log = AccessLog {
             queue: None,
-            dropped: Arc::default(),
+            state: Arc::default(),
             redaction: Arc::new(Redaction::new(settings.hide_query.clone())),
             claim: settings.identity_claim.as_str().into(),
             format: settings.format,
@@ -175,10 +188,10 @@ impl Writer {
             LogTarget::Syslog(daemon) => Target::Syslog(Syslog::open(daemon)?),
         };
         let (queue, lines) = sync_channel(QUEUE);
-        let counter = log.dropped.clone();
+        let state = log.state.clone();
         let thread = std::thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write_lines(target, &lines, &counter))?;
+            .spawn(move || write_lines(target, &lines, &state))?;
         log.queue = Some(queue);
         Ok(Writer {
             log,
@@ -193,32 +206,29 @@ impl Writer {
 
     /// Opens the file anew, after it was moved away.
     pub fn reopen(&self) {
-        self.tell(Message::Reopen);
+        let Some(queue) = &self.log.queue else { return };
+        if queue.try_send(Message::Reopen).is_err() {
+            self.log.state.reopen.store(true, Ordering::Release);
+        }
     }
 
     /// Writes what is queued and ends the thread; gives up on a reader that takes nothing.
     pub fn finish(self) {
-        self.tell(Message::Finish);
-        if let Some(thread) = self.thread {
-            let deadline = Instant::now() + PATIENCE;
-            while !thread.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-        }
-    }
-
-    /// Queues a message of the control thread, which may wait a little, but not for ever: whoever reads stdout may have
-    /// stopped reading.
-    fn tell(&self, message: Message) {
         let Some(queue) = &self.log.queue else { return };
         let deadline = Instant::now() + PATIENCE;
-        let mut message = message;
+        let mut message = Message::Finish;
+        // Whoever reads stdout may have stopped reading.
         while let Err(TrySendError::Full(back)) = queue.try_send(message) {
             if Instant::now() > deadline {
                 return error!("the access log takes nothing");
             }
             message = back;
             std::thread::sleep(Duration::from_millis(5));
+        }
+        if let Some(thread) = self.thread {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(2));
+            }
         }
     }
 }
@@ -229,9 +239,9 @@ impl AccessLog {
         self.queue.is_some()
     }
 
-    /// Lines that were dropped since the start.
+    /// Lines that were dropped since the start, for want of room or because they could not be written.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.state.dropped.load(Ordering::Relaxed)
     }
 
     /// Queues a line; never waits.
@@ -244,8 +254,11 @@ impl AccessLog {
             Format::Alb => formats::alb(line).into_bytes(),
         };
         text.push(b'\n');
-        if queue.try_send(Message::Line(text)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let (state, bytes) = (&self.state, text.len());
+        let before = state.queued.fetch_add(bytes, Ordering::Relaxed);
+        if before > MOST_QUEUED || queue.try_send(Message::Line(text)).is_err() {
+            state.queued.fetch_sub(bytes, Ordering::Relaxed);
+            state.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -285,25 +298,34 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-fn write_lines(target: Target, lines: &Receiver<Message>, dropped: &AtomicU64) {
+fn write_lines(target: Target, lines: &Receiver<Message>, state: &State) {
     let mut out = Output {
         target,
         batch: Vec::new(),
+        lines: 0,
         failing: false,
         lost: 0,
+        unwritten: 0,
     };
-    let mut told = 0;
+    let (mut told, mut failed) = (0, 0);
     while let Ok(first) = lines.recv() {
         let mut next = Some(first);
         loop {
             match next.take() {
-                Some(Message::Line(line)) => out.add(&line),
+                Some(Message::Line(line)) => {
+                    state.queued.fetch_sub(line.len(), Ordering::Relaxed);
+                    out.add(&line);
+                }
                 Some(Message::Reopen) => {
                     out.flush();
                     out.target.reopen();
                 }
                 Some(Message::Finish) => return out.flush(),
                 None => {}
+            }
+            if state.reopen.swap(false, Ordering::Acquire) {
+                out.flush();
+                out.target.reopen();
             }
             match lines.try_recv() {
                 Ok(message) => next = Some(message),
@@ -312,7 +334,10 @@ fn write_lines(target: Target, lines: &Receiver<Message>, dropped: &AtomicU64) {
             }
         }
         out.flush();
-        let lost = dropped.load(Ordering::Relaxed);
+        let unwritten = out.unwritten - failed;
+        failed = out.unwritten;
+        told += unwritten;
+        let lost = state.dropped.fetch_add(unwritten, Ordering::Relaxed) + unwritten;
         if lost > told {
             warn!(
                 "{} access log lines were dropped because the log is too slow",
@@ -328,14 +353,19 @@ fn write_lines(target: Target, lines: &Receiver<Message>, dropped: &AtomicU64) {
 struct Output {
     target: Target,
     batch: Vec<u8>,
+    /// Lines in it.
+    lines: u64,
     failing: bool,
     /// Lines since it fails.
     lost: u64,
+    /// Lines that could not be written, in all.
+    unwritten: u64,
 }
 
 impl Output {
     fn add(&mut self, line: &[u8]) {
         self.batch.extend_from_slice(line);
+        self.lines += 1;
         if self.batch.len() > 128 * 1024 {
             self.flush();
         }
@@ -360,13 +390,15 @@ impl Output {
                 }
             }
             Err(e) => {
-                self.lost += self.batch.iter().filter(|b| **b == b'\n').count() as u64;
+                self.lost += self.lines;
+                self.unwritten += self.lines;
                 if !std::mem::replace(&mut self.failing, true) {
                     error!("the access log cannot be written, lines are lost until it can: {e}");
                 }
             }
         }
         self.batch.clear();
+        self.lines = 0;
     }
 }
 

@@ -7,6 +7,7 @@
 use super::access_log::{Line, stamp};
 use super::identity::BASIC;
 use jiff::Timestamp;
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,8 +30,8 @@ pub enum Format {
 pub struct More<'a> {
     /// When the request ended.
     pub ended: Option<SystemTime>,
-    /// As the client sent it.
-    pub referer: Option<&'a [u8]>,
+    /// As the client sent it, but for what is left out of queries.
+    pub referer: Option<Cow<'a, [u8]>>,
     /// As the client sent it.
     pub user_agent: Option<&'a [u8]>,
     /// At the other end of the connection.
@@ -84,7 +85,7 @@ pub fn combined(line: &Line<'_>, with_agent: bool) -> String {
     }
     let _ = write!(out, "\" {} {}", line.status, line.bytes);
     if with_agent {
-        for field in [more.referer, more.user_agent] {
+        for field in [more.referer.as_deref(), more.user_agent] {
             out.push_str(" \"");
             nginx(&mut out, field);
             out.push('"');

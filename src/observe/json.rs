@@ -1,7 +1,7 @@
 //! A line of the access log as JSON (RFC 8259).
 //!
 //! Every request writes one, so the names of its fields are written as they stand, and a text that needs no escaping, as nearly
-//! all do, is copied; any other goes through serde.
+//! all do, is copied.
 
 use super::access_log::{Line, TryLine};
 use std::io::Write as _;
@@ -97,16 +97,32 @@ fn null(out: &mut Vec<u8>) {
 
 fn text(out: &mut Vec<u8>, text: &str) {
     // All of it is looked at, so that many bytes can be at once.
-    let odd = |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    let odd = |byte: u8| {
+        u8::from(!matches!(byte, b' '..0x7f)) | u8::from(byte == b'"') | u8::from(byte == b'\\')
+    };
     let is_odd = text.bytes().fold(0, |any, byte| any | odd(byte)) != 0;
-    if is_odd {
-        // A text can always be written to memory.
-        let _ = serde_json::to_writer(out, text);
-        return;
+    out.push(b'"');
+    match is_odd {
+        true => text.chars().for_each(|char| escaped(out, char)),
+        false => out.extend_from_slice(text.as_bytes()),
     }
     out.push(b'"');
-    out.extend_from_slice(text.as_bytes());
-    out.push(b'"');
+}
+
+/// Escapes what JSON has to have escaped, and what a terminal or an editor that shows a line could take for a command:
+/// control characters of either kind, ends of lines, and changes of the direction of writing.
+fn escaped(out: &mut Vec<u8>, char: char) {
+    match char {
+        '"' | '\\' => out.extend([b'\\', char as u8]),
+        '\u{0}'..='\u{1f}'
+        | '\u{7f}'..='\u{9f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}' => {
+            // A `Vec` takes everything.
+            drop(write!(out, "\\u{:04x}", u32::from(char)));
+        }
+        char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
 }
 
 /// What an address is written with needs no escaping.
@@ -187,7 +203,7 @@ mod tests {
         /// Whatever is in it, it is one line, and says what it was given.
         #[test]
         fn what_is_written_can_be_read(
-            [identity, host, path, label, outcome] in any::<[String; 5]>(),
+            [identity, host, path, label, outcome] in ["[\\PC\\x00-\\x9f\u{2026}-\u{202f}\u{2066}-\u{206a}\"\\\\]*"; 5],
             client in any::<Option<IpAddr>>(),
             [ms, waited, queued] in prop::array::uniform3(0..10_000_000_u32),
             (status, bytes) in any::<(u16, usize)>(),
@@ -213,7 +229,9 @@ mod tests {
                 ..empty()
             };
             let written = line(&given);
-            prop_assert!(!written.iter().any(|byte| *byte < b' '));
+            let shown = std::str::from_utf8(&written).unwrap();
+            let acts = |c: char| c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
+            prop_assert!(!shown.contains(acts), "{}", shown);
             let read: Value = serde_json::from_slice(&written).unwrap();
             let mut attempt = json!({ "backend": label, "outcome": outcome, "ms": ms, "waited_ms": waited });
             if queued >= 1.0 {

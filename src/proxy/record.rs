@@ -9,8 +9,10 @@ use crate::observe::access_log::{AccessLog, Line, TryLine, millis, stamp};
 use crate::observe::formats::{Format, More};
 use crate::observe::identity::{self, Identity};
 use crate::observe::tally::{Ended, Failed};
+use crate::policy::redact::Redaction;
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora::protocols::http::ServerSession;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +23,7 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
     let (status, bytes) = sent(session, ctx);
     let more = match log.format {
         Format::Json => More::default(),
-        _ => more(session, ctx, status),
+        _ => more(session, ctx, status, &log.redaction),
     };
     let verified = ctx
         .verified
@@ -73,7 +75,12 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
 }
 
 /// What other forms of the log have than JSON; `status` is the final one that the client got.
-fn more<'a>(session: &'a ServerSession, ctx: &'a Ctx, status: Option<StatusCode>) -> More<'a> {
+fn more<'a>(
+    session: &'a ServerSession,
+    ctx: &'a Ctx,
+    status: Option<StatusCode>,
+    redaction: &Redaction,
+) -> More<'a> {
     let request = session.req_header();
     let field = |name| {
         request
@@ -108,7 +115,14 @@ fn more<'a>(session: &'a ServerSession, ctx: &'a Ctx, status: Option<StatusCode>
     });
     More {
         ended: Some(SystemTime::now()),
-        referer: field(header::REFERER),
+        // A page hands its own query on in it, with what is in that.
+        referer: field(header::REFERER).map(|referer| match std::str::from_utf8(referer) {
+            Ok(text) => match redaction.redact(text) {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            },
+            Err(_) => Cow::Borrowed(referer),
+        }),
         user_agent: field(header::USER_AGENT),
         client_port: peer.filter(|_| ctx.hops.is_empty()).map(|peer| peer.port()),
         kind: match (ctx.scheme, request.version, websocket) {

@@ -374,8 +374,13 @@ fn is_no_web_page(request: &RequestHeader) -> Result<(), Answer> {
         let why = "Host must be an IP address or localhost";
         return Err(Answer::refusal(StatusCode::FORBIDDEN, why));
     }
-    if headers.contains_key(header::ORIGIN) {
-        let why = "web pages may not ask this address: a request with Origin is refused";
+    // What another page only embeds or fetches without asking comes without `Origin`; who follows a link may see the page.
+    let says = |name: &str, word: &str| headers.get(name).is_some_and(|value| value == word);
+    let from_elsewhere =
+        says("sec-fetch-site", "cross-site") || says("sec-fetch-site", "same-site");
+    let follows = says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document");
+    if headers.contains_key(header::ORIGIN) || from_elsewhere && !follows {
+        let why = "web pages may not ask this address: a request from another site is refused";
         return Err(Answer::refusal(StatusCode::FORBIDDEN, why));
     }
     Ok(())

@@ -87,6 +87,30 @@ fn each_endpoint_has_its_methods() {
     assert_eq!(crate::client::get(_proxy.port, "/cache").text(), "fine");
 }
 
+/// What another page fetches or embeds without asking comes without `Origin`.
+#[test]
+fn another_site_may_link_to_the_page_and_do_nothing_else() {
+    let (setup, admin) = with_admin();
+    let _proxy = setup.start("routes:\n  - { match: { path: / }, respond: { status: 200 } }\n");
+    for (site, mode, dest, status) in [
+        ("cross-site", "no-cors", "empty", 403),
+        ("same-site", "no-cors", "image", 403),
+        ("cross-site", "navigate", "iframe", 403),
+        ("cross-site", "navigate", "document", 200),
+        ("same-origin", "cors", "empty", 200),
+        ("none", "navigate", "document", 200),
+    ] {
+        let fields = [
+            LOCAL,
+            ("Sec-Fetch-Site", site),
+            ("Sec-Fetch-Mode", mode),
+            ("Sec-Fetch-Dest", dest),
+        ];
+        let answer = request(admin, "GET", "/status", &fields, b"");
+        assert_eq!(answer.status, status, "{site} {mode} {dest}");
+    }
+}
+
 #[test]
 fn what_a_web_page_can_make_a_browser_send_is_refused() {
     let origin = Origin::new(|r| Reply::ok(r.number.to_string()));
@@ -126,6 +150,10 @@ fn what_a_web_page_can_make_a_browser_send_is_refused() {
             403,
         ),
         (&[("Host", &own), JSON, ("Origin", "null")], 403),
+        (
+            &[("Host", &own), JSON, ("Sec-Fetch-Site", "cross-site")],
+            403,
+        ),
     ] {
         let answer = ask(headers);
         assert_eq!(answer.status, status, "{headers:?}: {}", answer.text());

@@ -343,6 +343,60 @@ fn requests_go_on_when_nobody_reads_the_process_log() {
     assert_eq!(answered, 1_500);
 }
 
+/// A log that nobody takes, of lines as long as clients make them, costs no request, some memory, and is counted.
+#[test]
+fn an_access_log_that_nobody_reads_is_dropped_beyond_its_bound() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (port, admin) = (free_port(), free_port());
+    let yaml = format!(
+        "listeners: [{{ address: 127.0.0.1:{port} }}]\nworkers: 1\naccess_log: {{ path: stdout, format: combined }}\nadmin: {{ address: 127.0.0.1:{admin} }}\n---\nroutes:\n  - {{ match: {{ path: / }}, respond: {{ status: 200 }} }}\n",
+    );
+    std::fs::write(dir.path().join("backstop.yaml"), yaml).expect("a file");
+    let mut child = Command::new(BACKSTOP)
+        .args(["-c", "backstop.yaml"])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program");
+    let mut client = eventually("a listener", || Client::try_to(port).ok());
+    let agent = "x".repeat(50_000);
+    let fields = [("User-Agent", agent.as_str())];
+    let memory = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        let kilobytes: String = line.chars().filter(char::is_ascii_digit).collect();
+        kilobytes.parse::<u64>().unwrap() / 1024
+    };
+    let before = memory();
+    let asked = 2_500;
+    let answered = (0..asked)
+        .filter(|_| client.request("GET", "/", &fields, b"").status == 200)
+        .count();
+    let grown = memory().saturating_sub(before);
+    let dropped = value(&metrics(admin), "backstop_access_log_dropped_lines_total");
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    assert_eq!(answered, asked);
+    // 125 MB of lines, of which 64 MiB may wait.
+    assert!(dropped > Some(500.0), "{dropped:?}");
+    assert!(grown < 110, "{grown} MiB");
+}
+
+#[test]
+fn lines_that_cannot_be_written_are_counted() {
+    let (setup, admin) = with_admin();
+    let proxy = setup
+        .key("access_log", "{ path: /dev/full }")
+        .start("routes:\n  - { match: { path: / }, respond: { status: 200 } }\n");
+    for _ in 0..10 {
+        assert_eq!(get(proxy.port, "/").status, 200);
+    }
+    until("they are counted", || {
+        value(&metrics(admin), "backstop_access_log_dropped_lines_total") == Some(10.0)
+    });
+}
+
 #[test]
 fn a_connection_survives_what_it_is_refused() {
     let origin = Origin::always(Reply::ok("fine"));

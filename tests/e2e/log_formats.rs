@@ -225,6 +225,28 @@ fn s9_a_line_of_a_load_balancer_is_read_by_its_published_table() {
     assert!(line[18].starts_with("TLS13_AES"), "{}", line[18]);
 }
 
+/// A page hands its own address on, with the secrets in it.
+#[test]
+fn where_one_came_from_has_no_secrets_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let proxy = with_format(dir.path(), "combined")
+        .start("routes:\n  - { match: { path: / }, respond: { status: 200, body: hello } }\n");
+    let from = (
+        "Referer",
+        "https://a.example/cb?code=LEAK&page=2&token=LEAK#top",
+    );
+    Client::to(proxy.port).request("GET", "/a", &[from], b"");
+    let all = eventually("a line", || {
+        Some(lines(dir.path(), "access.log")).filter(|l| l.len() == 1)
+    });
+    let expected = "\"https://a.example/cb?code=***&page=2&token=***";
+    assert!(
+        all[0].contains(expected) && !all[0].contains("LEAK"),
+        "{}",
+        all[0]
+    );
+}
+
 #[test]
 fn the_common_log_format_has_two_fields_less() {
     let dir = tempfile::tempdir().unwrap();
