@@ -24,6 +24,7 @@ pub mod date;
 pub mod encoding;
 pub mod error_body;
 pub mod forwarded;
+pub mod frames;
 pub mod framing;
 pub mod grpc;
 pub mod headers;

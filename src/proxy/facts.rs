@@ -64,7 +64,7 @@ pub(super) fn request_id(request: &RequestHeader) -> String {
 }
 
 /// 128 random bits in hexadecimal digits.
-fn new_request_id() -> String {
+pub(super) fn new_request_id() -> String {
     let mut bits = fastrand::u128(..);
     let mut id = String::with_capacity(32);
     for _ in 0..32 {

@@ -11,7 +11,7 @@ use super::facts;
 use super::keep;
 use super::rate;
 use super::record;
-use super::respond::Answer;
+use super::respond::{self, Answer};
 use super::snapshot::Live;
 use super::split;
 use super::straighten;
@@ -148,19 +148,23 @@ impl Front {
             () = closing => return false,
         };
         let is_too_large = ClientStream::of(session).is_some_and(ClientStream::head_is_too_large);
+        let is_late = ClientStream::of(session).is_some_and(ClientStream::head_is_late);
         expect_head(session, None, usize::MAX);
         match read {
             Ok(read) => read,
             Err(e) => {
                 debug!("a request cannot be read: {e}");
-                if is_too_large || matches!(e.etype, ErrorType::InvalidHTTPHeader) {
-                    let status = match is_too_large {
-                        true => Excess::Fields.status(),
-                        false => StatusCode::BAD_REQUEST,
-                    };
+                let status = match e.etype {
+                    _ if is_too_large => Some(Excess::Fields.status()),
+                    _ if is_late => Some(StatusCode::REQUEST_TIMEOUT),
+                    ErrorType::InvalidHTTPHeader => Some(StatusCode::BAD_REQUEST),
+                    _ => None,
+                };
+                if let Some(status) = status {
+                    let id = facts::new_request_id();
                     // The client may be gone already; there is nobody to tell.
-                    let _ = session.respond_error(status.as_u16()).await;
-                    self.note_malformed(facts::client(session), status);
+                    let _ = respond::to_nothing(session, status, &id).await;
+                    self.note_malformed(facts::client(session), status, &id);
                 }
                 session.shutdown().await;
                 false
@@ -169,9 +173,10 @@ impl Front {
     }
 
     /// Counts and logs what is no request, and what it is or would be answered with.
-    pub fn note_malformed(&self, client: Option<IpAddr>, status: StatusCode) {
+    pub fn note_malformed(&self, client: Option<IpAddr>, status: StatusCode, request_id: &str) {
         Counts::one(&self.counts.malformed);
-        self.log.write(&record::malformed(client, status));
+        let line = record::malformed(client, status, request_id);
+        self.log.write(&line);
     }
 
     /// Answers a request, if that needs no upstream; says whether it did.

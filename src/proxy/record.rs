@@ -193,13 +193,13 @@ pub(super) fn failed(session: &ServerSession, ctx: &Ctx, ended: &Ended) -> Faile
 }
 
 /// The line of what is no request.
-pub(super) fn malformed(client: Option<IpAddr>, status: StatusCode) -> Line<'static> {
+pub(super) fn malformed(client: Option<IpAddr>, status: StatusCode, request_id: &str) -> Line<'_> {
     Line {
         time: stamp(SystemTime::now()),
         client,
         identity: None,
         identity_from: None,
-        request_id: "",
+        request_id,
         method: "",
         host: "",
         path: "".into(),

@@ -301,6 +301,31 @@ impl Answer {
     }
 }
 
+/// Answers what could not be read: nothing is known of it, not even what its client would like to read.
+///
+/// # Errors
+/// When the client cannot be written to.
+pub(super) async fn to_nothing(
+    session: &mut ServerSession,
+    status: StatusCode,
+    request_id: &str,
+) -> Result<()> {
+    let told = Told {
+        status,
+        why: None,
+        request_id,
+    };
+    let body = Form::Text.body(&told);
+    let mut head = ResponseHeader::build(status, Some(4))?;
+    head.insert_header("Content-Type", Form::Text.content_type())?;
+    head.insert_header("Content-Length", body.len())?;
+    head.insert_header("X-Request-ID", request_id)?;
+    // Where the next one would begin is not known.
+    session.set_keepalive(None);
+    session.write_response_header(Box::new(head)).await?;
+    session.write_response_body(body.into(), true).await
+}
+
 /// The status that an answer stands for, whatever HTTP says of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StandsFor(pub(super) StatusCode);

@@ -135,8 +135,9 @@ impl Connection {
             is_named,
         });
         let date = connection.date.clone();
-        let stream = Box::new(ClientStream::new(transport, peer, date));
+        let mut stream = Box::new(ClientStream::new(transport, peer, date));
         if is_http2 {
+            stream.expect_frames(connection.front.clients.head_timeout);
             http2::serve(&connection, stream, connection.http2_options(), &shutdown).await;
         } else {
             connection.serve_http1(stream, &shutdown).await;

@@ -76,12 +76,12 @@ pub(super) async fn serve(
                 });
                 if tasks.len() > most_tasks {
                     debug!("a client resets streams faster than they end");
-                    front.note_malformed(client, StatusCode::BAD_REQUEST);
+                    front.note_malformed(client, StatusCode::BAD_REQUEST, "");
                     break;
                 }
             }
             Ok(Some(H2Accept::Rejected)) => {
-                front.note_malformed(client, StatusCode::BAD_REQUEST);
+                front.note_malformed(client, StatusCode::BAD_REQUEST, "");
                 malformed += 1;
                 if malformed >= MOST_MALFORMED {
                     break;
@@ -91,7 +91,7 @@ pub(super) async fn serve(
             Ok(None) => break,
             Err(e) => {
                 if is_malformed(&e) {
-                    front.note_malformed(client, StatusCode::BAD_REQUEST);
+                    front.note_malformed(client, StatusCode::BAD_REQUEST, "");
                 }
                 break;
             }

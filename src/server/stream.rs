@@ -5,6 +5,7 @@
 //! packet. Decides nothing.
 
 use super::origin_date::OriginDate;
+use crate::policy::frames::Frames;
 use crate::policy::request_line::RequestLine;
 use async_trait::async_trait;
 use pingora::protocols::ALPN;
@@ -117,6 +118,8 @@ pub struct ClientStream {
     /// What came of the first line of one head, and which that is. Of one whose beginning came with what was before it,
     /// nothing.
     request_line: (u32, RequestLine),
+    /// The frames of HTTP/2, where that is spoken, and how long a head may take there.
+    frames: Option<(Duration, Frames)>,
     /// Runs while nothing comes of it.
     head_timer: Option<Pin<Box<Sleep>>>,
     born: Instant,
@@ -147,6 +150,7 @@ impl ClientStream {
             head_began: AtomicU64::new(0),
             heads: AtomicU32::new(0),
             request_line: (0, RequestLine::default()),
+            frames: None,
             head_timer: None,
             born: Instant::now(),
             stalled: None,
@@ -170,6 +174,18 @@ impl ClientStream {
         self.head_began.store(0, Ordering::Relaxed);
     }
 
+    /// HTTP/2 begins: so long may the head of a request take, from its first byte on.
+    pub fn expect_frames(&mut self, within: Duration) {
+        self.frames = Some((within, Frames::default()));
+    }
+
+    /// Whether the head that is expected has taken longer than it may.
+    pub fn head_is_late(&self) -> bool {
+        let most = self.head_time.load(Ordering::Relaxed);
+        let began = self.head_began.load(Ordering::Relaxed);
+        most > 0 && began > 0 && nanos(self.born.elapsed()).saturating_sub(began) >= most
+    }
+
     /// Whether more came without an end to the head than it may have.
     pub fn head_is_too_large(&self) -> bool {
         self.head_read.load(Ordering::Relaxed) > self.head_most.load(Ordering::Relaxed)
@@ -191,6 +207,20 @@ impl ClientStream {
             self.request_line = (heads, RequestLine::default());
         }
         self.request_line.1.see(bytes);
+    }
+
+    /// These bytes came, frames or parts of them, where frames are expected.
+    fn see_frames(&mut self, bytes: &[u8]) {
+        let Some((_, frames)) = &mut self.frames else {
+            return;
+        };
+        frames.see(bytes);
+        let began = self.head_began.get_mut();
+        match frames.is_within_head() {
+            true if *began == 0 => *began = nanos(self.born.elapsed()).max(1),
+            true => {}
+            false => *began = 0,
+        }
     }
 
     /// So much came, of which a head may be part.
@@ -217,7 +247,10 @@ impl ClientStream {
 
     /// Ends, with an error, when a head that has begun takes too long although nothing comes.
     fn poll_head_time(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let most = self.head_time.load(Ordering::Relaxed);
+        let most = match &self.frames {
+            Some((within, _)) => nanos(*within),
+            None => self.head_time.load(Ordering::Relaxed),
+        };
         let began = self.head_began.load(Ordering::Relaxed);
         if most == 0 || began == 0 {
             self.head_timer = None;
@@ -396,6 +429,7 @@ impl AsyncRead for ClientStream {
                 let new = buf.filled().get(before..).unwrap_or_default();
                 self.time_head(new.len())?;
                 self.see_line(new);
+                self.see_frames(new);
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => ready!(self.poll_head_time(cx)?),

@@ -270,6 +270,10 @@ fn s12_one_source_blocked_scans_and_four_routes_take_less_than_40_lines() {
     let ask = |method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]| {
         request(proxy.port, method, target, fields, body).status
     };
+    // A scan is told nothing.
+    let mut scan = Client::to(proxy.port);
+    scan.send("GET /.env HTTP/1.1\r\nHost: a\r\n\r\n");
+    scan.expect_close();
     let key = ("Authorization", "Bearer x");
     for (method, target, fields, body, status) in [
         ("GET", "/patients/7", &[key][..], &b""[..], 200),

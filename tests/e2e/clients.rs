@@ -27,12 +27,17 @@ fn a_head_that_trickles_ends_in_time() {
     let mut silent = Client::to(proxy.port);
     silent.send("GET / HTTP/1.1\r\nHo");
     let began = Instant::now();
+    assert_eq!(silent.answer().status, 408);
     silent.expect_close();
     assert!(
         began.elapsed() < Duration::from_secs(5),
         "{:?}",
         began.elapsed()
     );
+    until("both are in the log", || {
+        let late = |line: &&serde_json::Value| line["refused"] == "malformed";
+        proxy.log_lines().iter().filter(late).count() == 2
+    });
     // It counts from the first byte of each head: an idle connection has all the time it has.
     let mut idle = Client::to(proxy.port);
     for _ in 0..3 {

@@ -118,6 +118,9 @@ fn hop_by_hop_fields_stay_on_their_hop() {
             ("Connection", "X-Mine"),
             ("X-Mine", "1"),
             ("Keep-Alive", "timeout=5"),
+            ("TE", "trailers"),
+            ("Trailer", "X-T"),
+            ("Upgrade", "h2c"),
             ("X-Yours", "1"),
         ],
         b"",
@@ -137,7 +140,7 @@ fn hop_by_hop_fields_stay_on_their_hop() {
         assert_eq!(origin.last().header(name), None, "{name} went upstream");
     }
     assert_eq!(origin.last().header("x-end"), Some("1"));
-    for name in ["x-mine", "keep-alive"] {
+    for name in ["x-mine", "keep-alive", "te", "trailer", "upgrade"] {
         assert_eq!(answer.header(name), None, "{name} came downstream");
     }
     assert_eq!(answer.header("x-yours"), Some("1"));

@@ -3,9 +3,11 @@
 use crate::client::Client;
 use crate::client_tls::Authority;
 use crate::client2::Client2;
-use crate::harness::{Proxy, one_route, until};
+use crate::harness::{PATIENCE, Proxy, one_route, until};
 use crate::origin::Origin;
 use crate::reply::Reply;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -63,6 +65,36 @@ fn what_is_no_http2_is_in_the_log() {
         lines.iter().filter(|l| l["refused"] == "malformed").count()
     };
     until("it is in the log", || malformed() == 1);
+}
+
+/// As one of HTTP/1 may: from its first byte on, whatever other streams do.
+#[test]
+fn a_head_may_take_no_longer_than_it_may() {
+    let origin = Origin::always(Reply::ok(""));
+    let proxy = Proxy::with()
+        .http2()
+        .key("clients", "{ head_timeout: 500ms }")
+        .start(&one_route(&[origin.port], ""));
+    let mut idle = Client2::to(proxy.port);
+    assert_eq!(idle.get("/").status, 200);
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    // A head whose end is in a frame that does not come, and one whose frame does not end.
+    for part in [
+        &b"\0\0\x01\x01\x01\0\0\0\x01\x82"[..],
+        b"\0\0\x09\x01\x05\0\0\0\x01\x82",
+    ] {
+        let mut client = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let begin = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], settings, part];
+        client.write_all(&begin.concat()).unwrap();
+        let began = Instant::now();
+        // Closed in one way or the other.
+        let _ = client.read_to_end(&mut Vec::new());
+        let took = began.elapsed();
+        assert!((400..5000).contains(&took.as_millis()), "{took:?}");
+    }
+    // Between two of them there is no such haste.
+    assert_eq!(idle.get("/").status, 200);
 }
 
 #[test]
