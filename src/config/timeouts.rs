@@ -17,6 +17,7 @@ pub(crate) struct TimeoutsSpec {
     first_byte: Option<PositiveSpan>,
     idle: Option<PositiveSpan>,
     total: Option<PositiveSpan>,
+    websocket: Option<PositiveSpan>,
 }
 
 impl TimeoutsSpec {
@@ -27,6 +28,7 @@ impl TimeoutsSpec {
             first_byte: self.first_byte.or(base.first_byte),
             idle: self.idle.or(base.idle),
             total: self.total.or(base.total),
+            websocket: self.websocket.or(base.websocket),
         }
     }
 
@@ -37,12 +39,14 @@ impl TimeoutsSpec {
             first_byte,
             idle,
             total,
+            websocket,
         } = Timeouts::default();
         self.over(&TimeoutsSpec {
             connect: Some(PositiveSpan(connect)),
             first_byte: Some(PositiveSpan(first_byte)),
             idle: Some(PositiveSpan(idle)),
             total: Some(PositiveSpan(total)),
+            websocket: Some(PositiveSpan(websocket)),
         })
     }
 
@@ -55,6 +59,7 @@ impl TimeoutsSpec {
             first_byte: or(self.first_byte, default.first_byte),
             idle: or(self.idle, default.idle),
             total: or(self.total, default.total),
+            websocket: or(self.websocket, default.websocket),
         }
     }
 }

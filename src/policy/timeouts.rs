@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// The four limits of a route. All are greater than zero.
+/// The limits of a route. All are greater than zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// Opening a connection to a backend.
@@ -15,6 +15,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// All tries and waits together, from the request head to the last byte of the response.
     pub total: Duration,
+    /// How long a WebSocket may be silent, both ways; the others do not concern it once it is one.
+    pub websocket: Duration,
 }
 
 impl Default for Timeouts {
@@ -24,6 +26,7 @@ impl Default for Timeouts {
             first_byte: Duration::from_secs(20),
             idle: Duration::from_secs(30),
             total: Duration::from_secs(60),
+            websocket: Duration::from_secs(3600),
         }
     }
 }
@@ -98,6 +101,7 @@ mod tests {
             first_byte: Duration::from_secs(20),
             idle: Duration::from_secs(5),
             total: Duration::from_secs(30),
+            ..Timeouts::default()
         };
         let s = Duration::from_secs;
         for (phase, elapsed, expected) in [

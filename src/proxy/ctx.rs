@@ -455,6 +455,14 @@ impl Ctx {
         self.current = Some(current);
     }
 
+    /// Something went through the tunnel: it may be silent for so long from now on.
+    pub(super) fn tunnel_speaks(&self) {
+        let Some(proxy) = self.proxy() else { return };
+        let silence = proxy.timeouts.websocket;
+        let until = self.watch.elapsed().saturating_add(silence);
+        self.watch.arm(Some(until), Some(silence));
+    }
+
     /// All of the response is here, whether or not the client has it.
     pub(super) fn came_whole(&mut self) {
         self.response_whole = true;

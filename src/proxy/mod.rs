@@ -340,6 +340,7 @@ impl ProxyHttp for Proxy {
             *body = None;
         }
         if ctx.tunnel {
+            ctx.tunnel_speaks();
             return Ok(());
         }
         if ctx.body_partly_taken {
@@ -424,10 +425,10 @@ impl ProxyHttp for Proxy {
         }
         // The answer goes through as it is.
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            // A tunnel has no end to wait for: it goes on without deadlines of ours.
+            // A tunnel has no end to wait for but that of what goes through it.
             ctx.tunnel = true;
-            ctx.watch.arm(None, None);
             ctx.watch.set_total(None);
+            ctx.tunnel_speaks();
             return Ok(());
         }
         if ctx.fill.is_some() {
@@ -479,6 +480,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
         if ctx.tunnel {
+            ctx.tunnel_speaks();
             return Ok(None);
         }
         caching::passing_by::body(self.front.cache, ctx, body.as_ref(), end_of_stream);

@@ -17,9 +17,6 @@ pub(super) enum Use {
     Duplex,
 }
 
-/// How long the backend's side of a WebSocket may be silent.
-const TUNNEL_SILENCE: Duration = Duration::from_secs(3600);
-
 /// What Pingora needs to open, or find, a connection to a backend, by its index, for a try that begins `elapsed` after its request.
 pub(super) fn dial(
     (index, address): (usize, SocketAddr),
@@ -52,10 +49,10 @@ pub(super) fn dial(
         Use::Duplex => left,
         Use::Exchange | Use::WebSocket => patience,
     });
-    options.read_timeout = Some(if websocket {
-        TUNNEL_SILENCE
-    } else {
-        timeouts.first_byte.max(timeouts.idle).min(left)
-    });
+    options.read_timeout = match websocket {
+        // It may be silent on one side as long as the other is not, which the wrapped session knows.
+        true => None,
+        false => Some(timeouts.first_byte.max(timeouts.idle).min(left)),
+    };
     Box::new(peer)
 }

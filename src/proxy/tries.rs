@@ -205,11 +205,9 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
     }
     let cause = failure::while_proxying(e);
     if ctx.tunnel {
-        ctx.end_try(if cause == Cause::Client {
-            "ok"
-        } else {
-            "reset"
-        });
+        // One that falls silent has nothing more to say.
+        let is_over = cause == Cause::Client || *e.etype() == DEADLINE;
+        ctx.end_try(if is_over { "ok" } else { "reset" });
         return false;
     }
     let stalled = *e.etype() == DEADLINE

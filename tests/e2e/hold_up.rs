@@ -41,6 +41,38 @@ fn a_websocket_that_breaks_is_neither_repeated_nor_answered() {
     );
 }
 
+/// It may be silent on one side for as long as it likes.
+#[test]
+fn a_websocket_ends_when_it_is_silent_both_ways() {
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello";
+    let origin = Origin::always(Reply::raw(switch).then(Reply::hang()));
+    let limits = "timeouts: { websocket: 500ms, total: 1s, idle: 100ms }";
+    let proxy = Proxy::start(&one_route(&[origin.port], limits));
+    let mut client = Client::to(proxy.port);
+    let headers = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Sec-WebSocket-Version", "13"),
+    ];
+    client.begin("GET", "/socket", &headers, b"");
+    assert_eq!(client.answer().status, 101);
+    assert_eq!(client.read(5), b"hello");
+    for _ in 0..8 {
+        assert!(client.is_silent_for(200 * MS));
+        client.send("x");
+    }
+    let began = Instant::now();
+    client.expect_close();
+    let silent = began.elapsed();
+    assert!((400 * MS..4 * MS * 1000).contains(&silent), "{silent:?}");
+    let line = proxy.logged("/socket");
+    assert_eq!(
+        (&line["status"], outcomes(&line)),
+        (&101.into(), vec!["ok".to_string()])
+    );
+}
+
 #[test]
 fn a_client_that_pauses_gets_all_of_its_answer() {
     let origin = Origin::always(Reply::ok(vec![b'x'; LARGE]));

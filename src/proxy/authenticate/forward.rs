@@ -120,6 +120,7 @@ async fn exchange(
             first_byte: limit,
             idle: limit,
             total: limit,
+            ..Timeouts::default()
         };
         let began = Instant::now();
         let request = (question.clone(), Bytes::new());
