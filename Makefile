@@ -6,7 +6,7 @@ CARGO ?= cargo
 # What the program is built from: `install` builds it when it is missing or older than these.
 SOURCES = Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
-.PHONY: demo test lint bench bench-quick install uninstall deps
+.PHONY: demo test lint bench bench-quick conformance install uninstall deps
 
 # The development profile: it builds soonest, and `make test` uses the same build.
 demo: deps
@@ -26,10 +26,16 @@ bench: deps target/release/backstop
 	benches/peers.py
 	$(CARGO) bench --locked --bench routing
 
-# The same in two minutes, one round: a look, no judgement.
+# The same in two minutes, one round: a look, no judgement. Then instructions, which do not depend on what else runs: more than
+# the figures kept in benches/instructions.txt is a failure.
 bench-quick: deps target/release/backstop
 	.ci/peers load
 	benches/peers.py --rounds 1 --seconds 1
+	benches/instructions.py
+
+# What the tools of others say of TLS, of HTTP/2 and of slow clients: testssl.sh, h2spec, slowhttptest.
+conformance: deps target/release/backstop
+	tests/conformance/run
 
 install: target/release/backstop
 	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" systemd/install

@@ -4,7 +4,7 @@
 usage: benches/instructions.py [--backstop target/release/backstop] [--requests 1000] [--keep]
 
 Needs valgrind (Debian's package) and the release build. A fixed script of requests goes through one worker, on one kept
-connection, under callgrind; system calls count as nothing. Printed are the instructions for each request, those of some of its
+connection, under callgrind; system calls count as nothing, and what the processor copies by itself counts a byte as one. Printed are the instructions for each request, those of some of its
 parts, and how much that is beside the figures kept in benches/instructions.txt; more than 5 % above is a failure. `--keep`
 writes them there. They change with the compiler and the processor, too: compare on one machine.
 """
@@ -30,8 +30,7 @@ WHOLE = "Connection::serve::{{closure}}"
 # A part, the function that does it, and the case in which it is looked at.
 PARTS = [
     ("finding the route", "policy::router::Router<T>::find", "proxied"),
-    ("deciding on a retry", "policy::retry::decide", "proxied"),
-    ("editing the request", "proxy::forward::", "proxied"),
+    ("editing the request", "proxy::forward::prepare", "proxied"),
     ("the cache key", "cache::Cache::key", "cached in memory"),
     ("the line of the log", "access_log::AccessLog::write", "cached in memory"),
 ]
@@ -70,7 +69,6 @@ def profile(program, case, requests):
     """Instructions by function, with what they call, for each request."""
     d = tempfile.mkdtemp(prefix="instructions.")
     origin = Server(("127.0.0.1", 0), Origin)
-    origin.RequestHandlerClass = type("Prefixed", (Origin,), {})
     threading.Thread(target=origin.serve_forever, daemon=True).start()
     port, out = free_port(), os.path.join(d, "callgrind.out")
     command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]

@@ -33,7 +33,7 @@ use crate::upstream::resolver::Resolver;
 use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{probes, traffic};
 use arc_swap::ArcSwap;
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 use pid_file::PidFile;
 use reload::Reloader;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -86,12 +86,17 @@ fn open_cache(settings: &CacheSettings) -> Result<Cache, CacheError> {
     Ok(cache)
 }
 
+/// For how many descriptors there is room from the start on: 512 KiB in the kernel.
+const MOST_DESCRIPTORS: u64 = 65_536;
+
 /// Serves the configuration in `config_file` until a signal ends it.
 ///
 /// # Errors
 /// When it cannot start; nothing is listened on then.
 pub fn run(config_file: &Path) -> Result<(), StartError> {
     raise_descriptor_limit();
+    make_room_for_descriptors();
+    refuse_huge_pages();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -113,6 +118,25 @@ fn raise_descriptor_limit() {
     };
     if let Err(e) = setrlimit(Resource::Nofile, most) {
         warn!("the limit of open files stays at {:?}: {e}", limit.current);
+    }
+}
+
+/// Has the kernel make its table of descriptors large while there is one thread: later, each time it doubles, all threads that
+/// open something wait for one another, some 15 ms.
+fn make_room_for_descriptors() {
+    let most = getrlimit(Resource::Nofile)
+        .current
+        .unwrap_or(MOST_DESCRIPTORS);
+    let last = i32::try_from(most.min(MOST_DESCRIPTORS)).unwrap_or(i32::MAX) - 1;
+    // It is closed at once. Where it cannot be had, the table grows as it always did.
+    let _ = rustix::io::fcntl_dupfd_cloexec(io::stderr(), last);
+}
+
+/// Memory comes in pages of 4 KiB: the kernel clears a huge one in the middle of a request, and of thousands of connections each
+/// holds a little of one.
+fn refuse_huge_pages() {
+    if let Err(e) = rustix::thread::disable_transparent_huge_pages(true) {
+        debug!("huge pages stay on: {e}");
     }
 }
 

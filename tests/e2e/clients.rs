@@ -208,3 +208,23 @@ fn connections_bring_so_many_requests_and_streams() {
     assert_eq!(client.get("/").status, 200);
     assert_eq!(client.most_streams(), 7);
 }
+
+/// What thousands of clients at once would have to wait for in the middle of their requests.
+#[test]
+fn the_kernel_has_nothing_large_to_prepare_later() {
+    let proxy = Proxy::start("routes:\n  - { match: { path: / }, respond: { status: 200 } }\n");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+    let said = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.trim().parse::<u64>().ok())
+    };
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let room = most.unwrap_or(u64::MAX).min(65_536);
+    assert!(
+        said("FDSize:") >= Some(room),
+        "{:?} of {room}",
+        said("FDSize:")
+    );
+    // Older kernels do not tell.
+    assert_ne!(said("THP_enabled:"), Some(1));
+}
