@@ -56,13 +56,19 @@ def ask(connection, target):
     connection.sendall(f"GET {target} HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n".encode())
     got = b""
     while b"\r\n\r\n" not in got:
-        got += connection.recv(1 << 18)
+        piece = connection.recv(1 << 18)
+        if not piece:
+            raise SystemExit(f"{target}: the connection ended")
+        got += piece
     head, body = got.split(b"\r\n\r\n", 1)
     if not head.startswith(b"HTTP/1.1 200"):
         raise SystemExit(f"{target}: {head.decode()}")
     left = int(re.search(rb"(?i)content-length: (\d+)", head).group(1)) - len(body)
     while left > 0:
-        left -= len(connection.recv(1 << 18))
+        piece = connection.recv(1 << 18)
+        if not piece:
+            raise SystemExit(f"{target}: the connection ended")
+        left -= len(piece)
 
 
 def profile(program, case, requests):

@@ -23,6 +23,8 @@ pub struct Frames {
     within: bool,
     /// Whether the frame that is coming is the last of a head.
     is_last: bool,
+    /// Heads that have begun.
+    heads: u32,
 }
 
 impl Default for Frames {
@@ -33,6 +35,7 @@ impl Default for Frames {
             got: 0,
             within: false,
             is_last: false,
+            heads: 0,
         }
     }
 }
@@ -67,10 +70,16 @@ impl Frames {
         self.within
     }
 
+    /// How many heads have begun.
+    pub fn heads(&self) -> u32 {
+        self.heads
+    }
+
     fn begin(&mut self) {
         let [a, b, c, kind, flags, ..] = self.head;
         self.got = 0;
         self.left = u64::from(u32::from_be_bytes([0, a, b, c]));
+        self.heads = self.heads.wrapping_add(u32::from(kind == HEADERS));
         if matches!(kind, HEADERS | CONTINUATION) {
             self.within = true;
             self.is_last = flags & END_HEADERS != 0;

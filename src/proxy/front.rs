@@ -194,7 +194,9 @@ impl Front {
             .map(|http1| http1.get_headers_raw_bytes());
         let authority = request.uri.authority().map(|authority| authority.as_str());
         let framed = match ClientStream::of(session) {
-            Some(stream) if stream.request_line_is_odd() => Err(Doubt::RequestLine),
+            Some(stream) if stream.request_line_is_odd(request.method.as_str()) => {
+                Err(Doubt::RequestLine)
+            }
             _ => framing::judge(request.version, raw.as_deref(), authority, &request.headers),
         };
         if let Err(doubt) = framed {

@@ -21,10 +21,12 @@ pub(super) async fn linger(session: &mut ServerSession) {
     }
     let rest = async {
         let mut left = LINGER_BYTES;
-        while let Ok(Some(piece)) = session.read_request_body().await {
-            left = left.saturating_sub(piece.len());
-            if left == 0 {
-                return;
+        loop {
+            match session.read_request_body().await {
+                Ok(Some(piece)) if left > piece.len() => left -= piece.len(),
+                Ok(_) => return,
+                // Where the next request would begin is not known.
+                Err(_) => return session.set_keepalive(None),
             }
         }
     };

@@ -47,7 +47,8 @@ pub(super) fn dial(
     options.write_timeout = Some(match used {
         // A backend may read as slowly as it answers.
         Use::Duplex => left,
-        Use::Exchange | Use::WebSocket => patience,
+        Use::WebSocket => timeouts.websocket,
+        Use::Exchange => patience,
     });
     options.read_timeout = match websocket {
         // It may be silent on one side as long as the other is not, which the wrapped session knows.

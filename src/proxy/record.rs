@@ -116,12 +116,12 @@ fn more<'a>(
     More {
         ended: Some(SystemTime::now()),
         // A page hands its own query on in it, with what is in that.
-        referer: field(header::REFERER).map(|referer| match std::str::from_utf8(referer) {
-            Ok(text) => match redaction.redact(text) {
-                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-            },
-            Err(_) => Cow::Borrowed(referer),
+        referer: field(header::REFERER).map(|referer| {
+            let text = String::from_utf8_lossy(referer);
+            match redaction.redact(&text) {
+                Cow::Borrowed(told) if told.as_bytes() == referer => Cow::Borrowed(referer),
+                told => Cow::Owned(told.into_owned().into_bytes()),
+            }
         }),
         user_agent: field(header::USER_AGENT),
         client_port: peer.filter(|_| ctx.hops.is_empty()).map(|peer| peer.port()),

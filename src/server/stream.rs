@@ -116,7 +116,7 @@ pub struct ClientStream {
     /// Grows when a head begins to be read, and when it has been: odd in between.
     heads: AtomicU32,
     /// What came of the first line of one head, and which that is. Of one whose beginning came with what was before it,
-    /// nothing.
+    /// what came later, which has another method then.
     request_line: (u32, RequestLine),
     /// The frames of HTTP/2, where that is spoken, and how long a head may take there.
     frames: Option<(Duration, Frames)>,
@@ -192,9 +192,9 @@ impl ClientStream {
     }
 
     /// Whether the first line of the head that was read last has what has no place there.
-    pub fn request_line_is_odd(&self) -> bool {
+    pub fn request_line_is_odd(&self, method: &str) -> bool {
         let (head, line) = &self.request_line;
-        line.is_odd() && head.wrapping_add(1) == self.heads.load(Ordering::Relaxed)
+        line.is_odd(method) && head.wrapping_add(1) == self.heads.load(Ordering::Relaxed)
     }
 
     /// These bytes came, of which a request line may be part.
@@ -214,10 +214,12 @@ impl ClientStream {
         let Some((_, frames)) = &mut self.frames else {
             return;
         };
+        let before = frames.heads();
         frames.see(bytes);
+        let is_another = frames.heads() != before;
         let began = self.head_began.get_mut();
         match frames.is_within_head() {
-            true if *began == 0 => *began = nanos(self.born.elapsed()).max(1),
+            true if *began == 0 || is_another => *began = nanos(self.born.elapsed()).max(1),
             true => {}
             false => *began = 0,
         }

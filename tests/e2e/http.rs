@@ -303,6 +303,12 @@ fn a_target_has_neither_control_bytes_nor_spaces() {
         client.expect_close();
     }
     assert_eq!(proxy.logged("/a%01")["refused"], "request_line");
+    // A request whose beginning came with the one before it has spaces where they belong.
+    let mut client = Client::to(proxy.port);
+    client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\nUser-Agent: Moz");
+    assert_eq!(client.answer().text(), "/1");
+    client.send("illa/5.0 (X11; Linux x86_64)\tGecko\r\n\r\n");
+    assert_eq!(client.answer().text(), "/2");
     // On a connection that served before, in pieces, after an empty line.
     let mut client = Client::to(proxy.port);
     for target in ["/a%01", "/a?b=%0A%7F", "/\"{}|^", "/%20"] {

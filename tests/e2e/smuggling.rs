@@ -366,6 +366,24 @@ fn what_is_not_coded_as_it_should_be_gets_400_and_a_line() {
     }
 }
 
+/// Whoever answers without the content does not know where it ends either.
+#[test]
+fn nothing_follows_content_that_is_none() {
+    let proxy = Proxy::start(
+        "routes:\n  - { match: { path: /fixed }, respond: { status: 200 } }\n  - { match: { path: /get, methods: [GET] }, respond: { status: 200 } }\n",
+    );
+    for (path, status) in [("/fixed", 200), ("/get", 405), ("/none", 404)] {
+        let mut client = Client::to(proxy.port);
+        client.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\n"
+        ));
+        assert_eq!(client.answer_to("POST").status, status);
+        // The connection may be closed by now.
+        let _ = client.try_send("GET /fixed/smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(client.try_answer_to("GET").is_err(), "{path}");
+    }
+}
+
 #[test]
 fn a_length_beside_a_coding_is_refused() {
     let origin = Origin::new(|r| Reply::ok(&r.target));
