@@ -17,6 +17,10 @@ pub(super) enum Use {
     Duplex,
 }
 
+/// How much later Pingora's own limit for reading is than ours: of two that end together, it would be chance which is heard of,
+/// and only ours tell a backend that is late from a client in haste.
+const NET: Duration = Duration::from_secs(1);
+
 /// What Pingora needs to open, or find, a connection to a backend, by its index, for a try that begins `elapsed` after its request.
 pub(super) fn dial(
     (index, address): (usize, SocketAddr),
@@ -53,7 +57,7 @@ pub(super) fn dial(
     options.read_timeout = match websocket {
         // It may be silent on one side as long as the other is not, which the wrapped session knows.
         true => None,
-        false => Some(timeouts.first_byte.max(timeouts.idle).min(left)),
+        false => Some(timeouts.first_byte.max(timeouts.idle).min(left) + NET),
     };
     Box::new(peer)
 }
