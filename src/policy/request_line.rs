@@ -1,7 +1,7 @@
 //! Whether a request line has only what has a place in it (RFC 9112 §3, §3.2).
 //!
 //! Fed by `server::stream` with the bytes as they come, for the parser escapes in a target what it does not like, and then
-//! nobody can tell any more what was sent. Asked by `policy::framing`.
+//! nobody can tell any more what was sent. Asked by `proxy::front`, before `policy::framing`.
 
 /// Bytes of a method that are looked at.
 const METHOD: usize = 16;
