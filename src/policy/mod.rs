@@ -30,6 +30,7 @@ pub mod grpc;
 pub mod headers;
 pub mod health;
 pub mod hedge;
+pub mod http1;
 pub mod jwt; // whether a token is good enough
 pub mod limits;
 pub mod pattern;
@@ -38,7 +39,6 @@ pub mod range;
 pub mod rate;
 pub mod redact;
 pub mod renewal;
-pub mod request_line;
 pub mod requirement;
 pub mod retry;
 pub mod route;

@@ -69,6 +69,18 @@ pub struct Router<T> {
     any: Paths,
 }
 
+impl<T> Found<'_, T> {
+    /// Whether another request was found the same: the same route, or none for the same reason.
+    pub fn is_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Found::Route(one), Found::Route(other)) => std::ptr::eq(*one, *other),
+            (Found::MethodNotAllowed(one), Found::MethodNotAllowed(other)) => one == other,
+            (Found::NotFound, Found::NotFound) => true,
+            _ => false,
+        }
+    }
+}
+
 impl<T> Router<T> {
     /// Arranges the routes.
     ///

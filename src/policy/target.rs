@@ -147,6 +147,30 @@ pub fn without_dots(path_and_query: &str) -> Result<Option<String>, BadPath> {
     Ok(has_dots.then(|| encode(&into_text(normal)) + query))
 }
 
+/// A path without the parameters of its segments, `/a;x=1/b` being `/a/b`: how servers of Java read it, and few others
+/// (RFC 3986 §3.3). `None` where there are none. `normal`: see [`normalise_path`].
+pub fn without_parameters(normal: &str) -> Option<String> {
+    if !normal.contains(';') {
+        return None;
+    }
+    let names = normal
+        .split('/')
+        .map(|segment| match segment.split_once(';') {
+            Some((name, _)) => name,
+            None => segment,
+        });
+    let is_directory = normal.ends_with('/');
+    let mut bare = String::with_capacity(normal.len());
+    for name in names.filter(|name| !name.is_empty()) {
+        bare.push('/');
+        bare.push_str(name);
+    }
+    if is_directory || bare.is_empty() {
+        bare.push('/');
+    }
+    Some(bare)
+}
+
 fn decode(text: &str) -> Result<Vec<u8>, BadPath> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();

@@ -4,7 +4,7 @@ use super::ctx::Ctx;
 use crate::policy::balancer::{Balance, HashOn};
 use crate::policy::target::{is_host, normalise_host};
 use crate::policy::template::Vars;
-use http::{Version, header};
+use http::{Method, Version, header};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use std::borrow::Cow;
@@ -26,7 +26,7 @@ pub(super) fn authority(request: &RequestHeader) -> &str {
 }
 
 /// Whether the request is not what [`authority`] and [`target`] make of it: a `Host` that is no host, missing (but for
-/// HTTP/1.0) or there more than once, or a target that is neither a path, nor `*`, nor begins with a scheme (RFC 9112 §3.2).
+/// HTTP/1.0) or there more than once, or a target that is neither a path, nor the `*` of `OPTIONS`, nor begins with a scheme (RFC 9112 §3.2).
 pub(super) fn is_odd(request: &RequestHeader) -> bool {
     let mut hosts = request.headers.get_all(header::HOST).iter();
     let unreadable = hosts.next().is_some_and(|host| host.to_str().is_err());
@@ -40,8 +40,10 @@ pub(super) fn is_odd(request: &RequestHeader) -> bool {
         path.get(..scheme.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     };
-    let is_target =
-        path.starts_with(b"/") || path == b"*" || absolute(b"http://") || absolute(b"https://");
+    let is_target = path.starts_with(b"/")
+        || path == b"*" && request.method == Method::OPTIONS
+        || absolute(b"http://")
+        || absolute(b"https://");
     odd_host || !is_target
 }
 

@@ -4,10 +4,12 @@ use super::TOO_LONG;
 use super::ctx::End;
 use super::downstream::{DEADLINE, SLOW_BODY, SLOW_CLIENT};
 use crate::policy::admission::Why;
+use crate::policy::framing::Doubt;
 use crate::policy::retry::Failure;
 use crate::policy::timeouts::Limit;
 use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType, RetryType};
+use std::io;
 
 /// The cause of a failed try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,7 @@ pub(super) fn while_proxying(error: &Error) -> Cause {
         ErrorSource::Downstream => match error.etype() {
             ErrorType::InvalidHTTPHeader => Cause::BadRequest,
             of_content if *of_content == INVALID_CHUNK => Cause::BadRequest,
+            _ if doubt(error).is_some() => Cause::BadRequest,
             _ => Cause::Client,
         },
         ErrorSource::Upstream => match error.etype() {
@@ -85,6 +88,12 @@ pub(super) fn while_proxying(error: &Error) -> Cause {
         },
         ErrorSource::Internal | ErrorSource::Unset => Cause::Internal,
     }
+}
+
+/// What `server::stream` found doubtful in a client's content, if this error is of that.
+pub(super) fn doubt(error: &Error) -> Option<Doubt> {
+    let of_stream = error.root_cause().downcast_ref::<io::Error>()?;
+    of_stream.get_ref()?.downcast_ref().copied()
 }
 
 /// Whether the backend said that it did not look at the request: by a refused stream, by going away before it came to it, or

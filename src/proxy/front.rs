@@ -23,7 +23,7 @@ use crate::policy::access::AddressSet;
 use crate::policy::blocklist;
 use crate::policy::cors;
 use crate::policy::forwarded;
-use crate::policy::framing::{self, Doubt};
+use crate::policy::framing;
 use crate::policy::limits::Excess;
 use crate::policy::retry::Reason;
 use crate::policy::route::Action;
@@ -48,6 +48,10 @@ use tokio::sync::watch;
 
 /// How long what comes is thrown away before a connection is closed.
 const HANG_UP: Duration = Duration::from_secs(2);
+
+/// The log's words for what cannot be read, where nothing more can be said of it, and for a head that did not come in time.
+pub const MALFORMED: &str = "malformed";
+const LATE: &str = "head_timeout";
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
@@ -154,17 +158,23 @@ impl Front {
             Ok(read) => read,
             Err(e) => {
                 debug!("a request cannot be read: {e}");
-                let status = match e.etype {
-                    _ if is_too_large => Some(Excess::Fields.status()),
-                    _ if is_late => Some(StatusCode::REQUEST_TIMEOUT),
-                    ErrorType::InvalidHTTPHeader => Some(StatusCode::BAD_REQUEST),
+                let doubt = ClientStream::of(session).and_then(ClientStream::doubt);
+                let found = match (e.etype.clone(), doubt) {
+                    _ if is_too_large => Some((Excess::Fields.status(), Excess::Fields.word())),
+                    _ if is_late => Some((StatusCode::REQUEST_TIMEOUT, LATE)),
+                    (ErrorType::InvalidHTTPHeader, Some(doubt)) => {
+                        Some((StatusCode::BAD_REQUEST, doubt.word()))
+                    }
+                    (ErrorType::InvalidHTTPHeader, None) => {
+                        Some((StatusCode::BAD_REQUEST, MALFORMED))
+                    }
                     _ => None,
                 };
-                if let Some(status) = status {
+                if let Some((status, why)) = found {
                     let id = facts::new_request_id();
                     // The client may be gone already; there is nobody to tell.
                     let _ = respond::to_nothing(session, status, &id).await;
-                    self.note_malformed(facts::client(session), status, &id);
+                    self.note_malformed(facts::client(session), status, why, &id);
                 }
                 session.shutdown().await;
                 false
@@ -172,10 +182,16 @@ impl Front {
         }
     }
 
-    /// Counts and logs what is no request, and what it is or would be answered with.
-    pub fn note_malformed(&self, client: Option<IpAddr>, status: StatusCode, request_id: &str) {
+    /// Counts and logs what is no request, what it is or would be answered with, and the log's word for why.
+    pub fn note_malformed(
+        &self,
+        client: Option<IpAddr>,
+        status: StatusCode,
+        why: &'static str,
+        request_id: &str,
+    ) {
         Counts::one(&self.counts.malformed);
-        let line = record::malformed(client, status, request_id);
+        let line = record::malformed(client, status, why, request_id);
         self.log.write(&line);
     }
 
@@ -189,15 +205,10 @@ impl Front {
         let request = session.req_header();
         self.look_behind(request, ctx);
         ctx.request_id = facts::request_id(request);
-        let raw = session
-            .as_http1()
-            .map(|http1| http1.get_headers_raw_bytes());
         let authority = request.uri.authority().map(|authority| authority.as_str());
-        let framed = match ClientStream::of(session) {
-            Some(stream) if stream.request_line_is_odd(request.method.as_str()) => {
-                Err(Doubt::RequestLine)
-            }
-            _ => framing::judge(request.version, raw.as_deref(), authority, &request.headers),
+        let framed = match ClientStream::of(session).and_then(ClientStream::doubt) {
+            Some(doubt) => Err(doubt),
+            None => framing::judge(request.version, authority, &request.headers),
         };
         if let Err(doubt) = framed {
             ctx.refused = Some(doubt.word());
@@ -367,9 +378,10 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
     let Ok(path) = target::normalise_path(facts::target(request)) else {
         return Answer::bad_request().map(Some);
     };
+    let bare = target::without_parameters(&path);
     if let Some((list, answer)) = &ctx.snapshot.block
         && !path.starts_with(proofs::PATH)
-        && list.contains(&path)
+        && (list.contains(&path) || bare.as_ref().is_some_and(|bare| list.contains(bare)))
     {
         ctx.refused = Some("blocked");
         return match answer {
@@ -391,7 +403,16 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
     if let Some(answer) = permission(request, &host, &path, ctx)? {
         return Ok(Some(answer));
     }
-    match ctx.snapshot.router.find(&host, &path, &request.method) {
+    let router = &ctx.snapshot.router;
+    let found = router.find(&host, &path, &request.method);
+    if let Some(bare) = bare
+        && !found.is_as(&router.find(&host, &bare, &request.method))
+    {
+        // To this proxy it is for one route, and to a backend that reads it otherwise it could be for another.
+        ctx.refused = Some("target");
+        return Answer::bad_request().map(Some);
+    }
+    match found {
         Found::Route(route) => {
             ctx.route = Some(route.clone());
             Ok(None)

@@ -36,13 +36,13 @@ mod wait;
 use body::Room;
 pub use body::held;
 pub use ctx::{Ctx, Try};
-pub use front::{Front, Received};
+pub use front::{Front, MALFORMED, Received};
 pub use snapshot::{Live, Snapshot};
 
 use crate::cache::fills::Failed;
 use crate::observe::tally::Counts;
 use crate::policy::blame;
-use crate::policy::framing;
+use crate::policy::framing::{self, Doubt};
 use crate::policy::grpc;
 use crate::policy::health::Observation;
 use crate::policy::requirement::Lacks;
@@ -565,7 +565,8 @@ impl ProxyHttp for Proxy {
             }
         }
         if ctx.end == Some(failure::BAD_REQUEST) {
-            ctx.refused.get_or_insert("content");
+            let word = failure::doubt(e).map_or("content", Doubt::word);
+            ctx.refused.get_or_insert(word);
             Counts::one(&self.front.counts.malformed);
             // Where the next one would begin is not known.
             session.set_keepalive(None);

@@ -192,8 +192,13 @@ pub(super) fn failed(session: &ServerSession, ctx: &Ctx, ended: &Ended) -> Faile
     }
 }
 
-/// The line of what is no request.
-pub(super) fn malformed(client: Option<IpAddr>, status: StatusCode, request_id: &str) -> Line<'_> {
+/// The line of what is no request: what it is answered with, and why.
+pub(super) fn malformed<'a>(
+    client: Option<IpAddr>,
+    status: StatusCode,
+    why: &'static str,
+    request_id: &'a str,
+) -> Line<'a> {
     Line {
         time: stamp(SystemTime::now()),
         client,
@@ -211,7 +216,7 @@ pub(super) fn malformed(client: Option<IpAddr>, status: StatusCode, request_id: 
         tries: Vec::new(),
         cache: None,
         retry: None,
-        refused: Some("malformed"),
+        refused: Some(why),
         status: status.as_u16(),
         bytes: 0,
         duration_ms: 0.0,

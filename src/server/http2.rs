@@ -4,6 +4,7 @@
 //! stream that is reset no longer counts for the protocol (RFC 9113 §5.1.2), but here it does until its task has ended.
 
 use super::connection::Connection;
+use crate::proxy::MALFORMED;
 use http::StatusCode;
 use log::debug;
 use pingora::protocols::http::ServerSession;
@@ -76,12 +77,12 @@ pub(super) async fn serve(
                 });
                 if tasks.len() > most_tasks {
                     debug!("a client resets streams faster than they end");
-                    front.note_malformed(client, StatusCode::BAD_REQUEST, "");
+                    front.note_malformed(client, StatusCode::BAD_REQUEST, "too_many_resets", "");
                     break;
                 }
             }
             Ok(Some(H2Accept::Rejected)) => {
-                front.note_malformed(client, StatusCode::BAD_REQUEST, "");
+                front.note_malformed(client, StatusCode::BAD_REQUEST, MALFORMED, "");
                 malformed += 1;
                 if malformed >= MOST_MALFORMED {
                     break;
@@ -91,7 +92,7 @@ pub(super) async fn serve(
             Ok(None) => break,
             Err(e) => {
                 if is_malformed(&e) {
-                    front.note_malformed(client, StatusCode::BAD_REQUEST, "");
+                    front.note_malformed(client, StatusCode::BAD_REQUEST, MALFORMED, "");
                 }
                 break;
             }

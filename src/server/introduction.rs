@@ -46,7 +46,12 @@ pub async fn client(
         Err(e) => {
             debug!("{peer} does not say for whom it connects: {e}");
             if e.kind() == io::ErrorKind::InvalidData {
-                front.note_malformed(Some(peer.ip()), StatusCode::BAD_REQUEST, "");
+                front.note_malformed(
+                    Some(peer.ip()),
+                    StatusCode::BAD_REQUEST,
+                    "proxy_protocol",
+                    "",
+                );
             }
             None
         }

@@ -6,7 +6,8 @@
 
 use super::origin_date::OriginDate;
 use crate::policy::frames::Frames;
-use crate::policy::request_line::RequestLine;
+use crate::policy::framing::Doubt;
+use crate::policy::http1::Http1;
 use async_trait::async_trait;
 use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
@@ -115,9 +116,8 @@ pub struct ClientStream {
     head_began: AtomicU64,
     /// Grows when a head begins to be read, and when it has been: odd in between.
     heads: AtomicU32,
-    /// What came of the first line of one head, and which that is. Of one whose beginning came with what was before it,
-    /// what came later, which has another method then.
-    request_line: (u32, RequestLine),
+    /// The messages of HTTP/1, where that is spoken.
+    messages: Http1,
     /// The frames of HTTP/2, where that is spoken, and how long a head may take there.
     frames: Option<(Duration, Frames)>,
     /// Runs while nothing comes of it.
@@ -149,7 +149,7 @@ impl ClientStream {
             head_read: AtomicUsize::new(0),
             head_began: AtomicU64::new(0),
             heads: AtomicU32::new(0),
-            request_line: (0, RequestLine::default()),
+            messages: Http1::default(),
             frames: None,
             head_timer: None,
             born: Instant::now(),
@@ -191,22 +191,24 @@ impl ClientStream {
         self.head_read.load(Ordering::Relaxed) > self.head_most.load(Ordering::Relaxed)
     }
 
-    /// Whether the first line of the head that was read last has what has no place there.
-    pub fn request_line_is_odd(&self, method: &str) -> bool {
-        let (head, line) = &self.request_line;
-        line.is_odd(method) && head.wrapping_add(1) == self.heads.load(Ordering::Relaxed)
+    /// What is doubtful in the message whose head is being read, or was read last, as far as it came.
+    pub fn doubt(&self) -> Option<Doubt> {
+        let message = self.heads.load(Ordering::Relaxed).div_ceil(2);
+        self.messages.doubt(message)
     }
 
-    /// These bytes came, of which a request line may be part.
-    fn see_line(&mut self, bytes: &[u8]) {
-        let heads = *self.heads.get_mut();
-        if heads.is_multiple_of(2) {
-            return;
+    /// These bytes came of HTTP/1. Content is no longer passed on when something is doubtful in it; a head is judged as a
+    /// whole, by who reads it.
+    fn see_messages(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.frames.is_some() {
+            return Ok(());
         }
-        if self.request_line.0 != heads {
-            self.request_line = (heads, RequestLine::default());
+        self.messages.see(bytes);
+        let is_content = self.heads.get_mut().is_multiple_of(2);
+        match self.doubt() {
+            Some(doubt) if is_content => Err(io::Error::new(io::ErrorKind::InvalidData, doubt)),
+            _ => Ok(()),
         }
-        self.request_line.1.see(bytes);
     }
 
     /// These bytes came, frames or parts of them, where frames are expected.
@@ -430,8 +432,11 @@ impl AsyncRead for ClientStream {
             Poll::Ready(Ok(())) => {
                 let new = buf.filled().get(before..).unwrap_or_default();
                 self.time_head(new.len())?;
-                self.see_line(new);
                 self.see_frames(new);
+                if let Err(e) = self.see_messages(new) {
+                    buf.set_filled(before);
+                    return Poll::Ready(Err(e));
+                }
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => ready!(self.poll_head_time(cx)?),

@@ -35,7 +35,7 @@ fn a_head_that_trickles_ends_in_time() {
         began.elapsed()
     );
     until("both are in the log", || {
-        let late = |line: &&serde_json::Value| line["refused"] == "malformed";
+        let late = |line: &&serde_json::Value| line["refused"] == "head_timeout";
         proxy.log_lines().iter().filter(late).count() == 2
     });
     // It counts from the first byte of each head: an idle connection has all the time it has.
@@ -99,7 +99,7 @@ fn what_is_no_request_is_logged_too() {
         proxy
             .log_lines()
             .into_iter()
-            .find(|line| line["refused"] == "malformed")
+            .find(|line| line["refused"] == "field_name")
     });
     assert_eq!(
         (&line["status"], &line["client"]),
@@ -175,7 +175,7 @@ fn a_head_that_never_ends_is_not_read_for_ever() {
         let lines = proxy.log_lines();
         lines
             .into_iter()
-            .find(|line| line["refused"] == "malformed")
+            .find(|line| line["refused"] == "head_too_large")
     });
     assert_eq!(line["client"], "127.0.0.1");
     // As long as it takes no more than it may, it may come in as many parts as it likes.

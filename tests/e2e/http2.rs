@@ -143,7 +143,7 @@ fn streams_that_are_reset_do_not_pile_up() {
     assert!(service.count() <= 17, "{}", service.count());
     until("it is logged", || {
         let lines = proxy.log_lines();
-        lines.iter().any(|l| l["refused"] == "malformed")
+        lines.iter().any(|l| l["refused"] == "too_many_resets")
     });
     // Who comes on another connection is heard.
     assert!(Client2::to(proxy.port).try_begin("/").is_some());

@@ -78,6 +78,8 @@ mod routing; // which route a request takes
 mod security_headers; // what makes browsers careful
 mod shutdown; // drain and exit
 mod smuggling; // requests inside of requests
+mod smuggling_http2; // the same by HTTP/2
+mod smuggling_paths; // paths that are not what they seem
 mod timeouts; // every wait ends
 mod tls; // certificates, and what is inside of TLS
 mod upstream_http2; // HTTP/2 to backends, and what gRPC asks for

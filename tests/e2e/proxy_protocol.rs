@@ -189,7 +189,7 @@ fn who_says_it_wrong_is_disconnected_and_logged() {
         });
         assert_eq!(
             (&lines[n]["refused"], &lines[n]["client"]),
-            (&"malformed".into(), &"127.0.0.1".into())
+            (&"proxy_protocol".into(), &"127.0.0.1".into())
         );
     }
 }

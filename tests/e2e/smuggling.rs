@@ -230,6 +230,18 @@ fn cases() -> Vec<(String, String)> {
         "-1\r\nhello\r\n0\r\n\r\n",
         "\r\n5\r\nhello\r\n0\r\n\r\n",
         "5\r\nhello\r\n0\r\nX: y\r\n\r\n",
+        "5;a\nhello\r\n0\r\n\r\n",
+        "5;a\rb\r\nhello\r\n0\r\n\r\n",
+        "5;\n4\r\nhello\r\n0\r\n\r\n",
+        "5;\x01\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0;\n\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX : y\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX: y\n\r\n\r\n",
+        "5\r\nhello\r\n0\r\nrubbish\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX: y\r\n z\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX: \x00\r\n\r\n",
+        "5\r\nhello\r\n0\r\n\rX: y\r\n\r\n",
+        "5\r\nhello\r\n0\r\nContent-Length: 5\r\nTransfer-Encoding: x\r\n\r\n",
     ];
     for chunk in chunks {
         all.push((
@@ -362,8 +374,101 @@ fn what_is_not_coded_as_it_should_be_gets_400_and_a_line() {
         client.expect_close();
         let line = proxy.logged(&format!("/{n}"));
         let said = (&line["refused"], &line["status"]);
-        assert_eq!(said, (&"content".into(), &400.into()), "{coded:?}");
+        assert_eq!(said, (&"chunk".into(), &400.into()), "{coded:?}");
     }
+}
+
+/// What cannot be read, or could be read in two ways, is in the log with the reason: whether it comes by itself, after a request
+/// that is as it should be, or in two parts.
+#[test]
+fn the_log_says_what_was_wrong() {
+    let origin = Origin::new(|r| Reply::ok(&r.target));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let coded = "Transfer-Encoding: chunked\r\n\r\n";
+    let cases = [
+        (
+            "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n".to_string(),
+            "request_line",
+        ),
+        (
+            "GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+            "request_line",
+        ),
+        ("GET / HTTP/3.1\r\nHost: a\r\n\r\n".into(), "request_line"),
+        ("\x16\x03\x01\x02\0\r\n\r\n".into(), "request_line"),
+        ("GET / HTTP/1.1\nHost: a\r\n\r\n".into(), "bare_line_end"),
+        (
+            "GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n".into(),
+            "bare_line_end",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n".into(),
+            "folded_line",
+        ),
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n".into(), "field_name"),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n".into(),
+            "control_byte",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n".into(),
+            "two_hosts",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\n".into(),
+            "content_length",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\n\r\n".into(),
+            "transfer_coding",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n{coded}"),
+            "length_and_coding",
+        ),
+        (
+            format!("PUT / HTTP/1.1\r\nHost: a\r\n{coded}3;\x01\r\nabc\r\n0\r\n\r\n"),
+            "chunk",
+        ),
+        (
+            format!("PUT / HTTP/1.1\r\nHost: a\r\n{coded}3\r\nabc\r\n0\r\nX: \x01\r\n\r\n"),
+            "control_byte",
+        ),
+        ("GET / HTTP/1.1\r\n\r\n".into(), "target"),
+        ("GET * HTTP/1.1\r\nHost: a\r\n\r\n".into(), "target"),
+    ];
+    let reasons = || {
+        let lines = proxy.log_lines().into_iter();
+        let refused = lines.filter(|line| line["status"] == 400);
+        let words = refused.map(|line| line["refused"].as_str().unwrap_or_default().to_string());
+        words.collect::<Vec<_>>()
+    };
+    let mut said = 0;
+    for (bytes, word) in &cases {
+        let head = bytes.find("\r\n").unwrap() + 1;
+        let whole = "GET /first HTTP/1.1\r\nHost: a\r\n\r\n";
+        for (before, cut) in [("", 0), (whole, 0), ("", head), (whole, bytes.len() - 3)] {
+            let mut client = Client::to(proxy.port);
+            let (one, two) = bytes.split_at(cut);
+            client.send(format!("{before}{one}"));
+            if !before.is_empty() {
+                assert_eq!(client.answer().text(), "/first", "{bytes:?}");
+            }
+            // It may have been refused already.
+            let _ = client.try_send(two);
+            assert_eq!(client.answer().status, 400, "{bytes:?}");
+            if *word != "target" {
+                // It is known where that one ends.
+                client.expect_close();
+            }
+            said += 1;
+            until("it is in the log", || reasons().len() == said);
+            assert_eq!(reasons().last().unwrap(), word, "{bytes:?} cut at {cut}");
+        }
+    }
+    // All that came to the origin is what was as it should be, and tries that were broken off.
+    let seen = origin.requests().into_iter();
+    assert!({ seen }.all(|r| r.target == "/first" || r.method == "PUT"));
 }
 
 /// Whoever answers without the content does not know where it ends either.
@@ -375,9 +480,10 @@ fn nothing_follows_content_that_is_none() {
     for (path, status) in [("/fixed", 200), ("/get", 405), ("/none", 404)] {
         let mut client = Client::to(proxy.port);
         client.send(format!(
-            "POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\n"
+            "POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
         ));
         assert_eq!(client.answer_to("POST").status, status);
+        client.send("0x5\r\n");
         // The connection may be closed by now.
         let _ = client.try_send("GET /fixed/smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(client.try_answer_to("GET").is_err(), "{path}");

@@ -5,6 +5,21 @@ use crate::policy::router::{Found, HostPattern, PathPattern, RouteMatch, Router}
 use proptest::prelude::*;
 
 #[test]
+fn parameters_of_segments() {
+    for (path, bare) in [
+        ("/a/b", None),
+        ("/a;x/b", Some("/a/b")),
+        ("/a;x=1;y/b;z", Some("/a/b")),
+        ("/;x/a", Some("/a")),
+        ("/a/;x", Some("/a")),
+        ("/a;/", Some("/a/")),
+        ("/;", Some("/")),
+    ] {
+        assert_eq!(without_parameters(path).as_deref(), bare, "{path}");
+    }
+}
+
+#[test]
 fn hosts() {
     for (raw, expected) in [
         ("example.com", "example.com"),

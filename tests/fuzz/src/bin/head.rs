@@ -2,6 +2,7 @@
 #![no_main]
 
 use backstop::policy::framing::judge;
+use backstop::policy::http1::Http1;
 use backstop::policy::limits::Limits;
 use backstop::policy::target::{is_host, normalise_host, normalise_path};
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
@@ -34,7 +35,18 @@ fuzz_target!(|data: &[u8]| {
         .as_ref()
         .and_then(|uri| uri.authority())
         .map(|a| a.as_str());
-    if judge(version, Some(&data[..length]), authority, &headers).is_ok() {
+    let mut http1 = Http1::default();
+    http1.see(&data[..length]);
+    if http1.doubt(1).is_none() && judge(version, authority, &headers).is_ok() {
+        // Nothing but what may stand in a head is in it, as it came.
+        let head = &data[..length];
+        assert!(head.ends_with(b"\r\n\r\n"));
+        let mut before = 0;
+        for &byte in head {
+            assert!(byte != b'\n' || before == b'\r');
+            assert!(!byte.is_ascii_control() || b"\r\n\t".contains(&byte));
+            before = byte;
+        }
         let lengths: Vec<_> = headers.get_all(header::CONTENT_LENGTH).iter().collect();
         let codings: Vec<_> = headers.get_all(header::TRANSFER_ENCODING).iter().collect();
         assert!(lengths.len() + codings.len() <= 1, "{headers:?}");

@@ -1,0 +1,318 @@
+//! Whether what a client sends is HTTP/1.1 to the letter, byte by byte: lines, fields, chunks and trailers (RFC 9112 §2.2, §3,
+//! §5, §6, §7.1).
+//!
+//! Fed by `server::stream` with all that a client sends, requests sent ahead of their answers included. A parser that is
+//! lenient escapes, joins and skips what has no place in a message, and nobody can tell any more what was sent: what it was
+//! is found out here, before. Asked by `proxy::front` for each head; what is between fields is `policy::framing`'s.
+
+use super::framing::Doubt;
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes that a chunk may have beside its size in its first line (§7.1.1).
+const EXTENSIONS: u16 = 1024;
+/// Bytes that the trailers of a message may have.
+const TRAILERS: u16 = 8 * 1024;
+/// Bytes of a name or a value that are kept: `transfer-encoding`, and more digits than a length has.
+const KEPT: usize = 20;
+
+/// What a client sends.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Http1 {
+    at: At,
+    /// The message whose bytes come, the first one being 1.
+    message: u32,
+    /// How often the fields are there that say where it ends and whom it is for.
+    lengths: u8,
+    codings: u8,
+    hosts: u8,
+    /// The length that its head tells.
+    length: u64,
+    name: Word,
+    value: Word,
+    /// The last bytes of the request line.
+    end_of_line: [u8; 8],
+    doubt: Option<(u32, Doubt)>,
+}
+
+/// What the next byte belongs to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// Whatever comes before a request: empty lines are skipped (§2.2).
+    #[default]
+    Between,
+    /// The request line, after so many spaces; its end.
+    Line(u8),
+    LineEnd,
+    /// A field, or the empty line, of a head, or of trailers that may have so many bytes more; the end of a field.
+    Start(Section),
+    Name(Section),
+    Value(Section),
+    ValueEnd(Section),
+    /// The end of the empty line.
+    SectionEnd(Section),
+    /// Content of so many bytes more.
+    Content(u64),
+    /// A chunk's size and how many digits it has so far; what else is in its line; the end of that line.
+    Size(u64, u8),
+    Extension(u64, u16),
+    SizeEnd(u64),
+    /// A chunk of which so many bytes are still to come; its end.
+    Chunk(u64),
+    ChunkEnd,
+    ChunkEnded,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Head,
+    /// How many bytes they may still have.
+    Trailers(u16),
+}
+
+/// The beginning of a name or value, as long as there is room for it.
+#[derive(Debug, Default, Clone, Copy)]
+struct Word {
+    bytes: [u8; KEPT],
+    length: usize,
+}
+
+impl Word {
+    fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    /// One byte more than there is room for makes it another word than any that is looked for.
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = byte.to_ascii_lowercase();
+        }
+        self.length = self.length.saturating_add(1);
+    }
+
+    /// The word, if there was room for all of it.
+    fn get(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Http1 {
+    /// These bytes came next. After the first doubt nothing is looked at any more: what follows could be anything.
+    pub fn see(&mut self, mut bytes: &[u8]) {
+        while self.doubt.is_none()
+            && let Some(&byte) = bytes.first()
+        {
+            let taken = match self.at {
+                At::Content(left) | At::Chunk(left) => self.pass(left, bytes.len()),
+                At::Value(Section::Head) if self.is_no_matter() => {
+                    let plain = bytes.iter().take_while(|byte| !is_control(**byte));
+                    match plain.count() {
+                        0 => self.take(byte),
+                        plain => plain,
+                    }
+                }
+                _ => self.take(byte),
+            };
+            bytes = bytes.get(taken..).unwrap_or_default();
+        }
+    }
+
+    /// What is doubtful in this message or in one before it, as far as it came. The first one is 1.
+    pub fn doubt(&self, message: u32) -> Option<Doubt> {
+        let (of, doubt) = self.doubt?;
+        (of <= message).then_some(doubt)
+    }
+
+    /// Whether the field whose value comes says nothing about where the message ends or whom it is for.
+    fn is_no_matter(&self) -> bool {
+        !matches!(
+            self.name.get(),
+            b"content-length" | b"transfer-encoding" | b"host"
+        )
+    }
+
+    /// Of so much that is still to come, as much as is there.
+    fn pass(&mut self, left: u64, there: usize) -> usize {
+        let taken = there.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let left = left - taken as u64;
+        self.at = match (self.at, left) {
+            (At::Chunk(_), 0) => At::ChunkEnd,
+            (At::Chunk(_), left) => At::Chunk(left),
+            (_, 0) => At::Between,
+            (_, left) => At::Content(left),
+        };
+        taken
+    }
+
+    /// One byte.
+    fn take(&mut self, byte: u8) -> usize {
+        match self.next(byte) {
+            Ok(at) => self.at = at,
+            Err(doubt) => self.doubt = Some((self.message, doubt)),
+        }
+        1
+    }
+
+    fn next(&mut self, byte: u8) -> Result<At, Doubt> {
+        match (self.at, byte) {
+            (At::Between, b'\r' | b'\n') => Ok(At::Between),
+            (At::Between, _) => {
+                *self = Http1 {
+                    message: self.message + 1,
+                    ..Http1::default()
+                };
+                match is_token(byte) {
+                    true => Ok(At::Line(0)),
+                    false => Err(Doubt::RequestLine),
+                }
+            }
+            (At::Line(spaces), _) => self.line(spaces, byte),
+            (At::Start(section), b'\r') => Ok(At::SectionEnd(section)),
+            (At::Start(_), b' ' | b'\t') => Err(Doubt::Folded),
+            (At::Start(section), _) => {
+                self.name.clear();
+                self.name(section, byte)
+            }
+            (At::Name(section), b':') => {
+                self.value.clear();
+                Ok(At::Value(section))
+            }
+            (At::Name(section), _) => self.name(section, byte),
+            (At::Value(section), b'\r') => {
+                if section == Section::Head {
+                    self.note();
+                }
+                Ok(At::ValueEnd(section))
+            }
+            (At::Value(section), _) => {
+                match byte {
+                    b'\n' => return Err(Doubt::LineEnd),
+                    b' ' | b'\t' if self.value.length == 0 => {}
+                    _ if is_control(byte) => return Err(Doubt::Control),
+                    _ => self.value.push(byte),
+                }
+                section.less().map(At::Value)
+            }
+            (At::LineEnd, b'\n') => Ok(At::Start(Section::Head)),
+            (At::ValueEnd(section), b'\n') => Ok(At::Start(section)),
+            (At::SectionEnd(Section::Trailers(_)), b'\n') => Ok(At::Between),
+            (At::SectionEnd(Section::Head), b'\n') => self.content(),
+            (At::LineEnd | At::ValueEnd(_) | At::SectionEnd(_), _) => Err(Doubt::LineEnd),
+            (At::Size(size, digits), _) => match (byte, char::from(byte).to_digit(16)) {
+                (_, Some(digit)) if digits < 16 => {
+                    Ok(At::Size(size << 4 | u64::from(digit), digits + 1))
+                }
+                (b';', _) if digits > 0 => Ok(At::Extension(size, 0)),
+                (b'\r', _) if digits > 0 => Ok(At::SizeEnd(size)),
+                _ => Err(Doubt::Chunk),
+            },
+            (At::Extension(size, _), b'\r') => Ok(At::SizeEnd(size)),
+            (At::Extension(size, length), _) => match length < EXTENSIONS && !is_control(byte) {
+                true => Ok(At::Extension(size, length + 1)),
+                false => Err(Doubt::Chunk),
+            },
+            (At::SizeEnd(0), b'\n') => Ok(At::Start(Section::Trailers(TRAILERS))),
+            (At::SizeEnd(size), b'\n') => Ok(At::Chunk(size)),
+            (At::ChunkEnd, b'\r') => Ok(At::ChunkEnded),
+            (At::ChunkEnded, b'\n') => Ok(At::Size(0, 0)),
+            _ => Err(Doubt::Chunk),
+        }
+    }
+
+    fn line(&mut self, spaces: u8, byte: u8) -> Result<At, Doubt> {
+        match byte {
+            b'\r' if spaces == 2 && matches!(&self.end_of_line, b"HTTP/1.1" | b"HTTP/1.0") => {
+                Ok(At::LineEnd)
+            }
+            b'\n' => Err(Doubt::LineEnd),
+            // Two spaces part it in three.
+            b' ' if spaces < 2 => Ok(At::Line(spaces + 1)),
+            b' ' => Err(Doubt::RequestLine),
+            _ if byte.is_ascii_control() => Err(Doubt::RequestLine),
+            _ => {
+                if spaces == 2 {
+                    self.end_of_line.rotate_left(1);
+                    self.end_of_line[7] = byte;
+                }
+                Ok(At::Line(spaces))
+            }
+        }
+    }
+
+    /// A byte of a name.
+    fn name(&mut self, section: Section, byte: u8) -> Result<At, Doubt> {
+        match byte {
+            b'\n' => Err(Doubt::LineEnd),
+            _ if !is_token(byte) => Err(Doubt::Name),
+            _ => {
+                self.name.push(byte);
+                section.less().map(At::Name)
+            }
+        }
+    }
+
+    /// A field of the head has come.
+    fn note(&mut self) {
+        match self.name.get() {
+            b"content-length" => {
+                self.lengths = self.lengths.saturating_add(1);
+                let digits = std::str::from_utf8(trim_end(self.value.get())).ok();
+                let digits = digits.filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+                match digits.and_then(|digits| digits.parse().ok()) {
+                    Some(length) => self.length = length,
+                    // As bad as two of them.
+                    None => self.lengths = u8::MAX,
+                }
+            }
+            b"transfer-encoding" => {
+                self.codings = self.codings.saturating_add(1);
+                if trim_end(self.value.get()) != b"chunked" {
+                    self.codings = u8::MAX;
+                }
+            }
+            b"host" => self.hosts = self.hosts.saturating_add(1),
+            _ => {}
+        }
+    }
+
+    /// The head is at its end.
+    fn content(&mut self) -> Result<At, Doubt> {
+        match (self.lengths, self.codings, self.hosts) {
+            (1.., 1.., _) => Err(Doubt::LengthAndCoding),
+            (_, 2.., _) => Err(Doubt::Coding),
+            (2.., _, _) => Err(Doubt::Length),
+            (_, _, 2..) => Err(Doubt::Host),
+            (_, 1, _) => Ok(At::Size(0, 0)),
+            (1, _, _) if self.length > 0 => Ok(At::Content(self.length)),
+            _ => Ok(At::Between),
+        }
+    }
+}
+
+impl Section {
+    /// One byte less.
+    fn less(self) -> Result<Self, Doubt> {
+        match self {
+            Section::Head => Ok(self),
+            Section::Trailers(left) => left
+                .checked_sub(1)
+                .map(Section::Trailers)
+                .ok_or(Doubt::Trailers),
+        }
+    }
+}
+
+fn trim_end(value: &[u8]) -> &[u8] {
+    value.trim_ascii_end()
+}
+
+/// What neither values nor extensions may have (RFC 9110 §5.5).
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
