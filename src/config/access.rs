@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// `10.0.0.0/8`, or a single address.
@@ -86,20 +86,7 @@ impl fmt::Display for BlockText {
 
 written!(BlockText);
 
-/// The addresses of a list.
-pub(crate) fn set(list: &[BlockText]) -> AddressSet {
-    AddressSet::new(list.iter().map(|text| text.block).collect())
-}
-
-/// The rules that two lists make.
-pub(crate) fn access(allow: Option<&[BlockText]>, deny: Option<&[BlockText]>) -> Access {
-    Access {
-        allow: allow.map(|list| Arc::new(set(list))),
-        deny: Arc::new(set(deny.unwrap_or_default())),
-    }
-}
-
-/// An entry of a route's list.
+/// An entry of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Entry {
     /// Addresses.
@@ -195,7 +182,7 @@ impl<'a> Lists<'a> {
     }
 
     /// The addresses of a list whose files were read.
-    fn set(&mut self, list: &[Entry]) -> Arc<AddressSet> {
+    pub(crate) fn set(&mut self, list: &[Entry]) -> Arc<AddressSet> {
         if let Some(set) = self.sets.get(list) {
             return set.clone();
         }
@@ -215,6 +202,15 @@ impl<'a> Lists<'a> {
             deny: self.set(deny.unwrap_or_default()),
         }
     }
+}
+
+/// The same list, its files being absolute.
+pub(crate) fn within(list: Vec<Entry>, absolute: impl Fn(&str) -> PathBuf) -> Vec<Entry> {
+    let entry = |entry| match entry {
+        Entry::File(name) => Entry::File(absolute(&name).to_string_lossy().into_owned()),
+        block => block,
+    };
+    list.into_iter().map(entry).collect()
 }
 
 /// The addresses in a file: one address or block a line, `#` before what is for its readers.

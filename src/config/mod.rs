@@ -54,6 +54,7 @@ mod tests;
 mod timeouts;
 mod times;
 mod tls;
+mod to_https;
 mod tree;
 mod upstream_tls;
 mod upstreams;
@@ -107,15 +108,16 @@ pub fn load(path: &Path) -> Result<Loaded, Errors> {
     let dynamic = find_upstreams(directory, &mut files, &mut report);
 
     let mut settings = None;
+    let mut lists = access::Lists::new(directory);
     if let Some(root) = files.root(STATIC) {
         let Decoded { value, whole } =
             decode::<SettingsSpec>(root, STATIC, &KeyPath::default(), &mut report);
         if let Some(spec) = &value
             && whole
         {
-            spec.check(STATIC, &mut report);
+            spec.check(STATIC, &mut lists, &mut report);
         }
-        settings = value.map(|spec| spec.compile(directory));
+        settings = value.map(|spec| spec.compile(directory, &mut lists));
     }
     let compiled = dynamic.and_then(|document| {
         let root = files.root(document)?;

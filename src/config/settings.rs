@@ -2,7 +2,7 @@
 //!
 //! Read by `config::load`; `server` builds the process from [`Settings`] and asks [`Settings::changed_keys`] at a reload.
 
-use super::access::{BlockText, access, set};
+use super::access::{Entry, Lists, within};
 use super::access_log::{AccessLog, AccessLogSpec};
 use super::acme::{Acme, AcmeSpec};
 use super::address::{ListenAddress, ServerAddress};
@@ -16,14 +16,17 @@ use super::patterns::FileText;
 use super::report::{Document, Report};
 use super::store::{CacheSettings, StoreSpec};
 use super::tls::{Tls, TlsSpec};
+use super::to_https::ToHttps;
 use super::written::{Complaint, Written, meant, written};
 use crate::policy::access::{Access, AddressSet};
+
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The static part of a configuration.
@@ -68,9 +71,9 @@ pub struct Listener {
     pub http2: bool,
     /// How TLS is spoken, if at all.
     pub tls: Option<Tls>,
-    /// Whether clients are sent to the same URL by TLS.
-    pub redirect_to_https: bool,
-    /// Who may come in here.
+    /// To which port of the same host clients are sent for the same URL by TLS, if they are.
+    pub redirect_to_https: Option<u16>,
+    /// Who may come in here; a reload puts it in force.
     pub access: ListenerAccess,
     /// Whether only trusted proxies connect, and say first for whom: the PROXY protocol.
     pub proxy_protocol: bool,
@@ -81,16 +84,16 @@ pub struct Listener {
 pub struct ListenerAccess {
     /// What is asked.
     pub rules: Access,
-    allow: Option<Vec<BlockText>>,
-    deny: Option<Vec<BlockText>>,
+    allow: Option<Vec<Entry>>,
+    deny: Option<Vec<Entry>>,
 }
 
 /// Proxies in front of this one: their addresses, and how they are written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
-    /// What is asked.
-    pub addresses: AddressSet,
-    written: Vec<BlockText>,
+    /// What is asked; a reload puts it in force.
+    pub addresses: Arc<AddressSet>,
+    written: Vec<Entry>,
 }
 
 /// How names of backends are looked up.
@@ -103,14 +106,11 @@ pub struct Resolver {
 }
 
 impl Settings {
-    /// The top-level keys of the static file whose values differ in `other`, in the order of the documentation.
+    /// The top-level keys of the static file that need a restart and whose values differ in `other`, in the order of the
+    /// documentation.
     pub fn changed_keys(&self, other: &Settings) -> Vec<&'static str> {
         [
-            ("listeners", self.listeners != other.listeners),
-            (
-                "trusted_proxies",
-                self.trusted_proxies != other.trusted_proxies,
-            ),
+            ("listeners", !self.listens_as(other)),
             ("clients", self.clients != other.clients),
             ("workers", self.workers != other.workers),
             ("pre_drain", self.pre_drain != other.pre_drain),
@@ -128,6 +128,30 @@ impl Settings {
         .filter_map(|(key, differs)| differs.then_some(key))
         .collect()
     }
+
+    /// Whether the listeners are the same, whoever may come in there.
+    fn listens_as(&self, other: &Settings) -> bool {
+        let same = |(one, other): (&Listener, &Listener)| {
+            let access = one.access.clone();
+            *one == Listener {
+                access,
+                ..other.clone()
+            }
+        };
+        self.listeners.len() == other.listeners.len()
+            && self.listeners.iter().zip(&other.listeners).all(same)
+    }
+
+    /// Who may come in before anything is known of a request, where the listeners are those of `started`, and those that are no
+    /// longer written serve on as they do now.
+    pub fn doors(&self, started: &Settings, now: &[Access]) -> Vec<Access> {
+        let access = |(listener, now): (&Listener, &Access)| {
+            let mut here = self.listeners.iter();
+            let written = here.find(|l| l.address == listener.address);
+            written.map_or_else(|| now.clone(), |l| l.access.rules.clone())
+        };
+        started.listeners.iter().zip(now).map(access).collect()
+    }
 }
 
 /// The static file, as written.
@@ -137,7 +161,7 @@ pub(crate) struct SettingsSpec {
     listeners: Vec<ListenerSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstreams_file: Option<FileText>,
-    trusted_proxies: Option<Vec<BlockText>>,
+    trusted_proxies: Option<Vec<Entry>>,
     clients: Option<ClientsSpec>,
     workers: Option<Workers>,
     pre_drain: Option<Span>,
@@ -166,12 +190,12 @@ struct ListenerSpec {
     http2: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsSpec>,
-    redirect_to_https: Option<bool>,
+    redirect_to_https: Option<ToHttps>,
     proxy_protocol: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    allow: Option<Vec<BlockText>>,
+    allow: Option<Vec<Entry>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    deny: Option<Vec<BlockText>>,
+    deny: Option<Vec<Entry>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -271,9 +295,19 @@ impl Visitor<'_> for WorkersVisitor {
 
 impl SettingsSpec {
     /// Reports what is wrong with the file as a whole.
-    pub(crate) fn check(&self, document: Document, report: &mut Report) {
+    pub(crate) fn check(&self, document: Document, lists: &mut Lists<'_>, report: &mut Report) {
         let top = KeyPath::default();
         let listeners = top.key("listeners");
+        let mut read = |list: Option<&Vec<Entry>>, path: KeyPath| {
+            lists.read(list.map_or(&[], Vec::as_slice), |i, why| {
+                report.add(document, path.index(i).key("file"), why);
+            });
+        };
+        read(self.trusted_proxies.as_ref(), top.key("trusted_proxies"));
+        for (i, listener) in self.listeners.iter().enumerate() {
+            read(listener.allow.as_ref(), listeners.index(i).key("allow"));
+            read(listener.deny.as_ref(), listeners.index(i).key("deny"));
+        }
         if self.listeners.is_empty() {
             let path = listeners.clone();
             let problem = report.add(document, path, "at least one listener is needed");
@@ -300,7 +334,7 @@ impl SettingsSpec {
             }
             if let Some(tls) = &listener.tls {
                 tls.check(document, &path.key("tls"), report, self.acme.is_some());
-                if listener.redirect_to_https == Some(true) {
+                if listener.redirect_to_https.is_some_and(|to| to.0.is_some()) {
                     let path = path.key("redirect_to_https");
                     let problem = report.add(document, path, "this listener speaks TLS already");
                     problem.help = Some("write it at the one without tls".to_string());
@@ -356,7 +390,7 @@ impl SettingsSpec {
     }
 
     /// The settings with every default filled in. Relative paths are those of the file's directory.
-    pub(crate) fn compile(self, directory: &Path) -> Settings {
+    pub(crate) fn compile(self, directory: &Path, lists: &mut Lists<'_>) -> Settings {
         let resolver = self.resolver.unwrap_or_default();
         let absolute = |written: &str| files::absolute(directory, written);
         let level = self.log.unwrap_or_default().level;
@@ -381,18 +415,18 @@ impl SettingsSpec {
                     tls: listener
                         .tls
                         .map(|tls| tls.compile(&absolute, fetched.as_deref())),
-                    redirect_to_https: listener.redirect_to_https.unwrap_or(false),
+                    redirect_to_https: listener.redirect_to_https.and_then(|to| to.0),
                     proxy_protocol: listener.proxy_protocol.unwrap_or(false),
                     access: ListenerAccess {
-                        rules: access(listener.allow.as_deref(), listener.deny.as_deref()),
-                        allow: listener.allow,
-                        deny: listener.deny,
+                        rules: lists.access(listener.allow.as_deref(), listener.deny.as_deref()),
+                        allow: listener.allow.map(|list| within(list, absolute)),
+                        deny: listener.deny.map(|list| within(list, absolute)),
                     },
                 })
                 .collect(),
             trusted_proxies: TrustedProxies {
-                addresses: set(self.trusted_proxies.as_deref().unwrap_or_default()),
-                written: self.trusted_proxies.unwrap_or_default(),
+                addresses: lists.set(self.trusted_proxies.as_deref().unwrap_or_default()),
+                written: within(self.trusted_proxies.unwrap_or_default(), absolute),
             },
             clients: self.clients.unwrap_or_default().compile(),
             workers: match self.workers {
@@ -433,7 +467,7 @@ impl SettingsSpec {
             address: ListenAddress(listener.address),
             http2: Some(listener.http2),
             tls: listener.tls.as_ref().map(TlsSpec::of),
-            redirect_to_https: Some(listener.redirect_to_https),
+            redirect_to_https: Some(ToHttps(listener.redirect_to_https)),
             proxy_protocol: Some(listener.proxy_protocol),
             allow: listener.access.allow.clone(),
             deny: listener.access.deny.clone(),
@@ -479,7 +513,8 @@ mod tests {
 
     fn settings(text: &str) -> Settings {
         let spec: SettingsSpec = serde_yaml::from_str(text).unwrap();
-        spec.compile(Path::new("/etc/backstop/conf"))
+        let directory = Path::new("/etc/backstop/conf");
+        spec.compile(directory, &mut Lists::new(directory))
     }
 
     const SMALLEST: &str = "listeners: [{ address: 127.0.0.1:8080 }]\n";
@@ -495,7 +530,7 @@ mod tests {
                     address: "127.0.0.1:8080".parse().unwrap(),
                     http2: false,
                     tls: None,
-                    redirect_to_https: false,
+                    redirect_to_https: None,
                     access: ListenerAccess::default(),
                     proxy_protocol: false,
                 }],

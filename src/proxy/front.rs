@@ -19,7 +19,6 @@ use crate::cache::Cache;
 use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
 use crate::observe::tally::Counts;
-use crate::policy::access::AddressSet;
 use crate::policy::blocklist;
 use crate::policy::cors;
 use crate::policy::forwarded;
@@ -69,8 +68,6 @@ pub struct Front {
     pub cache: Cache,
     /// How long clients are borne with.
     pub clients: Clients,
-    /// Who is believed when it says for whom it asks.
-    pub trusted: Arc<AddressSet>,
     /// Set once, when the process begins to drain.
     pub draining: Arc<AtomicBool>,
     /// Turns true a little later, when idle connections are to be closed.
@@ -203,7 +200,7 @@ impl Front {
         ctx.client = facts::client(session);
         let has_content = !session.is_body_empty();
         let request = session.req_header();
-        self.look_behind(request, ctx);
+        look_behind(request, ctx);
         ctx.request_id = facts::request_id(request);
         let authority = request.uri.authority().map(|authority| authority.as_str());
         let framed = match ClientStream::of(session).and_then(ClientStream::doubt) {
@@ -277,24 +274,6 @@ impl Front {
         }
     }
 
-    /// Finds out who asks, and how, where a proxy in front of this one may be believed.
-    fn look_behind(&self, request: &RequestHeader, ctx: &mut Ctx) {
-        let believed = |peer: &IpAddr| ctx.is_named && self.trusted.contains(*peer);
-        let peer = ctx.client.filter(believed);
-        let Some(peer) = peer else { return };
-        let lines = request.headers.get_all(X_FORWARDED_FOR).iter();
-        let lines = lines.map(|line| line.as_bytes());
-        let forwarded = forwarded::client(peer, &self.trusted, lines);
-        ctx.client = Some(forwarded.client);
-        ctx.hops = forwarded.hops;
-        let scheme = request.headers.get(X_FORWARDED_PROTO);
-        match scheme.map(|scheme| scheme.as_bytes()) {
-            Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => ctx.scheme = "https",
-            Some(scheme) if scheme.eq_ignore_ascii_case(b"http") => ctx.scheme = "http",
-            _ => {}
-        }
-    }
-
     /// Counts and logs a request that ends now.
     pub(super) fn log(&self, session: &ServerSession, ctx: &Ctx) {
         let ended = record::ended(session, ctx);
@@ -318,6 +297,25 @@ impl Front {
             line.sample = sample;
             self.log.write(&line);
         }
+    }
+}
+
+/// Finds out who asks, and how, where a proxy in front of this one may be believed.
+fn look_behind(request: &RequestHeader, ctx: &mut Ctx) {
+    let trusted = ctx.snapshot.doors.trusted.clone();
+    let believed = |peer: &IpAddr| ctx.is_named && trusted.contains(*peer);
+    let peer = ctx.client.filter(believed);
+    let Some(peer) = peer else { return };
+    let lines = request.headers.get_all(X_FORWARDED_FOR).iter();
+    let lines = lines.map(|line| line.as_bytes());
+    let forwarded = forwarded::client(peer, &trusted, lines);
+    ctx.client = Some(forwarded.client);
+    ctx.hops = forwarded.hops;
+    let scheme = request.headers.get(X_FORWARDED_PROTO);
+    match scheme.map(|scheme| scheme.as_bytes()) {
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => ctx.scheme = "https",
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"http") => ctx.scheme = "http",
+        _ => {}
     }
 }
 
@@ -362,11 +360,11 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
     {
         return Answer::proof(proof).map(Some);
     }
-    if let Some(Err(barred)) = ctx
+    let door = ctx
         .manner
         .as_ref()
-        .map(|manner| manner.access.judge(ctx.client))
-    {
+        .and_then(|manner| ctx.snapshot.doors.listeners.get(manner.index));
+    if let Some(Err(barred)) = door.map(|access| access.judge(ctx.client)) {
         ctx.refused = Some(barred.word());
         return Answer::forbidden().map(Some);
     }
@@ -392,12 +390,18 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
             }
         };
     }
-    let by_tls = ctx.manner.as_ref().is_some_and(|m| m.redirect_to_https) && ctx.scheme == "http";
-    if by_tls && !path.starts_with(proofs::PATH) {
+    let by_tls = ctx.manner.as_ref().and_then(|m| m.redirect_to_https);
+    if let Some(port) = by_tls.filter(|_| ctx.scheme == "http")
+        && !path.starts_with(proofs::PATH)
+    {
         if host.is_empty() {
             return Answer::bad_request().map(Some);
         }
-        let to = format!("https://{host}{}", facts::target(request));
+        let target = facts::target(request);
+        let to = match port {
+            443 => format!("https://{host}{target}"),
+            port => format!("https://{host}:{port}{target}"),
+        };
         return Answer::moved(&to).map(Some);
     }
     if let Some(answer) = permission(request, &host, &path, ctx)? {

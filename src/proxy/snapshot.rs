@@ -4,6 +4,7 @@
 
 use super::authenticate::Gate;
 use super::content::Shape;
+use crate::policy::access::{Access, AddressSet};
 use crate::policy::blocklist::{Answer, Blocklist};
 use crate::policy::route::{AnswerRules, Route};
 use crate::policy::router::Router;
@@ -26,6 +27,15 @@ pub struct Entrance {
     pub shape: Option<Arc<Shape>>,
 }
 
+/// Who may come in before anything is known of a request, and who is believed when it says for whom it asks.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// Of each listener, in their order.
+    pub listeners: Vec<Access>,
+    /// Proxies in front of this one.
+    pub trusted: Arc<AddressSet>,
+}
+
 /// One configuration as running.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -43,32 +53,13 @@ pub struct Snapshot {
     pub block: Option<(Blocklist, Answer)>,
     /// What answers are given that no route makes; `None` where that is nothing.
     pub unrouted: Option<AnswerRules>,
-    retired: AtomicBool,
+    /// Who may come in, and who is believed.
+    pub doors: Doors,
+    /// Whether another took its place.
+    pub(crate) retired: AtomicBool,
 }
 
 impl Snapshot {
-    /// A snapshot nobody uses yet.
-    pub fn new(
-        generation: u64,
-        router: Router<Arc<Route>>,
-        upstreams: Vec<Arc<Upstream>>,
-        traffic: Vec<Arc<Traffic>>,
-        entrances: Vec<Entrance>,
-        block: Option<(Blocklist, Answer)>,
-        unrouted: Option<AnswerRules>,
-    ) -> Self {
-        Snapshot {
-            generation,
-            router,
-            upstreams,
-            traffic,
-            entrances,
-            block,
-            unrouted,
-            retired: AtomicBool::new(false),
-        }
-    }
-
     /// Says that another took its place; its end will be logged.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);

@@ -33,9 +33,6 @@ const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long the first bytes may be an unfinished preface.
 const PREFACE_TIME: Duration = Duration::from_secs(10);
 
-/// How long a handshake of TLS may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
 /// Seconds in which the first request has to begin.
 const FIRST_REQUEST: u64 = 60;
 
@@ -111,7 +108,7 @@ impl Connection {
             }
             Some(tls) => {
                 let counts = front.counts.clone();
-                let Some(tls) = handshake(tls, tcp).await else {
+                let Some(tls) = handshake(tls, tcp, front.clients.head_timeout).await else {
                     return Counts::one(&counts.handshakes_failed);
                 };
                 Counts::one(&counts.handshakes);
@@ -199,17 +196,21 @@ impl Connection {
     }
 }
 
-/// Completes a handshake. Of those that fail the client is told by rustls, and nobody else need be.
-async fn handshake(tls: &Terminator, tcp: TcpStream) -> Option<TlsStream<TcpStream>> {
-    let accepting = TlsAcceptor::from(tls.config.clone()).accept(tcp);
-    match tokio::time::timeout(HANDSHAKE, accepting).await {
+/// Completes a handshake in so much time. Of those that fail the client is told by rustls, and nobody else need be.
+async fn handshake(
+    tls: &Terminator,
+    tcp: TcpStream,
+    within: Duration,
+) -> Option<TlsStream<TcpStream>> {
+    let accepting = TlsAcceptor::from(tls.config()).accept(tcp);
+    match tokio::time::timeout(within, accepting).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(e)) => {
             debug!("a handshake failed: {e}");
             None
         }
         Err(_) => {
-            debug!("a handshake took longer than {HANDSHAKE:?}");
+            debug!("a handshake took longer than {within:?}");
             None
         }
     }

@@ -3,7 +3,6 @@
 use super::acme::proofs::Proofs;
 use super::tls::{Terminator, TlsError};
 use crate::config::Settings;
-use crate::policy::access::Access;
 use socket2::{SockFilter, SockRef};
 use std::io;
 use std::net::SocketAddr;
@@ -29,11 +28,11 @@ pub struct Manner {
     /// Whether HTTP/2 is served besides HTTP/1.
     pub http2: bool,
     /// What TLS takes, if that is spoken.
-    pub tls: Option<Terminator>,
-    /// Whether clients are sent to the same URL by TLS.
-    pub redirect_to_https: bool,
-    /// Who may come in.
-    pub access: Access,
+    pub tls: Option<Arc<Terminator>>,
+    /// Whether clients are sent to the same URL by TLS, and to which port of it.
+    pub redirect_to_https: Option<u16>,
+    /// Which of the listeners it is, by which its door is found.
+    pub index: usize,
     /// Whether only proxies connect here, and say first for whom.
     pub proxy_protocol: bool,
     /// What an authority that issues certificates is shown when it asks in clear text.
@@ -111,7 +110,7 @@ pub struct Open {
 pub fn open(settings: &Settings) -> Result<Open, Vec<ListenError>> {
     let (mut open, mut failed) = (Vec::new(), Vec::new());
     let proofs = Arc::<Proofs>::default();
-    for listener in &settings.listeners {
+    for (index, listener) in settings.listeners.iter().enumerate() {
         let address = listener.address;
         let tls = listener.tls.as_ref();
         let tls = tls.map(|tls| Terminator::open(tls, listener.http2, proofs.clone()));
@@ -127,9 +126,9 @@ pub fn open(settings: &Settings) -> Result<Open, Vec<ListenError>> {
                 socket,
                 manner: Arc::new(Manner {
                     http2: listener.http2,
-                    tls,
+                    tls: tls.map(Arc::new),
                     redirect_to_https: listener.redirect_to_https,
-                    access: listener.access.rules.clone(),
+                    index,
                     proxy_protocol: listener.proxy_protocol,
                     proofs: proofs.clone(),
                 }),

@@ -29,6 +29,7 @@ use crate::observe::access_log::Writer;
 use crate::observe::process_log::{self, ProcessLog};
 use crate::proxy::Live;
 use crate::proxy::authenticate::source;
+use crate::proxy::snapshot::Doors;
 use crate::upstream::resolver::Resolver;
 use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{probes, traffic};
@@ -270,7 +271,12 @@ impl Server {
             },
         )?;
         let resolver = Arc::new(Resolver::new(&settings.resolver));
-        let snapshot = reload::build(routing, None, &resolver).await?;
+        let accesses = settings.listeners.iter().map(|l| l.access.rules.clone());
+        let doors = Doors {
+            listeners: accesses.collect(),
+            trusted: settings.trusted_proxies.addresses.clone(),
+        };
+        let snapshot = reload::build(routing, doors, None, &resolver).await?;
         if let Some(path) = &settings.state_file {
             state::restore(path, &snapshot);
         }
@@ -281,7 +287,6 @@ impl Server {
             log: access_log.log(),
             counts: Arc::default(),
             cache: open_cache(&settings.cache).map_err(io::Error::other)?,
-            trusted: Arc::new(settings.trusted_proxies.addresses.clone()),
             leaving: Arc::new(AtomicBool::new(false)),
             draining: Arc::new(AtomicBool::new(false)),
             shutdown: stopping,
@@ -293,10 +298,11 @@ impl Server {
             .collect::<io::Result<Vec<_>>>()?;
         tokio::spawn(follow_names(live.clone(), resolver.clone()));
         let certificates_due = Arc::new(Notify::new());
-        let terminators = open.listeners.iter().filter_map(|l| l.manner.tls.as_ref());
-        let stores: Vec<_> = terminators.map(|tls| tls.store.clone()).collect();
+        let terminators = open.listeners.iter().filter_map(|l| l.manner.tls.clone());
+        let terminators: Vec<_> = terminators.collect();
+        let stores: Vec<_> = terminators.iter().map(|tls| tls.store.clone()).collect();
         stores.iter().for_each(|store| tls::warn_of_ends(store));
-        tokio::spawn(tls::follow(stores.clone(), certificates_due.clone()));
+        tokio::spawn(tls::follow(terminators, certificates_due.clone()));
         let fetch_due = Arc::new(Notify::new());
         let (wanted, due) = (settings.clone(), fetch_due.clone());
         let proofs = open.proofs;

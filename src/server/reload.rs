@@ -10,7 +10,7 @@ use crate::proxy::authenticate::jwt::Bearers;
 use crate::proxy::authenticate::source::Source;
 use crate::proxy::authenticate::{Gate, GateError};
 use crate::proxy::content::{SchemaError, Shape};
-use crate::proxy::snapshot::Entrance;
+use crate::proxy::snapshot::{Doors, Entrance};
 use crate::proxy::{Live, Snapshot};
 use crate::upstream::probes;
 use crate::upstream::resolver::Resolver;
@@ -20,6 +20,7 @@ use log::{error, info, warn};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// How long a new configuration waits for the names in it that have never been resolved.
@@ -65,12 +66,13 @@ pub struct Reloader {
     counts: Arc<Counts>,
 }
 
-/// Builds the snapshot of `routing`, carrying over what `old` knows of unchanged backends.
+/// Builds the snapshot of `routing` behind these `doors`, carrying over what `old` knows of unchanged backends.
 ///
 /// # Errors
 /// What [`Upstream::build`] refuses.
 pub async fn build(
     routing: Routing,
+    doors: Doors,
     old: Option<&Snapshot>,
     resolver: &Resolver,
 ) -> Result<Snapshot, ReloadError> {
@@ -109,15 +111,17 @@ pub async fn build(
     // Nor with nobody who could pass.
     let _ = tokio::time::timeout(FIRST_FETCH, futures::future::join_all(fetches)).await;
     let generation = old.map_or(1, |old| old.generation + 1);
-    Ok(Snapshot::new(
+    Ok(Snapshot {
         generation,
-        routing.router,
+        router: routing.router,
         upstreams,
         traffic,
         entrances,
-        routing.block,
-        routing.unrouted,
-    ))
+        block: routing.block,
+        unrouted: routing.unrouted,
+        doors,
+        retired: AtomicBool::new(false),
+    })
 }
 
 /// Who and what may pass each route: each file is read once, and what was fetched is kept.
@@ -253,7 +257,11 @@ impl Reloader {
             );
         }
         let summary = summary(&routing);
-        let snapshot = build(routing, Some(old), &self.resolver).await?;
+        let doors = Doors {
+            listeners: settings.doors(&self.settings, &old.doors.listeners),
+            trusted: settings.trusted_proxies.addresses,
+        };
+        let snapshot = build(routing, doors, Some(old), &self.resolver).await?;
         old.retire();
         let snapshot = Arc::new(snapshot);
         self.live.store(snapshot.clone());

@@ -19,7 +19,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, version};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// How often the files are looked at.
@@ -154,6 +154,7 @@ impl TlsStore {
 }
 
 type CertificateStamp = certificate::Stamp;
+type FileStamp = certificate::FileStamp;
 
 impl ResolvesServerCert for TlsStore {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
@@ -188,10 +189,12 @@ fn asks_for_proof(hello: &ClientHello<'_>) -> bool {
 }
 
 /// What a listener needs to accept TLS.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Terminator {
-    /// For each handshake.
-    pub config: Arc<ServerConfig>,
+    config: ArcSwap<ServerConfig>,
+    /// Whose certificates clients may show, and in which state that file was when it was read.
+    clients: Option<(Tls, Mutex<Option<FileStamp>>)>,
+    http2: bool,
     /// What it shows.
     pub store: Arc<TlsStore>,
     /// The value of `Strict-Transport-Security`, if it is sent.
@@ -205,49 +208,96 @@ impl Terminator {
     /// When a file cannot be used.
     pub fn open(tls: &Tls, http2: bool, proofs: Arc<Proofs>) -> Result<Self, TlsError> {
         let store = TlsStore::open(tls, proofs)?;
-        let provider = Arc::new(ring::default_provider());
-        let versions = match tls.min_version {
-            TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12][..],
-            TlsVersion::Tls13 => &[&version::TLS13][..],
-        };
-        let builder = ServerConfig::builder_with_provider(provider.clone());
-        let builder = builder.with_protocol_versions(versions)?;
-        let builder = match (&tls.client_ca, tls.verify_client) {
-            (Some(ca), VerifyClient::Optional | VerifyClient::Required) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in read_ca(ca)? {
-                    roots.add(certificate)?;
-                }
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                let verifier = match tls.verify_client {
-                    VerifyClient::Optional => verifier.allow_unauthenticated(),
-                    _ => verifier,
-                };
-                builder.with_client_cert_verifier(verifier.build()?)
-            }
-            _ => builder.with_no_client_auth(),
-        };
-        let mut config = builder.with_cert_resolver(store.clone());
-        config.ticketer = ring::Ticketer::new()?;
-        // Ours are in the order of their strength.
-        config.ignore_client_order = true;
-        config.alpn_protocols = match http2 {
-            true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            false => vec![b"http/1.1".to_vec()],
-        };
-        if tls.certificates.iter().any(|c| !c.fetched_for.is_empty()) {
-            config.alpn_protocols.push(ALPN.to_vec());
-        }
+        // Before the reading: what changes meanwhile is read again.
+        let stamp = tls.client_ca.as_deref().and_then(certificate::file_stamp);
+        let config = config(tls, http2, &store)?;
         let hsts = tls
             .hsts
             .map(|age| format!("max-age={}", age.as_secs()).into());
         Ok(Terminator {
-            config: Arc::new(config),
+            config: ArcSwap::from_pointee(config),
+            clients: tls
+                .client_ca
+                .is_some()
+                .then(|| (tls.clone(), Mutex::new(stamp))),
+            http2,
             store,
             hsts,
         })
     }
+
+    /// For a handshake that begins now.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+
+    /// Reads anew whose certificates clients may show, if that file changed, or with `all` in any case. Sessions that began
+    /// under the file before cannot be resumed: the certificate shown then may be none any more.
+    fn refresh(&self, all: bool) {
+        let Some((tls, read)) = &self.clients else {
+            return;
+        };
+        let Some(path) = &tls.client_ca else { return };
+        let stamp = certificate::file_stamp(path);
+        let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+        if *read == stamp && !all {
+            return;
+        }
+        let has_changed = *read != stamp;
+        *read = stamp;
+        match config(tls, self.http2, &self.store) {
+            Ok(config) if has_changed => {
+                info!(
+                    "{} was read again: whose certificates clients may show",
+                    path.display()
+                );
+                self.config.store(Arc::new(config));
+            }
+            Ok(_) => {}
+            Err(e) => error!("those whose certificates clients may show stay the same: {e}"),
+        }
+    }
+}
+
+/// How handshakes go at a listener.
+///
+/// # Errors
+/// When a file cannot be used.
+fn config(tls: &Tls, http2: bool, store: &Arc<TlsStore>) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let versions = match tls.min_version {
+        TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12][..],
+        TlsVersion::Tls13 => &[&version::TLS13][..],
+    };
+    let builder = ServerConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_protocol_versions(versions)?;
+    let builder = match (&tls.client_ca, tls.verify_client) {
+        (Some(ca), VerifyClient::Optional | VerifyClient::Required) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in read_ca(ca)? {
+                roots.add(certificate)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = match tls.verify_client {
+                VerifyClient::Optional => verifier.allow_unauthenticated(),
+                _ => verifier,
+            };
+            builder.with_client_cert_verifier(verifier.build()?)
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(store.clone());
+    config.ticketer = ring::Ticketer::new()?;
+    // Ours are in the order of their strength.
+    config.ignore_client_order = true;
+    config.alpn_protocols = match http2 {
+        true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        false => vec![b"http/1.1".to_vec()],
+    };
+    if tls.certificates.iter().any(|c| !c.fetched_for.is_empty()) {
+        config.alpn_protocols.push(ALPN.to_vec());
+    }
+    Ok(config)
 }
 
 /// Whether all listeners of these settings could speak TLS, for `-t`. What is worth knowing all the same comes back.
@@ -259,7 +309,7 @@ pub fn check(settings: &Settings) -> Result<Vec<String>, Vec<String>> {
     for listener in &settings.listeners {
         let Some(tls) = &listener.tls else { continue };
         match Terminator::open(tls, listener.http2, Arc::default()) {
-            Ok(terminator) => known.extend(ends(&terminator.store)),
+            Ok(terminator) => known.extend(ends(&terminator.store, Duration::MAX)),
             Err(e) => problems.push(format!("listeners: {}: {e}", listener.address)),
         }
     }
@@ -272,20 +322,23 @@ pub fn check(settings: &Settings) -> Result<Vec<String>, Vec<String>> {
 
 /// Says in the log which certificates end soon.
 pub fn warn_of_ends(store: &TlsStore) {
-    for sentence in ends(store) {
+    for sentence in ends(store, SOON) {
         warn!("{sentence}");
     }
 }
 
-/// Which certificates end soon, or have ended.
-fn ends(store: &TlsStore) -> Vec<String> {
+/// When certificates end that do so `within` this time, or have done so.
+fn ends(store: &TlsStore, within: Duration) -> Vec<String> {
     let said = |certificate: Arc<Certificate>| {
         if certificate.stands_in {
             return None;
         }
         let (file, until) = (certificate.path().display(), certificate.until());
         match certificate.not_after.duration_since(SystemTime::now()) {
-            Ok(left) if left > SOON => None,
+            Ok(left) if left > within => None,
+            Ok(left) if left > SOON => {
+                Some(format!("the certificate {file} is valid until {until}"))
+            }
             Ok(_) => Some(format!("the certificate {file} ends soon: {until}")),
             Err(_) => Some(format!("the certificate {file} has ended: {until}")),
         }
@@ -293,22 +346,23 @@ fn ends(store: &TlsStore) -> Vec<String> {
     store.certificates().into_iter().filter_map(said).collect()
 }
 
-/// Follows the files of these stores until the process ends; `reloads` says that all are to be read.
-pub async fn follow(stores: Vec<Arc<TlsStore>>, reloads: Arc<tokio::sync::Notify>) {
-    if stores.is_empty() {
+/// Follows the files of these listeners until the process ends; `reloads` says that all are to be read.
+pub async fn follow(terminators: Vec<Arc<Terminator>>, reloads: Arc<tokio::sync::Notify>) {
+    if terminators.is_empty() {
         return;
     }
-    let mut complained: Vec<HashSet<_>> = vec![HashSet::new(); stores.len()];
+    let mut complained: Vec<HashSet<_>> = vec![HashSet::new(); terminators.len()];
     loop {
         let all = tokio::select! {
             () = tokio::time::sleep(LOOK) => false,
             () = reloads.notified() => true,
         };
-        for (store, complained) in stores.iter().zip(&mut complained) {
+        for (terminator, complained) in terminators.iter().zip(&mut complained) {
             if all {
                 complained.clear();
             }
-            store.refresh(all, complained);
+            terminator.store.refresh(all, complained);
+            terminator.refresh(all);
         }
     }
 }

@@ -11,7 +11,6 @@ use crate::cache::Cache;
 use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
 use crate::observe::tally::Counts;
-use crate::policy::access::AddressSet;
 use crate::proxy::{Front, Live, Proxy};
 use log::{error, info};
 use pingora::apps::HttpServerApp;
@@ -52,8 +51,6 @@ pub struct Shared {
     pub counts: Arc<Counts>,
     /// What answers are kept in.
     pub cache: Cache,
-    /// Who is believed when it says for whom it asks.
-    pub trusted: Arc<AddressSet>,
     /// Set when the process is told to end: nothing changes yet, but it is not ready any more.
     pub leaving: Arc<AtomicBool>,
     /// Set when the drain begins, before `shutdown` says so.
@@ -97,7 +94,6 @@ async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, shared: Shared)
         log: shared.log.clone(),
         counts: shared.counts.clone(),
         cache: shared.cache,
-        trusted: shared.trusted.clone(),
         clients: shared.clients,
         draining: shared.draining.clone(),
         closing,
@@ -148,7 +144,7 @@ async fn accept(
         let Some(mut visit) = shared.visitors.enter() else {
             return;
         };
-        let trusted = shared.trusted.clone();
+        let trusted = shared.live.load().doors.trusted.clone();
         if !manner.proxy_protocol && !visit.is_of(peer.ip(), trusted.contains(peer.ip())) {
             return;
         }

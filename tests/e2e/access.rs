@@ -371,6 +371,49 @@ fn lists_can_be_in_files_and_are_read_again_at_a_reload() {
     assert!(proxy.is_alive());
 }
 
+/// So can those of listeners and of proxies: a reload puts them in force, for connections that are open, too.
+#[test]
+fn lists_of_listeners_and_of_proxies_are_read_again() {
+    let origin = Origin::new(|r| Reply::ok(r.header("x-forwarded-for").unwrap_or_default()));
+    let dir = tempfile::tempdir().unwrap();
+    let (denied, proxies) = (
+        dir.path().join("denied.txt"),
+        dir.path().join("proxies.txt"),
+    );
+    std::fs::write(&denied, "192.0.2.0/24\n").unwrap();
+    std::fs::write(&proxies, "10.0.0.0/8 # not us\n").unwrap();
+    let yaml = one_route(&[origin.port], "");
+    let proxy = Proxy::with()
+        .key(
+            "trusted_proxies",
+            &format!("[{{ file: {} }}]", proxies.display()),
+        )
+        .listener(&format!(
+            "deny: [198.51.100.1, {{ file: {} }}]",
+            denied.display()
+        ))
+        .start(&yaml);
+    let mut client = Client::to(proxy.port);
+    let mut ask = || {
+        let answer = client.request("GET", "/", &[("X-Forwarded-For", "192.0.2.7")], b"");
+        (answer.status, answer.text())
+    };
+    assert_eq!(ask(), (200, "127.0.0.1".into()));
+    std::fs::write(&proxies, "127.0.0.1\n").unwrap();
+    std::fs::write(&denied, "# nobody\n").unwrap();
+    proxy.reload_with(&yaml);
+    assert_eq!(ask(), (200, "192.0.2.7, 127.0.0.1".into()));
+    std::fs::write(&denied, "192.0.2.0/24\n").unwrap();
+    proxy.reload_with(&yaml);
+    assert_eq!(ask().0, 403);
+    // A wrong line leaves the old lists in force.
+    std::fs::write(&denied, "192.0.2\n").unwrap();
+    proxy.reload_refused(&yaml);
+    proxy.said("listeners[0].deny[1].file: ");
+    assert_eq!(ask().0, 403);
+    assert_eq!(proxy.count_said("needs a restart"), 0);
+}
+
 #[test]
 fn values_and_parameters_are_to_be_as_the_route_has_them() {
     let origin = Origin::always(Reply::ok("hello"));

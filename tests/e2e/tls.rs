@@ -1,16 +1,19 @@
 //! TLS: which certificate is shown, how they are exchanged, and that what is inside of it is the same as without.
 
+use crate::admin::with_admin;
 use crate::client::Client;
 use crate::client_tls::{Authority, Tls};
 use crate::command::run;
 use crate::harness::{Proxy, one_route, until};
+use crate::observe::{metrics, value};
 use crate::origin::Origin;
 use crate::reply::Reply;
 use rustix::process::Signal;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 fn shown(client: &Tls, proxy: &Proxy, host: &str) -> Vec<u8> {
     client.to(proxy.port, host).unwrap().shown().to_vec()
@@ -48,6 +51,62 @@ fn each_host_gets_its_certificate() {
     }
     let asked = origin.request(0);
     assert_eq!(asked.header("x-forwarded-proto"), Some("https"));
+}
+
+/// Of two for one host a client gets the one that it can verify.
+#[test]
+fn rsa_and_ecdsa_stand_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let rsa = authority.sign_rsa(dir.path(), "rsa", &["a.example"]);
+    let ecdsa = authority.sign(dir.path(), "ecdsa", &["a.example"]);
+    let all = [&rsa, &ecdsa].map(|pair| pair.yaml()).join(", ");
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let tls = format!("tls: {{ certificates: [{all}] }}");
+    let proxy = Proxy::with()
+        .listener(&tls)
+        .start(&one_route(&[origin.port], ""));
+    for (client, pair) in [
+        (authority.client(), &ecdsa),
+        (authority.client().old(), &ecdsa),
+        (authority.client().of_rsa(), &rsa),
+        (authority.client().of_rsa().old(), &rsa),
+    ] {
+        let mut connection = client.to(proxy.port, "a.example").unwrap();
+        assert_eq!(connection.shown(), pair.der());
+        assert_eq!(connection.get("/").unwrap().text(), "hello");
+    }
+}
+
+/// However it goes about it: a client that says nothing, one that stops, and one that trickles.
+#[test]
+fn a_handshake_may_take_no_longer_than_it_may() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.sign(dir.path(), "site", &["a.example"]);
+    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let proxy = Proxy::with()
+        .listener(&tls)
+        .key("clients", "{ head_timeout: 500ms }")
+        .start(&one_route(&[9], ""));
+    // The beginning of a record, of 512 bytes.
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    for (sent, trickles) in [(&b""[..], false), (&hello[..], false), (&hello[..], true)] {
+        let mut client = std::net::TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+        let pause = Duration::from_millis(if trickles { 50 } else { 10_000 });
+        client.set_read_timeout(Some(pause)).unwrap();
+        let began = Instant::now();
+        client.write_all(sent).unwrap();
+        let is_over = |read: std::io::Result<usize>| match read {
+            Ok(n) => n == 0,
+            Err(e) => e.kind() != std::io::ErrorKind::WouldBlock,
+        };
+        while !is_over(client.read(&mut [0; 64])) {
+            let _ = client.write_all(b"\0");
+        }
+        let took = began.elapsed().as_millis();
+        assert!((400..5000).contains(&took), "{took} ms");
+    }
 }
 
 #[test]
@@ -141,14 +200,16 @@ fn s10_certificates_are_exchanged_200_times_under_load_without_a_failed_handshak
             })
         })
         .collect();
-    for _ in 0..200 {
+    for n in 0..200 {
         let new = authority
             .sign(dir.path(), "site", &["a.example"])
             .der()
             .to_vec();
         let began = Instant::now();
-        // Reloads come in between, as `systemctl reload` does.
-        proxy.signal(Signal::HUP);
+        // Reloads come in between, as `systemctl reload` does; now and then nobody says anything.
+        if n % 10 != 0 {
+            proxy.signal(Signal::HUP);
+        }
         until("the newest certificate", || {
             shown(&client, &proxy, "a.example") == new
         });
@@ -254,6 +315,47 @@ fn clients_can_be_made_to_show_a_certificate() {
     assert_eq!(visit(&proxy, good), Some(200));
 }
 
+/// The file of those who are believed is followed too, and who is believed no more cannot resume what began before.
+#[test]
+fn whose_certificates_count_can_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, other) = (Authority::new(), Authority::new());
+    let pair = authority.sign(dir.path(), "site", &["a.example"]);
+    let old = authority.sign(dir.path(), "old", &["someone"]);
+    let new = other.sign(dir.path(), "new", &["someone"]);
+    let ca = dir.path().join("ca.pem");
+    authority.write(&ca);
+    let origin = Origin::new(|_| Reply::ok("hello"));
+    let yaml = one_route(&[origin.port], "");
+    let tls = format!(
+        "tls: {{ certificates: [{}], verify_client: required, client_ca: {} }}",
+        pair.yaml(),
+        ca.display()
+    );
+    let proxy = Proxy::with().listener(&tls).start(&yaml);
+    let visit = |client: &Tls| {
+        let connection = client.to(proxy.port, "a.example");
+        connection
+            .and_then(|mut c| Ok((c.get("/")?.status, c.is_resumed())))
+            .ok()
+    };
+    let old = authority.client().showing(&old).resuming();
+    let new = authority.client().showing(&new);
+    assert_eq!(visit(&old), Some((200, false)));
+    assert_eq!(visit(&old), Some((200, true)));
+    assert_eq!(visit(&new), None);
+    // A reload for another reason changes nothing.
+    proxy.reload_with(&yaml);
+    assert_eq!(visit(&old), Some((200, true)));
+    // A file that is none leaves those of before.
+    std::fs::write(&ca, "nobody").unwrap();
+    proxy.said("those whose certificates clients may show stay the same");
+    assert_eq!(visit(&old), Some((200, true)));
+    other.write(&ca);
+    until("the other ones count", || visit(&new) == Some((200, false)));
+    assert_eq!(visit(&old), None);
+}
+
 #[test]
 fn backends_are_told_whose_certificate_it_was_and_answers_are_each_ones_own() {
     let dir = tempfile::tempdir().unwrap();
@@ -316,6 +418,11 @@ fn browsers_are_kept_on_tls() {
     assert_eq!(answer.status, 308);
     assert_eq!(answer.header("location"), Some("https://a.example/a?b=c"));
     assert_eq!(answer.header("strict-transport-security"), None);
+    let other = Proxy::with()
+        .listener("redirect_to_https: 8443")
+        .start(&yaml);
+    let answer = Client::to(other.port).request("GET", "/a", &[("Host", "a.example:8080")], b"");
+    assert_eq!(answer.header("location"), Some("https://a.example:8443/a"));
     // Where to, if no host is named?
     let mut old = Client::to(proxy.port);
     old.send("GET //evil.example/ HTTP/1.0\r\n\r\n");
@@ -323,6 +430,32 @@ fn browsers_are_kept_on_tls() {
     // Who issues certificates looks here.
     let answer = client.get("/.well-known/acme-challenge/token");
     assert_eq!((answer.status, &*answer.text()), (200, "hello"));
+}
+
+#[test]
+fn the_end_of_a_certificate_is_a_metric() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let sign = |days: u64| {
+        let lasts = Duration::from_secs(days * 86_400);
+        authority.sign_for(dir.path(), "site", &["a.example"], lasts)
+    };
+    let pair = sign(30);
+    let (setup, admin) = with_admin();
+    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let _proxy = setup.listener(&tls).start(&one_route(&[9], ""));
+    let series = format!(
+        "backstop_certificate_expiry_timestamp_seconds{{file=\"{}\"}}",
+        pair.cert.display()
+    );
+    let days = || {
+        let end = value(&metrics(admin), &series).expect("its end");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        (end - now.as_secs_f64()) / 86_400.0
+    };
+    assert!((29.9..30.1).contains(&days()), "{}", days());
+    sign(60);
+    until("that of the next one", || (59.9..60.1).contains(&days()));
 }
 
 #[test]
@@ -347,6 +480,7 @@ fn the_check_says_what_is_wrong_with_a_certificate() {
     };
     let (fine, said) = check(&a.cert, &a.key);
     assert!(fine && !said.contains("ends soon"), "{said}");
+    assert!(said.contains("a.pem is valid until 20"), "{said}");
     let short = authority.sign_for(
         dir.path(),
         "short",

@@ -27,7 +27,9 @@ pub struct CertificateError {
 }
 
 /// What tells whether files changed: of each, when and how large, and which it is.
-pub(super) type Stamp = [Option<(SystemTime, u64, u64)>; 2];
+pub(super) type Stamp = [Option<FileStamp>; 2];
+/// Of one file.
+pub(super) type FileStamp = (SystemTime, u64, u64);
 
 /// A certificate with its key.
 #[derive(Debug)]
@@ -219,9 +221,12 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateEr
 
 /// What tells later whether the files changed.
 pub(super) fn stamp(files: &CertificateFiles) -> Stamp {
+    [&files.cert, &files.key].map(|path| file_stamp(path))
+}
+
+/// The same of one file; `None` where there is none.
+pub(super) fn file_stamp(path: &Path) -> Option<FileStamp> {
     use std::os::unix::fs::MetadataExt;
-    [&files.cert, &files.key].map(|path| {
-        let file = std::fs::metadata(path).ok()?;
-        Some((file.modified().ok()?, file.len(), file.ino()))
-    })
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.modified().ok()?, file.len(), file.ino()))
 }
