@@ -49,10 +49,42 @@ fn number(address: IpAddr) -> u128 {
 /// Some addresses. Looking one up takes the logarithm of how many blocks there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressSet {
-    /// Those of IPv4, in order, without overlap.
-    v4: Box<[Block]>,
+    v4: Ranges<u32>,
     /// Those of IPv6: `::/0` is not meant for both.
-    v6: Box<[Block]>,
+    v6: Ranges<u128>,
+}
+
+/// Blocks in order, without overlap. Their beginnings stand by themselves: a search goes through those, and the more of them fit
+/// into a processor's caches, the sooner it is over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Ranges<T> {
+    first: Box<[T]>,
+    last: Box<[T]>,
+}
+
+impl<T: Ord + Copy> Ranges<T> {
+    fn new(blocks: Vec<Block>, number: impl Fn(u128) -> T) -> Self {
+        let blocks = joined(blocks);
+        Ranges {
+            first: blocks.iter().map(|block| number(block.first)).collect(),
+            last: blocks.iter().map(|block| number(block.last)).collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    fn contains(&self, number: T) -> bool {
+        let after = self.first.partition_point(|first| *first <= number);
+        let before = after.checked_sub(1).and_then(|at| self.last.get(at));
+        before.is_some_and(|last| number <= *last)
+    }
+}
+
+/// The last 32 bits, which are an address of IPv4.
+fn short(number: u128) -> u32 {
+    (number & u128::from(u32::MAX)) as u32
 }
 
 impl AddressSet {
@@ -60,8 +92,8 @@ impl AddressSet {
     pub fn new(blocks: Vec<Block>) -> Self {
         let (v4, v6) = blocks.into_iter().partition(Block::is_v4);
         AddressSet {
-            v4: joined(v4),
-            v6: joined(v6),
+            v4: Ranges::new(v4, short),
+            v6: Ranges::new(v6, |number| number),
         }
     }
 
@@ -73,18 +105,15 @@ impl AddressSet {
     /// Whether an address is among them.
     pub fn contains(&self, address: IpAddr) -> bool {
         let number = number(address);
-        let blocks = match is_v4(number) {
-            true => &self.v4,
-            false => &self.v6,
-        };
-        let after = blocks.partition_point(|block| block.first <= number);
-        let before = after.checked_sub(1).and_then(|at| blocks.get(at));
-        before.is_some_and(|block| number <= block.last)
+        match is_v4(number) {
+            true => self.v4.contains(short(number)),
+            false => self.v6.contains(number),
+        }
     }
 }
 
 /// In order, without overlap.
-fn joined(mut blocks: Vec<Block>) -> Box<[Block]> {
+fn joined(mut blocks: Vec<Block>) -> Vec<Block> {
     blocks.sort_unstable();
     let mut joined: Vec<Block> = Vec::with_capacity(blocks.len());
     for block in blocks {
@@ -95,7 +124,7 @@ fn joined(mut blocks: Vec<Block>) -> Box<[Block]> {
             _ => joined.push(block),
         }
     }
-    joined.into()
+    joined
 }
 
 /// Whether this is an address of IPv4.

@@ -42,11 +42,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
-
-/// How long what comes is thrown away before a connection is closed.
-const HANG_UP: Duration = Duration::from_secs(2);
 
 /// The log's words for what cannot be read, where nothing more can be said of it, and for a head that did not come in time.
 pub const MALFORMED: &str = "malformed";
@@ -122,7 +118,7 @@ impl Front {
                     }
                     Ok(_) if !ctx.body_unknown => Received::Over(serve_on(session).await),
                     Ok(_) => {
-                        hang_up(session).await;
+                        keep::hang_up(session).await;
                         Received::Over(None)
                     }
                     Err(_) => Received::Over(None),
@@ -458,27 +454,6 @@ fn permission(
             Answer::forbidden().map(Some)
         }
     }
-}
-
-/// Ends a connection of which nobody can say what follows. What comes is thrown away for a moment: closing at once would reset
-/// it, and with it the answer.
-async fn hang_up(mut session: Box<ServerSession>) {
-    session.shutdown().await;
-    let ServerSession::H1(http1) = *session else {
-        return;
-    };
-    let mut stream = http1.into_inner();
-    let rest = async {
-        let mut dropped = [0; 4096];
-        let mut left = 64 * 1024_usize;
-        while let Ok(n) = stream.read(&mut dropped).await {
-            left = left.saturating_sub(n);
-            if n == 0 || left == 0 {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(HANG_UP, rest).await;
 }
 
 /// Ends an answered request; the connection comes back if it can serve on.

@@ -8,8 +8,14 @@ use http::header;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
+use std::io;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
 
-/// How much of such a body is taken at most.
+/// How long what comes is thrown away before a connection is closed.
+const HANG_UP: Duration = Duration::from_secs(2);
+
+/// How much of a body that nobody wants is taken at most.
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Takes what the client still sends of a body nobody wants: closing at once would reset the connection, and with it the
@@ -31,6 +37,40 @@ pub(super) async fn linger(session: &mut ServerSession) {
         }
     };
     let _ = tokio::time::timeout(LINGER, rest).await;
+}
+
+/// Ends a connection of which nobody can say what follows. What comes is thrown away for a moment: closing at once would reset
+/// it, and with it the answer.
+pub(super) async fn hang_up(mut session: Box<ServerSession>) {
+    session.shutdown().await;
+    let ServerSession::H1(http1) = *session else {
+        return;
+    };
+    let mut stream = http1.into_inner();
+    let rest = async {
+        let mut dropped = [0; 4096];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            let n = match stream.read(&mut dropped).await {
+                Ok(0) => return,
+                Ok(n) => n,
+                // Something came that the stream would have nobody read.
+                Err(e) if e.kind() == io::ErrorKind::InvalidData => dropped.len(),
+                Err(_) => return,
+            };
+            left = left.saturating_sub(n);
+        }
+    };
+    let _ = tokio::time::timeout(HANG_UP, rest).await;
+}
+
+/// The same at the end of Pingora's phases. To be called last: the session is an empty shell afterwards.
+pub(super) async fn end_connection(session: &mut Session) {
+    if session.downstream_session.as_http1().is_some() {
+        let shell = ServerSession::Custom(Box::new(()));
+        let http1 = std::mem::replace(&mut *session.downstream_session, shell);
+        hang_up(Box::new(http1)).await;
+    }
 }
 
 /// To be called last: the session is an empty shell afterwards.

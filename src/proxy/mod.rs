@@ -630,6 +630,9 @@ impl ProxyHttp for Proxy {
             ctx.reason = report.reason.or(ctx.reason);
         }
         self.front.log(session, ctx);
+        if ctx.answered_here && ctx.end == Some(failure::BAD_REQUEST) {
+            return keep::end_connection(session).await;
+        }
         if ctx.answered_here {
             keep::linger(session).await;
         }

@@ -107,6 +107,31 @@ fn no_answer_gets_into_another() {
             None,
         ),
         ("2.0 200", length.into(), "hello".into(), None),
+        // Made anew for the client: of the coding beside a length, in one line, with both bytes at its end.
+        (
+            "1.1 200",
+            format!("Content-Length: 3\r\n{coding}"),
+            chunked.into(),
+            Some("hello"),
+        ),
+        (
+            "1.1 200",
+            format!("{coding}Content-Length: 100\r\n"),
+            format!("{chunked}{next}"),
+            Some("hello"),
+        ),
+        (
+            "1.1 200",
+            format!("X: a\r\n Set-Cookie: b\r\n{length}"),
+            "hello".into(),
+            Some("hello"),
+        ),
+        (
+            "1.1 200",
+            format!("X: a\nY: b\n{length}"),
+            "hello".into(),
+            Some("hello"),
+        ),
         // Nobody asked to switch: what follows is not for the client as it is.
         ("1.1 101", String::new(), next.into(), None),
         (
@@ -132,6 +157,9 @@ fn no_answer_gets_into_another() {
         match expected {
             Some(text) => {
                 assert_eq!(answer.text(), text, "{line} {fields:?}");
+                assert!(answer.all("set-cookie").is_empty(), "{answer:?}");
+                let is_one_line = |(_, value): &(String, String)| !value.contains(['\r', '\n']);
+                assert!(answer.headers.iter().all(is_one_line), "{answer:?}");
                 let lengths = answer.all("content-length").len();
                 let codings = answer.all("transfer-encoding").len();
                 assert!(
@@ -469,6 +497,29 @@ fn the_log_says_what_was_wrong() {
     // All that came to the origin is what was as it should be, and tries that were broken off.
     let seen = origin.requests().into_iter();
     assert!({ seen }.all(|r| r.target == "/first" || r.method == "PUT"));
+}
+
+/// A client that is still sending learns why nobody listens any more: its connection is not reset before.
+#[test]
+fn what_turns_bad_in_the_midst_of_an_upload_gets_its_answer() {
+    let origin = Origin::new(|r| Reply::ok(&r.target));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(65_536));
+    for (bad, word) in [("0x5\r\n", "chunk"), ("0\r\nX : y\r\n", "field_name")] {
+        let mut client = Client::to(proxy.port);
+        let head = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        client.send(format!("{head}{}{bad}", chunk.repeat(5)));
+        for _ in 0..100 {
+            client.send(&chunk);
+        }
+        assert_eq!(client.answer_to("PUT").status, 400);
+        client.expect_close();
+        let said = || {
+            let lines = proxy.log_lines();
+            lines.iter().any(|line| line["refused"] == word)
+        };
+        until("it is in the log", said);
+    }
 }
 
 /// Whoever answers without the content does not know where it ends either.
