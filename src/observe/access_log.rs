@@ -33,7 +33,7 @@ const GATHER: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One request. Field names are the log's; times are in milliseconds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Line<'a> {
     /// When the request began, RFC 3339 with milliseconds, UTC.
     pub time: String,
@@ -47,14 +47,20 @@ pub struct Line<'a> {
     pub request_id: &'a str,
     /// The request's method.
     pub method: &'a str,
-    /// The host it asked for, as written.
+    /// The host it asked for, as written, and perhaps a port.
     pub host: &'a str,
+    /// By which scheme.
+    pub scheme: &'static str,
     /// Path and query, as written but for what is left out.
     pub path: Cow<'a, str>,
     /// `HTTP/1.1` and the like.
     pub protocol: &'static str,
     /// The version of TLS, where that is spoken.
     pub tls: Option<&'static str>,
+    /// Its cipher.
+    pub cipher: Option<&'a str>,
+    /// The program that asks, as it calls itself.
+    pub user_agent: Option<&'a [u8]>,
     /// The route's name; null when none matched.
     pub route: Option<&'a str>,
     /// The upstream's name, where one was involved.
@@ -71,8 +77,14 @@ pub struct Line<'a> {
     pub refused: Option<&'static str>,
     /// What the client got; 499 when it left before.
     pub status: u16,
+    /// Why the client got an answer of our own for a failed upstream, in the words of `Proxy-Status` (RFC 9209 §2.3).
+    pub error: Option<&'static str>,
+    /// Body bytes that came from the client.
+    pub received: usize,
     /// Body bytes sent to the client.
     pub bytes: usize,
+    /// From the end of what was before on the connection, or its beginning, to the first byte of the request.
+    pub idle_ms: Option<f64>,
     /// From the request head to the end.
     pub duration_ms: f64,
     /// The share of such requests that is in the log, where that is not all.
@@ -94,6 +106,10 @@ pub struct TryLine<'a> {
     pub waited_ms: f64,
     /// The wait for a place after that; left out where there was none.
     pub queued_ms: f64,
+    /// Until there was a connection, if one was made for it.
+    pub connect_ms: Option<f64>,
+    /// Until the head of the answer, from the try's beginning on.
+    pub first_byte_ms: Option<f64>,
 }
 
 /// A duration as the log writes it: milliseconds, to the microsecond.

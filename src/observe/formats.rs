@@ -32,22 +32,16 @@ pub struct More<'a> {
     pub ended: Option<SystemTime>,
     /// As the client sent it, but for what is left out of queries.
     pub referer: Option<Cow<'a, [u8]>>,
-    /// As the client sent it.
-    pub user_agent: Option<&'a [u8]>,
     /// At the other end of the connection.
     pub client_port: Option<u16>,
     /// `http`, `https`, `h2`, `ws` or `wss`.
     pub kind: &'static str,
     /// Bytes of the request.
     pub received: usize,
-    /// Scheme and host, for the full URL.
-    pub scheme: &'static str,
     /// From the head to the first try, and the try that answered.
     pub processing: Option<(Duration, Duration)>,
     /// Of each try: its backend and the status it answered with, if it did.
     pub answers: Vec<(&'a str, Option<u16>)>,
-    /// The cipher of TLS.
-    pub cipher: Option<&'a str>,
     /// The name that the client asked for in its handshake.
     pub server_name: Option<&'a str>,
 }
@@ -85,7 +79,7 @@ pub fn combined(line: &Line<'_>, with_agent: bool) -> String {
     }
     let _ = write!(out, "\" {} {}", line.status, line.bytes);
     if with_agent {
-        for field in [more.referer.as_deref(), more.user_agent] {
+        for field in [more.referer.as_deref(), line.user_agent] {
             out.push_str(" \"");
             nginx(&mut out, field);
             out.push('"');
@@ -170,10 +164,10 @@ pub fn alb(line: &Line<'_>) -> String {
     if line.method.is_empty() {
         out.push_str("- - -");
     } else {
-        let port = if more.scheme == "https" { 443 } else { 80 };
+        let port = if line.scheme == "https" { 443 } else { 80 };
         let host = line.host;
         quoted(&mut out, line.method);
-        let _ = write!(out, " {}://", more.scheme);
+        let _ = write!(out, " {}://", line.scheme);
         quoted(&mut out, host);
         if !has_port(host) {
             let _ = write!(out, ":{port}");
@@ -190,11 +184,11 @@ pub fn alb(line: &Line<'_>) -> String {
         );
     }
     out.push_str("\" \"");
-    match more.user_agent {
+    match line.user_agent {
         Some(agent) if !agent.is_empty() => quoted(&mut out, &String::from_utf8_lossy(agent)),
         _ => out.push('-'),
     }
-    let (version, cipher) = (line.tls.unwrap_or("-"), more.cipher.unwrap_or("-"));
+    let (version, cipher) = (line.tls.unwrap_or("-"), line.cipher.unwrap_or("-"));
     let _ = write!(out, "\" {cipher} {version} ");
     match line.upstream {
         Some(upstream) => quoted(&mut out, &upstream.replace(' ', "_")),
@@ -289,40 +283,32 @@ fn quoted(out: &mut String, text: &str) {
 mod tests {
     use super::*;
 
-    fn line(more: More<'_>) -> Line<'_> {
+    fn line<'a>(user_agent: &'a [u8], more: More<'a>) -> Line<'a> {
         Line {
-            time: String::new(),
             client: Some("203.0.113.7".parse().unwrap()),
             identity: Some("ann".into()),
             identity_from: Some(BASIC),
             request_id: "abc",
             method: "GET",
             host: "api.example",
+            scheme: "http",
             path: "/a?b=\"c\"".into(),
             protocol: "HTTP/1.1",
-            tls: None,
-            route: None,
+            user_agent: Some(user_agent),
             upstream: Some("the pool"),
-            backend: None,
-            tries: Vec::new(),
-            cache: None,
-            retry: None,
-            refused: None,
             status: 200,
             bytes: 12,
             duration_ms: 1500.0,
-            sample: None,
             more,
+            ..Line::default()
         }
     }
 
     fn more<'a>() -> More<'a> {
         More {
             ended: Some(UNIX_EPOCH + Duration::from_micros(1_764_122_400_000_123)),
-            user_agent: Some(b"a \"quoted\"\n\x80 agent"),
             client_port: Some(4711),
             kind: "http",
-            scheme: "http",
             received: 99,
             processing: Some((Duration::from_millis(2), Duration::from_millis(1400))),
             answers: vec![("10.0.0.1:80", Some(500)), ("10.0.0.2:80", Some(200))],
@@ -332,7 +318,7 @@ mod tests {
 
     #[test]
     fn nobody_ends_a_field_or_a_line() {
-        let line = line(more());
+        let line = line(b"a \"quoted\"\n\x80 agent", more());
         assert_eq!(
             combined(&line, true),
             "203.0.113.7 - ann [26/Nov/2025:02:00:00 +0000] \"GET /a?b=\\x22c\\x22 HTTP/1.1\" 200 12 \"-\" \"a \\x22quoted\\x22\\x0A\\x80 agent\""
@@ -348,10 +334,7 @@ mod tests {
 
     #[test]
     fn a_line_of_a_load_balancer() {
-        let mut line = line(More {
-            user_agent: Some(b"curl/8"),
-            ..more()
-        });
+        let mut line = line(b"curl/8", more());
         line.path = "/a".into();
         assert_eq!(
             alb(&line),

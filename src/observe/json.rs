@@ -1,4 +1,5 @@
-//! A line of the access log as JSON (RFC 8259).
+//! A line of the access log as JSON (RFC 8259), its fields named as in OpenTelemetry's semantic conventions for HTTP where those
+//! have a name.
 //!
 //! Every request writes one, so the names of its fields are written as they stand, and a text that needs no escaping, as nearly
 //! all do, is copied.
@@ -12,26 +13,42 @@ pub fn line(line: &Line<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     out.extend(b"{\"time\":");
     text(&mut out, &line.time);
-    out.extend(b",\"client\":");
+    out.extend(b",\"client.address\":");
     match line.client {
         Some(client) => address(&mut out, client),
         None => null(&mut out),
     }
-    field(&mut out, b",\"identity\":", line.identity.as_deref());
+    field(&mut out, b",\"enduser.id\":", line.identity.as_deref());
     field(&mut out, b",\"identity_from\":", line.identity_from);
     out.extend(b",\"request_id\":");
     text(&mut out, line.request_id);
-    out.extend(b",\"method\":");
+    out.extend(b",\"http.request.method\":");
     text(&mut out, line.method);
-    out.extend(b",\"host\":");
-    text(&mut out, line.host);
-    out.extend(b",\"path\":");
-    text(&mut out, &line.path);
-    out.extend(b",\"protocol\":");
-    text(&mut out, line.protocol);
-    field(&mut out, b",\"tls\":", line.tls);
+    let (host, port) = parted(line.host);
+    out.extend(b",\"server.address\":");
+    text(&mut out, host);
+    if let Some(port) = port {
+        out.extend(b",\"server.port\":");
+        whole(&mut out, usize::from(port));
+    }
+    out.extend(b",\"url.scheme\":");
+    text(&mut out, line.scheme);
+    let (path, query) = match line.path.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (&*line.path, None),
+    };
+    out.extend(b",\"url.path\":");
+    text(&mut out, path);
+    field(&mut out, b",\"url.query\":", query);
+    out.extend(b",\"network.protocol.version\":");
+    text(&mut out, line.protocol.trim_start_matches("HTTP/"));
+    let tls = line.tls.map(|version| version.trim_start_matches("TLSv"));
+    field(&mut out, b",\"tls.protocol.version\":", tls);
+    field(&mut out, b",\"tls.cipher\":", line.cipher);
+    let agent = line.user_agent.map(String::from_utf8_lossy);
+    field(&mut out, b",\"user_agent.original\":", agent.as_deref());
     for (name, value) in [
-        (&b",\"route\":"[..], line.route),
+        (&b",\"http.route\":"[..], line.route),
         (b",\"upstream\":", line.upstream),
         (b",\"backend\":", line.backend),
     ] {
@@ -52,10 +69,19 @@ pub fn line(line: &Line<'_>) -> Vec<u8> {
     field(&mut out, b",\"cache\":", line.cache);
     field(&mut out, b",\"retry\":", line.retry);
     field(&mut out, b",\"refused\":", line.refused);
-    out.extend(b",\"status\":");
+    field(&mut out, b",\"error.type\":", line.error);
+    out.extend(b",\"http.response.status_code\":");
     whole(&mut out, usize::from(line.status));
-    out.extend(b",\"bytes\":");
+    if line.received > 0 {
+        out.extend(b",\"http.request.body.size\":");
+        whole(&mut out, line.received);
+    }
+    out.extend(b",\"http.response.body.size\":");
     whole(&mut out, line.bytes);
+    if let Some(idle) = line.idle_ms {
+        out.extend(b",\"idle_ms\":");
+        number(&mut out, idle);
+    }
     out.extend(b",\"duration_ms\":");
     number(&mut out, line.duration_ms);
     if let Some(sample) = line.sample {
@@ -80,7 +106,26 @@ fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
         out.extend(b",\"queued_ms\":");
         number(out, one.queued_ms);
     }
+    for (name, value) in [
+        (&b",\"connect_ms\":"[..], one.connect_ms),
+        (b",\"first_byte_ms\":", one.first_byte_ms),
+    ] {
+        if let Some(value) = value {
+            out.extend(name);
+            number(out, value);
+        }
+    }
     out.push(b'}');
+}
+
+/// Host and port of an authority.
+fn parted(authority: &str) -> (&str, Option<u16>) {
+    let parts = authority.rsplit_once(':');
+    let parts = parts.and_then(|(host, port)| Some((host, Some(port.parse().ok()?))));
+    // A colon within brackets is not before a port.
+    parts
+        .filter(|(host, _)| !host.starts_with('[') || host.ends_with(']'))
+        .unwrap_or((authority, None))
 }
 
 /// A field that is left out where there is nothing to say.
@@ -162,27 +207,10 @@ mod tests {
     fn empty() -> Line<'static> {
         Line {
             time: "2026-11-29T00:00:00.000Z".into(),
-            client: None,
-            identity: None,
-            identity_from: None,
-            request_id: "",
-            method: "",
-            host: "",
-            path: "".into(),
             protocol: "HTTP/2",
-            tls: None,
-            route: None,
-            upstream: None,
-            backend: None,
-            tries: Vec::new(),
-            cache: None,
-            retry: None,
-            refused: None,
+            scheme: "http",
             status: 200,
-            bytes: 0,
-            duration_ms: 0.0,
-            sample: None,
-            more: Default::default(),
+            ..Line::default()
         }
     }
 
@@ -192,11 +220,26 @@ mod tests {
         assert_eq!(
             written,
             concat!(
-                r#"{"time":"2026-11-29T00:00:00.000Z","client":null,"request_id":"","method":"","host":"","path":"","#,
-                r#""protocol":"HTTP/2","route":null,"upstream":null,"backend":null,"tries":[],"status":200,"bytes":0,"#,
-                r#""duration_ms":0.0}"#
+                r#"{"time":"2026-11-29T00:00:00.000Z","client.address":null,"request_id":"","http.request.method":"","#,
+                r#""server.address":"","url.scheme":"http","url.path":"","network.protocol.version":"2","http.route":null,"#,
+                r#""upstream":null,"backend":null,"tries":[],"http.response.status_code":200,"#,
+                r#""http.response.body.size":0,"duration_ms":0.0}"#
             )
         );
+    }
+
+    #[test]
+    fn hosts_and_ports() {
+        for (authority, parts) in [
+            ("a.example", ("a.example", None)),
+            ("a.example:8080", ("a.example", Some(8080))),
+            ("[::1]", ("[::1]", None)),
+            ("[::1]:80", ("[::1]", Some(80))),
+            ("a:b", ("a:b", None)),
+            ("", ("", None)),
+        ] {
+            assert_eq!(parted(authority), parts, "{authority}");
+        }
     }
 
     proptest! {
@@ -210,7 +253,8 @@ mod tests {
             tries in 0..3_usize,
         ) {
             let [ms, waited, queued] = [ms, waited, queued].map(|n| f64::from(n) / 1e3);
-            let one = || TryLine { backend: &label, outcome: &outcome, ms, waited_ms: waited, queued_ms: queued };
+            let connect_ms = (tries > 1).then_some(waited);
+            let one = || TryLine { backend: &label, outcome: &outcome, ms, waited_ms: waited, queued_ms: queued, connect_ms, first_byte_ms: Some(ms) };
             let given = Line {
                 client,
                 identity: Some(identity.clone()),
@@ -218,12 +262,17 @@ mod tests {
                 host: &host,
                 path: path.as_str().into(),
                 tls: Some("TLSv1.3"),
+                cipher: Some(&label),
+                user_agent: Some(outcome.as_bytes()),
                 route: Some(&host),
                 backend: Some(&label),
                 tries: (0..tries).map(|_| one()).collect(),
                 cache: Some("hit"),
+                error: Some("connection_refused"),
                 status,
+                received: 7,
                 bytes,
+                idle_ms: Some(queued),
                 duration_ms: ms,
                 sample: Some(0.25),
                 ..empty()
@@ -237,12 +286,27 @@ mod tests {
             if queued >= 1.0 {
                 attempt["queued_ms"] = json!(queued);
             }
-            prop_assert_eq!(read, json!({
-                "time": given.time, "client": client, "identity": identity, "identity_from": "basic",
-                "request_id": "", "method": "", "host": host, "path": path, "protocol": "HTTP/2", "tls": "TLSv1.3",
-                "route": host, "upstream": null, "backend": label, "tries": vec![attempt; tries],
-                "cache": "hit", "status": status, "bytes": bytes, "duration_ms": ms, "sample": 0.25,
-            }));
+            if let Some(connect_ms) = connect_ms {
+                attempt["connect_ms"] = json!(connect_ms);
+            }
+            attempt["first_byte_ms"] = json!(ms);
+            let (address, port) = parted(&host);
+            let mut expected = json!({
+                "time": given.time, "client.address": client, "enduser.id": identity, "identity_from": "basic",
+                "request_id": "", "http.request.method": "", "server.address": address, "url.scheme": "http",
+                "url.path": path.split('?').next(), "network.protocol.version": "2", "tls.protocol.version": "1.3",
+                "tls.cipher": label, "user_agent.original": outcome, "http.route": host, "upstream": null, "backend": label,
+                "tries": vec![attempt; tries], "cache": "hit", "error.type": "connection_refused",
+                "http.response.status_code": status, "http.request.body.size": 7, "http.response.body.size": bytes,
+                "idle_ms": queued, "duration_ms": ms, "sample": 0.25,
+            });
+            if let Some(port) = port {
+                expected["server.port"] = json!(port);
+            }
+            if let Some((_, query)) = path.split_once('?') {
+                expected["url.query"] = json!(query);
+            }
+            prop_assert_eq!(read, expected);
         }
     }
 }

@@ -155,6 +155,8 @@ pub(super) struct Current {
     pub(super) waited: Duration,
     /// How long it waited for its places.
     pub(super) queued: Duration,
+    /// A connection was made, so long after the try began.
+    pub(super) connected: Option<Duration>,
     /// A response head came, so long after the try began.
     pub(super) answered: Option<(StatusCode, Duration)>,
     /// Who was told already, at the head of its answer, that it is good.
@@ -221,6 +223,8 @@ impl Current {
             took: self.started.elapsed(),
             waited: self.waited,
             queued: self.queued,
+            connected: self.connected,
+            answered: self.answered.map(|(_, latency)| latency),
         }
     }
 }
@@ -238,6 +242,10 @@ pub struct Try {
     pub waited: Duration,
     /// The wait for a place, after that one.
     pub queued: Duration,
+    /// From its beginning until a connection was made, if one was made for it.
+    pub connected: Option<Duration>,
+    /// From its beginning until the head of an answer came.
+    pub answered: Option<Duration>,
 }
 
 /// A request's end that is not an upstream's answer.
@@ -405,6 +413,13 @@ impl Ctx {
         }
     }
 
+    /// There is a connection for the try under way, made for it.
+    pub(super) fn note_connection(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.connected = Some(current.started.elapsed());
+        }
+    }
+
     /// Tells the backend whether a connection could be made.
     pub(super) fn connected(&self, made: bool) {
         if let Some(current) = &self.current {
@@ -494,6 +509,8 @@ impl Ctx {
                 took: current.started.elapsed(),
                 waited: current.waited,
                 queued: current.queued,
+                connected: current.connected,
+                answered: current.answered.map(|(_, latency)| latency),
             });
         }
     }

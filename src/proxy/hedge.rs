@@ -227,6 +227,8 @@ impl Plan {
                 took: began.elapsed(),
                 waited: Duration::ZERO,
                 queued: Duration::ZERO,
+                connected: None,
+                answered: None,
             },
         }))
     }
@@ -507,6 +509,7 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won) -> pingora::Result<Box<HttpPeer
         started: began,
         waited: Duration::ZERO,
         queued: Duration::ZERO,
+        connected: None,
         answered: None,
         told: Told::Nobody,
     });

@@ -297,13 +297,16 @@ impl ProxyHttp for Proxy {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _reused: bool,
+        reused: bool,
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.connected(true);
+        if !reused {
+            ctx.note_connection();
+        }
         hedge::connected(ctx);
         arm(ctx, Phase::AwaitingHead);
         Ok(())

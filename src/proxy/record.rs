@@ -10,6 +10,7 @@ use crate::observe::formats::{Format, More};
 use crate::observe::identity::{self, Identity};
 use crate::observe::tally::{Ended, Failed};
 use crate::policy::redact::Redaction;
+use crate::server::stream::ClientStream;
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora::protocols::http::ServerSession;
 use std::borrow::Cow;
@@ -47,8 +48,14 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         path: log
             .redaction
             .redact(ctx.asked.as_deref().unwrap_or_else(|| target(request))),
+        scheme: ctx.scheme,
         protocol: protocol(request.version),
         tls: ctx.secured.as_ref().map(|secured| secured.version),
+        cipher: ctx.secured.as_ref().map(|secured| secured.cipher.as_str()),
+        user_agent: request
+            .headers
+            .get(header::USER_AGENT)
+            .map(HeaderValue::as_bytes),
         route: ctx.route.as_deref().map(|route| route.name.as_str()),
         upstream: ctx.upstream().map(|upstream| upstream.name.as_str()),
         backend: ctx.tries.last().map(|t| t.backend.label.as_str()),
@@ -61,11 +68,18 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
                 ms: millis(t.took),
                 waited_ms: millis(t.waited),
                 queued_ms: millis(t.queued),
+                connect_ms: t.connected.map(millis),
+                first_byte_ms: t.answered.map(millis),
             })
             .collect(),
         cache: word(ctx),
         retry: ctx.reason.map(|reason| reason.word()),
         refused: ctx.refused,
+        error: ctx.end.map(|end| end.proxy_error),
+        received: session.body_bytes_read(),
+        idle_ms: ClientStream::of(session)
+            .and_then(ClientStream::idle)
+            .map(millis),
         status: status.map_or(failure::CLIENT_LEFT, |status| status.as_u16()),
         bytes,
         duration_ms: millis(lasted),
@@ -123,7 +137,6 @@ fn more<'a>(
                 told => Cow::Owned(told.into_owned().into_bytes()),
             }
         }),
-        user_agent: field(header::USER_AGENT),
         client_port: peer.filter(|_| ctx.hops.is_empty()).map(|peer| peer.port()),
         kind: match (ctx.scheme, request.version, websocket) {
             ("https", _, true) => "wss",
@@ -132,10 +145,8 @@ fn more<'a>(
             (scheme, _, _) => scheme,
         },
         received: head + session.body_bytes_read(),
-        scheme: ctx.scheme,
         processing: before,
         answers: ctx.tries.iter().map(answer).collect(),
-        cipher: ctx.secured.as_ref().map(|secured| secured.cipher.as_str()),
         server_name: ctx.secured.as_ref().and_then(|s| s.server_name.as_deref()),
     }
 }
@@ -202,30 +213,15 @@ pub(super) fn malformed<'a>(
     Line {
         time: stamp(SystemTime::now()),
         client,
-        identity: None,
-        identity_from: None,
         request_id,
-        method: "",
-        host: "",
-        path: "".into(),
-        protocol: "",
-        tls: None,
-        route: None,
-        upstream: None,
-        backend: None,
-        tries: Vec::new(),
-        cache: None,
-        retry: None,
         refused: Some(why),
         status: status.as_u16(),
-        bytes: 0,
-        duration_ms: 0.0,
-        sample: None,
         more: More {
             ended: Some(SystemTime::now()),
             kind: "http",
             ..More::default()
         },
+        ..Line::default()
     }
 }
 

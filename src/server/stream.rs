@@ -114,6 +114,9 @@ pub struct ClientStream {
     head_read: AtomicUsize,
     /// When its first byte came, in nanoseconds since `born`; 0 before.
     head_began: AtomicU64,
+    /// Since when it is expected, and how long its first byte then took to come: nanoseconds.
+    expected: AtomicU64,
+    idle: AtomicU64,
     /// Grows when a head begins to be read, and when it has been: odd in between.
     heads: AtomicU32,
     /// The messages of HTTP/1, where that is spoken.
@@ -148,6 +151,8 @@ impl ClientStream {
             head_most: AtomicUsize::new(usize::MAX),
             head_read: AtomicUsize::new(0),
             head_began: AtomicU64::new(0),
+            expected: AtomicU64::new(0),
+            idle: AtomicU64::new(0),
             heads: AtomicU32::new(0),
             messages: Http1::default(),
             frames: None,
@@ -171,7 +176,26 @@ impl ClientStream {
         self.head_read.store(0, Ordering::Relaxed);
         self.head_time
             .store(within.map_or(0, nanos), Ordering::Relaxed);
-        self.head_began.store(0, Ordering::Relaxed);
+        let began = self.head_began.swap(0, Ordering::Relaxed);
+        match within {
+            // The first one is expected from the beginning on.
+            Some(_) if heads > 0 => self
+                .expected
+                .store(nanos(self.born.elapsed()), Ordering::Relaxed),
+            Some(_) => {}
+            None => {
+                let expected = self.expected.load(Ordering::Relaxed);
+                self.idle
+                    .store(began.saturating_sub(expected), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// How long the connection was idle before the request that was read last; not known where HTTP/2 is spoken, on which
+    /// several may be under way.
+    pub fn idle(&self) -> Option<Duration> {
+        let is_http1 = self.frames.is_none();
+        is_http1.then(|| Duration::from_nanos(self.idle.load(Ordering::Relaxed)))
     }
 
     /// HTTP/2 begins: so long may the head of a request take, from its first byte on.

@@ -159,7 +159,7 @@ fn s7_100_at_once_and_10_000_clients() {
     // First come, first served: by when they came, they went on one after the other, or gave up. The first of them say
     // nothing: with a thousand at once, it counts who is given a processor.
     let number = |line: &Value| {
-        let path = line["path"].as_str().expect("a path");
+        let path = line["url.path"].as_str().expect("a path");
         path[1..].parse::<usize>().expect("its number")
     };
     let waited = |line: &&Value| number(line) > 2 * AT_ONCE && queued(line) > 1.0;

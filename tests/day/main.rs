@@ -101,7 +101,7 @@ fn explain(day: &Day, log: &[Value], said: &str) {
     report::say(said);
     for number in day.worst(20) {
         let path = script::path(number);
-        let line = log.iter().find(|line| line["path"] == path);
+        let line = log.iter().find(|line| line["url.path"] == path);
         let line = line.map_or("not in the access log".to_string(), Value::to_string);
         report::say(&format!("{:?}\n  {line}", day.outcomes[number]));
     }

@@ -45,7 +45,10 @@ fn the_client_behind_a_trusted_proxy_is_who_it_says() {
     let yaml = one_route(&[origin.port], "deny: [6.6.6.6]");
     let from = |proxy: &Proxy, target: &str, fields: &[(&str, &str)]| {
         let answer = request(proxy.port, "GET", target, fields, b"");
-        let client = proxy.logged(target)["client"].as_str().unwrap().to_owned();
+        let client = proxy.logged(target)["client.address"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         (answer.status, client)
     };
     let proxy = Proxy::start(&yaml);
@@ -328,7 +331,7 @@ fn s10_the_log_names_who_asks_and_not_the_secret() {
     request(proxy.port, "GET", "/jwt", &[("Authorization", &value)], b"");
     let line = proxy.logged("/jwt");
     assert_eq!(
-        (&line["identity"], &line["identity_from"]),
+        (&line["enduser.id"], &line["identity_from"]),
         (&"ann".into(), &"jwt_unverified".into())
     );
     assert!(!line.to_string().contains("c2VjcmV0"));
@@ -341,12 +344,12 @@ fn s10_the_log_names_who_asks_and_not_the_secret() {
     );
     let line = proxy.logged("/basic");
     assert_eq!(
-        (&line["identity"], &line["identity_from"]),
+        (&line["enduser.id"], &line["identity_from"]),
         (&"bob".into(), &"basic_unverified".into())
     );
     assert!(!line.to_string().contains("s3cret"));
     get(proxy.port, "/nobody");
-    assert!(proxy.logged("/nobody").get("identity").is_none());
+    assert!(proxy.logged("/nobody").get("enduser.id").is_none());
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn only_those_pass_who_know_the_password() {
     assert_eq!(origin.count(), asked);
     let line = proxy.logged("/b");
     assert_eq!(
-        (&line["identity"], &line["identity_from"]),
+        (&line["enduser.id"], &line["identity_from"]),
         (&"bob".into(), &"basic".into())
     );
     assert!(

@@ -30,7 +30,7 @@ fn s12_scanners_get_404_and_no_backend_hears_of_them() {
     assert_eq!(origin.count(), 0);
     let line = proxy.logged("/internal/x");
     assert_eq!(
-        (&line["refused"], &line["status"]),
+        (&line["refused"], &line["http.response.status_code"]),
         (&"blocked".into(), &404.into())
     );
     for path in [
@@ -63,7 +63,7 @@ fn what_is_dropped_is_told_nothing() {
     for path in ["/.env", "/.git/HEAD"] {
         let line = proxy.logged(path);
         assert_eq!(
-            (&line["refused"], &line["status"]),
+            (&line["refused"], &line["http.response.status_code"]),
             (&"blocked".into(), &444.into())
         );
     }

@@ -226,7 +226,7 @@ fn s5_with_the_origin_down_what_was_stored_is_served_stale() {
         assert_eq!(answer.text(), path);
     }
     let line = logged_as(&proxy, "/19", "stale");
-    assert_eq!(line["status"], 200);
+    assert_eq!(line["http.response.status_code"], 200);
     // A kept connection that the backend has just closed breaks, a new one is not made.
     assert!(matches!(outcomes(&line)[..], [ref one] if one == "connect_failure" || one == "reset"));
     let head = request(proxy.port, "HEAD", "/3", &[], b"");

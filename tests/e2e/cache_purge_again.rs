@@ -84,7 +84,7 @@ fn purged_meanwhile(cache_control: &'static str, asked_by: &'static str) {
                 proxy
                     .log_lines()
                     .iter()
-                    .any(|line| line["method"] == method)
+                    .any(|line| line["http.request.method"] == method)
             });
             // The refresh in the background ends by itself.
             until("no fill", || figures(admin)["fills"] == 0);

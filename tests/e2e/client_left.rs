@@ -19,7 +19,7 @@ fn left(proxy: &Proxy, origin: &Origin, path: &str, since: Instant, outcome: &st
         since.elapsed()
     );
     assert_eq!(
-        (&line["status"], &line["retry"]),
+        (&line["http.response.status_code"], &line["retry"]),
         (&499.into(), &"client_left".into()),
         "{line}"
     );

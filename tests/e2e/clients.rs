@@ -102,7 +102,7 @@ fn what_is_no_request_is_logged_too() {
             .find(|line| line["refused"] == "field_name")
     });
     assert_eq!(
-        (&line["status"], &line["client"]),
+        (&line["http.response.status_code"], &line["client.address"]),
         (&400.into(), &"127.0.0.1".into())
     );
     assert_eq!(get(proxy.port, "/%zz").status, 400);
@@ -177,7 +177,7 @@ fn a_head_that_never_ends_is_not_read_for_ever() {
             .into_iter()
             .find(|line| line["refused"] == "head_too_large")
     });
-    assert_eq!(line["client"], "127.0.0.1");
+    assert_eq!(line["client.address"], "127.0.0.1");
     // As long as it takes no more than it may, it may come in as many parts as it likes.
     let mut client = Client::to(proxy.port);
     client.send("GET / HTTP/1.1\r\nHost: a\r\n");

@@ -70,7 +70,7 @@ fn s7_at_most_max_at_once_the_others_wait_their_turn_and_the_rest_is_refused_at_
     assert!(start.elapsed() < 1_000 * MS, "{:?}", start.elapsed());
     let line = proxy.logged("/refused");
     assert_eq!(
-        (&line["status"], &line["retry"]),
+        (&line["http.response.status_code"], &line["retry"]),
         (&503.into(), &"queue_full".into())
     );
     gate.open();

@@ -105,7 +105,10 @@ fn a_schema_is_obeyed_and_says_where_and_what_but_not_what_was_sent() {
     assert_eq!(origin.count(), asked);
     assert_eq!(proxy.logged("/order")["refused"], serde_json::Value::Null);
     let refused = eventually("the line of one", || {
-        proxy.log_lines().into_iter().find(|l| l["status"] == 422)
+        proxy
+            .log_lines()
+            .into_iter()
+            .find(|l| l["http.response.status_code"] == 422)
     });
     assert_eq!(refused["refused"], "json_unfit");
     assert_eq!(get(proxy.port, "/order").status, 200);

@@ -84,7 +84,11 @@ fn permission_is_given_before_anything_else_is_asked() {
     assert!(says_nothing(&refused) && varies_on_origin(&refused));
     let line = proxy.logged("/refused");
     assert_eq!(
-        (&line["route"], &line["status"], &line["method"]),
+        (
+            &line["http.route"],
+            &line["http.response.status_code"],
+            &line["http.request.method"]
+        ),
         (&"all".into(), &204.into(), &"OPTIONS".into())
     );
     // Without the field that makes it one, it is a request like any other.

@@ -78,7 +78,7 @@ fn whom_the_service_lets_pass_passes_and_the_backend_is_told_who_it_is() {
     }
     let line = proxy.logged("/a?x=y");
     assert_eq!(
-        (&line["identity"], &line["identity_from"]),
+        (&line["enduser.id"], &line["identity_from"]),
         (&"ann".into(), &"forward".into())
     );
     // What the service does not say, nobody says.

@@ -348,7 +348,7 @@ impl Proxy {
     /// Waits for the access log's line about this path.
     pub(crate) fn logged(&self, path: &str) -> Value {
         eventually(&format!("a log line for {path}"), || {
-            self.log_lines().into_iter().find(|l| l["path"] == path)
+            self.log_lines().into_iter().find(|l| target(l) == path)
         })
     }
 }
@@ -372,6 +372,13 @@ impl Drop for Proxy {
 /// One line of the access log.
 pub(crate) fn parse_line(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"))
+}
+
+/// Path and query of a line.
+pub(crate) fn target(line: &Value) -> String {
+    let [path, query] = ["url.path", "url.query"].map(|name| line[name].as_str());
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    path.unwrap_or_default().to_string() + &query
 }
 
 /// The outcomes of a log line's tries.

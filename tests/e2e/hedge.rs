@@ -372,7 +372,7 @@ fn a_client_that_leaves_ends_both() {
             origin.requests()[0].abandoned.then_some(())
         });
     }
-    assert_eq!(proxy.logged("/")["status"], 499);
+    assert_eq!(proxy.logged("/")["http.response.status_code"], 499);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn a_websocket_that_breaks_is_neither_repeated_nor_answered() {
     assert_eq!(origin.count(), 1);
     let line = proxy.logged("/socket");
     assert_eq!(
-        (&line["status"], outcomes(&line)),
+        (&line["http.response.status_code"], outcomes(&line)),
         (&101.into(), vec!["reset".to_string()])
     );
 }
@@ -68,7 +68,7 @@ fn a_websocket_ends_when_it_is_silent_both_ways() {
     assert!((400 * MS..4 * MS * 1000).contains(&silent), "{silent:?}");
     let line = proxy.logged("/socket");
     assert_eq!(
-        (&line["status"], outcomes(&line)),
+        (&line["http.response.status_code"], outcomes(&line)),
         (&101.into(), vec!["ok".to_string()])
     );
 }
@@ -100,7 +100,7 @@ fn a_client_that_takes_nothing_is_let_go_when_total_is_over() {
     let line = proxy.logged("/");
     assert!(start.elapsed() < PATIENCE / 3, "{:?}", start.elapsed());
     assert_eq!(
-        (&line["status"], &line["retry"]),
+        (&line["http.response.status_code"], &line["retry"]),
         (&200.into(), &"client_left".into())
     );
 }
@@ -261,7 +261,7 @@ fn an_early_answer_without_a_body_is_an_answer() {
     assert_eq!(client.answer_to("PUT").status, 204);
     let line = proxy.logged("/early");
     assert_eq!(
-        (&line["status"], &line["retry"]),
+        (&line["http.response.status_code"], &line["retry"]),
         (&204.into(), &"answered".into())
     );
     assert_eq!(outcomes(&line), ["ok"]);
@@ -298,7 +298,7 @@ fn a_client_that_leaves_after_100_continue_left() {
     client.send(head);
     assert_eq!(client.head().expect("a head").status, 100);
     client.leave();
-    assert_eq!(proxy.logged("/c")["status"], 499);
+    assert_eq!(proxy.logged("/c")["http.response.status_code"], 499);
 }
 
 #[test]

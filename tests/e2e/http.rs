@@ -146,7 +146,7 @@ fn a_websocket_is_passed_through_both_ways() {
         assert_eq!(client.read(message.len()), message);
     }
     client.leave();
-    assert_eq!(proxy.logged("/socket")["status"], 101);
+    assert_eq!(proxy.logged("/socket")["http.response.status_code"], 101);
 }
 
 #[test]

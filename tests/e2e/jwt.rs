@@ -154,7 +154,7 @@ fn who_bears_a_good_token_passes_and_nobody_else() {
     assert_eq!(origin.count(), asked);
     let line = proxy.logged("/a");
     assert_eq!(
-        (&line["identity"], &line["identity_from"]),
+        (&line["enduser.id"], &line["identity_from"]),
         (&"ann@x.test".into(), &"jwt".into())
     );
     assert!(!format!("{:?}{}", proxy.log_lines(), proxy.stderr()).contains(&token(1, &fine)));

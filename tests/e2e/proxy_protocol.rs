@@ -62,7 +62,7 @@ fn the_client_is_who_connected_to_the_load_balancer() {
             }
             connection.send(format!("{path} HTTP/1.1\r\nHost: a\r\n\r\n"));
             assert_eq!(connection.answer().text(), "hello");
-            assert_eq!(proxy.logged(&path)["client"], client, "{path}");
+            assert_eq!(proxy.logged(&path)["client.address"], client, "{path}");
             // It is said once, not for each request.
             assert_eq!(connection.get("/again").status, 200);
         }
@@ -100,7 +100,7 @@ fn who_is_not_named_is_not_believed() {
         for path in paths {
             let seen = origin.requests().into_iter().find(|r| r.target == path);
             let seen = seen.expect("it came");
-            assert_eq!(proxy.logged(&path)["client"], client, "{path}");
+            assert_eq!(proxy.logged(&path)["client.address"], client, "{path}");
             let way = match client {
                 "127.0.0.1" => "127.0.0.1",
                 _ => "198.51.100.9, 127.0.0.1",
@@ -130,7 +130,7 @@ fn lists_go_by_the_client_and_what_it_writes_itself_counts_for_nothing() {
         proxy
             .log_lines()
             .iter()
-            .all(|line| line["client"] != "203.0.113.1")
+            .all(|line| line["client.address"] != "203.0.113.1")
     );
 }
 
@@ -165,7 +165,7 @@ fn it_comes_before_tls() {
         let path = format!("/of-{client}");
         let answer = tls.to(proxy.port, "a.example").unwrap().get(&path);
         assert_eq!(answer.unwrap().status, 200);
-        assert_eq!(proxy.logged(&path)["client"], client);
+        assert_eq!(proxy.logged(&path)["client.address"], client);
     }
     assert!(authority.client().to(proxy.port, "a.example").is_err());
 }
@@ -188,7 +188,7 @@ fn who_says_it_wrong_is_disconnected_and_logged() {
             (lines.len() == n + 1).then_some(lines)
         });
         assert_eq!(
-            (&lines[n]["refused"], &lines[n]["client"]),
+            (&lines[n]["refused"], &lines[n]["client.address"]),
             (&"proxy_protocol".into(), &"127.0.0.1".into())
         );
     }

@@ -42,7 +42,7 @@ fn who_asks_too_often_is_told_when_to_come_again() {
     );
     assert_eq!(origin.count(), 3);
     let line = proxy.logged("/refused");
-    assert_eq!(line["status"], 429);
+    assert_eq!(line["http.response.status_code"], 429);
     // The connection goes on.
     assert_eq!(client.get("/").status, 429);
 }

@@ -335,7 +335,11 @@ fn a_client_that_breaks_off_its_body_makes_no_whole_request() {
         let mut client = Client::to(proxy.port);
         client.send(format!("PUT {path} HTTP/1.1\r\nHost: a\r\n{head}"));
         client.leave();
-        assert_eq!(proxy.logged(path)["status"], 499, "{path}");
+        assert_eq!(
+            proxy.logged(path)["http.response.status_code"],
+            499,
+            "{path}"
+        );
     }
     assert!(origin.requests().iter().all(|r| !r.complete));
     assert!(origin.count() <= 4, "tried again without a client");

@@ -91,7 +91,7 @@ fn s1_when_tries_run_out_the_last_answer_goes_through_unchanged() {
     let line = proxy.logged("/last");
     assert_eq!(outcomes(&line), ["status 500", "status 503"]);
     assert_eq!(
-        (&line["retry"], &line["status"]),
+        (&line["retry"], &line["http.response.status_code"]),
         (&"tries_used_up".into(), &503.into())
     );
     // And the connection is good for the next request.
@@ -155,7 +155,7 @@ fn every_failure_before_the_response_is_retried() {
             let lines = proxy.log_lines();
             let tries: Vec<_> = lines
                 .iter()
-                .filter(|l| l["path"] == path)
+                .filter(|l| l["url.path"] == path)
                 .map(outcomes)
                 .collect();
             tries.into_iter().find(|t| t.len() == 2)

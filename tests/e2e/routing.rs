@@ -93,7 +93,7 @@ fn the_most_specific_route_wins_whatever_the_order() {
                 assert_eq!(answer.text(), expected, "{what}");
             }
         }
-        assert_eq!(proxy.logged("/admin/login/")["route"], "any-admin");
+        assert_eq!(proxy.logged("/admin/login/")["http.route"], "any-admin");
         routes.reverse();
     }
 }
@@ -162,7 +162,7 @@ fn a_stripped_prefix_cannot_be_climbed_out_of() {
     // It matches as `/secret`, so the route of `/api` does not apply.
     assert_eq!(get(proxy.port, "/api/../secret").status, 200);
     assert_eq!(origin.last().target, "/secret");
-    assert_eq!(proxy.logged("/api/../secret")["route"], "*/");
+    assert_eq!(proxy.logged("/api/../secret")["http.route"], "*/");
 }
 
 #[test]

@@ -306,7 +306,7 @@ fn try_all(proxy: &Proxy, seen: impl Fn(&str) -> usize) {
         let lines = proxy.log_lines();
         let logged = lines
             .iter()
-            .filter(|l| l["path"] == target && l["tries"] != serde_json::json!([]));
+            .filter(|l| l["url.path"] == target && l["tries"] != serde_json::json!([]));
         let (seen, logged) = (seen(target), logged.count());
         (seen <= logged).then_some(seen)
     };
@@ -401,7 +401,7 @@ fn what_is_not_coded_as_it_should_be_gets_400_and_a_line() {
         assert_eq!(client.answer_to("POST").status, 400, "{coded:?}");
         client.expect_close();
         let line = proxy.logged(&format!("/{n}"));
-        let said = (&line["refused"], &line["status"]);
+        let said = (&line["refused"], &line["http.response.status_code"]);
         assert_eq!(said, (&"chunk".into(), &400.into()), "{coded:?}");
     }
 }
@@ -467,7 +467,7 @@ fn the_log_says_what_was_wrong() {
     ];
     let reasons = || {
         let lines = proxy.log_lines().into_iter();
-        let refused = lines.filter(|line| line["status"] == 400);
+        let refused = lines.filter(|line| line["http.response.status_code"] == 400);
         let words = refused.map(|line| line["refused"].as_str().unwrap_or_default().to_string());
         words.collect::<Vec<_>>()
     };

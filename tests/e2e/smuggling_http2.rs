@@ -176,7 +176,7 @@ fn no_request_of_http2_hides_another() {
     // that was broken off in the midst of a request has no second one.
     let known = |target: &str| {
         let lines = proxy.log_lines();
-        let of_it = lines.iter().filter(|l| l["path"] == target).count();
+        let of_it = lines.iter().filter(|l| l["url.path"] == target).count();
         (of_it > 0).then_some(())
     };
     for (target, _) in &whole {

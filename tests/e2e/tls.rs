@@ -389,7 +389,7 @@ fn backends_are_told_whose_certificate_it_was_and_answers_are_each_ones_own() {
     let line = proxy
         .log_lines()
         .into_iter()
-        .find(|l| l["identity"] == "CN=bob");
+        .find(|l| l["enduser.id"] == "CN=bob");
     assert_eq!(line.unwrap()["identity_from"], "client_cert");
 }
 

@@ -162,10 +162,13 @@ fn a_call_ends_when_its_client_says_and_hears_of_it_as_calls_do() {
     until("its stream is reset", || {
         origin.request(0).reset == Some(Reason::CANCEL)
     });
-    assert_eq!(proxy.logged("/there/slow")["status"], 504);
+    assert_eq!(
+        proxy.logged("/there/slow")["http.response.status_code"],
+        504
+    );
     let head = call("/elsewhere", "1S");
     assert_eq!(head["grpc-status"], "12", "{head:?}");
-    assert_eq!(proxy.logged("/elsewhere")["status"], 404);
+    assert_eq!(proxy.logged("/elsewhere")["http.response.status_code"], 404);
     // Others wait as long as their route lets them.
     let stream = client.begin("GET", "/there/other", &[("grpc-timeout", "1m")], true);
     until("it is asked", || origin.count() == 2);
@@ -377,8 +380,8 @@ fn with_tls_the_backend_chooses() {
         let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
         let setup = Proxy::with().listener(&tls);
         let (setup, protocol) = match speaks {
-            true => (setup.http2(), "HTTP/2"),
-            false => (setup, "HTTP/1.1"),
+            true => (setup.http2(), "2"),
+            false => (setup, "1.1"),
         };
         let [first, second] =
             [&late, &quick].map(|origin| setup.clone().start(&one_route(&[origin.port], "")));
@@ -396,7 +399,7 @@ fn with_tls_the_backend_chooses() {
         }
         let tried = ["/a", "/b"].map(|path| outcomes(&proxy.logged(path)).join(" "));
         assert!(tried.contains(&"hedged ok".to_string()), "{tried:?}");
-        assert_eq!(second.logged("/a")["protocol"], protocol);
+        assert_eq!(second.logged("/a")["network.protocol.version"], protocol);
         // There is no WebSocket by HTTP/2 here.
         let mut client = Client::to(proxy.port);
         client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
@@ -563,7 +566,7 @@ fn a_call_that_is_refused_at_once_is_over() {
         body.send_reset(Reason::CANCEL);
         let line = proxy.logged(&path);
         assert_eq!(
-            (&line["status"], outcomes(&line)),
+            (&line["http.response.status_code"], outcomes(&line)),
             (&200.into(), vec!["ok".to_string()])
         );
     }

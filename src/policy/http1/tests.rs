@@ -1,3 +1,5 @@
+//! Heads, chunks and trailers as tables and properties.
+
 use super::*;
 use proptest::prelude::*;
 
