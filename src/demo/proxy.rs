@@ -22,6 +22,8 @@ pub(super) struct InForce {
     pub(super) listeners: Vec<Listener>,
     #[serde(default)]
     pub(super) access_log: AccessLog,
+    /// Where the page is, if there is one.
+    pub(super) admin: Option<Listener>,
     /// Both documents as printed.
     #[serde(skip)]
     pub(super) text: String,

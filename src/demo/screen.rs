@@ -170,6 +170,13 @@ pub(super) fn tour(
         }
         _ => "",
     };
+    if let Some(admin) = &in_force.admin {
+        let _ = writeln!(
+            text,
+            "  What clients saw beside what the backends answered, and what made the difference, in a browser:\n    http://{}/",
+            reachable(&admin.address)
+        );
+    }
     let _ = writeln!(
         text,
         "  Change {}, then have it read without losing a request:",
@@ -269,11 +276,12 @@ mod tests {
     #[test]
     fn the_tour_names_what_the_configuration_says() {
         let text = toured(
-            "listeners: [{ address: '0.0.0.0:8080', http2: false }]\naccess_log: { path: stdout }\n---\nupstreams: { a: { backends: ['127.0.0.1:9001', '127.0.0.1:9003'] } }\n",
+            "listeners: [{ address: '0.0.0.0:8080', http2: false }]\nadmin: { address: '127.0.0.1:9090' }\naccess_log: { path: stdout }\n---\nupstreams: { a: { backends: ['127.0.0.1:9001', '127.0.0.1:9003'] } }\n",
         );
         for expected in [
             "http://127.0.0.1:8080/",
             "http://127.0.0.1:9001/",
+            "http://127.0.0.1:9090/",
             "-s reload",
             "`tries`",
             "does not name 127.0.0.1:9002.",

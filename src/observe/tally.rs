@@ -3,7 +3,7 @@
 //! Written once for each request that ends, under one short lock of its route; read by metrics, status and page. What clients send
 //! makes no series of its own: methods that are not well known are one, and so is everything without a route.
 
-use crate::policy::success::{Count, Span, Step, Success};
+use crate::policy::success::{Count, SAVED, Saved, Span, Step, Success};
 use http::Method;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +52,8 @@ pub struct Ended {
     pub tries_failed: u32,
     /// Whether what it got in the end was good: the last try, or what was stored.
     pub well: bool,
+    /// What gave it a good answer, if a try had failed.
+    pub saved: Option<Saved>,
 }
 
 impl Ended {
@@ -66,6 +68,7 @@ impl Ended {
             tries: 0,
             tries_failed: 0,
             well: true,
+            saved: None,
         }
     }
 
@@ -91,8 +94,8 @@ pub struct Sums {
     pub bytes: u64,
     /// Requests by what the cache did.
     pub cache: BTreeMap<&'static str, u64>,
-    /// Requests that got a good answer although a try had failed.
-    pub masked: u64,
+    /// Requests that got a good answer although a try had failed, in the order of [`SAVED`].
+    pub masked: [u64; SAVED.len()],
     success: Success,
 }
 
@@ -162,8 +165,10 @@ impl Tally {
             *sums.cache.entry(word).or_default() += 1;
         }
         let left = ended.status == 499;
-        if ended.tries_failed > 0 && ended.well && !ended.has_failed() && !left {
-            sums.masked += 1;
+        let saved = ended.saved.filter(|_| !ended.has_failed() && !left);
+        let saved = SAVED.map(|by| u64::from(saved == Some(by)));
+        for (sum, one) in sums.masked.iter_mut().zip(saved) {
+            *sum += one;
         }
         sums.success.add(
             now,
@@ -172,6 +177,7 @@ impl Tally {
                 failed: u64::from(ended.has_failed()),
                 tries: ended.tries.into(),
                 tries_failed: ended.tries_failed.into(),
+                saved,
             },
         );
     }
@@ -327,6 +333,7 @@ mod tests {
                 took: Duration::from_millis(3),
                 tries: failed + 1,
                 tries_failed: failed,
+                saved: (failed > 0).then_some(Saved::Failover),
                 cache: Some("miss"),
                 ..Ended::new(&method.parse().unwrap(), status)
             });
@@ -342,7 +349,10 @@ mod tests {
                 ("other", 200, 2)
             ]
         );
-        assert_eq!((sums.count(), sums.buckets[2], sums.masked), (5, 5, 1));
+        assert_eq!(
+            (sums.count(), sums.buckets[2], sums.masked),
+            (5, 5, [0, 1, 0])
+        );
         assert_eq!(sums.cache["miss"], 5);
         assert_eq!(sums.quantile(0.5), Some(0.005));
         let count = sums.within(Span::Minutes5);

@@ -43,6 +43,51 @@ impl Span {
     }
 }
 
+/// What gave a client a good answer although a try had failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Saved {
+    /// Another try at the backend that had failed.
+    Retry,
+    /// A try at another backend.
+    Failover,
+    /// A stored answer.
+    Cache,
+}
+
+/// All of them.
+pub const SAVED: [Saved; 3] = [Saved::Retry, Saved::Failover, Saved::Cache];
+
+impl Saved {
+    /// What it is called in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Saved::Retry => "retry",
+            Saved::Failover => "failover",
+            Saved::Cache => "cache",
+        }
+    }
+
+    /// What saved a request, of which these were the tries, each with its backend and whether it failed, the last one last;
+    /// `None` if none had failed, or nothing helped. `stored`: whether the answer was a stored one.
+    pub fn by<B: PartialEq>(tries: impl Iterator<Item = (B, bool)>, stored: bool) -> Option<Saved> {
+        let (mut failed, mut last) = (None, None);
+        for (backend, has_failed) in tries {
+            if has_failed {
+                (failed, last) = (Some(backend), None);
+            } else {
+                last = Some(backend);
+            }
+        }
+        let failed = failed?;
+        match last {
+            _ if stored => Some(Saved::Cache),
+            Some(last) if last == failed => Some(Saved::Retry),
+            Some(_) => Some(Saved::Failover),
+            None => None,
+        }
+    }
+}
+
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
@@ -54,6 +99,8 @@ pub struct Count {
     pub tries: u64,
     /// Those of them that failed.
     pub tries_failed: u64,
+    /// Requests that succeeded although a try had failed, in the order of [`SAVED`].
+    pub saved: [u64; 3],
 }
 
 impl Count {
@@ -64,6 +111,7 @@ impl Count {
             failed: self.failed + other.failed,
             tries: self.tries + other.tries,
             tries_failed: self.tries_failed + other.tries_failed,
+            saved: std::array::from_fn(|by| self.saved[by] + other.saved[by]),
         }
     }
 

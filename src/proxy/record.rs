@@ -10,11 +10,13 @@ use crate::observe::formats::{Format, More};
 use crate::observe::identity::{self, Identity};
 use crate::observe::tally::{Ended, Failed};
 use crate::policy::redact::Redaction;
+use crate::policy::success::Saved;
 use crate::server::stream::ClientStream;
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora::protocols::http::ServerSession;
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// The line of a request that ends now.
@@ -161,6 +163,8 @@ pub(super) fn ended(session: &ServerSession, ctx: &Ctx) -> Ended {
     };
     let failed = count(is_failure);
     let from_store = matches!(word(ctx), Some("hit" | "stale"));
+    let tries = ctx.tries.iter();
+    let tries = tries.map(|t| (Arc::as_ptr(&t.backend), is_failure(&t.outcome)));
     Ended {
         bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
         took: ctx.watch.elapsed(),
@@ -173,6 +177,7 @@ pub(super) fn ended(session: &ServerSession, ctx: &Ctx) -> Ended {
                 .tries
                 .last()
                 .is_none_or(|last| !is_failure(&last.outcome)),
+        saved: Saved::by(tries, from_store),
         ..Ended::new(&session.req_header().method, status)
     }
 }

@@ -97,24 +97,38 @@ impl KeptCanary {
     }
 }
 
-/// A step: its span, when it began, requests, failed ones, tries, failed ones.
-type Kept = (String, u64, u64, u64, u64, u64);
+/// A step: its span, when it began, requests, failed ones, tries, failed ones; and what saved requests, which files did not have
+/// before.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Now((String, u64, u64, u64, u64, u64, [u64; 3])),
+    Before((String, u64, u64, u64, u64, u64)),
+}
 
 fn keep(step: Step) -> Kept {
     let count = step.count;
     let span = step.span.word().to_string();
-    (
+    Kept::Now((
         span,
         step.began,
         count.requests,
         count.failed,
         count.tries,
         count.tries_failed,
-    )
+        count.saved,
+    ))
 }
 
 fn step(kept: &Kept) -> Option<Step> {
-    let (span, began, requests, failed, tries, tries_failed) = kept;
+    let (span, began, requests, failed, tries, tries_failed, saved) = match kept {
+        Kept::Now((span, began, requests, failed, tries, tries_failed, saved)) => {
+            (span, began, requests, failed, tries, tries_failed, *saved)
+        }
+        Kept::Before((span, began, requests, failed, tries, tries_failed)) => {
+            (span, began, requests, failed, tries, tries_failed, [0; 3])
+        }
+    };
     Some(Step {
         span: SPANS.into_iter().find(|s| s.word() == span)?,
         began: *began,
@@ -123,6 +137,7 @@ fn step(kept: &Kept) -> Option<Step> {
             failed: *failed,
             tries: *tries,
             tries_failed: *tries_failed,
+            saved,
         },
     })
 }

@@ -8,6 +8,7 @@ const GOOD: Count = Count {
     failed: 0,
     tries: 1,
     tries_failed: 0,
+    saved: [0; 3],
 };
 /// Failed twice at the upstream, and not for the client.
 const MASKED: Count = Count {
@@ -15,16 +16,41 @@ const MASKED: Count = Count {
     failed: 0,
     tries: 3,
     tries_failed: 2,
+    saved: [0, 1, 0],
 };
 const BAD: Count = Count {
     requests: 1,
     failed: 1,
     tries: 1,
     tries_failed: 1,
+    saved: [0; 3],
 };
 
 fn at(seconds: u64) -> Duration {
     Duration::from_secs(1_764_000_000 + seconds)
+}
+
+#[test]
+fn what_saved_a_request() {
+    use Saved::{Cache, Failover, Retry};
+    let (good, bad) = (false, true);
+    for (tries, stored, by) in [
+        (&[][..], false, None),
+        (&[], true, None),
+        (&[(1, good)], false, None),
+        (&[(1, bad)], false, None),
+        (&[(1, bad)], true, Some(Cache)),
+        (&[(1, bad), (2, bad)], true, Some(Cache)),
+        (&[(1, bad), (1, good)], false, Some(Retry)),
+        (&[(1, bad), (2, good)], false, Some(Failover)),
+        (&[(2, bad), (1, bad), (2, good)], false, Some(Failover)),
+        // The one that a second request overtook, and that.
+        (&[(1, good), (2, good)], false, None),
+        (&[(1, bad), (1, good), (2, good)], false, Some(Failover)),
+    ] {
+        let tries_of = tries.iter().copied();
+        assert_eq!(Saved::by(tries_of, stored), by, "{tries:?} {stored}");
+    }
 }
 
 #[test]

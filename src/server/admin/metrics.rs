@@ -7,7 +7,7 @@ use super::figures::Figures;
 use crate::observe::exposition::{Exposition, Kind, Labels};
 use crate::observe::tally::{BOUNDS, Sums, Tally};
 use crate::policy::health::Gate;
-use crate::policy::success::SPANS;
+use crate::policy::success::{SAVED, SPANS};
 use crate::upstream::places;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -74,10 +74,12 @@ fn requests(scene: &Scene, all: &mut Exposition) {
     let mut family = all.family(
         "backstop_masked_requests",
         Kind::Counter,
-        "Requests that succeeded although a try had failed.",
+        "Requests that succeeded although a try had failed, by what helped: another try at that backend, another backend, a stored answer.",
     );
     for (route, sums) in &tallies {
-        family.sample(&[("route", route)], sums.masked);
+        for (by, count) in SAVED.iter().zip(sums.masked) {
+            family.sample(&[("route", route), ("by", by.word())], count);
+        }
     }
     let mut family = all.family(
         "backstop_cache_requests",

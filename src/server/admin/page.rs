@@ -95,20 +95,23 @@ fn success(out: &mut String, status: &Status) -> fmt::Result {
         write!(
             out,
             "<article class=\"card {}\"><h3>last {}</h3><p class=\"big\">{}</p><p>as clients saw it</p>\
-             <p class=\"second\">{}</p><p>as the upstreams answered</p><p class=\"muted\">{} requests</p></article>",
+             <p class=\"second\">{}</p><p>as the upstreams answered</p><p class=\"muted\">{} requests{}</p></article>",
             class(success.client_percent),
             success.window,
             share(success.client_percent),
             share(success.upstream_percent),
-            success.requests
+            success.requests,
+            match success.masked.sum() {
+                0 => String::new(),
+                _ => format!(", {}", success.masked),
+            }
         )?;
     }
     out.push_str("</div>");
-    let masked: u64 = status.routes.iter().map(|route| route.masked_total).sum();
     let retries: u64 = status.routes.iter().map(|route| route.retries_total).sum();
     write!(
         out,
-        "<p>{masked} requests succeeded since the start although a try had failed; {retries} retries were made for them and others.</p></section>"
+        "<p>Saved are requests that succeeded although a try had failed. {retries} retries were made since the start.</p></section>"
     )
 }
 

@@ -62,6 +62,55 @@ pub struct SuccessStatus {
     pub upstream_percent: Option<f64>,
     /// How much of the room for errors that `slo` leaves is used up, in percent.
     pub slo_used_percent: Option<f64>,
+    /// Requests that succeeded although a try had failed.
+    pub masked: MaskedStatus,
+}
+
+/// Requests that succeeded although a try had failed, by what helped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaskedStatus {
+    /// Another try at the backend that had failed.
+    pub retry: u64,
+    /// Another backend.
+    pub failover: u64,
+    /// A stored answer.
+    pub cache: u64,
+}
+
+impl MaskedStatus {
+    /// All of them.
+    pub fn sum(&self) -> u64 {
+        self.retry + self.failover + self.cache
+    }
+}
+
+impl From<[u64; 3]> for MaskedStatus {
+    /// In the order of `SAVED`.
+    fn from([retry, failover, cache]: [u64; 3]) -> Self {
+        MaskedStatus {
+            retry,
+            failover,
+            cache,
+        }
+    }
+}
+
+/// `95 saved: 60 by another backend, 30 by another try, 5 by a stored answer`.
+impl fmt::Display for MaskedStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} saved", self.sum())?;
+        let ways = [
+            ("another backend", self.failover),
+            ("another try", self.retry),
+            ("a stored answer", self.cache),
+        ];
+        let used = ways.into_iter().filter(|(_, count)| *count > 0);
+        for (number, (what, count)) in used.enumerate() {
+            let before = if number == 0 { ": " } else { ", " };
+            write!(f, "{before}{count} by {what}")?;
+        }
+        Ok(())
+    }
 }
 
 /// A request that failed.
@@ -254,6 +303,7 @@ fn success(all: &mut [Sums], slo: Option<f64>) -> Vec<SuccessStatus> {
             client_percent: count.seen().map(percent),
             upstream_percent: count.answered().map(percent),
             slo_used_percent: used.filter(|used| used.is_finite()).map(percent),
+            masked: count.saved.into(),
         }
     };
     SPANS.map(within).into()
@@ -339,7 +389,7 @@ fn route(traffic: &Traffic) -> RouteStatus {
     RouteStatus {
         name: traffic.route.name.clone(),
         requests_total: sums.count(),
-        masked_total: sums.masked,
+        masked_total: sums.masked.iter().sum(),
         p50_ms: millis_of(0.5),
         p99_ms: millis_of(0.99),
         slo_percent: traffic.route.slo.map(percent),
@@ -427,11 +477,7 @@ impl fmt::Display for Status {
         for route in &self.routes {
             writeln!(f, "\nroute {}", route.name)?;
             if let Some(success) = route.success.first().filter(|s| s.requests > 0) {
-                writeln!(
-                    f,
-                    "  success {success}; {} masked since the start",
-                    route.masked_total
-                )?;
+                writeln!(f, "  success {success}")?;
             }
             writeln!(
                 f,
@@ -466,9 +512,12 @@ impl fmt::Display for SuccessStatus {
             share(self.client_percent),
             share(self.upstream_percent)
         )?;
-        match self.slo_used_percent {
-            Some(used) => write!(f, ", {used} % of the room for errors used"),
-            None => Ok(()),
+        if let Some(used) = self.slo_used_percent {
+            write!(f, ", {used} % of the room for errors used")?;
+        }
+        match self.masked.sum() {
+            0 => Ok(()),
+            _ => write!(f, "; {}", self.masked),
         }
     }
 }
@@ -534,6 +583,7 @@ mod tests {
             client_percent: Some(99.9),
             upstream_percent: Some(90.5),
             slo_used_percent: Some(12.5),
+            masked: [30, 65, 0].into(),
         }];
         let status = Status {
             configuration: 3,
@@ -609,14 +659,14 @@ mod tests {
         };
         let text = "configuration 3
 the last reload failed: upstreams.yaml:3: no
-success  5m: 99.9 % for clients, 90.5 % at the upstream, 12.5 % of the room for errors used
+success  5m: 99.9 % for clients, 90.5 % at the upstream, 12.5 % of the room for errors used; 95 saved: 65 by another backend, 30 by another try
 
 upstream pool
   backend                  state         active      tries    failed    median  last failure
   127.0.0.1:9001           ejected            1         20         5    1.5 ms  status 500 (1 m ago)
 
 route all
-  success 5m: 99.9 % for clients, 90.5 % at the upstream, 12.5 % of the room for errors used; 95 masked since the start
+  success 5m: 99.9 % for clients, 90.5 % at the upstream, 12.5 % of the room for errors used; 95 saved: 65 by another backend, 30 by another try
   10 requests and 2 retries in 10 s; 7 retries in all, 1 refused by the budget
   3 sent twice
   concurrency: 3 of 3 places taken, 2 queued; refused: 4 queue full, 5 too long, 6 displaced
