@@ -4,6 +4,7 @@ use backstop::cli::{self, CacheCommand, CanaryCommand, Cli, Command, SignalName}
 use backstop::config::{self, Loaded};
 use backstop::demo::{self, Demo};
 use backstop::server::admin::ask::Asked;
+use backstop::server::admin::key;
 use backstop::server::admin::maintenance::{WhichBackend, WhichCanary};
 use backstop::server::admin::purge::Wanted;
 use backstop::server::{self, pid_file, reload};
@@ -132,7 +133,10 @@ fn ask(command: &Command, file: &Path) -> Result<String, String> {
         backend: backend.backend.clone(),
         upstream: backend.upstream.clone(),
     };
-    let asked = Asked::new(loaded.settings.admin, file);
+    let settings = &loaded.settings;
+    let key = key::place(settings.pid_file.as_deref(), file);
+    let address = settings.admin.as_ref().map(|admin| admin.address);
+    let asked = Asked::new(address, file, &key);
     let answer = asked.and_then(|asked| match command {
         // It has an answer of its own.
         Command::Demo(_) => Ok(String::new()),

@@ -1,14 +1,25 @@
 //! `admin` of the static file, as written: where Backstop answers its operator.
 //!
-//! Read by `settings`. Whoever reaches this address can empty the cache, so by default only this machine does.
+//! Read by `settings`. Whoever reaches this address sees how everything is doing, so by default only this machine does.
 
 use super::address::ListenAddress;
 use super::keypath::KeyPath;
+use super::patterns::FileText;
 use super::report::{Document, Report};
 use super::written::{Complaint, Written, written};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Where Backstop answers its operator, and whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// IP address and port.
+    pub address: SocketAddr,
+    /// The file of those who may look and change; without one, whoever reaches the address may look.
+    pub auth: Option<PathBuf>,
+}
 
 /// `admin`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -18,13 +29,14 @@ use std::net::SocketAddr;
 )]
 pub(crate) struct AdminSpec {
     address: AdminAddress,
-    allow_remote: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth: Option<FileText>,
 }
 
 impl AdminSpec {
-    /// Reports an address that other machines can reach, unless that is meant; `path` is that of this mapping.
+    /// Reports an address that other machines can reach, unless it has users; `path` is that of this mapping.
     pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
-        if is_local(self.address()) || self.allow_remote == Some(true) {
+        if is_local(self.address()) || self.auth.is_some() {
             return;
         }
         let message = format!(
@@ -32,7 +44,8 @@ impl AdminSpec {
             self.address
         );
         let problem = report.add(document, path.key("address"), message);
-        problem.help = Some("if that is meant, write allow_remote: true beside it".to_string());
+        problem.help =
+            Some("write auth: a file of users, made by `htpasswd -B`, beside it".to_string());
     }
 
     /// Where to listen.
@@ -40,11 +53,22 @@ impl AdminSpec {
         self.address.0
     }
 
-    /// How the address is written.
-    pub(crate) fn of(address: SocketAddr) -> AdminSpec {
+    /// With paths made `absolute`.
+    pub(crate) fn compile(self, absolute: impl Fn(&str) -> PathBuf) -> Admin {
+        Admin {
+            address: self.address.0,
+            auth: self.auth.map(|file| absolute(&file.0)),
+        }
+    }
+
+    /// How it is written.
+    pub(crate) fn of(admin: &Admin) -> AdminSpec {
         AdminSpec {
-            address: AdminAddress(address),
-            allow_remote: Some(!is_local(address)),
+            address: AdminAddress(admin.address),
+            auth: admin
+                .auth
+                .as_ref()
+                .map(|path| FileText(path.to_string_lossy().into_owned())),
         }
     }
 }
@@ -110,12 +134,12 @@ mod tests {
         ] {
             let alone = format!("{{ address: \"{address}\" }}");
             assert_eq!(errors(&alone), usize::from(!local), "{address}");
-            let refused = format!("{{ address: \"{address}\", allow_remote: false }}");
-            assert_eq!(errors(&refused), usize::from(!local), "{address}");
-            let meant = format!("{{ address: \"{address}\", allow_remote: true }}");
+            let meant = format!("{{ address: \"{address}\", auth: users }}");
             assert_eq!(errors(&meant), 0, "{address}");
             // What is shown passes, too.
-            let shown = serde_yaml::to_string(&AdminSpec::of(address.parse().unwrap())).unwrap();
+            let spec: AdminSpec = serde_yaml::from_str(&meant).unwrap();
+            let shown =
+                serde_yaml::to_string(&AdminSpec::of(&spec.compile(|path| path.into()))).unwrap();
             assert_eq!(errors(&shown), 0, "{shown}");
         }
     }

@@ -6,7 +6,7 @@ use super::access::{Entry, Lists, within};
 use super::access_log::{AccessLog, AccessLogSpec};
 use super::acme::{Acme, AcmeSpec};
 use super::address::{ListenAddress, ServerAddress};
-use super::admin::AdminSpec;
+use super::admin::{Admin, AdminSpec};
 use super::clients::{Clients, ClientsSpec};
 use super::duration::{PositiveSpan, Span};
 use super::files;
@@ -51,7 +51,7 @@ pub struct Settings {
     /// Where certificates are fetched, if any are.
     pub acme: Option<Acme>,
     /// Where the operator asks how things are, if anywhere; no listener has this address.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Admin>,
     /// Where the access log goes.
     pub access_log: AccessLog,
     /// What the process's own log shows.
@@ -452,7 +452,7 @@ impl SettingsSpec {
             },
             cache: self.cache.unwrap_or_default().compile(absolute),
             acme,
-            admin: self.admin.map(|admin| admin.address()),
+            admin: self.admin.map(|admin| admin.compile(absolute)),
             access_log: self.access_log.unwrap_or_default().compile(absolute),
             log_level: level.map_or(log::LevelFilter::Info, |level| level.0),
             state_file: self.state_file.map(|file| absolute(&file.0)),
@@ -496,7 +496,7 @@ impl SettingsSpec {
             }),
             cache: Some(StoreSpec::of(&settings.cache)),
             acme: settings.acme.as_ref().map(AcmeSpec::of),
-            admin: settings.admin.map(AdminSpec::of),
+            admin: settings.admin.as_ref().map(AdminSpec::of),
             access_log: Some(AccessLogSpec::of(&settings.access_log)),
             log: Some(LogSpec {
                 level: Some(Level(settings.log_level)),

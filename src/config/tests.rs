@@ -149,7 +149,7 @@ fn the_comments_of_the_shipped_files_load() {
     // All else is what holds anyway.
     assert_eq!(
         shipped.settings.changed_keys(&all.settings),
-        ["cache", "admin", "state_file"]
+        ["cache", "state_file"]
     );
 }
 

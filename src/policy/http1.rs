@@ -42,6 +42,8 @@ enum At {
     /// Whatever comes before a request: empty lines are skipped (§2.2).
     #[default]
     Between,
+    /// The end of such a line.
+    EmptyLine,
     /// The request line, after so many spaces; its end.
     Line(u8),
     LineEnd,
@@ -156,13 +158,16 @@ impl Http1 {
 
     fn next(&mut self, byte: u8) -> Result<At, Doubt> {
         match (self.at, byte) {
-            (At::Between, b'\r' | b'\n') => Ok(At::Between),
-            (At::Between, _) => {
+            (At::Between, b'\r') => Ok(At::EmptyLine),
+            (At::EmptyLine, b'\n') => Ok(At::Between),
+            (At::Between | At::EmptyLine, _) => {
+                let is_empty_line = self.at == At::EmptyLine || byte == b'\n';
                 *self = Http1 {
                     message: self.message + 1,
                     ..Http1::default()
                 };
                 match is_token(byte) {
+                    _ if is_empty_line => Err(Doubt::LineEnd),
                     true => Ok(At::Line(0)),
                     false => Err(Doubt::RequestLine),
                 }

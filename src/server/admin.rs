@@ -1,14 +1,16 @@
 //! The admin address: how everything is doing, purging the cache, and maintenance. HTTP/1.1 with JSON, for the operator's
 //! programs.
 //!
-//! [`super`] starts it, on the process's own runtime beside the control of the process: workers do not know of it. Whoever
-//! reaches the address may purge, so what a web page can make a browser send is refused. Decides nothing: [`purge`] reads what
+//! [`super`] starts it, on the process's own runtime beside the control of the process: workers do not know of it. What a web page
+//! can make a browser send is refused, and what changes something takes a [`key`] or a user, as [`guard`] says. Decides nothing else: [`purge`] reads what
 //! is to go, [`figures`] and [`status`] show what is there, [`maintenance`] is what an operator does to it. [`ask`] is the other
 //! end, for the command line.
 
 pub mod ask;
 mod events;
 pub mod figures;
+mod guard;
+pub mod key;
 pub mod maintenance;
 mod metrics;
 mod page;
@@ -21,6 +23,7 @@ use super::tls::TlsStore;
 use super::worker::Shared;
 use async_trait::async_trait;
 use figures::Figures;
+pub use guard::Guard;
 use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, header};
 use log::{debug, error, info};
@@ -71,11 +74,12 @@ pub struct Refusal {
 ///
 /// # Errors
 /// When the runtime does not take the socket.
-pub fn start(socket: std::net::TcpListener, scene: Scene) -> io::Result<()> {
+pub fn start(socket: std::net::TcpListener, guard: Arc<Guard>, scene: Scene) -> io::Result<()> {
     let listener = TcpListener::from_std(socket)?;
     let shutdown = scene.shared.shutdown.clone();
     let server = Arc::new(Admin {
         scene,
+        guard,
         followers: Semaphore::new(events::MOST),
     });
     tokio::spawn(accept(listener, server, shutdown));
@@ -117,6 +121,7 @@ async fn accept(listener: TcpListener, server: Arc<Admin>, shutdown: ShutdownWat
 /// The endpoints.
 struct Admin {
     scene: Scene,
+    guard: Arc<Guard>,
     /// Places for those who follow the page.
     followers: Semaphore,
 }
@@ -146,6 +151,7 @@ struct Answer {
     content_type: &'static str,
     body: Vec<u8>,
     allow: Option<&'static str>,
+    challenge: Option<&'static str>,
 }
 
 impl Answer {
@@ -156,6 +162,7 @@ impl Answer {
             // Structures with named fields always can be written.
             body: serde_json::to_vec(body).unwrap_or_default(),
             allow: None,
+            challenge: None,
         }
     }
 
@@ -165,6 +172,7 @@ impl Answer {
             content_type,
             body: body.into_bytes(),
             allow: None,
+            challenge: None,
         }
     }
 
@@ -187,6 +195,9 @@ impl Answer {
         head.insert_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")?;
         if let Some(allow) = self.allow {
             head.insert_header(header::ALLOW, allow)?;
+        }
+        if let Some(challenge) = self.challenge {
+            head.insert_header(header::WWW_AUTHENTICATE, challenge)?;
         }
         let has_body = session.req_header().method != Method::HEAD;
         session.write_response_header(Box::new(head)).await?;
@@ -237,7 +248,9 @@ impl Admin {
         session: &mut ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Result<Option<Answer>, Answer> {
-        if let Some(what) = self.look(session.req_header())? {
+        let client = session.client_addr().and_then(|address| address.as_inet());
+        let client = client.map(|address| address.ip());
+        if let Some(what) = self.look(session.req_header(), client).await? {
             return Ok(Some(what));
         }
         if session.req_header().uri.path() == "/events" {
@@ -248,7 +261,11 @@ impl Admin {
     }
 
     /// The answer to who only looks; `None` for what is more than that.
-    fn look(&self, request: &RequestHeader) -> Result<Option<Answer>, Answer> {
+    async fn look(
+        &self,
+        request: &RequestHeader,
+        client: Option<IpAddr>,
+    ) -> Result<Option<Answer>, Answer> {
         let path = request.uri.path();
         // A load balancer asks by whatever name, and learns nothing else.
         if !matches!(path, "/healthz" | "/readyz") {
@@ -266,6 +283,10 @@ impl Admin {
                 allow: Some(allow),
                 ..Answer::refusal(StatusCode::METHOD_NOT_ALLOWED, why)
             });
+        }
+        if !matches!(path, "/healthz" | "/readyz") {
+            let changes = request.method == Method::POST;
+            self.guard.judge(request, client, changes).await?;
         }
         match path {
             "/" => {

@@ -140,7 +140,8 @@ pub fn open(settings: &Settings) -> Result<Open, Vec<ListenError>> {
             }),
         }
     }
-    let admin = settings.admin.map(|address| (address, bind(address)));
+    let admin = settings.admin.as_ref().map(|admin| admin.address);
+    let admin = admin.map(|address| (address, bind(address)));
     let admin = admin.and_then(|(address, bound)| {
         let wrong = |source| ListenError::Address {
             address,

@@ -28,11 +28,14 @@ use crate::config::{self, Loaded, LogTarget, Settings};
 use crate::observe::access_log::Writer;
 use crate::observe::process_log::{self, ProcessLog};
 use crate::proxy::Live;
+use crate::proxy::authenticate::basic::Directory;
 use crate::proxy::authenticate::source;
 use crate::proxy::snapshot::Doors;
 use crate::upstream::resolver::Resolver;
 use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{probes, traffic};
+use admin::Guard;
+use admin::key::Key;
 use arc_swap::ArcSwap;
 use log::{debug, error, info, warn};
 use pid_file::PidFile;
@@ -173,6 +176,13 @@ pub fn preflight(loaded: &Loaded) -> Result<Vec<String>, Vec<String>> {
         Ok(said) => known = said,
         Err(wrong) => problems.extend(wrong),
     }
+    let users = settings
+        .admin
+        .as_ref()
+        .and_then(|admin| admin.auth.as_deref());
+    if let Some(Err(e)) = users.map(Directory::open) {
+        problems.push(format!("admin.auth: {e}"));
+    }
     problems.extend(
         reload::entrances(&loaded.routing, None)
             .err()
@@ -244,6 +254,7 @@ struct Server {
     workers: Vec<JoinHandle<()>>,
     access_log: Writer,
     _pid_file: Option<PidFile>,
+
     /// Dropped last: what is logged at the end is written, too.
     _process_log: ProcessLog,
 }
@@ -323,13 +334,19 @@ impl Server {
             .iter()
             .map(|l| l.address.to_string())
             .collect();
-        if let (Some(socket), Some(address)) = (open.admin, settings.admin) {
+        if let (Some(socket), Some(admin)) = (open.admin, &settings.admin) {
+            let users = admin.auth.as_deref().map(Directory::open).transpose();
+            let key = admin::key::place(settings.pid_file.as_deref(), config_file);
+            let asked = Arc::new(Guard {
+                users: users.map_err(reload::ReloadError::Gate)?,
+                key: Key::make(key)?,
+            });
             let scene = admin::Scene {
                 shared: shared.clone(),
                 stores: stores.clone(),
             };
-            admin::start(socket, scene)?;
-            info!("the admin address is {address}");
+            admin::start(socket, asked, scene)?;
+            info!("the admin address is {}", admin.address);
         }
         info!("configuration 1 is in force: {summary}");
         info!(
@@ -355,6 +372,7 @@ impl Server {
             workers,
             access_log,
             _pid_file: pid_file,
+
             _process_log: process_log,
         })
     }

@@ -11,7 +11,7 @@ const SYSTEM_CONFIG: &str = "/etc/backstop";
 
 /// Where the pid file is: where the configuration says, or else at the system's place for the system's configuration and
 /// beside it, under its name, for any other. So two configurations never share one.
-fn place(configured: Option<&Path>, config_file: &Path) -> PathBuf {
+pub(super) fn place(configured: Option<&Path>, config_file: &Path) -> PathBuf {
     match configured {
         Some(path) => path.to_owned(),
         None if config_file.starts_with(SYSTEM_CONFIG) => SYSTEM.into(),

@@ -2,11 +2,12 @@
 
 use crate::client::{Answer, Client, get, request};
 use crate::command::run;
-use crate::harness::{Proxy, Setup, eventually, free_port, one_route, until};
+use crate::harness::{PATIENCE, Proxy, Setup, bearer, eventually, free_port, one_route, until};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
 use rustix::process::Signal;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub(crate) fn post(admin: u16, body: &str) -> Answer {
         admin,
         "POST",
         "/cache/purge",
-        &[LOCAL, JSON],
+        &[LOCAL, JSON, ("Authorization", &bearer(admin))],
         body.as_bytes(),
     )
 }
@@ -117,8 +118,10 @@ fn what_a_web_page_can_make_a_browser_send_is_refused() {
     let (setup, admin) = with_admin();
     let proxy = setup.start(&one_route(&[origin.port], "cache: { ttl: 1h }"));
     assert_eq!(get(proxy.port, "/").text(), "0");
+    let key = bearer(admin);
     let ask = |headers: &[(&str, &str)]| {
-        request(admin, "POST", "/cache/purge", headers, br#"{"all": true}"#)
+        let headers = [headers, &[("Authorization", &*key)]].concat();
+        request(admin, "POST", "/cache/purge", &headers, br#"{"all": true}"#)
     };
     let own = format!("127.0.0.1:{admin}");
     let rebound = format!("evil.example:{admin}");
@@ -184,7 +187,7 @@ fn what_a_web_page_can_make_a_browser_send_is_refused() {
     ] {
         let mut client = Client::to(admin);
         client.send(format!(
-            "{head}Content-Type: application/json\r\nContent-Length: 13\r\n\r\n{{\"all\": true}}"
+            "{head}Authorization: {key}\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{{\"all\": true}}"
         ));
         // Some of it is not even HTTP, and gets no answer.
         if let Ok(answer) = client.try_answer_to("POST") {
@@ -221,17 +224,27 @@ fn a_body_is_read_whole_but_not_for_ever() {
         assert!(why(&answer).contains("64 KiB"));
     }
     let mut client = Client::to(admin);
-    client.send("POST /cache/purge HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let head = format!(
+        "POST /cache/purge HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\n",
+        bearer(admin)
+    );
+    client.send(format!(
+        "{head}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ));
     client.send("5\r\n{\"all\r\n9\r\n\": true} \r\n0\r\n\r\n");
     assert_eq!(client.answer().status, 200);
     // And who asks first is told to go on.
-    client.send("POST /cache/purge HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 13\r\nExpect: 100-continue\r\n\r\n");
+    client.send(format!(
+        "{head}Content-Type: application/json\r\nContent-Length: 13\r\nExpect: 100-continue\r\n\r\n"
+    ));
     assert_eq!(client.head().expect("a head").status, 100);
     client.send("{\"all\": true}");
     assert_eq!(client.answer().status, 200);
     // A body that breaks off purges nothing, and holds up nobody.
     let mut broken = Client::to(admin);
-    broken.send("POST /cache/purge HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{\"all\": true}");
+    broken.send(format!(
+        "{head}Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{{\"all\": true}}"
+    ));
     assert_eq!(post(admin, "{\"all\": true}").status, 200);
     broken.leave();
     assert_eq!(figures(admin)["fills"], 0);
@@ -414,11 +427,127 @@ fn the_command_says_where_it_asked_and_what_to_do() {
 #[test]
 fn an_address_for_all_is_asked_on_this_machine() {
     let admin = free_port();
-    let key = format!("{{ address: \"0.0.0.0:{admin}\", allow_remote: true }}");
+    let dir = tempfile::tempdir().expect("a directory");
+    let users = dir.path().join("users");
+    std::fs::write(&users, USERS).expect("a file");
+    let key = format!(
+        "{{ address: \"0.0.0.0:{admin}\", auth: {} }}",
+        users.display()
+    );
     let proxy = Proxy::with().key("admin", &key).start(ROUTE);
     let output = eventually("an answer", || {
         let output = run(&["-c", "backstop.yaml", "cache", "status"], proxy.dir());
         output.status.success().then_some(output)
     });
     assert!(String::from_utf8_lossy(&output.stdout).contains("memory"));
+}
+
+/// `ann`, whose password is `secret`.
+const USERS: &str = "ann:$2y$04$5awy1hN54VgtZaWMdJdRq.JTmnUzEO6KTzPP6IKt2Zieux9qHhrQq\n";
+
+#[test]
+fn what_changes_something_takes_a_key_or_a_user() {
+    let (setup, admin) = with_admin();
+    let mut proxy = setup.start(ROUTE);
+    let file = proxy.dir().join("backstop.key");
+    let mode = std::fs::metadata(&file)
+        .expect("the key")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let purge = |authorization: &str| {
+        let fields = [LOCAL, JSON, ("Authorization", authorization)];
+        request(admin, "POST", "/cache/purge", &fields, b"{\"all\": true}")
+    };
+    let none = request(
+        admin,
+        "POST",
+        "/cache/purge",
+        &[LOCAL, JSON],
+        b"{\"all\": true}",
+    );
+    assert_eq!(none.status, 401);
+    assert_eq!(none.header("www-authenticate"), Some("Bearer"));
+    assert!(
+        why(&none).contains(&file.display().to_string()),
+        "{}",
+        none.text()
+    );
+    for wrong in [
+        "Bearer ",
+        "Bearer x",
+        "Basic YW5uOnNlY3JldA==",
+        &format!("{}x", bearer(admin)),
+    ] {
+        assert_eq!(purge(wrong).status, 401, "{wrong}");
+    }
+    assert_eq!(purge(&bearer(admin)).status, 200);
+    // To look is free, and the command line knows the key.
+    assert_eq!(request(admin, "GET", "/status", &[LOCAL], b"").status, 200);
+    let run = |args: &[&str]| run(&[&["-c", "backstop.yaml"][..], args].concat(), proxy.dir());
+    let done = run(&["cache", "purge", "--all"]);
+    assert!(done.status.success(), "{}", said(&done));
+    std::fs::rename(&file, proxy.dir().join("away")).expect("a file");
+    let refused = run(&["cache", "purge", "--all"]);
+    assert!(
+        said(&refused).contains("this takes the key in"),
+        "{}",
+        said(&refused)
+    );
+    std::fs::rename(proxy.dir().join("away"), &file).expect("a file");
+    proxy.signal(Signal::TERM);
+    let (exit, _) = proxy.wait_exit(PATIENCE);
+    assert!(exit.success());
+    assert!(!file.exists(), "the key outlives the process");
+}
+
+#[test]
+fn with_users_only_they_may_look() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let users = dir.path().join("users");
+    std::fs::write(&users, USERS).expect("a file");
+    let admin = free_port();
+    let key = format!(
+        "{{ address: 127.0.0.1:{admin}, auth: {} }}",
+        users.display()
+    );
+    let proxy = Proxy::with().key("admin", &key).start(ROUTE);
+    let ask = |method: &str, path: &str, who: Option<&str>| {
+        let authorization = who.map(|who| ("Authorization", who));
+        let fields: Vec<_> = [LOCAL, JSON].into_iter().chain(authorization).collect();
+        request(admin, method, path, &fields, b"{\"all\": true}").status
+    };
+    let (right, wrong) = ("Basic YW5uOnNlY3JldA==", "Basic YW5uOndyb25n");
+    for (method, path) in [
+        ("GET", "/"),
+        ("GET", "/metrics"),
+        ("GET", "/events?"),
+        ("POST", "/cache/purge"),
+    ] {
+        for who in [None, Some(wrong), Some("Bearer x")] {
+            assert_eq!(ask(method, path, who), 401, "{method} {path} {who:?}");
+        }
+        if !path.starts_with("/events") {
+            assert_eq!(ask(method, path, Some(right)), 200, "{method} {path}");
+            assert_eq!(
+                ask(method, path, Some(&bearer(admin))),
+                200,
+                "{method} {path}"
+            );
+        }
+    }
+    // A load balancer has no password.
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(ask("GET", path, None), 200);
+    }
+    let done = run(&["-c", "backstop.yaml", "status"], proxy.dir());
+    assert!(done.status.success(), "{}", said(&done));
+    // A file that is none is found beforehand.
+    std::fs::write(&users, "ann:secret\n").expect("a file");
+    let checked = run(&["-t", "-c", "backstop.yaml"], proxy.dir());
+    assert!(
+        said(&checked).contains("admin.auth: "),
+        "{}",
+        said(&checked)
+    );
 }

@@ -2,7 +2,7 @@
 
 use crate::admin::{JSON, with_admin};
 use crate::client::{Client, get, request};
-use crate::harness::{Proxy, eventually, until};
+use crate::harness::{Proxy, bearer, eventually, until};
 use crate::maintenance::command;
 use crate::observe::{metrics, value};
 use crate::origin::Origin;
@@ -123,7 +123,13 @@ fn s14_a_sick_canary_is_rolled_back_before_50_of_its_requests_have_failed() {
     }
     next.set(|_| Reply::ok("next"));
     let local = ("Host", "localhost");
-    let resumed = request(admin, "POST", "/canary/resume", &[local, JSON], b"{}");
+    let resumed = request(
+        admin,
+        "POST",
+        "/canary/resume",
+        &[local, JSON, ("Authorization", &bearer(admin))],
+        b"{}",
+    );
     assert_eq!(resumed.text(), "{\"changed\":1}\n");
     assert_eq!(gauges(), (Some(0.05), Some(0.0)));
     for _ in 0..100 {

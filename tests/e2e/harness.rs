@@ -5,6 +5,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
@@ -160,6 +161,18 @@ pub(crate) struct Proxy {
 
 type Lines = Arc<Mutex<Vec<String>>>;
 
+/// Where the keys of admin addresses are, by their ports.
+static KEYS: Mutex<BTreeMap<u16, PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// What `Authorization` is to be for who may change something at this admin address.
+pub(crate) fn bearer(admin: u16) -> String {
+    let place = KEYS.lock().expect("keys").get(&admin).cloned();
+    let place = place.unwrap_or_else(|| panic!("nothing is known of {admin}"));
+    let key =
+        std::fs::read_to_string(&place).unwrap_or_else(|e| panic!("{}: {e}", place.display()));
+    format!("Bearer {}", key.trim())
+}
+
 impl Proxy {
     /// A process with two workers, the access log on its standard output, and a drain of five seconds.
     pub(crate) fn with() -> Setup {
@@ -187,6 +200,13 @@ impl Proxy {
         let dir = tempfile::tempdir().expect("a directory");
         let config = dir.path().join("backstop.yaml");
         std::fs::write(&config, setup.document(port, upstreams)).expect("the configuration");
+        let admin = setup.statics.iter().find(|(key, _)| key == "admin");
+        let admin = admin
+            .and_then(|(_, value)| value.split(':').nth(2)?.split(['"', ',', ' ', '}']).next());
+        if let Some(port) = admin.and_then(|port| port.parse().ok()) {
+            let place = dir.path().join("backstop.key");
+            KEYS.lock().expect("keys").insert(port, place);
+        }
         let socket = dir.path().join("notify");
         let notify = UnixDatagram::bind(&socket).expect("the notify socket");
         notify

@@ -3,7 +3,7 @@
 use crate::admin::{JSON, with_admin};
 use crate::client::{Client, get, request};
 use crate::command::run;
-use crate::harness::{Proxy, one_route, until, with_upstream};
+use crate::harness::{Proxy, bearer, one_route, until, with_upstream};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
 
@@ -149,7 +149,8 @@ fn what_is_not_there_cannot_be_drained() {
         ("/backends/resume", "{\"backend\": \"x\"}", 404),
         ("/canary/resume", "{\"route\": \"all\"}", 404),
     ] {
-        let answer = request(admin, "POST", path, &[LOCAL, JSON], body.as_bytes());
+        let fields = [LOCAL, JSON, ("Authorization", &*bearer(admin))];
+        let answer = request(admin, "POST", path, &fields, body.as_bytes());
         assert_eq!(answer.status, status, "{path} {body}");
     }
 }

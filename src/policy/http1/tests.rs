@@ -15,7 +15,7 @@ fn request_lines() {
     for (line, is_odd) in [
         ("GET / HTTP/1.1\r\n", false),
         ("GET / HTTP/1.0\r\n", false),
-        ("\r\n\n\rGET / HTTP/1.1\r\nX: a \t b\r\n", false),
+        ("\r\n\r\nGET / HTTP/1.1\r\nX: a \t b\r\n", false),
         ("GET /ä?a=\"<b>\" HTTP/1.1\r\n", false),
         ("GET /", false),
         ("GET /a b HTTP/1.1\r\n", true),
@@ -34,8 +34,17 @@ fn request_lines() {
         let expected = is_odd.then_some((1, Doubt::RequestLine));
         assert_eq!(doubt(line.as_bytes()), expected, "{line:?}");
     }
-    let ends = doubt(b"GET / HTTP/1.1\n");
-    assert_eq!(ends, Some((1, Doubt::LineEnd)));
+    for line in [
+        "GET / HTTP/1.1\n",
+        "\nGET / HTTP/1.1\r\n",
+        "\r\n\rGET / HTTP/1.1\r\n",
+    ] {
+        assert_eq!(
+            doubt(line.as_bytes()),
+            Some((1, Doubt::LineEnd)),
+            "{line:?}"
+        );
+    }
 }
 
 #[test]

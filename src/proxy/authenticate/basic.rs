@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const NOBODY: &str = "$2b$10$CwTycUXWue0Thq9StjUM0uJ8mGS2nJbWQvGkR1YcQ0P8bX0hXqvDa";
 
 /// The form in which they are asked for.
-const CHALLENGE: &str = "Basic realm=\"backstop\", charset=\"UTF-8\"";
+pub const CHALLENGE: &str = "Basic realm=\"backstop\", charset=\"UTF-8\"";
 
 /// A file of users.
 pub struct Directory {
@@ -61,6 +61,18 @@ impl Directory {
             secret: std::array::from_fn(|_| fastrand::u8(..)),
             began: Instant::now(),
         }))
+    }
+
+    /// Whether a request has name and password of one of them; `None` if there was no time to find out.
+    pub async fn is_one(
+        self: &Arc<Self>,
+        request: &RequestHeader,
+        client: Option<IpAddr>,
+    ) -> Option<bool> {
+        match said(request) {
+            Some((name, password)) => self.is_right(&name, &password, client).await,
+            None => Some(false),
+        }
     }
 
     /// Asks for name and password.

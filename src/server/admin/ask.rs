@@ -3,6 +3,7 @@
 //! One request on one connection that ends with the answer, which needs no client library. Prints nothing.
 
 use super::figures::Figures;
+use super::key;
 use super::maintenance::{Done, WhichBackend, WhichCanary};
 use super::purge::Wanted;
 use super::status::Status;
@@ -63,14 +64,16 @@ pub enum AskError {
 pub struct Asked<'a> {
     address: SocketAddr,
     file: &'a Path,
+    /// By which the process knows that this is its operator, if it can be read.
+    key: Option<String>,
 }
 
 impl<'a> Asked<'a> {
-    /// The process whose static file is `file`, which says `admin`.
+    /// The process whose static file is `file`, which says `admin`, and whose key is in `key`.
     ///
     /// # Errors
     /// When it has none.
-    pub fn new(admin: Option<SocketAddr>, file: &'a Path) -> Result<Self, AskError> {
+    pub fn new(admin: Option<SocketAddr>, file: &'a Path, key: &Path) -> Result<Self, AskError> {
         let mut address = admin.ok_or_else(|| AskError::NoAdmin(file.to_owned()))?;
         // That stands for every address of this machine.
         match address.ip() {
@@ -78,7 +81,11 @@ impl<'a> Asked<'a> {
             IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
             _ => {}
         }
-        Ok(Asked { address, file })
+        Ok(Asked {
+            address,
+            file,
+            key: key::read(key).ok(),
+        })
     }
 
     /// How upstreams and routes are doing: the tables, or the JSON.
@@ -177,7 +184,10 @@ impl<'a> Asked<'a> {
             file: self.file.to_owned(),
             source,
         })?;
-        let bytes = exchange(&stream, &request(line, self.address, body));
+        let bytes = exchange(
+            &stream,
+            &request(line, self.address, self.key.as_deref(), body),
+        );
         let (status, body) = match bytes {
             Ok(bytes) => answer(&bytes).ok_or_else(|| self.strange("that is no whole answer"))?,
             // A blocking socket says so when its time is over.
@@ -196,8 +206,11 @@ impl<'a> Asked<'a> {
     }
 }
 
-fn request(line: &str, address: SocketAddr, body: Option<&[u8]>) -> Vec<u8> {
+fn request(line: &str, address: SocketAddr, key: Option<&str>, body: Option<&[u8]>) -> Vec<u8> {
     let mut request = format!("{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    if let Some(key) = key {
+        request.push_str(&format!("Authorization: Bearer {key}\r\n"));
+    }
     if let Some(body) = body {
         let length = body.len();
         request.push_str(&format!(
@@ -266,9 +279,10 @@ mod tests {
             ("[::]:9090", "[::1]:9090"),
             ("10.0.0.1:9090", "10.0.0.1:9090"),
         ] {
-            let address = Asked::new(admin.parse().ok(), Path::new("x")).map(|a| a.address);
+            let address = Asked::new(admin.parse().ok(), Path::new("x"), Path::new("none"))
+                .map(|a| a.address);
             assert_eq!(address.ok(), asked.parse().ok());
         }
-        assert!(Asked::new(None, Path::new("x")).is_err());
+        assert!(Asked::new(None, Path::new("x"), Path::new("none")).is_err());
     }
 }

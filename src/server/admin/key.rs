@@ -1,0 +1,121 @@
+//! The key by which whoever may read it may change something at the admin address: a file beside the pid file, made anew by each
+//! process, for its user and root alone.
+//!
+//! Written by the process, read by its command line ([`super::ask`]).
+
+use crate::server::pid_file;
+use log::warn;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Where it is for this configuration.
+pub fn place(pid_file: Option<&Path>, config_file: &Path) -> PathBuf {
+    pid_file::place(pid_file, config_file).with_extension("key")
+}
+
+/// Reads it.
+///
+/// # Errors
+/// When it is not there, or for others.
+pub fn read(place: &Path) -> io::Result<String> {
+    Ok(fs::read_to_string(place)?.trim().to_string())
+}
+
+/// That of this process, removed at the end.
+#[derive(Debug)]
+pub struct Key {
+    place: PathBuf,
+    digest: blake3::Hash,
+}
+
+impl Key {
+    /// Makes one and writes it. `None` where that cannot be: then only the users of `auth` may change something.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn make(place: PathBuf) -> io::Result<Option<Self>> {
+        let mut bytes = [0; 32];
+        let random = SystemRandom::new().fill(&mut bytes);
+        random.map_err(|_| io::Error::other("there are no random numbers"))?;
+        let mut text = String::with_capacity(64);
+        for byte in bytes {
+            // A string takes everything.
+            let _ = write!(text, "{byte:02x}");
+        }
+        match write_new(&place, &text) {
+            Ok(()) => Ok(Some(Key {
+                digest: blake3::hash(text.as_bytes()),
+                place,
+            })),
+            Err(e) => {
+                warn!(
+                    "{} cannot be written ({e}): `backstop drain`, `cache purge` and the like will be refused",
+                    place.display()
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether this is it; the time that takes tells nothing.
+    pub fn is(&self, text: &str) -> bool {
+        blake3::hash(text.as_bytes()) == self.digest
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        // Only if it is still ours: a successor may have written its own.
+        if read(&self.place).is_ok_and(|text| self.is(&text)) {
+            let _ = fs::remove_file(&self.place);
+        }
+    }
+}
+
+/// Writes beside it and renames, so that nobody reads half of it, and what was there before is for nobody else either.
+fn write_new(place: &Path, text: &str) -> io::Result<()> {
+    let new = place.with_extension("key.new");
+    let _ = fs::remove_file(&new);
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
+    writeln!(file, "{text}")?;
+    fs::rename(new, place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn it_is_for_its_user_alone_and_goes_with_its_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("backstop.key");
+        fs::write(&place, "what was there before").unwrap();
+        let key = Key::make(place.clone()).unwrap().unwrap();
+        let mode = fs::metadata(&place).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let text = read(&place).unwrap();
+        assert!(text.len() == 64 && key.is(&text) && !key.is("") && !key.is(&text[1..]));
+        let next = Key::make(place.clone()).unwrap().unwrap();
+        drop(key);
+        assert!(next.is(&read(&place).unwrap()));
+        drop(next);
+        assert!(!place.exists());
+        let nowhere = dir.path().join("missing/backstop.key");
+        assert!(Key::make(nowhere).unwrap().is_none());
+    }
+}
