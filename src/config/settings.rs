@@ -19,7 +19,6 @@ use super::tls::{Tls, TlsSpec};
 use super::to_https::ToHttps;
 use super::written::{Complaint, Written, meant, written};
 use crate::policy::access::{Access, AddressSet};
-
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashMap;

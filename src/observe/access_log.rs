@@ -32,7 +32,7 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How long the control thread waits for the log before it goes on without.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// One request. Field names are the log's; times are in milliseconds.
+/// One request; times are in milliseconds. Each form of the log has its own names for it.
 #[derive(Debug, Default)]
 pub struct Line<'a> {
     /// When the request began, RFC 3339 with milliseconds, UTC.
@@ -77,7 +77,7 @@ pub struct Line<'a> {
     pub refused: Option<&'static str>,
     /// What the client got; 499 when it left before.
     pub status: u16,
-    /// Why the client got an answer of our own for a failed upstream, in the words of `Proxy-Status` (RFC 9209 §2.3).
+    /// Why the client got an error of our own, in the words of `Proxy-Status` (RFC 9209 §2.3).
     pub error: Option<&'static str>,
     /// Body bytes that came from the client.
     pub received: usize,

@@ -31,8 +31,9 @@ pub fn line(line: &Line<'_>) -> Vec<u8> {
         out.extend(b",\"server.port\":");
         whole(&mut out, usize::from(port));
     }
-    out.extend(b",\"url.scheme\":");
-    text(&mut out, line.scheme);
+    out.extend(b",\"url.scheme\":\"");
+    out.extend(line.scheme.as_bytes());
+    out.push(b'"');
     let (path, query) = match line.path.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (&*line.path, None),
@@ -40,8 +41,10 @@ pub fn line(line: &Line<'_>) -> Vec<u8> {
     out.extend(b",\"url.path\":");
     text(&mut out, path);
     field(&mut out, b",\"url.query\":", query);
-    out.extend(b",\"network.protocol.version\":");
-    text(&mut out, line.protocol.trim_start_matches("HTTP/"));
+    out.extend(b",\"network.protocol.version\":\"");
+    let protocol = line.protocol.strip_prefix("HTTP/");
+    out.extend(protocol.unwrap_or_default().as_bytes());
+    out.push(b'"');
     let tls = line.tls.map(|version| version.trim_start_matches("TLSv"));
     field(&mut out, b",\"tls.protocol.version\":", tls);
     field(&mut out, b",\"tls.cipher\":", line.cipher);
@@ -121,10 +124,14 @@ fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
 /// Host and port of an authority.
 fn parted(authority: &str) -> (&str, Option<u16>) {
     let parts = authority.rsplit_once(':');
-    let parts = parts.and_then(|(host, port)| Some((host, Some(port.parse().ok()?))));
-    // A colon within brackets is not before a port.
+    let number = |port: &str| {
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| port.parse().ok())?
+    };
+    let parts = parts.and_then(|(host, port)| Some((host, Some(number(port)?))));
+    // A colon of an address is not before a port.
     parts
-        .filter(|(host, _)| !host.starts_with('[') || host.ends_with(']'))
+        .filter(|(host, _)| !host.contains(':') || host.ends_with(']'))
         .unwrap_or((authority, None))
 }
 
@@ -236,6 +243,8 @@ mod tests {
             ("[::1]", ("[::1]", None)),
             ("[::1]:80", ("[::1]", Some(80))),
             ("a:b", ("a:b", None)),
+            ("a:+80", ("a:+80", None)),
+            ("::1", ("::1", None)),
             ("", ("", None)),
         ] {
             assert_eq!(parted(authority), parts, "{authority}");

@@ -16,6 +16,10 @@ const EXTENSIONS: u16 = 1024;
 const TRAILERS: u16 = 8 * 1024;
 /// Bytes of a name or a value that are kept: `transfer-encoding`, and more digits than a length has.
 const KEPT: usize = 20;
+/// How long the names are that say where a message ends and whom it is for.
+const HOST: usize = 4;
+const LENGTH: usize = 14;
+const CODING: usize = 17;
 
 /// What a client sends.
 #[derive(Debug, Default, Clone, Copy)]
@@ -88,7 +92,7 @@ impl Word {
     /// One byte more than there is room for makes it another word than any that is looked for.
     fn push(&mut self, byte: u8) {
         if let Some(place) = self.bytes.get_mut(self.length) {
-            *place = byte.to_ascii_lowercase();
+            *place = byte;
         }
         self.length = self.length.saturating_add(1);
     }
@@ -107,12 +111,10 @@ impl Http1 {
         {
             let taken = match self.at {
                 At::Content(left) | At::Chunk(left) => self.pass(left, bytes.len()),
-                At::Value(Section::Head) if self.is_no_matter() => {
-                    let plain = bytes.iter().take_while(|byte| !is_control(**byte));
-                    match plain.count() {
-                        0 => self.take(byte),
-                        plain => plain,
-                    }
+                // Nearly always a line comes as a whole, and is as it should be.
+                At::Between => self.whole_line(bytes).unwrap_or_else(|| self.take(byte)),
+                At::Start(Section::Head) => {
+                    self.whole_field(bytes).unwrap_or_else(|| self.take(byte))
                 }
                 _ => self.take(byte),
             };
@@ -126,12 +128,48 @@ impl Http1 {
         (of <= message).then_some(doubt)
     }
 
-    /// Whether the field whose value comes says nothing about where the message ends or whom it is for.
-    fn is_no_matter(&self) -> bool {
-        !matches!(
-            self.name.get(),
-            b"content-length" | b"transfer-encoding" | b"host"
-        )
+    /// A request line, if all of it is there and as it should be.
+    fn whole_line(&mut self, bytes: &[u8]) -> Option<usize> {
+        let method = run(bytes, IN_NAME);
+        let target = run(bytes.get(method + 1..)?, IN_LINE);
+        let version = method + 1 + target + 1;
+        let is_parted = bytes.get(method) == Some(&b' ') && bytes.get(version - 1) == Some(&b' ');
+        let end = bytes.get(version..version + 10)?;
+        let is_version = matches!(end, b"HTTP/1.1\r\n" | b"HTTP/1.0\r\n");
+        if method == 0 || target == 0 || !is_parted || !is_version {
+            return None;
+        }
+        self.begin();
+        self.at = At::Start(Section::Head);
+        Some(version + 10)
+    }
+
+    /// A field of a head, if all of it is there and as it should be.
+    fn whole_field(&mut self, bytes: &[u8]) -> Option<usize> {
+        let name = run(bytes, IN_NAME);
+        let (b':', false) = (*bytes.get(name)?, name == 0) else {
+            return None;
+        };
+        let value = bytes.get(name + 1..)?;
+        let length = run(value, IN_VALUE);
+        let b"\r\n" = value.get(length..length + 2)? else {
+            return None;
+        };
+        if matches!(name, HOST | LENGTH | CODING) {
+            // No more of it counts than where it comes byte by byte.
+            let value = value.get(..length)?.trim_ascii_start();
+            let value = if value.len() > KEPT { &[] } else { value };
+            self.note(bytes.get(..name)?, value);
+        }
+        Some(name + 1 + length + 2)
+    }
+
+    /// Another message begins.
+    fn begin(&mut self) {
+        *self = Http1 {
+            message: self.message + 1,
+            ..Http1::default()
+        };
     }
 
     /// Of so much that is still to come, as much as is there.
@@ -162,10 +200,7 @@ impl Http1 {
             (At::EmptyLine, b'\n') => Ok(At::Between),
             (At::Between | At::EmptyLine, _) => {
                 let is_empty_line = self.at == At::EmptyLine || byte == b'\n';
-                *self = Http1 {
-                    message: self.message + 1,
-                    ..Http1::default()
-                };
+                self.begin();
                 match is_token(byte) {
                     _ if is_empty_line => Err(Doubt::LineEnd),
                     true => Ok(At::Line(0)),
@@ -186,7 +221,8 @@ impl Http1 {
             (At::Name(section), _) => self.name(section, byte),
             (At::Value(section), b'\r') => {
                 if section == Section::Head {
-                    self.note();
+                    let (name, value) = (self.name, self.value);
+                    self.note(name.get(), value.get());
                 }
                 Ok(At::ValueEnd(section))
             }
@@ -258,26 +294,24 @@ impl Http1 {
     }
 
     /// A field of the head has come.
-    fn note(&mut self) {
-        match self.name.get() {
-            b"content-length" => {
-                self.lengths = self.lengths.saturating_add(1);
-                let digits = std::str::from_utf8(trim_end(self.value.get())).ok();
-                let digits = digits.filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
-                match digits.and_then(|digits| digits.parse().ok()) {
-                    Some(length) => self.length = length,
-                    // As bad as two of them.
-                    None => self.lengths = u8::MAX,
-                }
+    fn note(&mut self, name: &[u8], value: &[u8]) {
+        let value = value.trim_ascii();
+        if name.eq_ignore_ascii_case(b"content-length") {
+            self.lengths = self.lengths.saturating_add(1);
+            let digits = Some(value).filter(|digits| digits.iter().all(u8::is_ascii_digit));
+            let length = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            match length.filter(|_| value.len() < KEPT) {
+                Some(length) => self.length = length,
+                // As bad as two of them.
+                None => self.lengths = u8::MAX,
             }
-            b"transfer-encoding" => {
-                self.codings = self.codings.saturating_add(1);
-                if trim_end(self.value.get()) != b"chunked" {
-                    self.codings = u8::MAX;
-                }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.codings = self.codings.saturating_add(1);
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                self.codings = u8::MAX;
             }
-            b"host" => self.hosts = self.hosts.saturating_add(1),
-            _ => {}
+        } else if name.eq_ignore_ascii_case(b"host") {
+            self.hosts = self.hosts.saturating_add(1);
         }
     }
 
@@ -308,16 +342,60 @@ impl Section {
     }
 }
 
-fn trim_end(value: &[u8]) -> &[u8] {
-    value.trim_ascii_end()
+/// How many bytes there are of this kind.
+fn run(bytes: &[u8], kind: u8) -> usize {
+    let fits = |byte: &&u8| KINDS[usize::from(**byte)] & kind != 0;
+    bytes.iter().take_while(fits).count()
 }
 
 /// What neither values nor extensions may have (RFC 9110 §5.5).
 fn is_control(byte: u8) -> bool {
-    byte.is_ascii_control() && byte != b'\t'
+    KINDS[usize::from(byte)] & IN_VALUE == 0
 }
 
 /// RFC 9110 §5.6.2.
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    KINDS[usize::from(byte)] & IN_NAME != 0
 }
+
+/// Where a byte may be: in a method or target, in a name, in a value.
+const IN_LINE: u8 = 1;
+const IN_NAME: u8 = 2;
+const IN_VALUE: u8 = 4;
+
+/// Of each byte.
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let control = byte < 0x20 || byte == 0x7f;
+        if !control && byte != b' ' as usize {
+            kinds[byte] |= IN_LINE;
+        }
+        if !control || byte == b'\t' as usize {
+            kinds[byte] |= IN_VALUE;
+        }
+        let mark = matches!(
+            byte as u8,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        );
+        if byte < 0x80 && ((byte as u8).is_ascii_alphanumeric() || mark) {
+            kinds[byte] |= IN_NAME;
+        }
+        byte += 1;
+    }
+    kinds
+};

@@ -159,7 +159,8 @@ pub fn without_parameters(normal: &str) -> Option<String> {
             Some((name, _)) => name,
             None => segment,
         });
-    let is_directory = normal.ends_with('/');
+    let last = normal.rsplit('/').next().unwrap_or_default();
+    let is_directory = last.is_empty() || last.starts_with(';');
     let mut bare = String::with_capacity(normal.len());
     for name in names.filter(|name| !name.is_empty()) {
         bare.push('/');
@@ -235,7 +236,8 @@ fn resolve(below_root: &[u8]) -> Result<Vec<u8>, BadPath> {
 /// Whether a segment has dots beside an escaped backslash, which some servers take for a slash.
 fn is_climbing(segment: &[u8]) -> bool {
     let segment = String::from_utf8_lossy(segment);
-    segment.contains("%5C") && segment.split("%5C").any(|part| matches!(part, "." | ".."))
+    let mut parts = segment.split("%5C");
+    segment.contains("%5C") && parts.any(|part| matches!(part.split(';').next(), Some("." | "..")))
 }
 
 /// Escapes what is not UTF-8.

@@ -78,6 +78,15 @@ pub enum Received {
     Onward(Box<ServerSession>),
 }
 
+/// What came of reading a head.
+enum Head {
+    Read,
+    /// None came, and whoever was there is gone.
+    None,
+    /// What came was none, and was answered.
+    Unreadable,
+}
+
 impl Front {
     /// Reads the next request of a connection, or the one of a stream, and answers it if no upstream is needed.
     pub async fn receive(
@@ -85,8 +94,13 @@ impl Front {
         mut session: Box<ServerSession>,
         connection: &Arc<Connection>,
     ) -> Received {
-        if !self.read(&mut session).await {
-            return Received::Over(None);
+        match self.read(&mut session).await {
+            Head::Read => {}
+            Head::None => return Received::Over(None),
+            Head::Unreadable => {
+                keep::hang_up(session, keep::LINGER_HEAD).await;
+                return Received::Over(None);
+            }
         }
         let watch = Watch::new(self.draining.clone());
         let mut ctx = Box::new(Ctx::new(self.live.load_full(), watch));
@@ -118,7 +132,7 @@ impl Front {
                     }
                     Ok(_) if !ctx.body_unknown => Received::Over(serve_on(session).await),
                     Ok(_) => {
-                        keep::hang_up(session).await;
+                        keep::hang_up(session, keep::LINGER_BYTES).await;
                         Received::Over(None)
                     }
                     Err(_) => Received::Over(None),
@@ -127,8 +141,8 @@ impl Front {
         }
     }
 
-    /// Reads a request's head. Says whether there is one.
-    async fn read(&self, session: &mut ServerSession) -> bool {
+    /// Reads a request's head. What cannot be read is answered.
+    async fn read(&self, session: &mut ServerSession) -> Head {
         let closing = async {
             let mut closing = self.closing.clone();
             // Without a sender the process ends anyway.
@@ -142,13 +156,14 @@ impl Front {
         let read = tokio::select! {
             biased;
             read = session.read_request() => read,
-            () = closing => return false,
+            () = closing => return Head::None,
         };
         let is_too_large = ClientStream::of(session).is_some_and(ClientStream::head_is_too_large);
         let is_late = ClientStream::of(session).is_some_and(ClientStream::head_is_late);
         expect_head(session, None, usize::MAX);
         match read {
-            Ok(read) => read,
+            Ok(true) => Head::Read,
+            Ok(false) => Head::None,
             Err(e) => {
                 debug!("a request cannot be read: {e}");
                 let doubt = ClientStream::of(session).and_then(ClientStream::doubt);
@@ -168,9 +183,10 @@ impl Front {
                     // The client may be gone already; there is nobody to tell.
                     let _ = respond::to_nothing(session, status, &id).await;
                     self.note_malformed(facts::client(session), status, why, &id);
+                    return Head::Unreadable;
                 }
                 session.shutdown().await;
-                false
+                Head::None
             }
         }
     }

@@ -16,7 +16,9 @@ use tokio::io::AsyncReadExt;
 const HANG_UP: Duration = Duration::from_secs(2);
 
 /// How much of a body that nobody wants is taken at most.
-const LINGER_BYTES: usize = 64 * 1024 * 1024;
+pub(super) const LINGER_BYTES: usize = 64 * 1024 * 1024;
+/// The same of what is not even a head.
+pub(super) const LINGER_HEAD: usize = 64 * 1024;
 
 /// Takes what the client still sends of a body nobody wants: closing at once would reset the connection, and with it the
 /// answer, before the client has read it.
@@ -39,17 +41,17 @@ pub(super) async fn linger(session: &mut ServerSession) {
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
-/// Ends a connection of which nobody can say what follows. What comes is thrown away for a moment: closing at once would reset
+/// Ends a connection of which nobody can say what follows. What comes, up to so many bytes, is thrown away for a moment: closing at once would reset
 /// it, and with it the answer.
-pub(super) async fn hang_up(mut session: Box<ServerSession>) {
-    session.shutdown().await;
-    let ServerSession::H1(http1) = *session else {
-        return;
-    };
-    let mut stream = http1.into_inner();
-    let rest = async {
+pub(super) async fn hang_up(mut session: Box<ServerSession>, most: usize) {
+    let rest = async move {
+        session.shutdown().await;
+        let ServerSession::H1(http1) = *session else {
+            return;
+        };
+        let mut stream = http1.into_inner();
         let mut dropped = [0; 4096];
-        let mut left = LINGER_BYTES;
+        let mut left = most;
         while left > 0 {
             let n = match stream.read(&mut dropped).await {
                 Ok(0) => return,
@@ -69,7 +71,7 @@ pub(super) async fn end_connection(session: &mut Session) {
     if session.downstream_session.as_http1().is_some() {
         let shell = ServerSession::Custom(Box::new(()));
         let http1 = std::mem::replace(&mut *session.downstream_session, shell);
-        hang_up(Box::new(http1)).await;
+        hang_up(Box::new(http1), LINGER_BYTES).await;
     }
 }
 

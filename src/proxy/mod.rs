@@ -298,13 +298,14 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         reused: bool,
-        _peer: &HttpPeer,
+        peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.connected(true);
-        if !reused {
+        // That of a second request was made before it took the place of the first.
+        if !reused && peer.group_key == 0 {
             ctx.note_connection();
         }
         hedge::connected(ctx);

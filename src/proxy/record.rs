@@ -77,7 +77,10 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         cache: word(ctx),
         retry: ctx.reason.map(|reason| reason.word()),
         refused: ctx.refused,
-        error: ctx.end.map(|end| end.proxy_error),
+        error: ctx
+            .end
+            .filter(|end| status == Some(end.status))
+            .map(|end| end.proxy_error),
         received: session.body_bytes_read(),
         idle_ms: ClientStream::of(session)
             .and_then(ClientStream::idle)
@@ -163,7 +166,9 @@ pub(super) fn ended(session: &ServerSession, ctx: &Ctx) -> Ended {
     };
     let failed = count(is_failure);
     let from_store = matches!(word(ctx), Some("hit" | "stale"));
-    let tries = ctx.tries.iter();
+    // What clients did is neither.
+    let ended = |t: &&Try| is_failure(&t.outcome) || t.outcome == "ok";
+    let tries = ctx.tries.iter().filter(ended);
     let tries = tries.map(|t| (Arc::as_ptr(&t.backend), is_failure(&t.outcome)));
     Ended {
         bytes: u64::try_from(bytes).unwrap_or(u64::MAX),

@@ -2,7 +2,7 @@
 //! programs.
 //!
 //! [`super`] starts it, on the process's own runtime beside the control of the process: workers do not know of it. What a web page
-//! can make a browser send is refused, and what changes something takes a [`key`] or a user, as [`guard`] says. Decides nothing else: [`purge`] reads what
+//! can make a browser send is refused, and what changes something takes a [`key`] or a user, as `guard` says. Decides nothing else: [`purge`] reads what
 //! is to go, [`figures`] and [`status`] show what is there, [`maintenance`] is what an operator does to it. [`ask`] is the other
 //! end, for the command line.
 
@@ -51,6 +51,9 @@ const MOST_DROPPED: usize = 1024 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// Connections at the same time. Further ones wait: the descriptors are for clients.
 const MOST_CONNECTIONS: usize = 64;
+/// How long a head may take, from its first byte on, and how many bytes it may have: who trickles one takes a place.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+const MOST_HEAD: usize = 64 * 1024;
 /// Seconds that an idle connection is kept.
 const KEEPALIVE: u64 = 60;
 /// The pause after a connection could not be accepted.
@@ -215,7 +218,10 @@ impl HttpServerApp for Admin {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        match session.read_request().await {
+        expect_head(&session, Some(HEAD_TIME));
+        let read = session.read_request().await;
+        expect_head(&session, None);
+        match read {
             Ok(true) => {}
             Ok(false) => return None,
             Err(e) => {
@@ -371,6 +377,14 @@ impl Admin {
                 Err(Answer::refusal(status, why))
             }
         }
+    }
+}
+
+/// Tells the stream whether a head is being read.
+fn expect_head(session: &ServerSession, within: Option<Duration>) {
+    if let Some(stream) = ClientStream::of(session) {
+        let most = within.map_or(usize::MAX, |_| MOST_HEAD);
+        stream.expect_head(within, most);
     }
 }
 

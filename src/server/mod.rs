@@ -254,7 +254,6 @@ struct Server {
     workers: Vec<JoinHandle<()>>,
     access_log: Writer,
     _pid_file: Option<PidFile>,
-
     /// Dropped last: what is logged at the end is written, too.
     _process_log: ProcessLog,
 }
@@ -372,7 +371,6 @@ impl Server {
             workers,
             access_log,
             _pid_file: pid_file,
-
             _process_log: process_log,
         })
     }

@@ -259,7 +259,15 @@ impl Reloader {
         let summary = summary(&routing);
         let doors = Doors {
             listeners: settings.doors(&self.settings, &old.doors.listeners),
-            trusted: settings.trusted_proxies.addresses,
+            trusted: match settings.trusted_proxies.addresses {
+                // Listeners that are for proxies only stay so until a restart.
+                none if none.is_empty()
+                    && self.settings.listeners.iter().any(|l| l.proxy_protocol) =>
+                {
+                    old.doors.trusted.clone()
+                }
+                trusted => trusted,
+            },
         };
         let snapshot = build(routing, doors, Some(old), &self.resolver).await?;
         old.retire();

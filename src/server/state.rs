@@ -229,3 +229,34 @@ pub async fn follow(path: PathBuf, live: Live) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_before_are_read() {
+        let count = Count {
+            requests: 5,
+            failed: 1,
+            tries: 7,
+            tries_failed: 3,
+            saved: [1, 1, 0],
+        };
+        let [one, _, _, _] = SPANS;
+        let written = Step {
+            span: one,
+            began: 60,
+            count,
+        };
+        let now = serde_json::to_string(&keep(written)).unwrap();
+        let read = |text: &str| step(&serde_json::from_str::<Kept>(text).unwrap()).unwrap();
+        assert_eq!(read(&now), written);
+        let before = read(r#"["5m", 60, 5, 1, 7, 3]"#);
+        let count = Count {
+            saved: [0; 3],
+            ..count
+        };
+        assert_eq!(before, Step { count, ..written });
+    }
+}

@@ -224,7 +224,8 @@ impl ClientStream {
     /// These bytes came of HTTP/1. Content is no longer passed on when something is doubtful in it; a head is judged as a
     /// whole, by who reads it.
     fn see_messages(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.frames.is_some() {
+        // An end is an end, whatever was before it.
+        if self.frames.is_some() || bytes.is_empty() {
             return Ok(());
         }
         self.messages.see(bytes);

@@ -2,7 +2,7 @@
 //!
 //! Certificates are read at start, at each reload, and when their files change. A pair that cannot be used leaves the one
 //! before it in place, and the log says why. Session tickets belong to the listener, not to its certificates, so that they
-//! outlive all of this.
+//! outlive these; but not a change of those whose certificates clients may show.
 
 mod certificate;
 
@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use certificate::read_ca;
 use log::{error, info, warn};
 use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, version};
@@ -188,12 +189,21 @@ fn asks_for_proof(hello: &ClientHello<'_>) -> bool {
     })
 }
 
+/// Whose certificates clients may show.
+#[derive(Debug)]
+struct Believed {
+    /// In which state the file was when it was last looked into.
+    stamp: Option<FileStamp>,
+    /// Who was in it when somebody was.
+    authorities: Vec<CertificateDer<'static>>,
+}
+
 /// What a listener needs to accept TLS.
 #[derive(Debug)]
 pub struct Terminator {
     config: ArcSwap<ServerConfig>,
-    /// Whose certificates clients may show, and in which state that file was when it was read.
-    clients: Option<(Tls, Mutex<Option<FileStamp>>)>,
+    /// Whose certificates clients may show, where they may show any.
+    clients: Option<(Tls, Mutex<Believed>)>,
     http2: bool,
     /// What it shows.
     pub store: Arc<TlsStore>,
@@ -210,16 +220,16 @@ impl Terminator {
         let store = TlsStore::open(tls, proofs)?;
         // Before the reading: what changes meanwhile is read again.
         let stamp = tls.client_ca.as_deref().and_then(certificate::file_stamp);
-        let config = config(tls, http2, &store)?;
+        let read = tls.client_ca.as_deref().map(read_ca).transpose()?;
+        let authorities = read.unwrap_or_default();
+        let config = config(tls, http2, &store, &authorities)?;
+        let believed = Mutex::new(Believed { stamp, authorities });
         let hsts = tls
             .hsts
             .map(|age| format!("max-age={}", age.as_secs()).into());
         Ok(Terminator {
             config: ArcSwap::from_pointee(config),
-            clients: tls
-                .client_ca
-                .is_some()
-                .then(|| (tls.clone(), Mutex::new(stamp))),
+            clients: tls.client_ca.is_some().then(|| (tls.clone(), believed)),
             http2,
             store,
             hsts,
@@ -232,28 +242,31 @@ impl Terminator {
     }
 
     /// Reads anew whose certificates clients may show, if that file changed, or with `all` in any case. Sessions that began
-    /// under the file before cannot be resumed: the certificate shown then may be none any more.
+    /// under another one cannot be resumed: the certificate shown then may be none any more.
     fn refresh(&self, all: bool) {
-        let Some((tls, read)) = &self.clients else {
+        let Some((tls, believed)) = &self.clients else {
             return;
         };
         let Some(path) = &tls.client_ca else { return };
         let stamp = certificate::file_stamp(path);
-        let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
-        if *read == stamp && !all {
+        let mut believed = believed.lock().unwrap_or_else(PoisonError::into_inner);
+        if believed.stamp == stamp && !all {
             return;
         }
-        let has_changed = *read != stamp;
-        *read = stamp;
-        match config(tls, self.http2, &self.store) {
-            Ok(config) if has_changed => {
-                info!(
-                    "{} was read again: whose certificates clients may show",
-                    path.display()
-                );
+        believed.stamp = stamp;
+        let read = read_ca(path).map_err(TlsError::from);
+        let changed = read.and_then(|authorities| {
+            let config = config(tls, self.http2, &self.store, &authorities)?;
+            Ok((authorities != believed.authorities).then_some((authorities, config)))
+        });
+        match changed {
+            Ok(Some((authorities, config))) => {
+                let path = path.display();
+                info!("whose certificates clients may show was read from {path} again");
+                believed.authorities = authorities;
                 self.config.store(Arc::new(config));
             }
-            Ok(_) => {}
+            Ok(None) => {}
             Err(e) => error!("those whose certificates clients may show stay the same: {e}"),
         }
     }
@@ -263,7 +276,12 @@ impl Terminator {
 ///
 /// # Errors
 /// When a file cannot be used.
-fn config(tls: &Tls, http2: bool, store: &Arc<TlsStore>) -> Result<ServerConfig, TlsError> {
+fn config(
+    tls: &Tls,
+    http2: bool,
+    store: &Arc<TlsStore>,
+    authorities: &[CertificateDer<'static>],
+) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let versions = match tls.min_version {
         TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12][..],
@@ -271,11 +289,11 @@ fn config(tls: &Tls, http2: bool, store: &Arc<TlsStore>) -> Result<ServerConfig,
     };
     let builder = ServerConfig::builder_with_provider(provider.clone());
     let builder = builder.with_protocol_versions(versions)?;
-    let builder = match (&tls.client_ca, tls.verify_client) {
-        (Some(ca), VerifyClient::Optional | VerifyClient::Required) => {
+    let builder = match tls.verify_client {
+        VerifyClient::Optional | VerifyClient::Required => {
             let mut roots = RootCertStore::empty();
-            for certificate in read_ca(ca)? {
-                roots.add(certificate)?;
+            for certificate in authorities {
+                roots.add(certificate.clone())?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = match tls.verify_client {

@@ -2,7 +2,7 @@
 
 use crate::client::{Client, get, request};
 use crate::client2::Client2;
-use crate::harness::{PATIENCE, Proxy, free_port, one_route, parse_line, until};
+use crate::harness::{PATIENCE, Proxy, eventually, free_port, one_route, parse_line, until};
 use crate::origin::Origin;
 use crate::reply::Reply;
 use rustix::process::Signal;
@@ -105,18 +105,22 @@ fn each_part_of_a_request_has_its_time() {
         |value: &serde_json::Value| value.as_f64().unwrap_or_else(|| panic!("{first} {second}"));
     for line in [&first, &second] {
         let one = &line["tries"][0];
+        assert!(ms(&one["first_byte_ms"]) >= 120.0, "{line}");
         assert!(
-            (120.0..240.0).contains(&ms(&one["first_byte_ms"])),
+            ms(&one["ms"]) >= ms(&one["first_byte_ms"]) + 100.0,
             "{line}"
         );
-        assert!(ms(&one["ms"]) >= 240.0, "{line}");
         assert!(ms(&line["duration_ms"]) >= ms(&one["ms"]), "{line}");
     }
-    assert!(ms(&first["tries"][0]["connect_ms"]) < 120.0, "{first}");
+    let one = &first["tries"][0];
+    assert!(
+        ms(&one["connect_ms"]) <= ms(&one["first_byte_ms"]) - 100.0,
+        "{first}"
+    );
     // The second one finds a connection.
     assert!(second["tries"][0]["connect_ms"].is_null(), "{second}");
-    assert!(ms(&first["idle_ms"]) < 120.0, "{first}");
-    assert!(ms(&second["idle_ms"]) >= 120.0, "{second}");
+    assert!(ms(&first["idle_ms"]) >= 0.0, "{first}");
+    assert!(ms(&second["idle_ms"]) >= 100.0, "{second}");
 }
 
 /// In the words of `Proxy-Status`, which the client got.
@@ -130,6 +134,7 @@ defaults: {{ retry: {{ tries: 2 }} }}
 routes:
   - {{ match: {{ path: /pool }}, upstream: pool }}
   - {{ match: {{ path: /dead }}, upstream: dead }}
+  - {{ match: {{ path: /stored }}, upstream: pool, cache: {{ ttl: 1s, stale_if_error: 1h }} }}
   - {{ match: {{ path: /fine }}, respond: {{ status: 200 }} }}
 ",
         origin.port
@@ -149,6 +154,16 @@ routes:
     }
     get(proxy.port, "/fine");
     assert!(proxy.logged("/fine")["error.type"].is_null());
+    // Nor where a stored answer stood in for the failed one.
+    origin.set(|_| Reply::ok("stored"));
+    assert_eq!(get(proxy.port, "/stored").text(), "stored");
+    origin.set(|_| Reply::reset());
+    let stale = eventually("a stale answer", || {
+        assert_eq!(get(proxy.port, "/stored").text(), "stored");
+        let mut lines = proxy.log_lines().into_iter();
+        lines.find(|line| line["cache"] == "stale" && line["tries"] != serde_json::json!([]))
+    });
+    assert!(stale["error.type"].is_null(), "{stale}");
 }
 
 #[test]

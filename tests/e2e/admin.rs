@@ -449,7 +449,7 @@ const USERS: &str = "ann:$2y$04$5awy1hN54VgtZaWMdJdRq.JTmnUzEO6KTzPP6IKt2Zieux9q
 fn what_changes_something_takes_a_key_or_a_user() {
     let (setup, admin) = with_admin();
     let mut proxy = setup.start(ROUTE);
-    let file = proxy.dir().join("backstop.key");
+    let file = proxy.dir().join("backstop.pid.key");
     let mode = std::fs::metadata(&file)
         .expect("the key")
         .permissions()

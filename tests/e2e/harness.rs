@@ -204,7 +204,7 @@ impl Proxy {
         let admin = admin
             .and_then(|(_, value)| value.split(':').nth(2)?.split(['"', ',', ' ', '}']).next());
         if let Some(port) = admin.and_then(|port| port.parse().ok()) {
-            let place = dir.path().join("backstop.key");
+            let place = dir.path().join("backstop.pid.key");
             KEYS.lock().expect("keys").insert(port, place);
         }
         let socket = dir.path().join("notify");

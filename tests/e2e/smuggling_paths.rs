@@ -7,7 +7,7 @@ use crate::program::Program;
 use crate::reply::Reply;
 
 /// Targets, each of which some server takes for something below `/private`, or could.
-const TRICKS: [&str; 52] = [
+const TRICKS: [&str; 53] = [
     "/private",
     "/private/x",
     "/private/",
@@ -51,6 +51,7 @@ const TRICKS: [&str; 52] = [
     "/a/..\\private/x",
     "/a/..%5cprivate/x",
     "/a%5c..%5cprivate",
+    "/a/%5c..;x/private/x",
     "/private%00/x",
     "/private%00.html",
     "/private#x",

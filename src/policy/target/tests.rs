@@ -11,7 +11,7 @@ fn parameters_of_segments() {
         ("/a;x/b", Some("/a/b")),
         ("/a;x=1;y/b;z", Some("/a/b")),
         ("/;x/a", Some("/a")),
-        ("/a/;x", Some("/a")),
+        ("/a/;x", Some("/a/")),
         ("/a;/", Some("/a/")),
         ("/;", Some("/")),
     ] {

@@ -178,23 +178,11 @@ impl<'a> Asked<'a> {
 
     /// The body of the answer, if it is a good one.
     fn ask(&self, line: &str, body: Option<&[u8]>) -> Result<Vec<u8>, AskError> {
-        let stream = TcpStream::connect_timeout(&self.address, CONNECT);
-        let stream = stream.map_err(|source| AskError::Unreachable {
-            address: self.address,
-            file: self.file.to_owned(),
-            source,
-        })?;
-        let bytes = exchange(
-            &stream,
-            &request(line, self.address, self.key.as_deref(), body),
-        );
-        let (status, body) = match bytes {
-            Ok(bytes) => answer(&bytes).ok_or_else(|| self.strange("that is no whole answer"))?,
-            // A blocking socket says so when its time is over.
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                return Err(self.strange(format_args!("nothing came for {SILENCE:?}")));
-            }
-            Err(e) => return Err(self.strange(e)),
+        // Who only looks need not say who that is, unless asked: another program may have this address by now.
+        let key = self.key.as_deref().filter(|_| body.is_some());
+        let (status, body) = match (self.ask_with(key, line, body)?, &self.key) {
+            ((401, _), Some(key)) if body.is_none() => self.ask_with(Some(key), line, body)?,
+            (answer, _) => answer,
         };
         if status == 200 {
             return Ok(body);
@@ -202,6 +190,29 @@ impl<'a> Asked<'a> {
         match serde_json::from_slice(&body) {
             Ok(Refusal { error }) => Err(AskError::Refused(error)),
             Err(_) => Err(self.strange(format_args!("it answers with status {status}"))),
+        }
+    }
+
+    /// Status and body of the answer.
+    fn ask_with(
+        &self,
+        key: Option<&str>,
+        line: &str,
+        body: Option<&[u8]>,
+    ) -> Result<(u16, Vec<u8>), AskError> {
+        let stream = TcpStream::connect_timeout(&self.address, CONNECT);
+        let stream = stream.map_err(|source| AskError::Unreachable {
+            address: self.address,
+            file: self.file.to_owned(),
+            source,
+        })?;
+        match exchange(&stream, &request(line, self.address, key, body)) {
+            Ok(bytes) => answer(&bytes).ok_or_else(|| self.strange("that is no whole answer")),
+            // A blocking socket says so when its time is over.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                Err(self.strange(format_args!("nothing came for {SILENCE:?}")))
+            }
+            Err(e) => Err(self.strange(e)),
         }
     }
 }

@@ -35,12 +35,12 @@ impl Guard {
             return Ok(());
         }
         let Some(users) = &self.users else {
-            return Err(self.denied(StatusCode::UNAUTHORIZED, "Bearer"));
+            return Err(self.denied(client, StatusCode::UNAUTHORIZED, "Bearer"));
         };
         match users.is_one(request, client).await {
             Some(true) => Ok(()),
-            Some(false) => Err(self.denied(StatusCode::UNAUTHORIZED, CHALLENGE)),
-            None => Err(self.denied(StatusCode::SERVICE_UNAVAILABLE, CHALLENGE)),
+            Some(false) => Err(self.denied(client, StatusCode::UNAUTHORIZED, CHALLENGE)),
+            None => Err(self.denied(client, StatusCode::SERVICE_UNAVAILABLE, CHALLENGE)),
         }
     }
 
@@ -52,20 +52,25 @@ impl Guard {
         bearer.is_some_and(|(_, text)| key.is_some_and(|key| key.is(text.trim())))
     }
 
-    fn denied(&self, status: StatusCode, challenge: &'static str) -> Answer {
+    /// Where the key is, is for those on this machine to know.
+    fn denied(
+        &self,
+        client: Option<IpAddr>,
+        status: StatusCode,
+        challenge: &'static str,
+    ) -> Answer {
         let users = self
             .users
             .as_ref()
             .map(|_| "name and password of a user of `auth`");
-        let key = self.key.as_ref().map(|key| {
+        let is_here = client.is_some_and(|client| client.to_canonical().is_loopback());
+        let key = self.key.as_ref().filter(|_| is_here).map(|key| {
             let place = key.place().display();
             format!("the key in {place}, which root and the user of the process can read")
         });
         let ways: Vec<String> = users.map(str::to_string).into_iter().chain(key).collect();
         let why = match ways.is_empty() {
-            true => {
-                "nobody may do this: there is no `auth`, and no key could be written".to_string()
-            }
+            true => "nobody may do this from here".to_string(),
             false => format!("this takes {}", ways.join(", or ")),
         };
         Answer {

@@ -12,9 +12,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+/// Hexadecimal ones, of 256 bits.
+const DIGITS: usize = 64;
+
 /// Where it is for this configuration.
 pub fn place(pid_file: Option<&Path>, config_file: &Path) -> PathBuf {
-    pid_file::place(pid_file, config_file).with_extension("key")
+    // Behind the whole name: beside `site.yaml` there may be a `site.key` that is something else.
+    let mut place = pid_file::place(pid_file, config_file).into_os_string();
+    place.push(".key");
+    place.into()
 }
 
 /// Reads it.
@@ -41,7 +47,7 @@ impl Key {
         let mut bytes = [0; 32];
         let random = SystemRandom::new().fill(&mut bytes);
         random.map_err(|_| io::Error::other("there are no random numbers"))?;
-        let mut text = String::with_capacity(64);
+        let mut text = String::with_capacity(DIGITS);
         for byte in bytes {
             // A string takes everything.
             let _ = write!(text, "{byte:02x}");
@@ -49,7 +55,8 @@ impl Key {
         match write_new(&place, &text) {
             Ok(()) => Ok(Some(Key {
                 digest: blake3::hash(text.as_bytes()),
-                place,
+                // Whoever is told may be elsewhere.
+                place: std::path::absolute(&place).unwrap_or(place),
             })),
             Err(e) => {
                 warn!(
@@ -66,7 +73,7 @@ impl Key {
         blake3::hash(text.as_bytes()) == self.digest
     }
 
-    /// Where it is.
+    /// Where it is, to be told.
     pub fn place(&self) -> &Path {
         &self.place
     }
@@ -81,9 +88,21 @@ impl Drop for Key {
     }
 }
 
-/// Writes beside it and renames, so that nobody reads half of it, and what was there before is for nobody else either.
+/// Whether this is a key, as a process that was killed leaves it.
+fn is_key(text: &str) -> bool {
+    text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Writes beside it and renames, so that nobody reads half of it, and a key that was there before is for nobody else either.
+/// What is no key stays.
 fn write_new(place: &Path, text: &str) -> io::Result<()> {
-    let new = place.with_extension("key.new");
+    match read(place) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Ok(before) if is_key(&before) => {}
+        Ok(_) => return Err(io::Error::other("there is a file that is no key")),
+        Err(e) => return Err(e),
+    }
+    let new = place.with_extension("new");
     let _ = fs::remove_file(&new);
     let mut options = OpenOptions::new();
     let mut file = options
@@ -101,10 +120,24 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
+    fn it_is_nobody_elses_file() {
+        let of = |pid_file: Option<&str>, config: &str| {
+            place(pid_file.map(Path::new), Path::new(config))
+        };
+        assert_eq!(of(None, "/a/site.yaml"), Path::new("/a/site.pid.key"));
+        let system = of(None, "/etc/backstop/conf/backstop.yaml");
+        assert_eq!(system, Path::new("/run/backstop/backstop.pid.key"));
+        assert_eq!(
+            of(Some("/run/a.1"), "/a/site.yaml"),
+            Path::new("/run/a.1.key")
+        );
+    }
+
+    #[test]
     fn it_is_for_its_user_alone_and_goes_with_its_process() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("backstop.key");
-        fs::write(&place, "what was there before").unwrap();
+        fs::write(&place, "0f".repeat(32)).unwrap();
         let key = Key::make(place.clone()).unwrap().unwrap();
         let mode = fs::metadata(&place).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -115,6 +148,9 @@ mod tests {
         assert!(next.is(&read(&place).unwrap()));
         drop(next);
         assert!(!place.exists());
+        fs::write(&place, "what is of somebody else").unwrap();
+        assert!(Key::make(place.clone()).unwrap().is_none());
+        assert_eq!(read(&place).unwrap(), "what is of somebody else");
         let nowhere = dir.path().join("missing/backstop.key");
         assert!(Key::make(nowhere).unwrap().is_none());
     }

@@ -431,18 +431,30 @@ fn fraction(time: Duration) -> f64 {
     (time.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
+/// How many failures are in the table; JSON and page have all that are remembered.
+const SHOWN_FAILURES: usize = 10;
+
 /// The tables.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "configuration {}", self.configuration)?;
+        let process = &self.process;
+        let drains = if process.draining { "; DRAINING" } else { "" };
+        writeln!(
+            f,
+            "backstop {}, running for {}, {} connections; configuration {}, in force for {}{drains}",
+            process.version,
+            ago(process.uptime_s * 1000),
+            process.connections,
+            self.configuration,
+            ago(process.configured_s * 1000)
+        )?;
         if let Some(error) = &self.process.reload_error {
             writeln!(f, "the last reload failed: {error}")?;
         }
-        write!(f, "success")?;
+        writeln!(f, "\nsuccess")?;
         for success in self.success.iter().filter(|s| s.requests > 0) {
-            write!(f, "  {success}")?;
+            writeln!(f, "  {success}")?;
         }
-        writeln!(f)?;
         for upstream in &self.upstreams {
             let down = if upstream.down { "  DOWN" } else { "" };
             writeln!(f, "\nupstream {}{down}", upstream.name)?;
@@ -496,6 +508,22 @@ impl fmt::Display for Status {
             if let Some(canary) = &route.canary {
                 writeln!(f, "  {canary}")?;
             }
+        }
+        if !self.failures.is_empty() {
+            writeln!(f, "\nfailures, the last first")?;
+        }
+        for failure in self.failures.iter().take(SHOWN_FAILURES) {
+            writeln!(
+                f,
+                "  {} {} {} ({}) {}; tries: {}; no further one: {}",
+                failure.time,
+                failure.status,
+                failure.request,
+                failure.route,
+                failure.request_id,
+                failure.tries.join(", "),
+                failure.reason.as_deref().unwrap_or("-")
+            )?;
         }
         Ok(())
     }
@@ -596,7 +624,15 @@ mod tests {
                 reload_error: Some("upstreams.yaml:3: no".into()),
             },
             success: success.clone(),
-            failures: Vec::new(),
+            failures: vec![FailureStatus {
+                time: "2026-11-29T00:00:00.000Z".into(),
+                request_id: "abc".into(),
+                route: "all".into(),
+                request: "GET /a".into(),
+                status: 502,
+                tries: vec!["127.0.0.1:9001: reset".into()],
+                reason: Some("tries".into()),
+            }],
             upstreams: vec![UpstreamStatus {
                 name: "pool".into(),
                 down: false,
@@ -657,9 +693,11 @@ mod tests {
                 not_mirrored: 0,
             }],
         };
-        let text = "configuration 3
+        let text = "backstop 1.2.3, running for 5 s, 2 connections; configuration 3, in force for 4 s
 the last reload failed: upstreams.yaml:3: no
-success  5m: 99.9 % for clients, 90.5 % at the upstream, 12.5 % of the room for errors used; 95 saved: 65 by another backend, 30 by another try
+
+success
+  5m: 99.9 % for clients, 90.5 % at the upstream, 12.5 % of the room for errors used; 95 saved: 65 by another backend, 30 by another try
 
 upstream pool
   backend                  state         active      tries    failed    median  last failure
@@ -672,6 +710,9 @@ route all
   concurrency: 3 of 3 places taken, 2 queued; refused: 4 queue full, 5 too long, 6 displaced
   rate limit: 8 refused
   canary: 0 %; canary 10 requests, 9 failed, stable 100 requests, 0 failed, p95 2 ms; rolled back: too many failures
+
+failures, the last first
+  2026-11-29T00:00:00.000Z 502 GET /a (all) abc; tries: 127.0.0.1:9001: reset; no further one: tries
 ";
         assert_eq!(status.to_string(), text);
     }
