@@ -77,7 +77,7 @@ pub struct Line<'a> {
     pub refused: Option<&'static str>,
     /// What the client got; 499 when it left before.
     pub status: u16,
-    /// Why the client got an error of our own, in the words of `Proxy-Status` (RFC 9209 §2.3).
+    /// Why the client got an error of our own, where `Proxy-Status` has a word for that (RFC 9209 §2.3).
     pub error: Option<&'static str>,
     /// Body bytes that came from the client.
     pub received: usize,

@@ -14,7 +14,7 @@ mod tests;
 const EXTENSIONS: u16 = 1024;
 /// Bytes that the trailers of a message may have.
 const TRAILERS: u16 = 8 * 1024;
-/// Bytes of a name or a value that are kept: `transfer-encoding`, and more digits than a length has.
+/// Bytes of a name or a value that are kept: `transfer-encoding`, and as many digits as the largest length has.
 const KEPT: usize = 20;
 /// How long the names are that say where a message ends and whom it is for.
 const HOST: usize = 4;
@@ -115,6 +115,13 @@ impl Http1 {
                 At::Between => self.whole_line(bytes).unwrap_or_else(|| self.take(byte)),
                 At::Start(Section::Head) => {
                     self.whole_field(bytes).unwrap_or_else(|| self.take(byte))
+                }
+                // One that comes in parts, which may be long ones.
+                At::Value(Section::Head) if !matches!(self.name.length, HOST | LENGTH | CODING) => {
+                    match run(bytes, IN_VALUE) {
+                        0 => self.take(byte),
+                        length => length,
+                    }
                 }
                 _ => self.take(byte),
             };
@@ -358,7 +365,7 @@ fn is_token(byte: u8) -> bool {
     KINDS[usize::from(byte)] & IN_NAME != 0
 }
 
-/// Where a byte may be: in a method or target, in a name, in a value.
+/// Where a byte may be: in a target, in a method or name, in a value.
 const IN_LINE: u8 = 1;
 const IN_NAME: u8 = 2;
 const IN_VALUE: u8 = 4;

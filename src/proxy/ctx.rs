@@ -155,6 +155,8 @@ pub(super) struct Current {
     pub(super) waited: Duration,
     /// How long it waited for its places.
     pub(super) queued: Duration,
+    /// Whether it was a second request, whose connection was made before it took the place of the first.
+    pub(super) took_over: bool,
     /// A connection was made, so long after the try began.
     pub(super) connected: Option<Duration>,
     /// A response head came, so long after the try began.
@@ -415,7 +417,9 @@ impl Ctx {
 
     /// There is a connection for the try under way, made for it.
     pub(super) fn note_connection(&mut self) {
-        if let Some(current) = &mut self.current {
+        if let Some(current) = &mut self.current
+            && !current.took_over
+        {
             current.connected = Some(current.started.elapsed());
         }
     }

@@ -81,7 +81,7 @@ pub enum Received {
 /// What came of reading a head.
 enum Head {
     Read,
-    /// None came, and whoever was there is gone.
+    /// None came: whoever was there is gone, or the process is to end.
     None,
     /// What came was none, and was answered.
     Unreadable,

@@ -509,6 +509,7 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won) -> pingora::Result<Box<HttpPeer
         started: began,
         waited: Duration::ZERO,
         queued: Duration::ZERO,
+        took_over: true,
         connected: None,
         answered: None,
         told: Told::Nobody,

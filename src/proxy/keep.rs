@@ -4,11 +4,11 @@
 //! handed back to its own loop, [`crate::server::connection`].
 
 use super::ctx::{Ctx, LINGER};
+use crate::policy::framing::Doubt;
 use http::header;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
-use std::io;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
@@ -56,8 +56,8 @@ pub(super) async fn hang_up(mut session: Box<ServerSession>, most: usize) {
             let n = match stream.read(&mut dropped).await {
                 Ok(0) => return,
                 Ok(n) => n,
-                // Something came that the stream would have nobody read.
-                Err(e) if e.kind() == io::ErrorKind::InvalidData => dropped.len(),
+                // Something came that the stream would have nobody read: how much, it does not say.
+                Err(e) if e.get_ref().is_some_and(|e| e.is::<Doubt>()) => 1,
                 Err(_) => return,
             };
             left = left.saturating_sub(n);

@@ -298,14 +298,13 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         reused: bool,
-        peer: &HttpPeer,
+        _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.connected(true);
-        // That of a second request was made before it took the place of the first.
-        if !reused && peer.group_key == 0 {
+        if !reused {
             ctx.note_connection();
         }
         hedge::connected(ctx);

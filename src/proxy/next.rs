@@ -63,6 +63,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         started: Instant::now(),
         waited,
         queued,
+        took_over: false,
         connected: None,
         answered: None,
         told: Told::Nobody,

@@ -166,7 +166,7 @@ pub(super) fn ended(session: &ServerSession, ctx: &Ctx) -> Ended {
     };
     let failed = count(is_failure);
     let from_store = matches!(word(ctx), Some("hit" | "stale"));
-    // What clients did is neither.
+    // What clients did, or a second request overtook, is neither.
     let ended = |t: &&Try| is_failure(&t.outcome) || t.outcome == "ok";
     let tries = ctx.tries.iter().filter(ended);
     let tries = tries.map(|t| (Arc::as_ptr(&t.backend), is_failure(&t.outcome)));

@@ -34,6 +34,8 @@ pub struct Doors {
     pub listeners: Vec<Access>,
     /// Proxies in front of this one.
     pub trusted: Arc<AddressSet>,
+    /// Those that may connect where the PROXY protocol is spoken.
+    pub introducing: Arc<AddressSet>,
 }
 
 /// One configuration as running.

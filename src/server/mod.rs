@@ -285,6 +285,7 @@ impl Server {
         let doors = Doors {
             listeners: accesses.collect(),
             trusted: settings.trusted_proxies.addresses.clone(),
+            introducing: settings.trusted_proxies.addresses.clone(),
         };
         let snapshot = reload::build(routing, doors, None, &resolver).await?;
         if let Some(path) = &settings.state_file {

@@ -257,16 +257,19 @@ impl Reloader {
             );
         }
         let summary = summary(&routing);
+        let trusted = settings.trusted_proxies.addresses.clone();
+        let are_needed = self.settings.listeners.iter().any(|l| l.proxy_protocol);
+        let doors_for_proxies = (trusted.is_empty() && are_needed).then(|| {
+            warn!("needs a restart: listeners with proxy_protocol still take those of trusted_proxies of before");
+            old.doors.introducing.clone()
+        });
         let doors = Doors {
             listeners: settings.doors(&self.settings, &old.doors.listeners),
-            trusted: match settings.trusted_proxies.addresses {
-                // Listeners that are for proxies only stay so until a restart.
-                none if none.is_empty()
-                    && self.settings.listeners.iter().any(|l| l.proxy_protocol) =>
-                {
-                    old.doors.trusted.clone()
-                }
-                trusted => trusted,
+            trusted: settings.trusted_proxies.addresses,
+            // Listeners that are for proxies only stay so until a restart, and are of use only with some.
+            introducing: match doors_for_proxies {
+                Some(kept) => kept,
+                None => trusted,
             },
         };
         let snapshot = build(routing, doors, Some(old), &self.resolver).await?;

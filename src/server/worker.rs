@@ -144,7 +144,13 @@ async fn accept(
         let Some(mut visit) = shared.visitors.enter() else {
             return;
         };
-        let trusted = shared.live.load().doors.trusted.clone();
+        let (trusted, introducing) = {
+            let snapshot = shared.live.load();
+            (
+                snapshot.doors.trusted.clone(),
+                snapshot.doors.introducing.clone(),
+            )
+        };
         if !manner.proxy_protocol && !visit.is_of(peer.ip(), trusted.contains(peer.ip())) {
             return;
         }
@@ -152,7 +158,7 @@ async fn accept(
         tokio::spawn(async move {
             let (mut tcp, mut peer, mut is_named) = (tcp, peer, true);
             if manner.proxy_protocol {
-                if !trusted.contains(peer.ip()) {
+                if !introducing.contains(peer.ip()) {
                     return visit.turn_away(peer.ip());
                 }
                 match introduction::client(&served_by.0, &mut tcp, peer, &shutdown).await {

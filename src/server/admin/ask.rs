@@ -178,7 +178,7 @@ impl<'a> Asked<'a> {
 
     /// The body of the answer, if it is a good one.
     fn ask(&self, line: &str, body: Option<&[u8]>) -> Result<Vec<u8>, AskError> {
-        // Who only looks need not say who that is, unless asked: another program may have this address by now.
+        // Who only looks need not say who that is, unless asked.
         let key = self.key.as_deref().filter(|_| body.is_some());
         let (status, body) = match (self.ask_with(key, line, body)?, &self.key) {
             ((401, _), Some(key)) if body.is_none() => self.ask_with(Some(key), line, body)?,

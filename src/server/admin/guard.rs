@@ -70,7 +70,10 @@ impl Guard {
         });
         let ways: Vec<String> = users.map(str::to_string).into_iter().chain(key).collect();
         let why = match ways.is_empty() {
-            true => "nobody may do this from here".to_string(),
+            true if self.key.is_some() => "this takes the key of the process".to_string(),
+            true => {
+                "nobody may do this: there is no `auth`, and no key could be written".to_string()
+            }
             false => format!("this takes {}", ways.join(", or ")),
         };
         Answer {

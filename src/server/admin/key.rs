@@ -88,22 +88,29 @@ impl Drop for Key {
     }
 }
 
-/// Whether this is a key, as a process that was killed leaves it.
+/// Whether this is a key, or the beginning of one, as a process that was killed leaves it.
 fn is_key(text: &str) -> bool {
-    text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    text.len() <= DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Writes beside it and renames, so that nobody reads half of it, and a key that was there before is for nobody else either.
 /// What is no key stays.
 fn write_new(place: &Path, text: &str) -> io::Result<()> {
-    match read(place) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Ok(before) if is_key(&before) => {}
-        Ok(_) => return Err(io::Error::other("there is a file that is no key")),
-        Err(e) => return Err(e),
+    let mut new = place.as_os_str().to_os_string();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    for path in [place, &new] {
+        match fs::symlink_metadata(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Ok(found) if found.is_file() && found.len() <= DIGITS as u64 + 1 => {}
+            _ => return Err(io::Error::other(format!("{} is no key", path.display()))),
+        }
+        // What cannot be read, but is as long, another user's process has left.
+        if read(path).is_ok_and(|before| !is_key(&before)) {
+            return Err(io::Error::other(format!("{} is no key", path.display())));
+        }
+        fs::remove_file(path)?;
     }
-    let new = place.with_extension("new");
-    let _ = fs::remove_file(&new);
     let mut options = OpenOptions::new();
     let mut file = options
         .write(true)
@@ -111,6 +118,7 @@ fn write_new(place: &Path, text: &str) -> io::Result<()> {
         .mode(0o600)
         .open(&new)?;
     writeln!(file, "{text}")?;
+    file.sync_all()?;
     fs::rename(new, place)
 }
 

@@ -431,6 +431,22 @@ fn fraction(time: Duration) -> f64 {
     (time.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
+/// What clients have written, with nothing in it that a terminal could take for a command.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        for char in self.0.chars() {
+            match char {
+                ' '..='~' => f.write_char(char)?,
+                char => write!(f, "{}", char.escape_unicode())?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// How many failures are in the table; JSON and page have all that are remembered.
 const SHOWN_FAILURES: usize = 10;
 
@@ -451,8 +467,11 @@ impl fmt::Display for Status {
         if let Some(error) = &self.process.reload_error {
             writeln!(f, "the last reload failed: {error}")?;
         }
-        writeln!(f, "\nsuccess")?;
-        for success in self.success.iter().filter(|s| s.requests > 0) {
+        let asked = || self.success.iter().filter(|s| s.requests > 0);
+        if asked().next().is_some() {
+            writeln!(f, "\nsuccess")?;
+        }
+        for success in asked() {
             writeln!(f, "  {success}")?;
         }
         for upstream in &self.upstreams {
@@ -518,10 +537,13 @@ impl fmt::Display for Status {
                 "  {} {} {} ({}) {}; tries: {}; no further one: {}",
                 failure.time,
                 failure.status,
-                failure.request,
+                Plain(&failure.request),
                 failure.route,
                 failure.request_id,
-                failure.tries.join(", "),
+                match failure.tries.is_empty() {
+                    true => "-".to_string(),
+                    false => failure.tries.join(", "),
+                },
                 failure.reason.as_deref().unwrap_or("-")
             )?;
         }
@@ -628,7 +650,7 @@ mod tests {
                 time: "2026-11-29T00:00:00.000Z".into(),
                 request_id: "abc".into(),
                 route: "all".into(),
-                request: "GET /a".into(),
+                request: "GET /a\u{9b}".into(),
                 status: 502,
                 tries: vec!["127.0.0.1:9001: reset".into()],
                 reason: Some("tries".into()),
@@ -712,7 +734,7 @@ route all
   canary: 0 %; canary 10 requests, 9 failed, stable 100 requests, 0 failed, p95 2 ms; rolled back: too many failures
 
 failures, the last first
-  2026-11-29T00:00:00.000Z 502 GET /a (all) abc; tries: 127.0.0.1:9001: reset; no further one: tries
+  2026-11-29T00:00:00.000Z 502 GET /a\\u{9b} (all) abc; tries: 127.0.0.1:9001: reset; no further one: tries
 ";
         assert_eq!(status.to_string(), text);
     }
