@@ -31,7 +31,6 @@ WHOLE = "Connection::serve::{{closure}}"
 PARTS = [
     ("finding the route", "policy::router::Router<T>::find", "proxied"),
     ("editing the request", "proxy::forward::prepare", "proxied"),
-    ("looking at the head", "policy::http1::Http1::see", "cached in memory"),
     ("the cache key", "cache::Cache::key", "cached in memory"),
     ("the line of the log", "access_log::AccessLog::write", "cached in memory"),
 ]
