@@ -79,11 +79,26 @@ impl Fill {
 /// What fills are told apart by: the key, and the variant where it is known beforehand.
 type Lane = (Key, Option<Variant>);
 
+/// How fills end, each with a count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends<N> {
+    /// The answer was stored.
+    pub stored: N,
+    /// The stored answer was found to be good.
+    pub validated: N,
+    /// The answer was not one to be stored.
+    pub not_stored: N,
+    /// There was no answer.
+    pub failed: N,
+}
+
 /// The fills under way.
 pub struct Fills {
     shards: [Mutex<HashMap<Lane, Arc<Fill>>>; SHARDS],
     /// How many of each shard have ended.
     ended: [AtomicU64; SHARDS],
+    /// How they ended, all together.
+    ends: Ends<AtomicU64>,
 }
 
 impl Default for Fills {
@@ -91,6 +106,7 @@ impl Default for Fills {
         Fills {
             shards: std::array::from_fn(|_| Mutex::default()),
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
+            ends: Ends::default(),
         }
     }
 }
@@ -157,6 +173,17 @@ impl Fills {
         self.shard(&key.url).get(&(key, variant)).cloned()
     }
 
+    /// How fills have ended so far.
+    pub fn ends(&self) -> Ends<u64> {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Ends {
+            stored: read(&self.ends.stored),
+            validated: read(&self.ends.validated),
+            not_stored: read(&self.ends.not_stored),
+            failed: read(&self.ends.failed),
+        }
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         let lengths = self.shards.iter();
@@ -214,6 +241,17 @@ impl Filling {
         self.fill.state.send_if_modified(|state| {
             let news = !state.is_final();
             if news {
+                let ends = &self.fills.ends;
+                let end = match next {
+                    State::Waiting | State::Failing => None,
+                    State::Stored(_) => Some(&ends.stored),
+                    State::Validated { .. } => Some(&ends.validated),
+                    State::Passing { .. } => Some(&ends.not_stored),
+                    State::Failed(_) => Some(&ends.failed),
+                };
+                if let Some(end) = end {
+                    end.fetch_add(1, Ordering::Relaxed);
+                }
                 *state = next;
             }
             news

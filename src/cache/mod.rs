@@ -28,7 +28,7 @@ pub use find::Found;
 
 use bytes::Bytes;
 use disk::{Disk, DiskSettings, DiskStatus, Id, Standing, Stored, Updated};
-use fills::{Fills, Part};
+use fills::{Ends, Fills, Part};
 use find::Loads;
 use http::HeaderMap;
 use key::{Key, Variant};
@@ -108,6 +108,8 @@ pub struct Status {
     pub disk: Option<DiskStatus>,
     /// Fills under way whose answer has not begun to come.
     pub fills: u64,
+    /// How fills have ended so far.
+    pub fills_ended: Ends<u64>,
 }
 
 /// Figures of the memory tier.
@@ -367,6 +369,7 @@ impl Cache {
             },
             disk: self.0.disk.as_ref().map(|disk| disk.status()),
             fills: self.0.fills.count() as u64,
+            fills_ended: self.0.fills.ends(),
         }
     }
 

@@ -7,6 +7,7 @@ use super::formats::{self, Format, More};
 use super::json;
 use super::syslog::Syslog;
 use crate::config::{self, LogTarget};
+use crate::policy::outcome::Outcome;
 use crate::policy::redact::Redaction;
 use crate::policy::sampling::Sampling;
 use jiff::Timestamp;
@@ -99,7 +100,7 @@ pub struct TryLine<'a> {
     /// Where it went.
     pub backend: &'a str,
     /// `ok`, `status 500`, `connect_failure`, `reset`, `timeout`, `client_left`.
-    pub outcome: &'a str,
+    pub outcome: Outcome,
     /// How long it took, without the wait before it.
     pub ms: f64,
     /// The wait before it.

@@ -5,6 +5,8 @@
 //! all do, is copied.
 
 use super::access_log::{Line, TryLine};
+use crate::policy::outcome::Outcome;
+use crate::policy::retry::Failure;
 use std::io::Write as _;
 use std::net::IpAddr;
 
@@ -98,8 +100,13 @@ pub fn line(line: &Line<'_>) -> Vec<u8> {
 fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
     out.extend(b"{\"backend\":");
     text(out, one.backend);
-    out.extend(b",\"outcome\":");
-    text(out, one.outcome);
+    out.extend(b",\"outcome\":\"");
+    out.extend(one.outcome.word().as_bytes());
+    if let Outcome::Failed(Failure::Status(status)) = one.outcome {
+        out.push(b' ');
+        out.extend(status.as_str().as_bytes());
+    }
+    out.push(b'"');
     out.extend(b",\"ms\":");
     number(out, one.ms);
     out.extend(b",\"waited_ms\":");
@@ -208,6 +215,7 @@ fn number(out: &mut Vec<u8>, number: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::StatusCode;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -255,15 +263,16 @@ mod tests {
         /// Whatever is in it, it is one line, and says what it was given.
         #[test]
         fn what_is_written_can_be_read(
-            [identity, host, path, label, outcome] in ["[\\PC\\x00-\\x9f\u{2026}-\u{202f}\u{2066}-\u{206a}\"\\\\]*"; 5],
+            [identity, host, path, label, agent] in ["[\\PC\\x00-\\x9f\u{2026}-\u{202f}\u{2066}-\u{206a}\"\\\\]*"; 5],
             client in any::<Option<IpAddr>>(),
             [ms, waited, queued] in prop::array::uniform3(0..10_000_000_u32),
             (status, bytes) in any::<(u16, usize)>(),
+            outcome in prop_oneof![Just(Outcome::Ok), (100..1000_u16).prop_map(|status| Outcome::Failed(Failure::Status(StatusCode::from_u16(status).unwrap())))],
             tries in 0..3_usize,
         ) {
             let [ms, waited, queued] = [ms, waited, queued].map(|n| f64::from(n) / 1e3);
             let connect_ms = (tries > 1).then_some(waited);
-            let one = || TryLine { backend: &label, outcome: &outcome, ms, waited_ms: waited, queued_ms: queued, connect_ms, first_byte_ms: Some(ms) };
+            let one = || TryLine { backend: &label, outcome, ms, waited_ms: waited, queued_ms: queued, connect_ms, first_byte_ms: Some(ms) };
             let given = Line {
                 client,
                 identity: Some(identity.clone()),
@@ -272,7 +281,7 @@ mod tests {
                 path: path.as_str().into(),
                 tls: Some("TLSv1.3"),
                 cipher: Some(&label),
-                user_agent: Some(outcome.as_bytes()),
+                user_agent: Some(agent.as_bytes()),
                 route: Some(&host),
                 backend: Some(&label),
                 tries: (0..tries).map(|_| one()).collect(),
@@ -291,7 +300,7 @@ mod tests {
             let acts = |c: char| c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
             prop_assert!(!shown.contains(acts), "{}", shown);
             let read: Value = serde_json::from_slice(&written).unwrap();
-            let mut attempt = json!({ "backend": label, "outcome": outcome, "ms": ms, "waited_ms": waited });
+            let mut attempt = json!({ "backend": label, "outcome": outcome.to_string(), "ms": ms, "waited_ms": waited });
             if queued >= 1.0 {
                 attempt["queued_ms"] = json!(queued);
             }
@@ -304,7 +313,7 @@ mod tests {
                 "time": given.time, "client.address": client, "enduser.id": identity, "identity_from": "basic",
                 "request_id": "", "http.request.method": "", "server.address": address, "url.scheme": "http",
                 "url.path": path.split('?').next(), "network.protocol.version": "2", "tls.protocol.version": "1.3",
-                "tls.cipher": label, "user_agent.original": outcome, "http.route": host, "upstream": null, "backend": label,
+                "tls.cipher": label, "user_agent.original": agent, "http.route": host, "upstream": null, "backend": label,
                 "tries": vec![attempt; tries], "cache": "hit", "error.type": "connection_refused",
                 "http.response.status_code": status, "http.request.body.size": 7, "http.response.body.size": bytes,
                 "idle_ms": queued, "duration_ms": ms, "sample": 0.25,

@@ -3,7 +3,7 @@
 //! Written once for each request that ends, under one short lock of its route; read by metrics, status and page. What clients send
 //! makes no series of its own: methods that are not well known are one, and so is everything without a route.
 
-use crate::policy::success::{Count, SAVED, Saved, Span, Step, Success};
+use crate::policy::success::{Count, Saved, Savings, Span, Step, Success};
 use http::Method;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +33,39 @@ impl From<&Method> for Known {
     }
 }
 
+/// Where the time of a request goes: waiting for a place, pausing before further tries, connecting, and until the head of an answer
+/// comes, connecting included.
+pub const PHASES: [&str; 4] = ["queue", "backoff", "connect", "first_byte"];
+
+/// How long each of [`PHASES`] took, all tries of a request together; `None` for what there was not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Phases(pub [Option<Duration>; PHASES.len()]);
+
+/// How many took how long.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Histogram {
+    /// Those in each bucket of [`BOUNDS`]; the last is beyond all.
+    pub buckets: [u64; BOUNDS.len() + 1],
+    /// Seconds, all together.
+    pub seconds: f64,
+}
+
+impl Histogram {
+    /// All of them.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    fn add(&mut self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
+        if let Some(bucket) = self.buckets.get_mut(bucket) {
+            *bucket += 1;
+        }
+        self.seconds += seconds;
+    }
+}
+
 /// How a request ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended {
@@ -54,6 +87,8 @@ pub struct Ended {
     pub well: bool,
     /// What gave it a good answer, if a try had failed.
     pub saved: Option<Saved>,
+    /// Where its time went.
+    pub phases: Phases,
 }
 
 impl Ended {
@@ -69,6 +104,7 @@ impl Ended {
             tries_failed: 0,
             well: true,
             saved: None,
+            phases: Phases::default(),
         }
     }
 
@@ -86,16 +122,17 @@ pub struct Tally(Mutex<Sums>);
 #[derive(Debug, Clone, Default)]
 pub struct Sums {
     requests: BTreeMap<(Known, u16), u64>,
-    /// Requests in each bucket of [`BOUNDS`]; the last is beyond all.
-    pub buckets: [u64; BOUNDS.len() + 1],
-    /// Seconds, all together.
-    pub seconds: f64,
+    /// How long they took.
+    pub took: Histogram,
+    /// Where the time of those went that upstreams were asked for. None until there is one: most of ten thousand routes may never
+    /// be asked.
+    phases: Option<Box<[Histogram; PHASES.len()]>>,
     /// Bytes of bodies sent.
     pub bytes: u64,
     /// Requests by what the cache did.
     pub cache: BTreeMap<&'static str, u64>,
-    /// Requests that got a good answer although a try had failed, in the order of [`SAVED`].
-    pub masked: [u64; SAVED.len()],
+    /// Requests that got a good answer although a try had failed.
+    pub masked: Savings,
     success: Success,
 }
 
@@ -114,7 +151,13 @@ impl Sums {
 
     /// All requests.
     pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
+        self.took.count()
+    }
+
+    /// How long each of [`PHASES`] took.
+    pub fn phases(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
+        let times = self.phases.iter().flat_map(|times| times.iter());
+        PHASES.into_iter().zip(times)
     }
 
     /// What was counted within a span.
@@ -129,7 +172,7 @@ impl Sums {
         let wanted = share * count as f64;
         let mut so_far = 0;
         (count > 0).then(|| {
-            for (bound, number) in BOUNDS.iter().zip(self.buckets) {
+            for (bound, number) in BOUNDS.iter().zip(self.took.buckets) {
                 so_far += number;
                 #[allow(clippy::cast_precision_loss)]
                 if so_far as f64 >= wanted {
@@ -148,28 +191,30 @@ impl Tally {
 
     /// Counts a request that ended.
     pub fn add(&self, ended: &Ended) {
-        let seconds = ended.took.as_secs_f64();
-        let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
         let now = now();
         let mut sums = self.sums();
         *sums
             .requests
             .entry((ended.method, ended.status))
             .or_default() += 1;
-        if let Some(bucket) = sums.buckets.get_mut(bucket) {
-            *bucket += 1;
+        sums.took.add(ended.took);
+        let Phases(phases) = ended.phases;
+        if phases.iter().any(Option::is_some) {
+            let sums = sums.phases.get_or_insert_default();
+            for (sum, took) in sums.iter_mut().zip(phases) {
+                if let Some(took) = took {
+                    sum.add(took);
+                }
+            }
         }
-        sums.seconds += seconds;
         sums.bytes += ended.bytes;
         if let Some(word) = ended.cache {
             *sums.cache.entry(word).or_default() += 1;
         }
         let left = ended.status == 499;
         let saved = ended.saved.filter(|_| !ended.has_failed() && !left);
-        let saved = SAVED.map(|by| u64::from(saved == Some(by)));
-        for (sum, one) in sums.masked.iter_mut().zip(saved) {
-            *sum += one;
-        }
+        let saved = Savings::of(saved);
+        sums.masked = sums.masked.plus(saved);
         sums.success.add(
             now,
             Count {
@@ -180,6 +225,16 @@ impl Tally {
                 saved,
             },
         );
+    }
+
+    /// Counts tries that no client waited for.
+    pub fn add_tries(&self, tries: u32, failed: u32) {
+        let count = Count {
+            tries: tries.into(),
+            tries_failed: failed.into(),
+            ..Count::default()
+        };
+        self.sums().success.add(now(), count);
     }
 
     /// What was counted so far.
@@ -249,6 +304,8 @@ pub struct Reload {
     pub failed: u64,
     /// When the configuration in force was taken.
     pub since: SystemTime,
+    /// When one was last read.
+    pub tried: SystemTime,
     /// Why the last one failed, if it did.
     pub error: Option<String>,
 }
@@ -266,6 +323,7 @@ impl Default for Counts {
                 done: 1,
                 failed: 0,
                 since: SystemTime::now(),
+                tried: SystemTime::now(),
                 error: None,
             }),
         }
@@ -296,10 +354,11 @@ impl Counts {
     /// A reload ended, with this error if it failed.
     pub fn reloaded(&self, error: Option<String>) {
         let mut reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        reload.tried = SystemTime::now();
         match &error {
             None => {
                 reload.done += 1;
-                reload.since = SystemTime::now();
+                reload.since = reload.tried;
             }
             Some(_) => reload.failed += 1,
         }
@@ -350,8 +409,8 @@ mod tests {
             ]
         );
         assert_eq!(
-            (sums.count(), sums.buckets[2], sums.masked),
-            (5, 5, [0, 1, 0])
+            (sums.count(), sums.took.buckets[2], sums.masked.failover),
+            (5, 5, 1)
         );
         assert_eq!(sums.cache["miss"], 5);
         assert_eq!(sums.quantile(0.5), Some(0.005));

@@ -33,6 +33,7 @@ pub mod hedge;
 pub mod http1;
 pub mod jwt; // whether a token is good enough
 pub mod limits;
+pub mod outcome;
 pub mod pattern;
 pub mod proxy_protocol;
 pub mod range;

@@ -162,17 +162,6 @@ impl Failure {
     pub fn nothing_was_done(self) -> bool {
         self.nothing_was_sent() || self == Failure::Refused
     }
-
-    /// The access log's word for it. A status comes with its number, added by the caller.
-    pub fn word(self) -> &'static str {
-        match self {
-            Failure::Status(_) => "status",
-            Failure::ConnectFailure => "connect_failure",
-            Failure::ConnectTimeout | Failure::Timeout => "timeout",
-            Failure::Reset => "reset",
-            Failure::Refused => "refused",
-        }
-    }
 }
 
 /// Whether the request body can be sent again from its first byte.

@@ -54,9 +54,6 @@ pub enum Saved {
     Cache,
 }
 
-/// All of them.
-pub const SAVED: [Saved; 3] = [Saved::Retry, Saved::Failover, Saved::Cache];
-
 impl Saved {
     /// What it is called in metrics.
     pub fn word(self) -> &'static str {
@@ -88,6 +85,52 @@ impl Saved {
     }
 }
 
+/// How many requests were saved, by what saved them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Savings {
+    /// By [`Saved::Retry`].
+    pub retry: u64,
+    /// By [`Saved::Failover`].
+    pub failover: u64,
+    /// By [`Saved::Cache`].
+    pub cache: u64,
+}
+
+impl Savings {
+    /// Those of one request.
+    pub fn of(saved: Option<Saved>) -> Self {
+        let one = |by| u64::from(saved == Some(by));
+        Savings {
+            retry: one(Saved::Retry),
+            failover: one(Saved::Failover),
+            cache: one(Saved::Cache),
+        }
+    }
+
+    /// Both together.
+    pub fn plus(self, other: Savings) -> Savings {
+        Savings {
+            retry: self.retry + other.retry,
+            failover: self.failover + other.failover,
+            cache: self.cache + other.cache,
+        }
+    }
+
+    /// All of them.
+    pub fn sum(self) -> u64 {
+        self.retry + self.failover + self.cache
+    }
+
+    /// Each with what saved them.
+    pub fn each(self) -> [(Saved, u64); 3] {
+        [
+            (Saved::Retry, self.retry),
+            (Saved::Failover, self.failover),
+            (Saved::Cache, self.cache),
+        ]
+    }
+}
+
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
@@ -99,8 +142,8 @@ pub struct Count {
     pub tries: u64,
     /// Those of them that failed.
     pub tries_failed: u64,
-    /// Requests that succeeded although a try had failed, in the order of [`SAVED`].
-    pub saved: [u64; 3],
+    /// Requests that succeeded although a try had failed.
+    pub saved: Savings,
 }
 
 impl Count {
@@ -111,7 +154,7 @@ impl Count {
             failed: self.failed + other.failed,
             tries: self.tries + other.tries,
             tries_failed: self.tries_failed + other.tries_failed,
-            saved: std::array::from_fn(|by| self.saved[by] + other.saved[by]),
+            saved: self.saved.plus(other.saved),
         }
     }
 

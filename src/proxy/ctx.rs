@@ -4,14 +4,13 @@
 
 use super::authenticate::Gate;
 use super::body::Room;
-use super::caching::Outcome;
+use super::caching;
 use super::caching::fill::{Job, Report};
 use super::caching::passing_by::PartComing;
 use super::compress::Encoder;
 use super::content::Shape;
 use super::downstream::Watch;
 use super::entry::{Taken, Waited};
-use super::hedge;
 use super::mirror;
 use super::rate;
 use super::snapshot::Snapshot;
@@ -21,6 +20,7 @@ use crate::policy::adaptive;
 use crate::policy::balancer::Tried;
 use crate::policy::budget::Spent;
 use crate::policy::health::Observation;
+use crate::policy::outcome::Outcome;
 use crate::policy::retry::{Failure, Reason, Verdict};
 use crate::policy::route::{Action, AnswerRules, Canary, Proxy, Route};
 use crate::policy::timeouts::{Limit, Timeouts};
@@ -30,7 +30,6 @@ use crate::upstream::standing::Begun;
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Active, Backend, Upstream};
 use http::{HeaderName, HeaderValue, StatusCode};
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -118,11 +117,13 @@ pub struct Ctx {
     /// What the front already looked for in the cache, in vain.
     pub(super) key: Option<Key>,
     /// What became of the request at its route's cache, where it has one.
-    pub(super) cache: Option<Outcome>,
+    pub(super) cache: Option<caching::Outcome>,
     /// What this request fills, if it is a fill and no client's.
     pub(super) fill: Option<Job>,
     /// What the fill that this request began did.
     pub(super) report: Option<Arc<Mutex<Report>>>,
+    /// Whether its tries were those of the fill, which counts them.
+    pub(super) filled_by_another: bool,
     /// What compresses the answer on its way out, and whether each piece is to come out at once.
     pub(super) encoder: Option<(Encoder, bool)>,
     /// A part of an answer that is kept as it passes.
@@ -202,7 +203,7 @@ impl Current {
         };
         if let (Observation::Good(latency), Some(traffic)) = (seen, ctx.traffic()) {
             // What overtook another one has not begun when the request did.
-            let late = ctx.tries.last().filter(|t| t.outcome == hedge::OUTCOME);
+            let late = ctx.tries.last().filter(|t| t.outcome == Outcome::Hedged);
             traffic.answered_in(late.map_or(latency, |late| late.took));
         }
         if !good {
@@ -221,7 +222,7 @@ impl Current {
     pub(super) fn so_far(&self) -> Try {
         Try {
             backend: self.active.backend().clone(),
-            outcome: "ok".into(),
+            outcome: Outcome::Ok,
             took: self.started.elapsed(),
             waited: self.waited,
             queued: self.queued,
@@ -236,8 +237,8 @@ impl Current {
 pub struct Try {
     /// Where it went.
     pub backend: Arc<Backend>,
-    /// What came of it, in the log's words.
-    pub outcome: Cow<'static, str>,
+    /// What came of it.
+    pub outcome: Outcome,
     /// How long it took, the wait before it not included.
     pub took: Duration,
     /// The wait before it.
@@ -308,6 +309,7 @@ impl Ctx {
             cache: None,
             fill: None,
             report: None,
+            filled_by_another: false,
             part: None,
             encoder: None,
             dropped: false,
@@ -500,16 +502,28 @@ impl Ctx {
             self.tried.add(current.index);
         }
         self.wait = wait;
-        self.end_try(outcome(failure));
+        self.end_try(Outcome::Failed(failure));
+    }
+
+    /// Notes the try beside the one under way, if there was one that failed.
+    pub(super) fn note_lost(&mut self) {
+        if let Some(lost) = self.lost.take() {
+            self.note(lost);
+        }
+    }
+
+    fn note(&mut self, ended: Try) {
+        ended.backend.count_outcome(ended.outcome);
+        self.tries.push(ended);
     }
 
     /// Ends the try under way.
-    pub(super) fn end_try(&mut self, outcome: impl Into<Cow<'static, str>>) {
-        self.tries.extend(self.lost.take());
+    pub(super) fn end_try(&mut self, outcome: Outcome) {
+        self.note_lost();
         if let Some(current) = self.current.take() {
-            self.tries.push(Try {
+            self.note(Try {
                 backend: current.active.backend().clone(),
-                outcome: outcome.into(),
+                outcome,
                 took: current.started.elapsed(),
                 waited: current.waited,
                 queued: current.queued,
@@ -517,13 +531,5 @@ impl Ctx {
                 answered: current.answered.map(|(_, latency)| latency),
             });
         }
-    }
-}
-
-/// The log's word for a failed try.
-pub(super) fn outcome(failure: Failure) -> Cow<'static, str> {
-    match failure {
-        Failure::Status(status) => format!("status {}", status.as_u16()).into(),
-        other => other.word().into(),
     }
 }

@@ -286,6 +286,16 @@ impl Front {
         }
     }
 
+    /// Counts the tries of a fill that ends now. The request that began it is counted by itself.
+    pub(super) fn count_tries(&self, ctx: &Ctx) {
+        let (tries, failed) = record::tries(ctx);
+        if tries > 0
+            && let Some(traffic) = ctx.traffic()
+        {
+            traffic.tally.add_tries(tries, failed);
+        }
+    }
+
     /// Counts and logs a request that ends now.
     pub(super) fn log(&self, session: &ServerSession, ctx: &Ctx) {
         let ended = record::ended(session, ctx);
@@ -299,8 +309,8 @@ impl Front {
         if self.log.enabled() {
             let sampling = &self.log.sampling;
             let chance = fastrand::f64();
-            let sample = match sampling.judge(ended.status, ended.tries_failed, ended.took, chance)
-            {
+            let (_, failed) = record::tries(ctx);
+            let sample = match sampling.judge(ended.status, failed, ended.took, chance) {
                 Kept::Always => None,
                 Kept::Sample(share) => Some(share),
                 Kept::Not => return,

@@ -5,7 +5,7 @@
 //! comes after, the cache included, needs to know nothing of it. If the first try answers first, the second is dropped.
 //! The first may be late with its connection already: [`super::racing`] sees to that.
 
-use super::ctx::{Ctx, Current, Told, Try, outcome};
+use super::ctx::{Ctx, Current, Told, Try};
 use super::entry::Taken;
 use super::failure::{self, Cause};
 use super::lent::Lent;
@@ -16,6 +16,7 @@ use super::{aside, forward, translate};
 use crate::policy::balancer::Tried;
 use crate::policy::blame::blame;
 use crate::policy::hedge;
+use crate::policy::outcome::Outcome;
 use crate::policy::retry::Failure;
 use crate::policy::route::{Action, Proxy, Route};
 use crate::policy::timeouts::{Limit, Phase};
@@ -45,8 +46,6 @@ use tokio::task::JoinHandle;
 
 /// The error by which a late try gives way.
 pub(super) const HEDGED: ErrorType = ErrorType::Custom("another backend was faster");
-/// The log's word for a try that gave way.
-pub(super) const OUTCOME: &str = "hedged";
 
 /// A second request that may have to be made.
 struct Plan {
@@ -216,14 +215,14 @@ impl Plan {
         let used_up = limit == Limit::Total;
         if let Some(seen) = blame(failure, &proxy.retry.on, used_up) {
             let standing = &picked.active.backend().standing;
-            standing.failed(outcome(failure).into_owned());
+            standing.failed(Outcome::Failed(failure).to_string());
             self.upstream.observe(picked.index, &picked.active, seen);
         }
         State::Lost(Box::new(Lost {
             index: picked.index,
             done: Try {
                 backend: picked.active.backend().clone(),
-                outcome: outcome(failure),
+                outcome: Outcome::Failed(failure),
                 took: began.elapsed(),
                 waited: Duration::ZERO,
                 queued: Duration::ZERO,

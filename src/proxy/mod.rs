@@ -44,14 +44,12 @@ use crate::observe::tally::Counts;
 use crate::policy::blame;
 use crate::policy::framing::{self, Doubt};
 use crate::policy::grpc;
-use crate::policy::health::Observation;
+use crate::policy::outcome::Outcome;
 use crate::policy::requirement::Lacks;
 use crate::policy::retry::{self, Failure, Reason, Verdict};
-use crate::policy::route::Proxy as ProxyTo;
 use crate::policy::timeouts::Phase;
 use async_trait::async_trait;
 use bytes::Bytes;
-use ctx::outcome;
 use downstream::Watch;
 use failure::Cause;
 use http::{HeaderMap, StatusCode, Version, header};
@@ -600,34 +598,20 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
         downstream::unwrap(session, &ctx.watch);
         if ctx.current.is_some() {
-            let answered = ctx.current.as_ref().and_then(|c| c.answered);
-            let failed = |status: StatusCode| {
-                let listed = |p: &ProxyTo| p.retry.on.lists_status(status.as_u16());
-                status.is_server_error() || ctx.proxy().is_some_and(listed)
-            };
-            let last = match answered {
-                _ if e.is_some() && !ctx.is_whole() => {
-                    tries::observe(ctx, Failure::Reset);
-                    "reset".into()
-                }
-                Some((status, _)) if failed(status) => {
-                    tries::observe(ctx, Failure::Status(status));
-                    outcome(Failure::Status(status))
-                }
-                answered => {
-                    if let (Some(current), Some((_, latency))) = (&ctx.current, answered) {
-                        current.observe(ctx, Observation::Good(latency));
-                    }
-                    "ok".into()
-                }
-            };
-            ctx.end_try(last);
+            if e.is_some() && !ctx.is_whole() {
+                tries::observe(ctx, Failure::Reset);
+                ctx.end_try(Outcome::Failed(Failure::Reset));
+            } else {
+                tries::end_as_answered(ctx);
+            }
         }
         caching::fill::report(ctx, None);
         if ctx.fill.take().is_some() {
-            return;
+            // Perhaps nobody waits for it any more, and nobody else knows how its last try ends.
+            return self.front.count_tries(ctx);
         }
         if let Some(report) = ctx.report.take() {
+            ctx.filled_by_another = true;
             let mut report = caching::fill::lock(&report);
             ctx.tries = std::mem::take(&mut report.tries);
             ctx.reason = report.reason.or(ctx.reason);

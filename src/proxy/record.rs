@@ -8,8 +8,10 @@ use super::respond::StandsFor;
 use crate::observe::access_log::{AccessLog, Line, TryLine, millis, stamp};
 use crate::observe::formats::{Format, More};
 use crate::observe::identity::{self, Identity};
-use crate::observe::tally::{Ended, Failed};
+use crate::observe::tally::{Ended, Failed, Phases};
+use crate::policy::outcome::Outcome;
 use crate::policy::redact::Redaction;
+use crate::policy::retry::Failure;
 use crate::policy::success::Saved;
 use crate::server::stream::ClientStream;
 use http::{HeaderValue, StatusCode, Version, header};
@@ -66,7 +68,7 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
             .iter()
             .map(|t| TryLine {
                 backend: &t.backend.label,
-                outcome: &t.outcome,
+                outcome: t.outcome,
                 ms: millis(t.took),
                 waited_ms: millis(t.waited),
                 queued_ms: millis(t.queued),
@@ -118,15 +120,12 @@ fn more<'a>(
     };
     let websocket = status == Some(StatusCode::SWITCHING_PROTOCOLS);
     let answer = |t: &'a Try| {
-        let told = t
-            .outcome
-            .strip_prefix("status ")
-            .and_then(|status| status.parse().ok());
-        let fine = (t.outcome == "ok")
-            .then_some(status)
-            .flatten()
-            .map(|s| s.as_u16());
-        (t.backend.label.as_str(), told.or(fine))
+        let told = match t.outcome {
+            Outcome::Failed(Failure::Status(told)) => Some(told),
+            Outcome::Ok => status,
+            _ => None,
+        };
+        (t.backend.label.as_str(), told.map(|told| told.as_u16()))
     };
     let before = ctx.tries.split_last().map(|(last, earlier)| {
         let spent: Duration = earlier.iter().map(|t| t.took + t.waited + t.queued).sum();
@@ -160,37 +159,59 @@ fn more<'a>(
 pub(super) fn ended(session: &ServerSession, ctx: &Ctx) -> Ended {
     let (status, bytes) = sent(session, ctx);
     let status = status.map_or(failure::CLIENT_LEFT, |status| status.as_u16());
-    let count = |which: fn(&str) -> bool| {
-        let fitting = ctx.tries.iter().filter(|t| which(&t.outcome));
-        u32::try_from(fitting.count()).unwrap_or(u32::MAX)
+    let (tries, tries_failed) = match ctx.filled_by_another {
+        true => (0, 0),
+        false => self::tries(ctx),
     };
-    let failed = count(is_failure);
     let from_store = matches!(word(ctx), Some("hit" | "stale"));
     // What clients did, or a second request overtook, is neither.
-    let ended = |t: &&Try| is_failure(&t.outcome) || t.outcome == "ok";
-    let tries = ctx.tries.iter().filter(ended);
-    let tries = tries.map(|t| (Arc::as_ptr(&t.backend), is_failure(&t.outcome)));
+    let ended = |t: &&Try| t.outcome.is_failure() || t.outcome == Outcome::Ok;
+    let saving = ctx.tries.iter().filter(ended);
+    let saving = saving.map(|t| (Arc::as_ptr(&t.backend), t.outcome.is_failure()));
     Ended {
         bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
         took: ctx.watch.elapsed(),
         cache: word(ctx),
-        tries: failed + count(|outcome| outcome == "ok"),
-        tries_failed: failed,
+        tries,
+        tries_failed,
         well: ctx.tunnel
             || from_store
             || ctx
                 .tries
                 .last()
-                .is_none_or(|last| !is_failure(&last.outcome)),
-        saved: Saved::by(tries, from_store),
+                .is_none_or(|last| !last.outcome.is_failure()),
+        saved: Saved::by(saving, from_store),
+        phases: phases(ctx),
         ..Ended::new(&session.req_header().method, status)
     }
 }
 
-/// Whether the upstream did not do what it was asked to; what clients or this program did is not counted against it.
-fn is_failure(outcome: &str) -> bool {
-    matches!(outcome, "connect_failure" | "reset" | "refused" | "timeout")
-        || outcome.starts_with("status ")
+/// How many tries the upstream had to answer for, and how many of them failed.
+pub(super) fn tries(ctx: &Ctx) -> (u32, u32) {
+    let count = |which: fn(Outcome) -> bool| {
+        let fitting = ctx.tries.iter().filter(|t| which(t.outcome));
+        u32::try_from(fitting.count()).unwrap_or(u32::MAX)
+    };
+    let failed = count(Outcome::is_failure);
+    (failed + count(|outcome| outcome == Outcome::Ok), failed)
+}
+
+/// Where its time went.
+fn phases(ctx: &Ctx) -> Phases {
+    if ctx.tries.is_empty() {
+        return Phases::default();
+    }
+    let sum = |of: fn(&Try) -> Option<Duration>| {
+        let mut times = ctx.tries.iter().filter_map(of).peekable();
+        times.peek()?;
+        Some(times.sum())
+    };
+    Phases([
+        sum(|t| Some(t.queued)),
+        sum(|t| Some(t.waited)).filter(|_| ctx.tries.len() > 1),
+        sum(|t| t.connected),
+        sum(|t| t.answered),
+    ])
 }
 
 /// What is remembered of a request that failed.

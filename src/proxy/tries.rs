@@ -2,7 +2,7 @@
 //!
 //! The callbacks in [`super`] that learn of a failure all come here.
 
-use super::ctx::{Ctx, End, outcome};
+use super::ctx::{Ctx, End};
 use super::downstream::DEADLINE;
 use super::entry::Barred;
 use super::facts::{authority, target};
@@ -11,7 +11,9 @@ use super::hedge;
 use super::{CLIENT_LEFT, body, failure};
 use crate::policy::blame::blame;
 use crate::policy::health::Observation;
+use crate::policy::outcome::Outcome;
 use crate::policy::retry::{self, Attempt, Failure, Reason, Verdict};
+use crate::policy::route::Proxy as ProxyTo;
 use crate::policy::timeouts::{Limit, Phase};
 use http::{StatusCode, header};
 use log::warn;
@@ -69,7 +71,7 @@ pub(super) fn judge(
             true
         }
         Verdict::GiveUp(reason) => {
-            ctx.end_try(outcome(failure));
+            ctx.end_try(Outcome::Failed(failure));
             ctx.reason = Some(reason);
             ctx.end = Some(end(ctx, failure, proxy_error));
             false
@@ -115,7 +117,7 @@ pub(super) fn after_hope(session: &mut Session, ctx: &mut Ctx) -> Result<Duratio
     let Some((failure, end)) = ctx.hoped.take() else {
         return Ok(Duration::ZERO);
     };
-    ctx.tries.extend(ctx.lost.take());
+    ctx.note_lost();
     let attempt = attempt(session, ctx, failure);
     let verdict = ctx
         .proxy()
@@ -147,7 +149,9 @@ pub(super) fn observe(ctx: &Ctx, failure: Failure) {
     let used_up = hasty || ctx.limit == Limit::Total && !ctx.tries.is_empty();
     if let Some(seen) = blame(failure, &proxy.retry.on, used_up) {
         let backend = current.active.backend();
-        backend.standing.failed(outcome(failure).into_owned());
+        backend
+            .standing
+            .failed(Outcome::Failed(failure).to_string());
         current.observe(ctx, seen);
     }
 }
@@ -207,7 +211,10 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
     if ctx.tunnel {
         // One that falls silent has nothing more to say.
         let is_over = cause == Cause::Client || *e.etype() == DEADLINE;
-        ctx.end_try(if is_over { "ok" } else { "reset" });
+        ctx.end_try(match is_over {
+            true => Outcome::Ok,
+            false => Outcome::Failed(Failure::Reset),
+        });
         return false;
     }
     let stalled = *e.etype() == DEADLINE
@@ -217,36 +224,64 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
     match cause {
         Cause::Backend(..) if stalled => {
             // The backend could not answer a request it did not have.
-            ctx.end_try("client_timeout");
+            ctx.end_try(Outcome::ClientTimeout);
             ctx.reason = Some(Reason::BodyUnfinished);
             ctx.end = Some(failure::CLIENT_STALLED);
         }
         Cause::Backend(failure, word) => return judge(session, ctx, failure, word),
         Cause::SlowBody => {
-            ctx.end_try("client_timeout");
+            ctx.end_try(Outcome::ClientTimeout);
             ctx.reason = Some(Reason::BodyUnfinished);
             ctx.end = Some(failure::CLIENT_STALLED);
         }
         Cause::Client => {
-            ctx.tell_left();
             ctx.client_left = true;
             ctx.reason = Some(Reason::ClientLeft);
-            ctx.end_try("client_left");
+            let answered = ctx.current.as_ref().is_some_and(|c| c.answered.is_some());
+            if ctx.fill.is_some() && answered {
+                // Nobody reads an answer that is not stored and that no client waits for: it was one all the same.
+                end_as_answered(ctx);
+            } else {
+                ctx.tell_left();
+                ctx.end_try(Outcome::ClientLeft);
+            }
         }
         Cause::TooLong => {
-            ctx.end_try("body_too_large");
+            ctx.end_try(Outcome::BodyTooLarge);
             ctx.end = Some(failure::PAYLOAD_TOO_LARGE);
         }
         Cause::BadRequest => {
-            ctx.end_try("bad_request");
+            ctx.end_try(Outcome::BadRequest);
             ctx.end = Some(failure::BAD_REQUEST);
         }
         Cause::Internal => {
-            ctx.end_try("internal");
+            ctx.end_try(Outcome::Internal);
             ctx.end = Some(failure::INTERNAL);
         }
     }
     false
+}
+
+/// Ends the try under way as the head of its answer has it.
+pub(super) fn end_as_answered(ctx: &mut Ctx) {
+    let answered = ctx.current.as_ref().and_then(|c| c.answered);
+    let failed = |status: StatusCode| {
+        let listed = |p: &ProxyTo| p.retry.on.lists_status(status.as_u16());
+        status.is_server_error() || ctx.proxy().is_some_and(listed)
+    };
+    let outcome = match answered {
+        Some((status, _)) if failed(status) => {
+            observe(ctx, Failure::Status(status));
+            Outcome::Failed(Failure::Status(status))
+        }
+        answered => {
+            if let (Some(current), Some((_, latency))) = (&ctx.current, answered) {
+                current.observe(ctx, Observation::Good(latency));
+            }
+            Outcome::Ok
+        }
+    };
+    ctx.end_try(outcome);
 }
 
 /// The try under way ends for another backend was faster: that one's answer is taken as the next try.
@@ -257,7 +292,7 @@ fn give_way(ctx: &mut Ctx) {
         ctx.tried.add(current.index);
     }
     ctx.wait = Duration::ZERO;
-    ctx.end_try(hedge::OUTCOME);
+    ctx.end_try(Outcome::Hedged);
 }
 
 /// Does what was decided on a response: says whether there is to be another try.
@@ -274,7 +309,7 @@ fn obey(ctx: &mut Ctx, verdict: Verdict) -> bool {
         }
         // A stale answer is there to be given instead.
         Verdict::GiveUp(_) => {
-            ctx.end_try(outcome(failure));
+            ctx.end_try(Outcome::Failed(failure));
             ctx.end = Some(end(ctx, failure, "http_response_incomplete"));
             false
         }

@@ -4,7 +4,7 @@
 //! read costs the past, not the start.
 
 use crate::policy::canary::{Figures, Memory, Rule, SideFigures};
-use crate::policy::success::{Count, SPANS, Step};
+use crate::policy::success::{Count, SPANS, Savings, Step};
 use crate::policy::window::Totals;
 use crate::proxy::{Live, Snapshot};
 use crate::upstream::traffic::Traffic;
@@ -116,12 +116,13 @@ fn keep(step: Step) -> Kept {
         count.failed,
         count.tries,
         count.tries_failed,
-        count.saved,
+        [count.saved.retry, count.saved.failover, count.saved.cache],
     ))
 }
 
 fn step(kept: &Kept) -> Option<Step> {
-    let (span, began, requests, failed, tries, tries_failed, saved) = match kept {
+    let (span, began, requests, failed, tries, tries_failed, [retry, failover, cache]) = match kept
+    {
         Kept::Now((span, began, requests, failed, tries, tries_failed, saved)) => {
             (span, began, requests, failed, tries, tries_failed, *saved)
         }
@@ -137,7 +138,11 @@ fn step(kept: &Kept) -> Option<Step> {
             failed: *failed,
             tries: *tries,
             tries_failed: *tries_failed,
-            saved,
+            saved: Savings {
+                retry,
+                failover,
+                cache,
+            },
         },
     })
 }
@@ -241,7 +246,11 @@ mod tests {
             failed: 1,
             tries: 7,
             tries_failed: 3,
-            saved: [1, 1, 0],
+            saved: Savings {
+                retry: 1,
+                failover: 2,
+                cache: 3,
+            },
         };
         let [one, _, _, _] = SPANS;
         let written = Step {
@@ -254,7 +263,7 @@ mod tests {
         assert_eq!(read(&now), written);
         let before = read(r#"["5m", 60, 5, 1, 7, 3]"#);
         let count = Count {
-            saved: [0; 3],
+            saved: Savings::default(),
             ..count
         };
         assert_eq!(before, Step { count, ..written });

@@ -6,6 +6,7 @@
 use super::line::Line;
 use super::standing::{Begun, Standing};
 use crate::config::{BackendAddress, Host};
+use crate::policy::outcome::{Outcome, WORDS};
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub struct Backend {
     active: AtomicU32,
     tries: AtomicU64,
     failures: AtomicU64,
+    outcomes: [AtomicU64; WORDS.len()],
     /// The most tries at once, under the configuration in force; `u32::MAX` for no bound.
     max_conns: AtomicU32,
     /// Which of its shared connections are in use: those of before get no new request.
@@ -91,6 +93,7 @@ impl Backend {
             active: AtomicU32::new(0),
             tries: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
             max_conns: AtomicU32::new(u32::MAX),
             connections: Generation::default(),
             line,
@@ -210,6 +213,22 @@ impl Backend {
     /// Counts a failed try.
     pub fn count_failure(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts how a try for a client ended.
+    pub fn count_outcome(&self, outcome: Outcome) {
+        if let Some(count) = self.outcomes.get(outcome.place()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How tries for clients ended: each word and how often.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self
+            .outcomes
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
+        WORDS.into_iter().zip(counts)
     }
 
     /// Puts another bound on its tries in force.

@@ -134,12 +134,35 @@ fn s15_success_as_clients_saw_it_beside_what_the_upstream_answered() {
         of("backstop_slo_burn_rate{route=\"all\",window=\"1h\"}"),
         0.0
     );
+    assert_eq!(
+        of("backstop_slo_budget_remaining_ratio{route=\"all\",window=\"1h\"}"),
+        1.0
+    );
+    let overall = "backstop_overall_success_ratio{window=\"1h\",seen";
+    assert_eq!(of(&format!("{overall}=\"client\"}}")), 1.0);
+    assert!((0.89..0.915).contains(&of(&format!("{overall}=\"upstream\"}}"))));
+    let phases = "backstop_request_phase_seconds_count{route=\"all\",phase";
+    let spent = |phase: &str| value(&text, &format!("{phases}=\"{phase}\"}}"));
+    assert_eq!(
+        (spent("queue"), spent("first_byte")),
+        (Some(90.0), Some(90.0))
+    );
+    assert_eq!(spent("backoff"), Some(masked as f64));
+    // Connections are kept, but for those that a failed try may have had.
+    let connected = spent("connect").unwrap();
+    assert!((1.0..90.0).contains(&connected), "{connected}");
     let backend = format!("{{upstream=\"pool\",backend=\"127.0.0.1:{}\"", origin.port);
     let failed = of(&format!(
-        "backstop_backend_tries_total{backend},outcome=\"failed\"}}"
+        "backstop_backend_tries_total{backend},outcome=\"status\"}}"
     ));
     assert_eq!(failed, of("backstop_retries_total{route=\"all\"}"));
     assert_eq!(of(&format!("backstop_backend_up{backend}}}")), 1.0);
+    for (state, is_in) in [("up", 1.0), ("ejected", 0.0), ("drain", 0.0)] {
+        let series = format!("backstop_backend_state{backend},state=\"{state}\"}}");
+        assert_eq!(of(&series), is_in, "{series}");
+    }
+    let left = of("backstop_retry_budget_remaining{route=\"all\"}");
+    assert!(left >= 1.0, "{left}");
 
     // The backend is gone: clients see it, and so does everything else.
     drop(origin);
@@ -158,6 +181,67 @@ fn s15_success_as_clients_saw_it_beside_what_the_upstream_answered() {
         .as_f64()
         .unwrap();
     assert!(used > 100.0, "{used}");
+    let left = "backstop_slo_budget_remaining_ratio{route=\"all\",window=\"1h\"}";
+    assert!(value(&metrics(admin), left).unwrap() < 0.0);
+    let refused = format!("backstop_backend_tries_total{backend},outcome=\"connect_failure\"}}");
+    assert!(value(&metrics(admin), &refused).unwrap() >= 1.0);
+}
+
+/// Nobody waits for a new answer while the old one is given out: the upstream has failed for all that.
+#[test]
+fn tries_that_no_client_waits_for_count_for_the_upstream() {
+    let origin = Origin::new(|r| match r.number {
+        0 => Reply::ok("old"),
+        _ => Reply::status(500),
+    });
+    let rules = "retry: { tries: 1 }\ncache: { ttl: 50ms, stale_while_revalidate: 1h }";
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&one_route(&[origin.port], rules));
+    let failed = || {
+        let text = metrics(admin);
+        let backend = format!("upstream=\"pool\",backend=\"127.0.0.1:{}\"", origin.port);
+        let series = format!("backstop_backend_tries_total{{{backend},outcome=\"status\"}}");
+        value(&text, &series).unwrap()
+    };
+    until("a new one is fetched in vain", || {
+        assert_eq!(get(proxy.port, "/").text(), "old");
+        failed() >= 1.0
+    });
+    // Who decides which backends are sent requests has heard of it, too.
+    let backend = &status(admin)["upstreams"][0]["backends"][0];
+    assert!(backend["failures"].as_u64() >= Some(1), "{backend}");
+    let success = &status(admin)["success"][0];
+    assert_eq!(success["client_percent"], 100.0);
+    let upstream = success["upstream_percent"].as_f64().unwrap();
+    assert!(upstream <= 50.0, "{success}");
+    let text = metrics(admin);
+    let ended = |result: &str| {
+        let series = format!("backstop_cache_fills_ended_total{{result=\"{result}\"}}");
+        value(&text, &series).unwrap()
+    };
+    assert_eq!((ended("stored"), ended("failed")), (1.0, 0.0));
+    assert!(ended("not_stored") >= 1.0);
+}
+
+/// When a configuration was last read, and when the one in force was.
+#[test]
+fn reloads_have_their_times() {
+    let (setup, admin) = with_admin();
+    let proxy = setup.start(&one_route(&[9], ""));
+    let times = || {
+        let text = metrics(admin);
+        let of = |name: &str| value(&text, name).unwrap();
+        (
+            of("backstop_config_since_timestamp_seconds"),
+            of("backstop_config_last_reload_timestamp_seconds"),
+        )
+    };
+    let (began, first) = times();
+    assert!((began - first).abs() < 1.0);
+    proxy.reload_refused("routes: [{ upstream: nobody }]");
+    let (since, tried) = times();
+    assert_eq!(since, began);
+    assert!(tried > first);
 }
 
 /// The page, the terminal and the metrics say what made the difference.
@@ -499,10 +583,20 @@ fn status_can_be_watched() {
     until("it ends", || watch.try_wait().unwrap().is_some());
 }
 
+/// All that the files of a directory of the source have in them.
+fn include_dir(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let files = std::fs::read_dir(path).unwrap();
+    let read = |file: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(file.unwrap().path()).unwrap()
+    };
+    files.map(read).collect()
+}
+
 #[test]
 fn the_dashboard_and_the_alerts_name_metrics_that_there_are() {
     let source = [
-        include_str!("../../src/server/admin/metrics.rs"),
+        &include_dir("src/server/admin/metrics"),
         include_str!("../../conf/monitoring/grafana.json"),
         include_str!("../../conf/monitoring/alerts.yml"),
     ];

@@ -3,12 +3,17 @@
 use super::*;
 use proptest::prelude::*;
 
+const NONE: Savings = Savings {
+    retry: 0,
+    failover: 0,
+    cache: 0,
+};
 const GOOD: Count = Count {
     requests: 1,
     failed: 0,
     tries: 1,
     tries_failed: 0,
-    saved: [0; 3],
+    saved: NONE,
 };
 /// Failed twice at the upstream, and not for the client.
 const MASKED: Count = Count {
@@ -16,14 +21,18 @@ const MASKED: Count = Count {
     failed: 0,
     tries: 3,
     tries_failed: 2,
-    saved: [0, 1, 0],
+    saved: Savings {
+        retry: 0,
+        failover: 1,
+        cache: 0,
+    },
 };
 const BAD: Count = Count {
     requests: 1,
     failed: 1,
     tries: 1,
     tries_failed: 1,
-    saved: [0; 3],
+    saved: NONE,
 };
 
 fn at(seconds: u64) -> Duration {

@@ -14,6 +14,21 @@ pub struct Figures {
     pub disk: Option<Disk>,
     /// Fills under way whose answer has not begun to come.
     pub fills: u64,
+    /// How fills have ended since the start.
+    pub fills_ended: FillsEnded,
+}
+
+/// How fills have ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FillsEnded {
+    /// The answer was stored.
+    pub stored: u64,
+    /// The stored answer was found to be good.
+    pub validated: u64,
+    /// The answer was passed on, and not stored.
+    pub not_stored: u64,
+    /// There was no answer.
+    pub failed: u64,
 }
 
 /// The memory tier.
@@ -82,6 +97,12 @@ impl From<Status> for Figures {
                 }),
             }),
             fills: status.fills,
+            fills_ended: FillsEnded {
+                stored: status.fills_ended.stored,
+                validated: status.fills_ended.validated,
+                not_stored: status.fills_ended.not_stored,
+                failed: status.fills_ended.failed,
+            },
         }
     }
 }
@@ -122,6 +143,11 @@ impl fmt::Display for Figures {
             disk.map(|d| number(d.evicted)),
         )?;
         row("fills", number(self.fills), None)?;
+        let ended = &self.fills_ended;
+        row(" stored", number(ended.stored), None)?;
+        row(" valid", number(ended.validated), None)?;
+        row(" passed", number(ended.not_stored), None)?;
+        row(" failed", number(ended.failed), None)?;
         let Some(disk) = disk else {
             return Ok(());
         };
@@ -194,6 +220,12 @@ mod tests {
             },
             disk: None,
             fills: 3,
+            fills_ended: FillsEnded {
+                stored: 40,
+                validated: 30,
+                not_stored: 20,
+                failed: 2,
+            },
         };
         let memory_only = "              memory
 objects           12
@@ -201,6 +233,10 @@ size         1.5 KiB
 limit       64.0 MiB
 evicted            0
 fills              3
+ stored           40
+ valid            30
+ passed           20
+ failed            2
 ";
         assert_eq!(figures.to_string(), memory_only);
         figures.disk = Some(Disk {
@@ -222,6 +258,10 @@ size         1.5 KiB     4.0 KiB
 limit       64.0 MiB     1.0 GiB
 evicted            0           5
 fills              3
+ stored           40
+ valid            30
+ passed           20
+ failed            2
 corrupt                        6
 errors                         7
 indexed                      89%

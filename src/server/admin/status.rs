@@ -5,7 +5,7 @@ use crate::observe::access_log::stamp;
 use crate::observe::tally::{Failed, Sums};
 use crate::policy::canary::SideFigures;
 use crate::policy::health::{Gate, warm_share};
-use crate::policy::success::{Count, SPANS, Span};
+use crate::policy::success::{Count, SPANS, Savings, Span};
 use crate::upstream::places::Figures;
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Upstream, clock};
@@ -84,13 +84,12 @@ impl MaskedStatus {
     }
 }
 
-impl From<[u64; 3]> for MaskedStatus {
-    /// In the order of `SAVED`.
-    fn from([retry, failover, cache]: [u64; 3]) -> Self {
+impl From<Savings> for MaskedStatus {
+    fn from(saved: Savings) -> Self {
         MaskedStatus {
-            retry,
-            failover,
-            cache,
+            retry: saved.retry,
+            failover: saved.failover,
+            cache: saved.cache,
         }
     }
 }
@@ -336,18 +335,39 @@ fn upstream(upstream: &Upstream) -> UpstreamStatus {
     }
 }
 
+/// What the states of backends are called.
+pub(super) const STATES: [&str; 8] = [
+    "up",
+    "warming",
+    "ejected",
+    "unreachable",
+    "down",
+    "checking",
+    "drain",
+    "off",
+];
+
+/// The one that a backend is in.
+pub(super) fn state(upstream: &Upstream, i: usize) -> Option<&'static str> {
+    let gate = upstream.backends.get(i)?.standing.gate();
+    Some(match gate {
+        _ if upstream.is_off(i) => "off",
+        _ if upstream.is_withdrawn(i) => "drain",
+        Gate::Warming(since)
+            if warm_share(clock::now(), since, upstream.eject.slow_start) >= 1.0 =>
+        {
+            "up"
+        }
+        gate => gate.word(),
+    })
+}
+
 fn backend(upstream: &Upstream, i: usize) -> Option<BackendStatus> {
     let backend = upstream.backends.get(i)?;
     let standing = &backend.standing;
     let now = clock::now();
-    let gate = standing.gate();
-    let state = match gate {
-        _ if upstream.is_off(i) => "off",
-        _ if upstream.is_withdrawn(i) => "drain",
-        Gate::Warming(since) if warm_share(now, since, upstream.eject.slow_start) >= 1.0 => "up",
-        gate => gate.word(),
-    };
-    let ejected_for = match gate {
+    let state = state(upstream, i)?;
+    let ejected_for = match standing.gate() {
         Gate::Ejected(until) => Some(millis(until.saturating_sub(now))),
         _ => None,
     };
@@ -389,7 +409,7 @@ fn route(traffic: &Traffic) -> RouteStatus {
     RouteStatus {
         name: traffic.route.name.clone(),
         requests_total: sums.count(),
-        masked_total: sums.masked.iter().sum(),
+        masked_total: sums.masked.sum(),
         p50_ms: millis_of(0.5),
         p99_ms: millis_of(0.99),
         slo_percent: traffic.route.slo.map(percent),
@@ -633,7 +653,11 @@ mod tests {
             client_percent: Some(99.9),
             upstream_percent: Some(90.5),
             slo_used_percent: Some(12.5),
-            masked: [30, 65, 0].into(),
+            masked: MaskedStatus {
+                retry: 30,
+                failover: 65,
+                cache: 0,
+            },
         }];
         let status = Status {
             configuration: 3,
