@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod exposition;
 pub mod formats;
+pub mod history;
 pub mod identity;
 pub mod json;
 pub mod process_log;

@@ -3,6 +3,7 @@
 //! Written once for each request that ends, under one short lock of its route; read by metrics, status and page. What clients send
 //! makes no series of its own: methods that are not well known are one, and so is everything without a route.
 
+use super::history::History;
 use crate::policy::success::{Count, Saved, Savings, Span, Step, Success};
 use http::Method;
 use std::collections::{BTreeMap, VecDeque};
@@ -54,6 +55,43 @@ impl Histogram {
     /// All of them.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
+    }
+
+    /// The time that this share of all requests took at most, as far as the buckets tell; `None` without requests.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let count = self.count();
+        #[allow(clippy::cast_precision_loss)]
+        let wanted = share * count as f64;
+        let mut so_far = 0;
+        (count > 0).then(|| {
+            for (bound, number) in BOUNDS.iter().zip(self.buckets) {
+                so_far += number;
+                #[allow(clippy::cast_precision_loss)]
+                if so_far as f64 >= wanted {
+                    return *bound;
+                }
+            }
+            f64::INFINITY
+        })
+    }
+
+    /// What was counted since it was as in `before`.
+    pub fn since(&self, before: &Histogram) -> Histogram {
+        let mut since = *self;
+        for (count, before) in since.buckets.iter_mut().zip(before.buckets) {
+            *count = count.saturating_sub(before);
+        }
+        since.seconds = (self.seconds - before.seconds).max(0.0);
+        since
+    }
+
+    /// Both together.
+    pub fn plus(mut self, other: &Histogram) -> Histogram {
+        for (count, other) in self.buckets.iter_mut().zip(other.buckets) {
+            *count += other;
+        }
+        self.seconds += other.seconds;
+        self
     }
 
     fn add(&mut self, took: Duration) {
@@ -131,8 +169,8 @@ pub struct Sums {
     pub bytes: u64,
     /// Requests by what the cache did.
     pub cache: BTreeMap<&'static str, u64>,
-    /// Requests that got a good answer although a try had failed.
-    pub masked: Savings,
+    /// Requests and tries since the start.
+    pub total: Count,
     success: Success,
 }
 
@@ -163,24 +201,6 @@ impl Sums {
     /// What was counted within a span.
     pub fn within(&mut self, span: Span) -> Count {
         self.success.within(span, now())
-    }
-
-    /// The time that this share of all requests took at most, as far as the buckets tell; `None` without requests.
-    pub fn quantile(&self, share: f64) -> Option<f64> {
-        let count = self.count();
-        #[allow(clippy::cast_precision_loss)]
-        let wanted = share * count as f64;
-        let mut so_far = 0;
-        (count > 0).then(|| {
-            for (bound, number) in BOUNDS.iter().zip(self.took.buckets) {
-                so_far += number;
-                #[allow(clippy::cast_precision_loss)]
-                if so_far as f64 >= wanted {
-                    return *bound;
-                }
-            }
-            f64::INFINITY
-        })
     }
 }
 
@@ -214,17 +234,15 @@ impl Tally {
         let left = ended.status == 499;
         let saved = ended.saved.filter(|_| !ended.has_failed() && !left);
         let saved = Savings::of(saved);
-        sums.masked = sums.masked.plus(saved);
-        sums.success.add(
-            now,
-            Count {
-                requests: u64::from(!left),
-                failed: u64::from(ended.has_failed()),
-                tries: ended.tries.into(),
-                tries_failed: ended.tries_failed.into(),
-                saved,
-            },
-        );
+        let count = Count {
+            requests: u64::from(!left),
+            failed: u64::from(ended.has_failed()),
+            tries: ended.tries.into(),
+            tries_failed: ended.tries_failed.into(),
+            saved,
+        };
+        sums.total = sums.total.plus(count);
+        sums.success.add(now, count);
     }
 
     /// Counts tries that no client waited for.
@@ -234,7 +252,9 @@ impl Tally {
             tries_failed: failed.into(),
             ..Count::default()
         };
-        self.sums().success.add(now(), count);
+        let mut sums = self.sums();
+        sums.total = sums.total.plus(count);
+        sums.success.add(now(), count);
     }
 
     /// What was counted so far.
@@ -291,6 +311,8 @@ pub struct Counts {
     pub handshakes_failed: AtomicU64,
     /// Since when the process serves.
     pub started: Instant,
+    /// The last half hour.
+    pub history: History,
     recent: Mutex<VecDeque<Failed>>,
     reload: Mutex<Reload>,
 }
@@ -318,6 +340,7 @@ impl Default for Counts {
             handshakes: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
             started: Instant::now(),
+            history: History::default(),
             recent: Mutex::default(),
             reload: Mutex::new(Reload {
                 done: 1,
@@ -409,11 +432,15 @@ mod tests {
             ]
         );
         assert_eq!(
-            (sums.count(), sums.took.buckets[2], sums.masked.failover),
+            (
+                sums.count(),
+                sums.took.buckets[2],
+                sums.total.saved.failover
+            ),
             (5, 5, 1)
         );
         assert_eq!(sums.cache["miss"], 5);
-        assert_eq!(sums.quantile(0.5), Some(0.005));
+        assert_eq!(sums.took.quantile(0.5), Some(0.005));
         let count = sums.within(Span::Minutes5);
         assert_eq!(
             (

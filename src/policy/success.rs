@@ -116,6 +116,15 @@ impl Savings {
         }
     }
 
+    /// What was counted since it was as in `before`.
+    pub fn since(self, before: Savings) -> Savings {
+        Savings {
+            retry: self.retry.saturating_sub(before.retry),
+            failover: self.failover.saturating_sub(before.failover),
+            cache: self.cache.saturating_sub(before.cache),
+        }
+    }
+
     /// All of them.
     pub fn sum(self) -> u64 {
         self.retry + self.failover + self.cache
@@ -147,6 +156,17 @@ pub struct Count {
 }
 
 impl Count {
+    /// What was counted since it was as in `before`.
+    pub fn since(self, before: Count) -> Count {
+        Count {
+            requests: self.requests.saturating_sub(before.requests),
+            failed: self.failed.saturating_sub(before.failed),
+            tries: self.tries.saturating_sub(before.tries),
+            tries_failed: self.tries_failed.saturating_sub(before.tries_failed),
+            saved: self.saved.since(before.saved),
+        }
+    }
+
     /// Both together.
     pub fn plus(self, other: Count) -> Count {
         Count {

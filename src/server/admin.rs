@@ -16,11 +16,14 @@ mod metrics;
 mod page;
 pub mod purge;
 pub mod status;
+mod terminal;
 mod usage;
 
 use super::stream::{ClientStream, Transport};
 use super::tls::TlsStore;
 use super::worker::Shared;
+use crate::observe::history;
+use crate::observe::tally::Sums;
 use async_trait::async_trait;
 use figures::Figures;
 pub use guard::Guard;
@@ -85,8 +88,39 @@ pub fn start(socket: std::net::TcpListener, guard: Arc<Guard>, scene: Scene) -> 
         guard,
         followers: Semaphore::new(events::MOST),
     });
+    tokio::spawn(remember(server.clone()));
     tokio::spawn(accept(listener, server, shutdown));
     Ok(())
+}
+
+/// Keeps the history going.
+async fn remember(server: Arc<Admin>) {
+    let mut tick = tokio::time::interval(history::STEP);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first is at once.
+    tick.tick().await;
+    loop {
+        tick.tick().await;
+        let shared = &server.scene.shared;
+        shared.counts.history.step(totals(shared));
+    }
+}
+
+/// All that was counted since the start.
+fn totals(shared: &Shared) -> history::Totals {
+    let snapshot = shared.live.load();
+    let mut totals = history::Totals::default();
+    let mut add = |sums: &Sums| {
+        totals.count = totals.count.plus(sums.total);
+        totals.took = totals.took.plus(&sums.took);
+    };
+    for traffic in &snapshot.traffic {
+        add(&traffic.tally.figures());
+    }
+    add(&shared.counts.unrouted.figures());
+    let budgets = snapshot.traffic.iter().map(|traffic| traffic.budget());
+    totals.retries = budgets.map(|budget| budget.retries_total).sum();
+    totals
 }
 
 /// What there is to look at.

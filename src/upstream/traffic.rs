@@ -74,8 +74,10 @@ pub struct SplitFigures {
     pub share: Share,
     /// Why it was taken back, if it was.
     pub rolled_back: Option<Figures>,
-    /// The step, from 0, of so many.
-    pub step: (usize, usize),
+    /// The step, from 0.
+    pub step: usize,
+    /// The shares of all steps.
+    pub shares: Vec<Share>,
     /// How long until the next one is due.
     pub next_step: Option<Duration>,
     /// How both sides did of late.
@@ -272,7 +274,11 @@ impl Traffic {
         Some(SplitFigures {
             share: state.share(rules),
             rolled_back: state.rolled_back().cloned(),
-            step: (state.step(), rules.steps.len().max(1)),
+            step: state.step(),
+            shares: match rules.steps.is_empty() {
+                true => vec![rules.share],
+                false => rules.steps.clone(),
+            },
             next_step: state.next_step_at(rules).map(|at| at.saturating_sub(now)),
             stable: state.figures(now, Side::Stable),
             canary: state.figures(now, Side::Canary),

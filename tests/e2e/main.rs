@@ -2,6 +2,7 @@
 // A test says what it expects by failing where it does not come.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod browser; // Chromium
 mod client; // HTTP/1, byte for byte
 mod client2; // HTTP/2 with prior knowledge
 mod client_tls; // TLS, and certificates made for a test
@@ -66,6 +67,7 @@ mod log_formats; // the access log as other programs write it
 mod maintenance; // what an operator does to a running process
 mod mirror; // copies for another upstream
 mod observe; // metrics, success, readiness, the page
+mod page; // the page in a browser
 mod proxy_protocol; // who is behind a load balancer that forwards TCP
 mod rate_limit; // how often one client may ask
 mod reload; // a new configuration in a running process

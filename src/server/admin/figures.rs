@@ -170,7 +170,7 @@ impl fmt::Display for Figures {
 }
 
 /// With one decimal, in the unit that leaves fewer than four digits before it.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
         return format!("{bytes} B");

@@ -1,14 +1,22 @@
 //! The page on the admin address: what `/status` says, for people. It needs no JavaScript; with it, it follows by itself.
 //!
-//! Served from the binary, and read-only: nothing on it changes anything.
+//! Served from the binary, and read-only: nothing on it changes anything. Its [`charts`] and its [`tables`] are files of their own.
 
-use super::status::{BackendStatus, RouteStatus, Status, SuccessStatus, ago};
+mod charts;
+mod tables;
+
+use super::status::Status;
+use super::terminal::ago;
 use std::fmt::{self, Display, Write};
 
 /// Its media type.
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 /// What a browser may do with it: no script or style but its own, and no frame around it.
-pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-spyQJraejONghbLThoJ5ylyJ13Zu1F/dBDlQILM21Ps='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-xor1hMqv6g3CUZ13ShiO68UnQ4o3pW8xGzyQHV89Clk='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The ways to its parts, those that are always there.
+const NAV: &str = "<nav aria-label=\"parts of this page\"><a href=\"#success\">Success</a> <a href=\"#upstreams\">Upstreams</a> <a href=\"#routes\">Routes</a> \
+                   <a href=\"#cache\">Cache</a> <a href=\"#failures\">Failures</a> <a href=\"#process\">Process</a></nav>";
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -41,7 +49,7 @@ pub(super) fn html(status: &Status) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>Backstop</title><link rel=\"icon\" href=\"data:,\"><style>{STYLE}</style></head><body>\
-         <header><h1>Backstop</h1><p id=\"live\" role=\"status\">as of this moment</p></header><main id=\"main\" tabindex=\"-1\">"
+         <header><h1>Backstop</h1><p id=\"live\" role=\"status\">as of this moment</p>{NAV}</header><main id=\"main\" tabindex=\"-1\">"
     );
     let _ = main(&mut out, status);
     let _ = writeln!(out, "</main><script>{SCRIPT}</script></body></html>");
@@ -59,38 +67,45 @@ pub(super) fn part(status: &Status) -> String {
 fn main(out: &mut String, status: &Status) -> fmt::Result {
     notices(out, status)?;
     success(out, status)?;
-    upstreams(out, status)?;
-    routes(out, status)?;
-    failures(out, status)?;
+    charts::write(out, &status.history)?;
+    tables::upstreams(out, status)?;
+    tables::routes(out, status)?;
+    tables::canaries(out, status)?;
+    tables::queues(out, status)?;
+    tables::cache(out, status)?;
+    tables::failures(out, status)?;
     process(out, status)
 }
 
 /// What needs somebody.
 fn notices(out: &mut String, status: &Status) -> fmt::Result {
+    // Each has an id, so that a reader of screens hears of it once.
+    out.push_str("<div id=\"notices\">");
     if let Some(error) = &status.process.reload_error {
         write!(
             out,
-            "<div class=\"notice\" role=\"alert\"><strong>The last reload failed</strong>, the configuration before it is in force.<pre>{}</pre></div>",
+            "<div class=\"notice\" role=\"alert\" id=\"n-reload\"><strong>The last reload failed</strong>, the configuration before it is in force.<pre>{}</pre></div>",
             Text(error)
         )?;
     }
     for upstream in status.upstreams.iter().filter(|u| u.down) {
         write!(
             out,
-            "<div class=\"notice\" role=\"alert\"><strong>{} is down</strong>: none of its backends can be sent anything.</div>",
+            "<div class=\"notice\" role=\"alert\" id=\"n-down-{0}\"><strong>{0} is down</strong>: none of its backends can be sent anything.</div>",
             Text(&upstream.name)
         )?;
     }
     if status.process.draining {
         out.push_str(
-            "<div class=\"notice\" role=\"alert\">The process drains and is about to end.</div>",
+            "<div class=\"notice\" role=\"alert\" id=\"n-drain\">The process drains and is about to end.</div>",
         );
     }
+    out.push_str("</div>");
     Ok(())
 }
 
 fn success(out: &mut String, status: &Status) -> fmt::Result {
-    out.push_str("<section aria-labelledby=\"h-success\"><h2 id=\"h-success\">Success</h2><div class=\"cards\">");
+    out.push_str("<section id=\"success\" aria-labelledby=\"h-success\"><h2 id=\"h-success\">Success</h2><div class=\"cards\">");
     for success in &status.success {
         write!(
             out,
@@ -115,151 +130,21 @@ fn success(out: &mut String, status: &Status) -> fmt::Result {
     )
 }
 
-fn upstreams(out: &mut String, status: &Status) -> fmt::Result {
-    out.push_str("<section aria-labelledby=\"h-upstreams\"><h2 id=\"h-upstreams\">Upstreams</h2>");
-    for upstream in &status.upstreams {
-        write!(
-            out,
-            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"backends of {0}\"><table><caption>{0}</caption><thead><tr><th scope=\"col\">backend</th>\
-             <th scope=\"col\">state</th><th scope=\"col\" class=\"n\">active</th><th scope=\"col\" class=\"n\">tries</th>\
-             <th scope=\"col\" class=\"n\">failed</th><th scope=\"col\" class=\"n\">median</th><th scope=\"col\">last failure</th></tr></thead><tbody>",
-            Text(&upstream.name)
-        )?;
-        for backend in &upstream.backends {
-            row(out, backend)?;
-        }
-        out.push_str("</tbody></table></div>");
-        if let Some(places) = &upstream.concurrency {
-            write!(out, "<p>{places}</p>")?;
-        }
-    }
-    out.push_str("</section>");
-    Ok(())
-}
-
-fn row(out: &mut String, backend: &BackendStatus) -> fmt::Result {
-    let kind = match backend.state.as_str() {
-        "up" => "good",
-        "warming" | "checking" | "drain" | "off" => "so-so",
-        _ => "bad",
-    };
-    let failure = match &backend.last_failure {
-        Some(failure) => format!("{} ({} ago)", failure.what, ago(failure.ago_ms)),
-        None => "–".to_string(),
-    };
-    let median = backend
-        .median_ms
-        .map_or_else(|| "–".to_string(), |ms| format!("{ms} ms"));
-    write!(
-        out,
-        "<tr><th scope=\"row\">{}</th><td><span class=\"state {kind}\">{}</span></td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-         <td class=\"n\">{}</td><td class=\"n\">{median}</td><td>{}</td></tr>",
-        Text(&backend.address),
-        Text(&backend.state),
-        backend.active,
-        backend.tries,
-        backend.failures,
-        Text(&failure)
-    )
-}
-
-fn routes(out: &mut String, status: &Status) -> fmt::Result {
-    out.push_str(
-        "<section aria-labelledby=\"h-routes\"><h2 id=\"h-routes\">Routes</h2><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"routes\"><table>\
-         <caption>Routes that hand requests on, over the last hour</caption><thead><tr>\
-         <th scope=\"col\">route</th><th scope=\"col\" class=\"n\">requests</th><th scope=\"col\" class=\"n\">clients</th>\
-         <th scope=\"col\" class=\"n\">upstream</th><th scope=\"col\" class=\"n\">p50</th><th scope=\"col\" class=\"n\">p99</th>\
-         <th scope=\"col\" class=\"n\">retries</th><th scope=\"col\">else</th></tr></thead><tbody>",
-    );
-    for route in &status.routes {
-        let hour = route.success.iter().find(|s| s.window == "1h");
-        let of = |which: fn(&SuccessStatus) -> Option<f64>| share(hour.and_then(which));
-        let time = |ms: Option<f64>| ms.map_or_else(|| "–".to_string(), |ms| format!("≤ {ms} ms"));
-        write!(
-            out,
-            "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td><td class=\"n {}\">{}</td><td class=\"n\">{}</td>\
-             <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
-            Text(&route.name),
-            hour.map_or(0, |hour| hour.requests),
-            class(hour.and_then(|hour| hour.client_percent)),
-            of(|s| s.client_percent),
-            of(|s| s.upstream_percent),
-            time(route.p50_ms),
-            time(route.p99_ms),
-            route.retries_total,
-            Text(&others(route))
-        )?;
-    }
-    out.push_str("</tbody></table></div></section>");
-    Ok(())
-}
-
-/// What only some routes have.
-fn others(route: &RouteStatus) -> String {
-    let mut said = Vec::new();
-    if let Some(slo) = route.slo_percent {
-        let used = route.success.iter().find(|s| s.window == "30d");
-        let used = used.and_then(|s| s.slo_used_percent);
-        let used = used.map_or_else(String::new, |used| {
-            format!(", {used} % of its room for errors used in 30 days")
-        });
-        said.push(format!("objective {slo} %{used}"));
-    }
-    if let Some(places) = &route.concurrency {
-        said.push(places.to_string());
-    }
-    if let Some(refused) = route.rate_limited {
-        said.push(format!("{refused} refused for coming too often"));
-    }
-    if let Some(hedged) = route.hedged_total {
-        said.push(format!("{hedged} sent twice"));
-    }
-    if let Some(canary) = &route.canary {
-        said.push(canary.to_string());
-    }
-    said.join("; ")
-}
-
-fn failures(out: &mut String, status: &Status) -> fmt::Result {
-    out.push_str(
-        "<section aria-labelledby=\"h-failures\"><h2 id=\"h-failures\">Recent failures</h2>",
-    );
-    if status.failures.is_empty() {
-        out.push_str("<p>None since the start.</p></section>");
-        return Ok(());
-    }
-    out.push_str(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"recent failures\"><table><caption>Requests that got an error of the server, the last first</caption><thead><tr>\
-         <th scope=\"col\">time</th><th scope=\"col\">request</th><th scope=\"col\" class=\"n\">status</th><th scope=\"col\">route</th>\
-         <th scope=\"col\">tries</th><th scope=\"col\">why no further</th><th scope=\"col\">request id</th></tr></thead><tbody>",
-    );
-    for failure in &status.failures {
-        write!(
-            out,
-            "<tr><td>{}</td><th scope=\"row\">{}</th><td class=\"n\">{}</td><td>{}</td><td>{}</td><td>{}</td><td><code>{}</code></td></tr>",
-            Text(&failure.time),
-            Text(&failure.request),
-            failure.status,
-            Text(&failure.route),
-            Text(&failure.tries.join(", ")),
-            Text(failure.reason.as_deref().unwrap_or("–")),
-            Text(&failure.request_id)
-        )?;
-    }
-    out.push_str("</tbody></table></div></section>");
-    Ok(())
-}
-
 fn process(out: &mut String, status: &Status) -> fmt::Result {
     let process = &status.process;
     write!(
         out,
-        "<section aria-labelledby=\"h-process\"><h2 id=\"h-process\">Process</h2><dl><dt>version</dt><dd>{}</dd><dt>running for</dt><dd>{}</dd>\
-         <dt>configuration</dt><dd>number {}, in force for {}</dd><dt>connections</dt><dd>{}</dd></dl></section>",
+        "<section id=\"process\" aria-labelledby=\"h-process\"><h2 id=\"h-process\">Process</h2><dl><dt>version</dt><dd>{}</dd><dt>running for</dt><dd>{}</dd>\
+         <dt>configuration</dt><dd>number {}, in force for {}</dd><dt>last read</dt><dd>{} ago{}</dd><dt>connections</dt><dd>{}</dd></dl></section>",
         Text(&process.version),
         ago(process.uptime_s * 1000),
         status.configuration,
         ago(process.configured_s * 1000),
+        ago(process.read_s * 1000),
+        match process.reload_error {
+            Some(_) => ", and refused",
+            None => "",
+        },
         process.connections
     )
 }

@@ -57,7 +57,7 @@ pub(super) fn write(tallies: &[(String, Sums)], all: &mut Exposition) {
         "Requests that succeeded although a try had failed, by what helped: another try at that backend, another backend, a stored answer.",
     );
     for (route, sums) in tallies {
-        for (by, count) in sums.masked.each() {
+        for (by, count) in sums.total.saved.each() {
             family.sample(&[("route", route), ("by", by.word())], count);
         }
     }

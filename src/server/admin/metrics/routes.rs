@@ -77,14 +77,14 @@ pub(super) fn write(scene: &Scene, all: &mut Exposition) {
     let mut family = all.family("backstop_canary_step", Kind::Gauge, help);
     for traffic in proxied() {
         if let Some(split) = traffic.split() {
-            family.sample(&[("route", &traffic.route.name)], split.step.0 + 1);
+            family.sample(&[("route", &traffic.route.name)], split.step + 1);
         }
     }
     let help = "How many steps it has.";
     let mut family = all.family("backstop_canary_steps", Kind::Gauge, help);
     for traffic in proxied() {
         if let Some(split) = traffic.split() {
-            family.sample(&[("route", &traffic.route.name)], split.step.1);
+            family.sample(&[("route", &traffic.route.name)], split.shares.len());
         }
     }
     let mut family = all.family(
