@@ -1,13 +1,20 @@
 //! `access_log`: where requests are logged, which of them, and how.
 
 use super::duration::PositiveSpan;
+use super::keypath::KeyPath;
+use super::number::Bounded;
 use super::patterns::FileText;
 use super::percentage::Percentage;
+use super::report::{Document, Report};
+use super::size::Size;
+use super::switch::{Section, Switch, over};
 use super::written::{Complaint, Written, meant, written};
 use crate::observe::formats::Format;
+use crate::observe::rotation::Rotation;
 use crate::observe::syslog::Daemon;
+use crate::observe::template::Template;
 use crate::policy::redact;
-use crate::policy::sampling::Sampling;
+use crate::policy::sampling::{RouteLog, Sampling};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -19,6 +26,8 @@ pub struct AccessLog {
     pub to: LogTarget,
     /// How its lines are written.
     pub format: Format,
+    /// When its file is moved aside, if it is.
+    pub rotate: Option<Rotation>,
     /// Which requests are in it.
     pub sampling: Sampling,
     /// Parameters of a query whose values are left out.
@@ -32,6 +41,7 @@ impl Default for AccessLog {
         AccessLog {
             to: LogTarget::Stdout,
             format: Format::Json,
+            rotate: None,
             sampling: Sampling::default(),
             hide_query: redact::USUAL.map(str::to_string).to_vec(),
             identity_claim: "sub".to_string(),
@@ -71,6 +81,8 @@ impl fmt::Display for LogTarget {
 pub(crate) struct AccessLogSpec {
     path: Option<LogPlace>,
     format: Option<FormatText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotate: Option<RotateSpec>,
     hide_query: Option<Vec<String>>,
     identity_claim: Option<String>,
     sample: Option<Percentage>,
@@ -91,6 +103,11 @@ impl AccessLogSpec {
                 Some(LogPlace(other)) => other,
             },
             format: self.format.map_or(usual.format, |format| format.0),
+            rotate: self.rotate.map(|rotate| Rotation {
+                size: rotate.size.map(|size| size.0),
+                every: rotate.every.map(|every| every.0),
+                keep: rotate.keep.map_or(KEPT, |keep| keep.0),
+            }),
             sampling: Sampling {
                 share: self.sample.map_or(usual.sampling.share, Percentage::share),
                 slow: self.slow.map(|slow| slow.0),
@@ -100,15 +117,94 @@ impl AccessLogSpec {
         }
     }
 
+    /// Reports what cannot work.
+    pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
+        let Some(rotate) = &self.rotate else { return };
+        let path = path.key("rotate");
+        if !matches!(self.path, Some(LogPlace(LogTarget::File(_)))) {
+            let problem = report.add(document, path, "only a file can be moved aside");
+            problem.help = Some("give access_log the path of one".to_string());
+        } else if rotate.size.is_none() && rotate.every.is_none() {
+            let problem = report.add(document, path, "nothing says when");
+            problem.help = Some("add size: 100MiB, every: 1d, or both".to_string());
+        } else if rotate.size.is_some_and(|size| size.0 < SMALLEST) {
+            let path = path.key("size");
+            let problem = report.add(document, path, "there would be a file for each line");
+            problem.help = Some("it has to be 1KiB at least".to_string());
+        }
+    }
+
     /// How it is written with every key.
     pub(crate) fn of(log: &AccessLog) -> Self {
         AccessLogSpec {
             path: Some(LogPlace(log.to.clone())),
-            format: Some(FormatText(log.format)),
+            format: Some(FormatText(log.format.clone())),
+            rotate: log.rotate.map(|rotate| RotateSpec {
+                size: rotate.size.map(Size),
+                every: rotate.every.map(PositiveSpan),
+                keep: Some(Bounded(rotate.keep)),
+            }),
             hide_query: Some(log.hide_query.clone()),
             identity_claim: Some(log.identity_claim.clone()),
             sample: Some(Percentage::of(log.sampling.share)),
             slow: log.sampling.slow.map(PositiveSpan),
+        }
+    }
+}
+
+/// Files of the log that are kept beside the one that is written, where nothing is said.
+const KEPT: u32 = 10;
+/// The size at which a file is moved aside is no less.
+const SMALLEST: u64 = 1024;
+
+/// `access_log.rotate`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping such as { size: 100MiB, keep: 10 }"
+)]
+struct RotateSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<Size>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    every: Option<PositiveSpan>,
+    keep: Option<Bounded<1, 100_000>>,
+}
+
+/// `access_log` of a route.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping such as { sample: 1% }, or off"
+)]
+pub(crate) struct RouteLogSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sample: Option<Percentage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow: Option<PositiveSpan>,
+}
+
+impl Section for RouteLogSpec {
+    const EXPECTED: &'static str = "a mapping such as { sample: 1% }, or off";
+
+    fn over(&self, base: &Self) -> Self {
+        over!(self, base, RouteLogSpec { sample, slow })
+    }
+}
+
+impl RouteLogSpec {
+    /// Whether nothing is said.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == RouteLogSpec::default()
+    }
+
+    pub(crate) fn compile(log: &Switch<Self>) -> RouteLog {
+        match log {
+            Switch::Off => RouteLog::Off,
+            Switch::On(rules) => RouteLog::Rules {
+                share: rules.sample.map(Percentage::share),
+                slow: rules.slow.map(|slow| slow.0),
+            },
         }
     }
 }
@@ -139,7 +235,7 @@ impl fmt::Display for LogPlace {
 }
 
 /// `access_log.format`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct FormatText(Format);
 
 const FORMATS: [(&str, Format); 4] = [
@@ -150,11 +246,16 @@ const FORMATS: [(&str, Format); 4] = [
 ];
 
 impl Written for FormatText {
-    const EXPECTED: &'static str = "json, combined, clf or alb";
+    const EXPECTED: &'static str =
+        "json, combined, clf, alb or a text with fields such as {url.path}";
 
     fn parse(word: &str) -> Result<Self, Complaint> {
         match FORMATS.into_iter().find(|(name, _)| *name == word) {
             Some((_, format)) => Ok(FormatText(format)),
+            None if word.contains('{') => match Template::parse(word) {
+                Ok(template) => Ok(FormatText(Format::Template(template.into()))),
+                Err(why) => Err(Complaint::because(why)),
+            },
             None => {
                 let near = super::suggest::nearest(word, FORMATS.iter().map(|(name, _)| *name));
                 Err(Complaint {
@@ -168,6 +269,9 @@ impl Written for FormatText {
 
 impl fmt::Display for FormatText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Format::Template(template) = &self.0 {
+            return f.write_str(template.source());
+        }
         let name = FORMATS.into_iter().find(|(_, format)| *format == self.0);
         f.write_str(name.map_or("json", |(name, _)| name))
     }

@@ -3,6 +3,7 @@
 //! [`RouteSpec::over`] merges a route with the defaults; `config::compile` checks and compiles what comes of it.
 
 use super::access::{Entry, Lists};
+use super::access_log::RouteLogSpec;
 use super::answers::AnswersSpec;
 use super::auth::AuthSpec;
 use super::cache::CacheSpec;
@@ -41,7 +42,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a mapping with upstream, allow, deny, require, auth, slo, retry, timeouts, hedge, concurrency, rate_limit, cache, compress, cors, security_headers, error_pages and headers"
+    expecting = "a mapping with upstream, allow, deny, require, auth, slo, access_log, retry, timeouts, hedge, concurrency, rate_limit, cache, compress, cors, security_headers, error_pages and headers"
 )]
 pub(crate) struct DefaultsSpec {
     pub(crate) upstream: Option<UpstreamName>,
@@ -50,6 +51,7 @@ pub(crate) struct DefaultsSpec {
     pub(crate) require: Option<Switch<RequireSpec>>,
     pub(crate) auth: Option<Switch<AuthSpec>>,
     pub(crate) slo: Option<Percentage>,
+    pub(crate) access_log: Option<Switch<RouteLogSpec>>,
     pub(crate) retry: Option<RetrySpec>,
     pub(crate) timeouts: Option<TimeoutsSpec>,
     pub(crate) hedge: Option<Switch<HedgeSpec>>,
@@ -88,6 +90,8 @@ pub(crate) struct RouteSpec {
     pub(crate) auth: Option<Switch<AuthSpec>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) slo: Option<Percentage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) access_log: Option<Switch<RouteLogSpec>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) strip_prefix: Option<PathText>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -325,6 +329,7 @@ pub(crate) struct Base {
     require: Switch<RequireSpec>,
     auth: Switch<AuthSpec>,
     slo: Option<Percentage>,
+    access_log: Switch<RouteLogSpec>,
     retry: RetrySpec,
     timeouts: TimeoutsSpec,
     hedge: Switch<HedgeSpec>,
@@ -345,6 +350,9 @@ impl Base {
             require: defaults.require.unwrap_or(Switch::Off),
             auth: defaults.auth.unwrap_or(Switch::Off),
             slo: defaults.slo,
+            access_log: defaults
+                .access_log
+                .unwrap_or_else(|| Switch::On(RouteLogSpec::default())),
             retry: defaults.retry.unwrap_or_default(),
             timeouts: defaults.timeouts.unwrap_or_default().filled(),
             hedge: defaults.hedge.unwrap_or(Switch::Off),
@@ -453,6 +461,11 @@ impl RouteSpec {
             }),
             auth: Some(auth.map(AuthSpec::filled)),
             slo: self.slo.or(base.slo),
+            access_log: match &self.access_log {
+                Some(own) => Some(own.over(&base.access_log)),
+                None => Some(base.access_log.clone()),
+            }
+            .filter(|log| !matches!(log, Switch::On(rules) if rules.is_empty())),
             strip_prefix: self.strip_prefix,
             set_path: self.set_path,
             headers: headers.unless_empty(),
@@ -605,6 +618,7 @@ impl RouteSpec {
                 .and_then(Switch::on)
                 .and_then(|auth| auth.compile(directory, upstreams)),
             slo: self.slo.map(Percentage::share),
+            logging: self.access_log.as_ref().map(RouteLogSpec::compile),
             rate_limit: self
                 .rate_limit
                 .as_ref()

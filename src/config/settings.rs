@@ -344,6 +344,9 @@ impl SettingsSpec {
         if let Some(cache) = &self.cache {
             cache.check(document, &top.key("cache"), report);
         }
+        if let Some(log) = &self.access_log {
+            log.check(document, &top.key("access_log"), report);
+        }
         if let Some(admin) = &self.admin {
             let path = top.key("admin");
             admin.check(document, &path, report);

@@ -5,6 +5,7 @@
 
 use super::formats::{self, Format, More};
 use super::json;
+use super::rotation::LogFile;
 use super::syslog::Syslog;
 use crate::config::{self, LogTarget};
 use crate::policy::outcome::Outcome;
@@ -14,13 +15,13 @@ use jiff::Timestamp;
 use log::{error, warn};
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -195,13 +196,13 @@ impl Writer {
             state: Arc::default(),
             redaction: Arc::new(Redaction::new(settings.hide_query.clone())),
             claim: settings.identity_claim.as_str().into(),
-            format: settings.format,
+            format: settings.format.clone(),
             sampling: settings.sampling,
         };
         let target = match &settings.to {
             LogTarget::Off => return Ok(Writer { log, thread: None }),
             LogTarget::Stdout => Target::Stdout(io::stdout()),
-            LogTarget::File(path) => Target::File(path.clone(), open(path)?),
+            LogTarget::File(path) => Target::File(LogFile::open(path, settings.rotate)?),
             LogTarget::Syslog(daemon) => Target::Syslog(Syslog::open(daemon)?),
         };
         let (queue, lines) = sync_channel(QUEUE);
@@ -264,11 +265,12 @@ impl AccessLog {
     /// Queues a line; never waits.
     pub fn write(&self, line: &Line<'_>) {
         let Some(queue) = &self.queue else { return };
-        let mut text = match self.format {
+        let mut text = match &self.format {
             Format::Json => json::line(line),
             Format::Combined => formats::combined(line, true).into_bytes(),
             Format::Clf => formats::combined(line, false).into_bytes(),
             Format::Alb => formats::alb(line).into_bytes(),
+            Format::Template(template) => template.line(line).into_bytes(),
         };
         text.push(b'\n');
         let (state, bytes) = (&self.state, text.len());
@@ -282,7 +284,7 @@ impl AccessLog {
 
 enum Target {
     Stdout(io::Stdout),
-    File(PathBuf, File),
+    File(LogFile),
     Syslog(Syslog),
 }
 
@@ -293,26 +295,37 @@ impl Target {
                 out.write_all(bytes)?;
                 out.flush()
             }
-            Target::File(_, file) => file.write_all(bytes),
+            Target::File(file) => file.write_all(bytes),
             Target::Syslog(syslog) => syslog.send(bytes),
         }
     }
 
     fn reopen(&mut self) {
-        if let Target::File(path, file) = self {
-            match open(path) {
-                Ok(new) => *file = new,
-                Err(e) => error!(
-                    "the access log {} cannot be reopened, the old file is kept: {e}",
-                    path.display()
-                ),
+        if let Target::File(file) = self {
+            file.reopen();
+        }
+    }
+
+    /// Waits for the next message; moves the file aside meanwhile, where that is due.
+    fn next(&mut self, lines: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
+        loop {
+            let left = match self {
+                Target::File(file) => file.left(),
+                _ => None,
+            };
+            let Some(left) = left else {
+                return lines.recv().map_err(|_| RecvTimeoutError::Disconnected);
+            };
+            match lines.recv_timeout(left) {
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Target::File(file) = self {
+                        file.rotate();
+                    }
+                }
+                message => return message,
             }
         }
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
 }
 
 fn write_lines(target: Target, lines: &Receiver<Message>, state: &State) {
@@ -325,7 +338,7 @@ fn write_lines(target: Target, lines: &Receiver<Message>, state: &State) {
         unwritten: 0,
     };
     let (mut told, mut failed) = (0, 0);
-    while let Ok(first) = lines.recv() {
+    while let Ok(first) = out.target.next(lines) {
         let mut next = Some(first);
         loop {
             match next.take() {

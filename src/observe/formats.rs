@@ -6,14 +6,17 @@
 
 use super::access_log::{Line, stamp};
 use super::identity::BASIC;
+use super::template::Template;
+use http::HeaderMap;
 use jiff::Timestamp;
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     /// An object of JSON each.
     Json,
@@ -23,6 +26,8 @@ pub enum Format {
     Clf,
     /// As an Application Load Balancer of AWS.
     Alb,
+    /// As the operator wants it.
+    Template(Arc<Template>),
 }
 
 /// What only these forms have.
@@ -44,6 +49,8 @@ pub struct More<'a> {
     pub answers: Vec<(&'a str, Option<u16>)>,
     /// The name that the client asked for in its handshake.
     pub server_name: Option<&'a str>,
+    /// The head of the request.
+    pub headers: Option<&'a HeaderMap>,
 }
 
 /// Writes a line as nginx's `combined`: `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent
@@ -106,7 +113,7 @@ fn clock(out: &mut String, at: SystemTime) {
 }
 
 /// As nginx escapes (`escape=default`).
-fn nginx(out: &mut String, bytes: Option<&[u8]>) {
+pub(super) fn nginx(out: &mut String, bytes: Option<&[u8]>) {
     let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
         return out.push('-');
     };

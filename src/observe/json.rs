@@ -129,7 +129,7 @@ fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
 }
 
 /// Host and port of an authority.
-fn parted(authority: &str) -> (&str, Option<u16>) {
+pub(super) fn parted(authority: &str) -> (&str, Option<u16>) {
     let parts = authority.rsplit_once(':');
     let number = |port: &str| {
         let digits = port.bytes().all(|byte| byte.is_ascii_digit());

@@ -7,5 +7,7 @@ pub mod history;
 pub mod identity;
 pub mod json;
 pub mod process_log;
+pub mod rotation;
 pub mod syslog;
 pub mod tally;
+pub mod template;

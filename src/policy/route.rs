@@ -16,6 +16,7 @@ use super::jwt::TokenRules;
 use super::rate::RateRules;
 use super::requirement::Requirement;
 use super::retry::RetryPolicy;
+use super::sampling::RouteLog;
 use super::target::Rewrite;
 use super::template::Template;
 use super::timeouts::Timeouts;
@@ -40,6 +41,8 @@ pub struct Route {
     pub rate_limit: Option<RateLimit>,
     /// The share of its requests that is to succeed, if somebody watches.
     pub slo: Option<f64>,
+    /// Which of its requests are in the access log, where it has a say of its own.
+    pub logging: Option<RouteLog>,
     /// What is done.
     pub action: Action,
     /// Edits of the response, whoever made it.

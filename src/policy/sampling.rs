@@ -22,6 +22,20 @@ impl Default for Sampling {
     }
 }
 
+/// What a route says of its own requests.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RouteLog {
+    /// None of them is in the log, whatever becomes of it.
+    Off,
+    /// As here, and as for all where nothing is said.
+    Rules {
+        /// See [`Sampling::share`].
+        share: Option<f64>,
+        /// See [`Sampling::slow`].
+        slow: Option<Duration>,
+    },
+}
+
 /// Whether a request is kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kept {
@@ -34,6 +48,18 @@ pub enum Kept {
 }
 
 impl Sampling {
+    /// What holds for a route; `None` where its requests are not in the log.
+    pub fn on(self, route: Option<RouteLog>) -> Option<Sampling> {
+        match route {
+            None => Some(self),
+            Some(RouteLog::Off) => None,
+            Some(RouteLog::Rules { share, slow }) => Some(Sampling {
+                share: share.unwrap_or(self.share),
+                slow: slow.or(self.slow),
+            }),
+        }
+    }
+
     /// Judges a request that ended with `status` after so long, `tries_failed` of its tries in vain. `chance` is random, from 0
     /// to 1 without 1.
     pub fn judge(&self, status: u16, tries_failed: u32, took: Duration, chance: f64) -> Kept {
@@ -51,6 +77,19 @@ impl Sampling {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn routes_have_the_last_word() {
+        let all = Sampling::default();
+        let slow = Some(Duration::from_secs(1));
+        let own = |share, slow| Some(RouteLog::Rules { share, slow });
+        assert_eq!(all.on(None), Some(all));
+        assert_eq!(all.on(Some(RouteLog::Off)), None);
+        assert_eq!(all.on(own(None, None)), Some(all));
+        let some = Sampling { share: 0.5, slow };
+        assert_eq!(all.on(own(Some(0.5), slow)), Some(some));
+        assert_eq!(some.on(own(None, None)), Some(some));
+    }
 
     #[test]
     fn what_is_kept() {

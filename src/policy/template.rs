@@ -80,18 +80,63 @@ impl Variable {
     }
 }
 
-/// A piece of a template. Two literals never follow one another, and none is empty.
+/// A piece of a text with variables. Two literals never follow one another, and none is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+pub enum Part<V> {
+    /// As it stands.
     Literal(String),
-    Variable(Variable),
+    /// What a request puts there.
+    Variable(V),
+}
+
+/// Reads a text with variables in braces, of which `find` knows the names; `{{` and `}}` stand for the braces themselves.
+///
+/// # Errors
+/// A variable that does not exist, or a brace without its partner.
+pub fn parts<V>(
+    text: &str,
+    find: impl Fn(&str) -> Option<V>,
+) -> Result<Vec<Part<V>>, TemplateError> {
+    let mut parts = Vec::new();
+    let mut literal = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        literal.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if rest.starts_with("{{") || rest.starts_with("}}") {
+            literal.push_str(&rest[..1]);
+            rest = &rest[2..];
+            continue;
+        }
+        let Some(inner) = rest.strip_prefix('{') else {
+            return Err(TemplateError::NeverOpened);
+        };
+        // A second `{` before any `}` means that the first was never closed.
+        let name = match inner.find(['{', '}']) {
+            Some(end) if inner[end..].starts_with('}') => &inner[..end],
+            _ => return Err(TemplateError::NeverClosed),
+        };
+        let Some(variable) = find(name) else {
+            return Err(TemplateError::Unknown(name.to_owned()));
+        };
+        if !literal.is_empty() {
+            parts.push(Part::Literal(std::mem::take(&mut literal)));
+        }
+        parts.push(Part::Variable(variable));
+        rest = &inner[name.len() + 1..];
+    }
+    literal.push_str(rest);
+    if !literal.is_empty() {
+        parts.push(Part::Literal(literal));
+    }
+    Ok(parts)
 }
 
 /// A text with variables in braces; `{{` and `}}` stand for the braces themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     source: String,
-    parts: Vec<Part>,
+    parts: Vec<Part<Variable>>,
     /// The header value of a template without variables, which is the same for every request.
     ready: Option<HeaderValue>,
 }
@@ -102,38 +147,11 @@ impl Template {
     /// # Errors
     /// A variable that does not exist, or a brace without its partner.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let mut parts = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..at]);
-            rest = &rest[at..];
-            if rest.starts_with("{{") || rest.starts_with("}}") {
-                literal.push_str(&rest[..1]);
-                rest = &rest[2..];
-                continue;
-            }
-            let Some(inner) = rest.strip_prefix('{') else {
-                return Err(TemplateError(Fault::NeverOpened));
-            };
-            // A second `{` before any `}` means that the first was never closed.
-            let name = match inner.find(['{', '}']) {
-                Some(end) if inner[end..].starts_with('}') => &inner[..end],
-                _ => return Err(TemplateError(Fault::NeverClosed)),
-            };
-            let Some(&(_, variable)) = VARIABLES.iter().find(|(known, _)| *known == name) else {
-                return Err(TemplateError(Fault::Unknown(name.to_owned())));
-            };
-            if !literal.is_empty() {
-                parts.push(Part::Literal(std::mem::take(&mut literal)));
-            }
-            parts.push(Part::Variable(variable));
-            rest = &inner[name.len() + 1..];
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            parts.push(Part::Literal(literal));
-        }
+        let find = |name: &str| {
+            let mut known = VARIABLES.iter();
+            known.find(|(known, _)| *known == name).map(|(_, v)| *v)
+        };
+        let parts = parts(text, find)?;
         let mut template = Template {
             source: text.to_owned(),
             parts,
@@ -225,32 +243,42 @@ fn field_value(text: String) -> HeaderValue {
 
 /// Why a text is not a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TemplateError(Fault);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Fault {
+pub enum TemplateError {
+    /// There is no variable of this name.
     Unknown(String),
+    /// A brace is opened, and never closed.
     NeverClosed,
+    /// A brace is closed that was never opened.
     NeverOpened,
 }
 
-impl fmt::Display for TemplateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Fault::Unknown(name) => {
-                write!(f, "there is no variable {{{name}}} (known:")?;
-                for (known, _) in VARIABLES {
-                    write!(f, " {{{known}}}")?;
+impl TemplateError {
+    /// In words, with the variables that there are.
+    pub fn told<'a>(&self, known: impl IntoIterator<Item = &'a str>) -> String {
+        match self {
+            TemplateError::Unknown(name) => {
+                let mut told = format!("there is no variable {{{name}}} (known:");
+                for known in known {
+                    // Writing to a `String` cannot fail.
+                    let _ = write!(told, " {{{known}}}");
                 }
-                f.write_str("; write {{ and }} for literal braces)")
+                told.push_str("; write {{ and }} for literal braces)");
+                told
             }
-            Fault::NeverClosed => {
-                f.write_str(r#"a "{" is never closed (write "{{" for a literal brace)"#)
+            TemplateError::NeverClosed => {
+                r#"a "{" is never closed (write "{{" for a literal brace)"#.to_owned()
             }
-            Fault::NeverOpened => {
-                f.write_str(r#"a "}" was never opened (write "}}" for a literal brace)"#)
+            TemplateError::NeverOpened => {
+                r#"a "}" was never opened (write "}}" for a literal brace)"#.to_owned()
             }
         }
+    }
+}
+
+/// With the variables of a [`Template`].
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told(VARIABLES.iter().map(|(name, _)| *name)))
     }
 }
 

@@ -307,7 +307,10 @@ impl Front {
             self.counts.remember(record::failed(session, ctx, &ended));
         }
         if self.log.enabled() {
-            let sampling = &self.log.sampling;
+            let own = ctx.route.as_ref().and_then(|route| route.logging);
+            let Some(sampling) = self.log.sampling.on(own) else {
+                return;
+            };
             let chance = fastrand::f64();
             let (_, failed) = record::tries(ctx);
             let sample = match sampling.judge(ended.status, failed, ended.took, chance) {

@@ -152,6 +152,7 @@ fn more<'a>(
         processing: before,
         answers: ctx.tries.iter().map(answer).collect(),
         server_name: ctx.secured.as_ref().and_then(|s| s.server_name.as_deref()),
+        headers: Some(&request.headers),
     }
 }
 

@@ -362,6 +362,87 @@ fn of_what_went_well_a_share_is_logged_and_all_of_the_rest() {
 }
 
 #[test]
+fn routes_say_which_of_their_requests_are_logged() {
+    let yaml = "defaults: { access_log: { sample: 0% } }
+routes:
+  - { match: { path: /health }, respond: { status: 503 }, access_log: off }
+  - { match: { path: /static }, respond: { status: 200 } }
+  - { match: { path: /broken }, respond: { status: 503 } }
+  - { match: { path: /orders }, respond: { status: 200 }, access_log: { sample: 100% } }
+";
+    let proxy = Proxy::with().start(yaml);
+    let mut client = Client::to(proxy.port);
+    for path in ["/health", "/static", "/broken", "/nowhere", "/orders"] {
+        client.get(path);
+    }
+    // Lines come in the order in which requests end.
+    proxy.logged("/orders");
+    let lines = proxy.log_lines();
+    let paths: Vec<&str> = lines
+        .iter()
+        .filter_map(|l| l["url.path"].as_str())
+        .collect();
+    assert_eq!(paths, ["/broken", "/nowhere", "/orders"]);
+}
+
+#[test]
+fn a_file_is_moved_aside_when_it_is_large_or_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    let start = |rotate: &str| {
+        let log = format!("{{ path: {}, rotate: {rotate} }}", path.display());
+        let routes = "routes: [{ respond: { status: 200 } }]";
+        Proxy::with().key("access_log", &log).start(routes)
+    };
+    let files = || {
+        let files = std::fs::read_dir(dir.path()).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        files
+    };
+    let proxy = start("{ size: 4KiB, keep: 3 }");
+    let mut client = Client::to(proxy.port);
+    let mut sent = 0;
+    until("three are kept beside it", || {
+        client.get(&format!("/{sent}"));
+        sent += 1;
+        files().len() == 4
+    });
+    // Each line is in one of them, and whole, until there are too many.
+    until("all are written", || {
+        let texts = files()
+            .into_iter()
+            .map(|file| std::fs::read_to_string(file).unwrap());
+        let paths: Vec<String> = texts
+            .flat_map(|text| text.lines().map(parse_line).collect::<Vec<_>>())
+            .map(|line| line["url.path"].as_str().unwrap().to_string())
+            .collect();
+        let all: Vec<String> = (0..sent).map(|n| format!("/{n}")).collect();
+        let mut sorted = paths.clone();
+        sorted.sort_by_key(|path| path[1..].parse::<u32>().unwrap());
+        paths.len() == sent && {
+            assert_eq!(sorted, all);
+            true
+        }
+    });
+    let first = files().into_iter().find(|file| *file != path).unwrap();
+    until("the first goes when there is another", || {
+        client.get("/more");
+        !first.exists()
+    });
+    assert_eq!(files().len(), 4);
+    drop(proxy);
+    // Nothing comes any more, and it is moved aside all the same.
+    let proxy = start("{ every: 1s, keep: 100 }");
+    let before = files().len();
+    get(proxy.port, "/last");
+    until("it is old", || {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.is_empty() && files().len() > before
+    });
+}
+
+#[test]
 fn a_daemon_of_syslog_gets_each_line_as_a_message() {
     let origin = Origin::always(Reply::ok("hello"));
     let yaml = one_route(&[origin.port], "");

@@ -260,3 +260,21 @@ fn the_common_log_format_has_two_fields_less() {
         Regex::new(r#"^127\.0\.0\.1 - - \[[^]]+ \+0000\] "GET /a HTTP/1\.1" 200 5$"#).unwrap();
     assert!(expected.is_match(&all[0]), "{}", all[0]);
 }
+
+#[test]
+fn a_line_of_ones_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let format = "'{client.address} \"{http.request.method} {url.path}\" {http.response.status_code} {http.request.header.x-tenant} {outcomes}'";
+    let origin = Origin::new(|r| match r.number {
+        0 => Reply::status(500),
+        _ => Reply::ok("fine"),
+    });
+    let rules = "retry: { tries: 2, wait: 1ms }";
+    let proxy = with_format(dir.path(), format).start(&one_route(&[origin.port], rules));
+    Client::to(proxy.port).request("GET", "/a%22b?c", &[("X-Tenant", "one \"two\"")], b"");
+    let all = eventually("a line", || {
+        Some(lines(dir.path(), "access.log")).filter(|l| l.len() == 1)
+    });
+    let expected = "127.0.0.1 \"GET /a%22b\" 200 one \\x22two\\x22 status 500, ok";
+    assert_eq!(all, [expected]);
+}

@@ -1,4 +1,4 @@
-//! Upstreams and routes in figures, as JSON. [`super::terminal`] has them as tables.
+//! Upstreams and routes in figures, as JSON. `super::terminal` has them as tables.
 
 use super::Scene;
 use super::figures::Figures as CacheFigures;

@@ -1,0 +1,322 @@
+//! A line of the access log of the operator's own making: a text with the fields of the JSON log in braces.
+//!
+//! Whatever clients send is escaped as nginx does it: nobody can begin a line of their own, or end a quoted field.
+
+use super::access_log::{Line, TryLine};
+use super::formats::nginx;
+use super::json::parted;
+use crate::policy::template::{Part, parts};
+use http::HeaderName;
+use std::fmt::Write;
+
+/// Before the name of a field of the request's head, as OpenTelemetry has it.
+const HEADER: &str = "http.request.header.";
+/// What is a secret, and never in a log.
+const SECRETS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
+/// A field of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Field {
+    Time,
+    Client,
+    ClientPort,
+    Identity,
+    RequestId,
+    Method,
+    Host,
+    Port,
+    Scheme,
+    Path,
+    Query,
+    Protocol,
+    Tls,
+    Cipher,
+    UserAgent,
+    Route,
+    Upstream,
+    Backend,
+    Tries,
+    Outcomes,
+    Cache,
+    Retry,
+    Refused,
+    Error,
+    Status,
+    Received,
+    Sent,
+    Idle,
+    Queued,
+    Waited,
+    Connect,
+    FirstByte,
+    Duration,
+    Header(HeaderName),
+}
+
+/// Every field under its name, but for those of the head.
+const FIELDS: [(&str, Field); 33] = [
+    ("time", Field::Time),
+    ("client.address", Field::Client),
+    ("client.port", Field::ClientPort),
+    ("enduser.id", Field::Identity),
+    ("request_id", Field::RequestId),
+    ("http.request.method", Field::Method),
+    ("server.address", Field::Host),
+    ("server.port", Field::Port),
+    ("url.scheme", Field::Scheme),
+    ("url.path", Field::Path),
+    ("url.query", Field::Query),
+    ("network.protocol.version", Field::Protocol),
+    ("tls.protocol.version", Field::Tls),
+    ("tls.cipher", Field::Cipher),
+    ("user_agent.original", Field::UserAgent),
+    ("http.route", Field::Route),
+    ("upstream", Field::Upstream),
+    ("backend", Field::Backend),
+    ("tries", Field::Tries),
+    ("outcomes", Field::Outcomes),
+    ("cache", Field::Cache),
+    ("retry", Field::Retry),
+    ("refused", Field::Refused),
+    ("error.type", Field::Error),
+    ("http.response.status_code", Field::Status),
+    ("http.request.body.size", Field::Received),
+    ("http.response.body.size", Field::Sent),
+    ("idle_ms", Field::Idle),
+    ("queued_ms", Field::Queued),
+    ("waited_ms", Field::Waited),
+    ("connect_ms", Field::Connect),
+    ("first_byte_ms", Field::FirstByte),
+    ("duration_ms", Field::Duration),
+];
+
+/// How lines are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    source: String,
+    parts: Vec<Part<Field>>,
+}
+
+impl Template {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// A field that there is not, or that is a secret, or a brace without its partner.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.contains(['\n', '\r']) {
+            return Err("a line has no line end in it".to_owned());
+        }
+        let secret = SECRETS.into_iter().find(|secret| {
+            let named = format!("{{{HEADER}{secret}}}");
+            text.to_ascii_lowercase().contains(&named)
+        });
+        if let Some(secret) = secret {
+            return Err(format!(
+                "{HEADER}{secret} is a secret, and never in the log"
+            ));
+        }
+        let parts = parts(text, find).map_err(|e| {
+            let names = FIELDS.iter().map(|(name, _)| *name);
+            e.told(names.chain(["http.request.header.NAME"]))
+        })?;
+        Ok(Template {
+            source: text.to_owned(),
+            parts,
+        })
+    }
+
+    /// As written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The line, without its end.
+    pub fn line(&self, line: &Line<'_>) -> String {
+        let mut out = String::with_capacity(256);
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.push_str(text),
+                Part::Variable(field) => field.write(line, &mut out),
+            }
+        }
+        out
+    }
+}
+
+fn find(name: &str) -> Option<Field> {
+    if let Some(header) = name.strip_prefix(HEADER) {
+        return HeaderName::try_from(header).ok().map(Field::Header);
+    }
+    let mut known = FIELDS.iter();
+    known
+        .find(|(known, _)| *known == name)
+        .map(|(_, field)| field.clone())
+}
+
+impl Field {
+    fn write(&self, line: &Line<'_>, out: &mut String) {
+        let path = || line.path.split_once('?').unwrap_or((&line.path, ""));
+        let sum = |of: fn(&TryLine<'_>) -> Option<f64>| {
+            let mut times = line.tries.iter().filter_map(of).peekable();
+            times.peek()?;
+            Some(times.sum::<f64>())
+        };
+        match self {
+            Field::Time => out.push_str(&line.time),
+            Field::Client => number(out, line.client),
+            Field::ClientPort => number(out, line.more.client_port),
+            Field::Identity => word(out, line.identity.as_deref()),
+            Field::RequestId => word(out, Some(line.request_id)),
+            Field::Method => word(out, Some(line.method)),
+            Field::Host => word(out, Some(parted(line.host).0)),
+            Field::Port => number(out, parted(line.host).1),
+            Field::Scheme => word(out, Some(line.scheme)),
+            Field::Path => word(out, Some(path().0)),
+            Field::Query => word(out, Some(path().1)),
+            Field::Protocol => word(out, line.protocol.strip_prefix("HTTP/")),
+            Field::Tls => word(out, line.tls),
+            Field::Cipher => word(out, line.cipher),
+            Field::UserAgent => nginx(out, line.user_agent),
+            Field::Route => word(out, line.route),
+            Field::Upstream => word(out, line.upstream),
+            Field::Backend => word(out, line.backend),
+            Field::Tries => number(out, Some(line.tries.len())),
+            Field::Outcomes => {
+                let outcomes = line.tries.iter().map(|one| one.outcome.to_string());
+                word(out, Some(&outcomes.collect::<Vec<_>>().join(", ")));
+            }
+            Field::Cache => word(out, line.cache),
+            Field::Retry => word(out, line.retry),
+            Field::Refused => word(out, line.refused),
+            Field::Error => word(out, line.error),
+            Field::Status => number(out, Some(line.status)),
+            Field::Received => number(out, Some(line.received)),
+            Field::Sent => number(out, Some(line.bytes)),
+            Field::Idle => number(out, line.idle_ms),
+            Field::Queued => millis(out, sum(|one| Some(one.queued_ms))),
+            Field::Waited => millis(out, sum(|one| Some(one.waited_ms))),
+            Field::Connect => millis(out, sum(|one| one.connect_ms)),
+            Field::FirstByte => millis(out, sum(|one| one.first_byte_ms)),
+            Field::Duration => number(out, Some(line.duration_ms)),
+            // What is left out of queries is left out here, too.
+            Field::Header(http::header::REFERER) => nginx(out, line.more.referer.as_deref()),
+            Field::Header(name) => {
+                let value = line.more.headers.and_then(|headers| headers.get(name));
+                nginx(out, value.map(http::HeaderValue::as_bytes));
+            }
+        }
+    }
+}
+
+fn word(out: &mut String, text: Option<&str>) {
+    nginx(out, text.map(str::as_bytes));
+}
+
+fn number(out: &mut String, number: Option<impl std::fmt::Display>) {
+    match number {
+        // Writing to a `String` cannot fail.
+        Some(number) => drop(write!(out, "{number}")),
+        None => out.push('-'),
+    }
+}
+
+/// To the microsecond, as the parts of the sum were.
+fn millis(out: &mut String, time: Option<f64>) {
+    number(out, time.map(|ms| (ms * 1e3).round() / 1e3));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::formats::More;
+    use crate::policy::outcome::Outcome;
+    use crate::policy::retry::Failure;
+    use http::{HeaderMap, StatusCode};
+
+    fn one(outcome: Outcome) -> TryLine<'static> {
+        TryLine {
+            backend: "10.0.0.1:80",
+            outcome,
+            ms: 1.0,
+            waited_ms: 0.1,
+            queued_ms: 0.2,
+            connect_ms: None,
+            first_byte_ms: Some(1.5),
+        }
+    }
+
+    #[test]
+    fn fields_are_filled_in_and_escaped() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-tenant", "a\"b".parse().unwrap());
+        let line = Line {
+            time: "2026-11-29T00:00:00.000Z".into(),
+            client: Some("2001:db8::1".parse().unwrap()),
+            method: "GET",
+            host: "[::1]:8080",
+            path: "/a?b=c".into(),
+            protocol: "HTTP/1.1",
+            status: 200,
+            user_agent: Some(b"x\ny"),
+            tries: vec![
+                one(Outcome::Failed(Failure::Status(StatusCode::BAD_GATEWAY))),
+                one(Outcome::Ok),
+            ],
+            duration_ms: 3.25,
+            more: More {
+                headers: Some(&headers),
+                referer: Some(b"/r?token=***"[..].into()),
+                ..More::default()
+            },
+            ..Line::default()
+        };
+        for (template, written) in [
+            (
+                "{time} {client.address} {{}}",
+                "2026-11-29T00:00:00.000Z 2001:db8::1 {}",
+            ),
+            (
+                "{server.address} {server.port} {url.path} {url.query}",
+                "[::1] 8080 /a b=c",
+            ),
+            (
+                "{tries} {outcomes} {waited_ms} {connect_ms}",
+                "2 status 502, ok 0.2 -",
+            ),
+            ("{first_byte_ms} {queued_ms} {duration_ms}", "3 0.4 3.25"),
+            (
+                "\"{user_agent.original}\" {backend} {cache}",
+                "\"x\\x0Ay\" - -",
+            ),
+            (
+                "{http.request.header.X-Tenant} {http.request.header.none}",
+                "a\\x22b -",
+            ),
+            ("{http.request.header.referer}", "/r?token=***"),
+        ] {
+            assert_eq!(
+                Template::parse(template).unwrap().line(&line),
+                written,
+                "{template}"
+            );
+        }
+    }
+
+    #[test]
+    fn secrets_and_what_there_is_not_are_refused() {
+        for (template, why) in [
+            ("{http.request.header.Cookie}", "is a secret"),
+            ("{http.request.header.authorization}", "is a secret"),
+            (
+                "{status}",
+                "there is no variable {status} (known: {time} {client.address}",
+            ),
+            ("{http.request.header.a b}", "there is no variable"),
+            ("{time", "is never closed"),
+            ("a\nb", "no line end"),
+        ] {
+            let told = Template::parse(template).unwrap_err();
+            assert!(told.contains(why), "{template}: {told}");
+        }
+    }
+}
