@@ -135,7 +135,7 @@ fn ask(command: &Command, file: &Path) -> Result<String, String> {
     };
     let settings = &loaded.settings;
     let key = key::place(settings.pid_file.as_deref(), file);
-    let address = settings.admin.as_ref().map(|admin| admin.address);
+    let address = settings.admin.as_ref().map(|admin| admin.address.clone());
     let asked = Asked::new(address, file, &key);
     let answer = asked.and_then(|asked| match command {
         // It has an answer of its own.

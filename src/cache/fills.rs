@@ -7,6 +7,7 @@ use super::key::{Key, Variant};
 use super::moment::Moment;
 use super::object::Object;
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,13 +81,13 @@ impl Fill {
 type Lane = (Key, Option<Variant>);
 
 /// How fills end, each with a count.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ends<N> {
-    /// The answer was stored.
+    /// The answer is stored: counted from its head on, though its end may not come.
     pub stored: N,
     /// The stored answer was found to be good.
     pub validated: N,
-    /// The answer was not one to be stored.
+    /// The answer was not one to be stored, an error of the origin for instance.
     pub not_stored: N,
     /// There was no answer.
     pub failed: N,

@@ -15,11 +15,32 @@ use std::path::PathBuf;
 /// Where Backstop answers its operator, and whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
-    /// IP address and port.
-    pub address: SocketAddr,
+    /// Where.
+    pub address: AdminPlace,
     /// The file of those who may look and change; without one, whoever reaches the address may look.
     pub auth: Option<PathBuf>,
 }
+
+/// Where the operator is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminPlace {
+    /// At an IP address and a port.
+    Port(SocketAddr),
+    /// At a socket in the file system, which its user and its group can reach; the path is absolute.
+    Socket(PathBuf),
+}
+
+impl fmt::Display for AdminPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdminPlace::Port(address) => address.fmt(f),
+            AdminPlace::Socket(path) => write!(f, "{SOCKET}{}", path.display()),
+        }
+    }
+}
+
+/// What the path of a socket follows, as in nginx.
+const SOCKET: &str = "unix:";
 
 /// `admin`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -36,7 +57,7 @@ pub(crate) struct AdminSpec {
 impl AdminSpec {
     /// Reports an address that other machines can reach, unless it has users; `path` is that of this mapping.
     pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
-        if is_local(self.address()) || self.auth.is_some() {
+        if self.address().is_none_or(is_local) || self.auth.is_some() {
             return;
         }
         let message = format!(
@@ -48,15 +69,21 @@ impl AdminSpec {
             Some("write auth: a file of users, made by `htpasswd -B`, beside it".to_string());
     }
 
-    /// Where to listen.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address.0
+    /// The port to listen on, if that is where.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self.address.0 {
+            AdminPlace::Port(address) => Some(address),
+            AdminPlace::Socket(_) => None,
+        }
     }
 
     /// With paths made `absolute`.
     pub(crate) fn compile(self, absolute: impl Fn(&str) -> PathBuf) -> Admin {
         Admin {
-            address: self.address.0,
+            address: match self.address.0 {
+                AdminPlace::Socket(path) => AdminPlace::Socket(absolute(&path.to_string_lossy())),
+                port => port,
+            },
             auth: self.auth.map(|file| absolute(&file.0)),
         }
     }
@@ -64,7 +91,7 @@ impl AdminSpec {
     /// How it is written.
     pub(crate) fn of(admin: &Admin) -> AdminSpec {
         AdminSpec {
-            address: AdminAddress(admin.address),
+            address: AdminAddress(admin.address.clone()),
             auth: admin
                 .auth
                 .as_ref()
@@ -78,16 +105,21 @@ fn is_local(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// As a [`ListenAddress`], but a bare port is meant for this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct AdminAddress(SocketAddr);
+/// As a [`ListenAddress`], but a bare port is meant for this machine; or the path of a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct AdminAddress(AdminPlace);
 
 impl Written for AdminAddress {
-    const EXPECTED: &'static str = "an IP address and a port such as 127.0.0.1:9090";
+    const EXPECTED: &'static str =
+        "an IP address and a port such as 127.0.0.1:9090, or unix: and the path of a socket";
 
     fn parse(word: &str) -> Result<Self, Complaint> {
+        if let Some(path) = word.strip_prefix(SOCKET) {
+            let path = FileText::parse(path)?.0.into();
+            return Ok(AdminAddress(AdminPlace::Socket(path)));
+        }
         match (ListenAddress::parse(word), word.strip_prefix(':')) {
-            (Ok(address), _) => Ok(AdminAddress(address.0)),
+            (Ok(address), _) => Ok(AdminAddress(AdminPlace::Port(address.0))),
             (Err(_), Some(port)) => Err(Complaint {
                 message: None,
                 help: Self::meant_by_number(port),
@@ -127,6 +159,7 @@ mod tests {
             ("127.9.9.9:9090", true),
             ("[::1]:9090", true),
             ("[::ffff:127.0.0.1]:9090", true),
+            ("unix:run/admin.sock", true),
             ("0.0.0.0:9090", false),
             ("[::]:9090", false),
             ("10.0.0.1:9090", false),

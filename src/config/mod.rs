@@ -64,6 +64,7 @@ mod written;
 pub use access_log::{AccessLog, LogTarget};
 pub use acme::{Acme, Challenge};
 pub use address::{BackendAddress, Host};
+pub use admin::AdminPlace;
 pub use clients::Clients;
 pub use error::{ConfigError, Errors};
 pub use health_check::{CheckKind, CheckPlan, HttpCheck};

@@ -350,8 +350,10 @@ impl SettingsSpec {
         if let Some(admin) = &self.admin {
             let path = top.key("admin");
             admin.check(document, &path, report);
-            if let Some(listener) = seen.get(&admin.address()) {
-                let message = format!("{} is taken by", admin.address());
+            let address = admin.address();
+            let taken = address.and_then(|address| Some((address, seen.get(&address)?)));
+            if let Some((address, listener)) = taken {
+                let message = format!("{address} is taken by");
                 let problem = report.add(document, path.key("address"), message);
                 problem.see = Some(listeners.index(*listener));
                 problem.help = Some("give it a port of its own".to_string());

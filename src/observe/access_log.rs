@@ -270,7 +270,7 @@ impl AccessLog {
             Format::Combined => formats::combined(line, true).into_bytes(),
             Format::Clf => formats::combined(line, false).into_bytes(),
             Format::Alb => formats::alb(line).into_bytes(),
-            Format::Template(template) => template.line(line).into_bytes(),
+            Format::Template(template) => template.line(line, &self.redaction).into_bytes(),
         };
         text.push(b'\n');
         let (state, bytes) = (&self.state, text.len());

@@ -3,11 +3,14 @@
 //! What was moved aside is never written again: its name is the file's and the time, so that names sort as they came about.
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use log::{error, warn};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// When a file is moved aside, and how many of those are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub struct LogFile {
     path: PathBuf,
     file: File,
     size: u64,
-    since: SystemTime,
+    since: Instant,
     rotation: Option<Rotation>,
     /// Whether moving it aside failed the last time.
     failing: bool,
@@ -45,9 +48,14 @@ impl LogFile {
     /// Opens it, at its end.
     ///
     /// # Errors
-    /// When it cannot be opened for appending.
+    /// When it cannot be opened for appending, or is to be moved aside and no file: nobody wants `/dev/stdout` renamed, nor a link.
     pub fn open(path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
         let (file, size, since) = open(path)?;
+        if rotation.is_some() && !std::fs::symlink_metadata(path)?.is_file() {
+            return Err(io::Error::other(
+                "it is no regular file, which `rotate` could move aside",
+            ));
+        }
         Ok(LogFile {
             path: path.to_owned(),
             file,
@@ -63,10 +71,15 @@ impl LogFile {
     /// # Errors
     /// When they cannot be written.
     pub fn write_all(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.file.write_all(lines)?;
-        self.size += lines.len() as u64;
+        let written = self.file.write_all(lines);
+        self.size += match &written {
+            Ok(()) => lines.len() as u64,
+            // Part of them may be there.
+            Err(_) => (self.file.metadata()?.len()).saturating_sub(self.size),
+        };
+        // Where there is no room, moving it aside may make some: the oldest goes.
         self.rotate();
-        Ok(())
+        written
     }
 
     /// How long until it is time, if age is what counts and there is something in it.
@@ -84,7 +97,7 @@ impl LogFile {
             Ok(()) => self.failing = false,
             Err(e) => {
                 // Not again at once: with as much again, or when it is as old again.
-                (self.size, self.since) = (0, SystemTime::now());
+                (self.size, self.since) = (0, Instant::now());
                 if !std::mem::replace(&mut self.failing, true) {
                     error!(
                         "the log {} cannot be moved aside and grows on: {e}",
@@ -111,16 +124,17 @@ impl LogFile {
     }
 
     fn age(&self) -> Duration {
-        self.since.elapsed().unwrap_or_default()
+        self.since.elapsed()
     }
 
     fn move_aside(&mut self) -> io::Result<()> {
-        let mut at = SystemTime::now();
-        let mut aside = named(&self.path, at);
-        while aside.try_exists()? {
-            at += Duration::from_millis(1);
-            aside = named(&self.path, at);
+        if !self.is_there()? {
+            // Somebody else has moved it away, and its lines with it.
+            (self.file, self.size, self.since) = open(&self.path)?;
+            return Ok(());
         }
+        let newest = aside(&self.path)?.pop();
+        let aside = after(&self.path, newest.as_deref(), SystemTime::now());
         std::fs::rename(&self.path, &aside)?;
         match open(&self.path) {
             Ok((file, size, since)) => {
@@ -134,26 +148,49 @@ impl LogFile {
             }
         }
     }
+
+    /// Whether the file that is written is the one that the path leads to.
+    fn is_there(&self) -> io::Result<bool> {
+        let ours = self.file.metadata()?;
+        Ok(std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())))
+    }
 }
 
 /// The file, how large it is, and since when it is written.
-fn open(path: &Path) -> io::Result<(File, u64, SystemTime)> {
+fn open(path: &Path) -> io::Result<(File, u64, Instant)> {
     let file = OpenOptions::new().create(true).append(true).open(path)?;
     let known = file.metadata()?;
-    let since = match known.len() {
-        0 => SystemTime::now(),
+    let age = match known.len() {
+        0 => None,
         // Not all file systems know it.
-        _ => known.created().unwrap_or_else(|_| SystemTime::now()),
+        _ => known.created().ok().and_then(|at| at.elapsed().ok()),
     };
+    let now = Instant::now();
+    let since = age.and_then(|age| now.checked_sub(age)).unwrap_or(now);
     Ok((file, known.len(), since))
 }
 
-/// `access.log.20261129T102030.123Z`.
-fn named(path: &Path, at: SystemTime) -> PathBuf {
-    let at = Timestamp::try_from(at).unwrap_or_default();
-    let mut name = path.as_os_str().to_owned();
-    name.push(at.strftime(".%Y%m%dT%H%M%S.%3fZ").to_string());
-    name.into()
+/// The form of the time in a name.
+const STAMP: &str = "%Y%m%dT%H%M%S.%3fZ";
+
+/// `access.log.20261129T102030.123Z`: the name for one that is moved aside now, after the newest that there is, whatever the clock says.
+fn after(path: &Path, newest: Option<&Path>, now: SystemTime) -> PathBuf {
+    let named = |at: Timestamp| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}", at.strftime(STAMP)));
+        PathBuf::from(name)
+    };
+    let name = named(Timestamp::try_from(now).unwrap_or_default());
+    let Some(newest) = newest.filter(|newest| *newest >= &*name) else {
+        return name;
+    };
+    let text = newest.to_string_lossy();
+    let stamp = text.get(text.len().saturating_sub(FORM.len())..);
+    let read = DateTime::strptime("%Y%m%dT%H%M%S%.fZ", stamp.unwrap_or_default());
+    let at = read.and_then(|at| at.to_zoned(TimeZone::UTC));
+    let next = at.and_then(|at| at.timestamp().checked_add(Duration::from_millis(1)));
+    next.map_or(name, named)
 }
 
 /// The files that were moved aside, the oldest first.
@@ -174,7 +211,7 @@ pub fn aside(path: &Path) -> io::Result<Vec<PathBuf>> {
         let stamp = rest
             .strip_prefix(&*name)
             .and_then(|rest| rest.strip_prefix('.'));
-        if stamp.is_some_and(is_stamp) {
+        if stamp.is_some_and(is_stamp) && entry.file_type()?.is_file() {
             found.push(entry.path());
         }
     }
@@ -182,9 +219,11 @@ pub fn aside(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// What such a time looks like.
+const FORM: &[u8] = b"00000000T000000.000Z";
+
 /// `20261129T102030.123Z`: nothing else of the directory is touched.
 fn is_stamp(text: &str) -> bool {
-    const FORM: &[u8] = b"00000000T000000.000Z";
     let fits = |(is, form): (u8, &u8)| match form {
         b'0' => is.is_ascii_digit(),
         form => is == *form,
@@ -195,10 +234,9 @@ fn is_stamp(text: &str) -> bool {
 fn prune(path: &Path, keep: u32) -> io::Result<()> {
     let files = aside(path)?;
     let too_many = files.len().saturating_sub(keep as usize);
-    for file in files.iter().take(too_many) {
-        std::fs::remove_file(file)?;
-    }
-    Ok(())
+    let removed = files.iter().take(too_many).map(std::fs::remove_file);
+    // One that stays is no reason to keep the others.
+    removed.fold(Ok(()), io::Result::and)
 }
 
 #[cfg(test)]
@@ -262,7 +300,7 @@ mod tests {
         file.since -= Duration::from_secs(100);
         file.rotate();
         assert_eq!((contents(&path), file.left()), (vec![String::new()], None));
-        file.since = SystemTime::now();
+        file.since = Instant::now();
         file.write_all(b"one\n").unwrap();
         assert!(
             file.left()
@@ -275,18 +313,59 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_moved_is_written_on() {
+    fn one_that_somebody_moved_away_is_begun_anew() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.log");
         let rotation = Rotation {
-            size: Some(1),
+            size: Some(8),
             every: None,
             keep: 1,
         };
         let mut file = LogFile::open(&path, Some(rotation)).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        file.write_all(b"one\n").unwrap();
-        assert!(file.failing);
+        std::fs::rename(&path, dir.path().join("a.log.1")).unwrap();
+        file.write_all(b"one is moved\n").unwrap();
         file.write_all(b"two\n").unwrap();
+        assert_eq!(contents(&path), ["two\n"]);
+    }
+
+    #[test]
+    fn names_go_on_though_the_clock_is_set_back() {
+        let path = Path::new("/x/a.log");
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let first = after(path, None, at(1_764_374_400));
+        assert_eq!(first, Path::new("/x/a.log.20251129T000000.000Z"));
+        let second = after(path, Some(&first), at(1_764_370_000));
+        assert_eq!(second, Path::new("/x/a.log.20251129T000000.001Z"));
+        assert_eq!(after(path, Some(&first), at(1_764_374_400)), second);
+        let third = after(path, Some(&second), at(1_764_374_401));
+        assert_eq!(third, Path::new("/x/a.log.20251129T000001.000Z"));
+    }
+
+    #[test]
+    fn one_that_cannot_be_removed_is_no_reason_to_keep_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        std::fs::write(&path, "").unwrap();
+        let aside_one = |n: u32| dir.path().join(format!("a.log.20261129T10203{n}.123Z"));
+        std::fs::create_dir(aside_one(0)).unwrap();
+        (1..4).for_each(|n| std::fs::write(aside_one(n), "x").unwrap());
+        prune(&path, 1).unwrap();
+        assert_eq!(aside(&path).unwrap(), [aside_one(3)]);
+        assert!(aside_one(0).exists());
+    }
+
+    #[test]
+    fn only_a_file_can_be_moved_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link.log");
+        std::fs::write(dir.path().join("a.log"), "").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("a.log"), &link).unwrap();
+        let rotation = Rotation {
+            size: Some(8),
+            every: None,
+            keep: 1,
+        };
+        assert!(LogFile::open(&link, None).is_ok());
+        assert!(LogFile::open(&link, Some(rotation)).is_err());
     }
 }

@@ -1,9 +1,9 @@
 //! What is counted of requests: for each route, for what no route took, and for the process.
 //!
-//! Written once for each request that ends, under one short lock of its route; read by metrics, status and page. What clients send
+//! Written once for each request and each fill that ends, under one short lock of its route; read by metrics, status and page. What clients send
 //! makes no series of its own: methods that are not well known are one, and so is everything without a route.
 
-use super::history::History;
+use super::history::{History, Totals};
 use crate::policy::success::{Count, Saved, Savings, Span, Step, Success};
 use http::Method;
 use std::collections::{BTreeMap, VecDeque};
@@ -38,7 +38,7 @@ impl From<&Method> for Known {
 /// comes, connecting included.
 pub const PHASES: [&str; 4] = ["queue", "backoff", "connect", "first_byte"];
 
-/// How long each of [`PHASES`] took, all tries of a request together; `None` for what there was not.
+/// How long each of [`PHASES`] took, all tries of a request together, in vain or not; `None` for what there was not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Phases(pub [Option<Duration>; PHASES.len()]);
 
@@ -117,7 +117,7 @@ pub struct Ended {
     pub took: Duration,
     /// What the cache did, if it was asked.
     pub cache: Option<&'static str>,
-    /// Tries that upstreams were asked on its behalf.
+    /// Tries that upstreams were asked on its behalf, but for those of a fill, which counts them itself.
     pub tries: u32,
     /// Those of them that failed.
     pub tries_failed: u32,
@@ -245,7 +245,7 @@ impl Tally {
         sums.success.add(now, count);
     }
 
-    /// Counts tries that no client waited for.
+    /// Counts the tries of a fill.
     pub fn add_tries(&self, tries: u32, failed: u32) {
         let count = Count {
             tries: tries.into(),
@@ -260,6 +260,16 @@ impl Tally {
     /// What was counted so far.
     pub fn figures(&self) -> Sums {
         self.sums().clone()
+    }
+
+    /// The totals alone, without retries, which are not counted here.
+    pub fn totals(&self) -> Totals {
+        let sums = self.sums();
+        Totals {
+            count: sums.total,
+            retries: 0,
+            took: sums.took,
+        }
     }
 
     /// The success of late, to be written down.

@@ -5,14 +5,29 @@
 use super::access_log::{Line, TryLine};
 use super::formats::nginx;
 use super::json::parted;
+use crate::policy::redact::Redaction;
 use crate::policy::template::{Part, parts};
 use http::HeaderName;
 use std::fmt::Write;
 
 /// Before the name of a field of the request's head, as OpenTelemetry has it.
 const HEADER: &str = "http.request.header.";
-/// What is a secret, and never in a log.
-const SECRETS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+/// What is in the names of fields that are secrets, and never in a log.
+const SECRETS: [&str; 12] = [
+    "authorization",
+    "cookie",
+    "token",
+    "secret",
+    "passw",
+    "api-key",
+    "apikey",
+    "access-key",
+    "credential",
+    "session",
+    "signature",
+    // Where browsers put what they cannot put into `Authorization`.
+    "sec-websocket-protocol",
+];
 
 /// A field of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +36,7 @@ enum Field {
     Client,
     ClientPort,
     Identity,
+    IdentityFrom,
     RequestId,
     Method,
     Host,
@@ -50,15 +66,17 @@ enum Field {
     Connect,
     FirstByte,
     Duration,
+    Sample,
     Header(HeaderName),
 }
 
 /// Every field under its name, but for those of the head.
-const FIELDS: [(&str, Field); 33] = [
+const FIELDS: [(&str, Field); 35] = [
     ("time", Field::Time),
     ("client.address", Field::Client),
     ("client.port", Field::ClientPort),
     ("enduser.id", Field::Identity),
+    ("identity_from", Field::IdentityFrom),
     ("request_id", Field::RequestId),
     ("http.request.method", Field::Method),
     ("server.address", Field::Host),
@@ -88,6 +106,7 @@ const FIELDS: [(&str, Field); 33] = [
     ("connect_ms", Field::Connect),
     ("first_byte_ms", Field::FirstByte),
     ("duration_ms", Field::Duration),
+    ("sample", Field::Sample),
 ];
 
 /// How lines are written.
@@ -106,19 +125,19 @@ impl Template {
         if text.contains(['\n', '\r']) {
             return Err("a line has no line end in it".to_owned());
         }
-        let secret = SECRETS.into_iter().find(|secret| {
-            let named = format!("{{{HEADER}{secret}}}");
-            text.to_ascii_lowercase().contains(&named)
-        });
-        if let Some(secret) = secret {
-            return Err(format!(
-                "{HEADER}{secret} is a secret, and never in the log"
-            ));
-        }
         let parts = parts(text, find).map_err(|e| {
             let names = FIELDS.iter().map(|(name, _)| *name);
             e.told(names.chain(["http.request.header.NAME"]))
         })?;
+        for part in &parts {
+            if let Part::Variable(Field::Header(name)) = part
+                && SECRETS.iter().any(|secret| name.as_str().contains(secret))
+            {
+                return Err(format!(
+                    "{HEADER}{name} may be a secret, and is never in the log"
+                ));
+            }
+        }
         Ok(Template {
             source: text.to_owned(),
             parts,
@@ -130,13 +149,13 @@ impl Template {
         &self.source
     }
 
-    /// The line, without its end.
-    pub fn line(&self, line: &Line<'_>) -> String {
+    /// The line, without its end. What is left out of queries is left out of the fields of the head, too.
+    pub fn line(&self, line: &Line<'_>, redaction: &Redaction) -> String {
         let mut out = String::with_capacity(256);
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.push_str(text),
-                Part::Variable(field) => field.write(line, &mut out),
+                Part::Variable(field) => field.write(line, redaction, &mut out),
             }
         }
         out
@@ -154,7 +173,7 @@ fn find(name: &str) -> Option<Field> {
 }
 
 impl Field {
-    fn write(&self, line: &Line<'_>, out: &mut String) {
+    fn write(&self, line: &Line<'_>, redaction: &Redaction, out: &mut String) {
         let path = || line.path.split_once('?').unwrap_or((&line.path, ""));
         let sum = |of: fn(&TryLine<'_>) -> Option<f64>| {
             let mut times = line.tries.iter().filter_map(of).peekable();
@@ -166,6 +185,7 @@ impl Field {
             Field::Client => number(out, line.client),
             Field::ClientPort => number(out, line.more.client_port),
             Field::Identity => word(out, line.identity.as_deref()),
+            Field::IdentityFrom => word(out, line.identity_from),
             Field::RequestId => word(out, Some(line.request_id)),
             Field::Method => word(out, Some(line.method)),
             Field::Host => word(out, Some(parted(line.host).0)),
@@ -174,7 +194,7 @@ impl Field {
             Field::Path => word(out, Some(path().0)),
             Field::Query => word(out, Some(path().1)),
             Field::Protocol => word(out, line.protocol.strip_prefix("HTTP/")),
-            Field::Tls => word(out, line.tls),
+            Field::Tls => word(out, line.tls.map(|tls| tls.trim_start_matches("TLSv"))),
             Field::Cipher => word(out, line.cipher),
             Field::UserAgent => nginx(out, line.user_agent),
             Field::Route => word(out, line.route),
@@ -198,11 +218,14 @@ impl Field {
             Field::Connect => millis(out, sum(|one| one.connect_ms)),
             Field::FirstByte => millis(out, sum(|one| one.first_byte_ms)),
             Field::Duration => number(out, Some(line.duration_ms)),
-            // What is left out of queries is left out here, too.
-            Field::Header(http::header::REFERER) => nginx(out, line.more.referer.as_deref()),
+            Field::Sample => number(out, line.sample),
             Field::Header(name) => {
                 let value = line.more.headers.and_then(|headers| headers.get(name));
-                nginx(out, value.map(http::HeaderValue::as_bytes));
+                let value = value.map(|value| String::from_utf8_lossy(value.as_bytes()));
+                word(
+                    out,
+                    value.as_deref().map(|v| redaction.redact(v)).as_deref(),
+                );
             }
         }
     }
@@ -249,6 +272,8 @@ mod tests {
     fn fields_are_filled_in_and_escaped() {
         let mut headers = HeaderMap::new();
         headers.insert("x-tenant", "a\"b".parse().unwrap());
+        headers.insert("referer", "/r?token=x&page=2".parse().unwrap());
+        headers.insert("x-original-url", "/r?a=b&token=x".parse().unwrap());
         let line = Line {
             time: "2026-11-29T00:00:00.000Z".into(),
             client: Some("2001:db8::1".parse().unwrap()),
@@ -263,13 +288,15 @@ mod tests {
                 one(Outcome::Ok),
             ],
             duration_ms: 3.25,
+            tls: Some("TLSv1.3"),
+            sample: Some(0.5),
             more: More {
                 headers: Some(&headers),
-                referer: Some(b"/r?token=***"[..].into()),
                 ..More::default()
             },
             ..Line::default()
         };
+        let redaction = Redaction::new(vec!["token".to_owned()]);
         for (template, written) in [
             (
                 "{time} {client.address} {{}}",
@@ -292,10 +319,12 @@ mod tests {
                 "{http.request.header.X-Tenant} {http.request.header.none}",
                 "a\\x22b -",
             ),
-            ("{http.request.header.referer}", "/r?token=***"),
+            ("{http.request.header.referer}", "/r?token=***&page=2"),
+            ("{http.request.header.x-original-url}", "/r?a=b&token=***"),
+            ("{tls.protocol.version} {sample}", "1.3 0.5"),
         ] {
             assert_eq!(
-                Template::parse(template).unwrap().line(&line),
+                Template::parse(template).unwrap().line(&line, &redaction),
                 written,
                 "{template}"
             );
@@ -305,8 +334,9 @@ mod tests {
     #[test]
     fn secrets_and_what_there_is_not_are_refused() {
         for (template, why) in [
-            ("{http.request.header.Cookie}", "is a secret"),
-            ("{http.request.header.authorization}", "is a secret"),
+            ("{http.request.header.Cookie}", "may be a secret"),
+            ("{http.request.header.authorization}", "may be a secret"),
+            ("{http.request.header.X-Api-Key}", "may be a secret"),
             (
                 "{status}",
                 "there is no variable {status} (known: {time} {client.address}",

@@ -7,6 +7,8 @@ use super::lent::Lent;
 use super::peer::Use;
 use super::{forward, peer};
 use crate::policy::health::Observation;
+use crate::policy::outcome::Outcome;
+use crate::policy::retry::Failure;
 use crate::policy::timeouts::Timeouts;
 use crate::upstream::{Picked, Upstream, http2};
 use bytes::Bytes;
@@ -88,16 +90,24 @@ pub(super) async fn ask(
     let began = Instant::now();
     let place = (picked.index, picked.address);
     let peer = peer::dial(place, upstream, timeouts, Duration::ZERO, Use::Exchange);
+    let end = |seen, outcome| {
+        upstream.observe(picked.index, &picked.active, seen);
+        picked.active.backend().count_outcome(outcome);
+    };
     let asked = async {
         let lent = Lent::open(peer, upstream.keepalive_idle).await;
-        let mut lent = lent.map_err(|_| Observation::ConnectFailed)?;
+        let mut lent = lent.map_err(|_| (Observation::ConnectFailed, Failure::ConnectFailure))?;
         let request = (request, body, lent.is_tls());
         let answer = exchange(lent.session(), request, timeouts, began, most).await;
         let answer = answer.map_err(|e| {
-            if *e.etype() == ErrorType::ReadTimedout {
-                upstream.distrust(picked.index);
-            }
-            Observation::Failed
+            let failure = match e.etype() {
+                ErrorType::ReadTimedout => {
+                    upstream.distrust(picked.index);
+                    Failure::Timeout
+                }
+                _ => Failure::Reset,
+            };
+            (Observation::Failed, failure)
         })?;
         lent.give_back().await;
         Ok(answer)
@@ -105,16 +115,24 @@ pub(super) async fn ask(
     let asked = tokio::time::timeout(timeouts.total, asked);
     let Ok(answer) = asked.await else {
         upstream.distrust(picked.index);
-        upstream.observe(picked.index, &picked.active, Observation::Failed);
+        end(Observation::Failed, Outcome::Failed(Failure::Timeout));
         return None;
     };
-    let (said, seen) = match answer {
-        Ok((said, _)) if said.head.status.is_server_error() => (Some(said), Observation::Failed),
-        Ok((said, latency)) => (Some(said), Observation::Good(latency)),
-        Err(seen) => (None, seen),
-    };
-    upstream.observe(picked.index, &picked.active, seen);
-    said
+    match answer {
+        Ok((said, _)) if said.head.status.is_server_error() => {
+            let failure = Failure::Status(said.head.status);
+            end(Observation::Failed, Outcome::Failed(failure));
+            Some(said)
+        }
+        Ok((said, latency)) => {
+            end(Observation::Good(latency), Outcome::Ok);
+            Some(said)
+        }
+        Err((seen, failure)) => {
+            end(seen, Outcome::Failed(failure));
+            None
+        }
+    }
 }
 
 /// Sends a request on a connection, and takes its answer and how long the head of that took.

@@ -597,6 +597,11 @@ impl ProxyHttp for Proxy {
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
         downstream::unwrap(session, &ctx.watch);
+        if ctx.hoped.take().is_some() {
+            // It ended before it was known what came of the try on which there was hope.
+            hedge::cancel(ctx);
+            ctx.note_lost();
+        }
         if ctx.current.is_some() {
             if e.is_some() && !ctx.is_whole() {
                 tries::observe(ctx, Failure::Reset);

@@ -202,16 +202,21 @@ fn phases(ctx: &Ctx) -> Phases {
     if ctx.tries.is_empty() {
         return Phases::default();
     }
-    let sum = |of: fn(&Try) -> Option<Duration>| {
+    let sum = |of: &dyn Fn(&Try) -> Option<Duration>| {
         let mut times = ctx.tries.iter().filter_map(of).peekable();
         times.peek()?;
         Some(times.sum())
     };
+    // What a try waited for in vain is what it took.
+    let in_vain = |t: &Try, connecting: bool| match t.outcome {
+        Outcome::Failed(failure) => (failure.nothing_was_sent() == connecting).then_some(t.took),
+        _ => None,
+    };
     Phases([
-        sum(|t| Some(t.queued)),
-        sum(|t| Some(t.waited)).filter(|_| ctx.tries.len() > 1),
-        sum(|t| t.connected),
-        sum(|t| t.answered),
+        sum(&|t| Some(t.queued)),
+        sum(&|t| Some(t.waited).filter(|waited| !waited.is_zero())),
+        sum(&|t| t.connected.or_else(|| in_vain(t, true))),
+        sum(&|t| t.answered.or_else(|| in_vain(t, false))),
     ])
 }
 

@@ -236,7 +236,6 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
         }
         Cause::Client => {
             ctx.client_left = true;
-            ctx.reason = Some(Reason::ClientLeft);
             let answered = ctx.current.as_ref().is_some_and(|c| c.answered.is_some());
             if ctx.fill.is_some() && answered {
                 // Nobody reads an answer that is not stored and that no client waits for: it was one all the same.
@@ -245,6 +244,7 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
                 ctx.tell_left();
                 ctx.end_try(Outcome::ClientLeft);
             }
+            ctx.reason = Some(Reason::ClientLeft);
         }
         Cause::TooLong => {
             ctx.end_try(Outcome::BodyTooLarge);

@@ -15,15 +15,15 @@ pub mod maintenance;
 mod metrics;
 mod page;
 pub mod purge;
+pub mod socket;
 pub mod status;
 mod terminal;
 mod usage;
 
-use super::stream::{ClientStream, Transport};
+use super::stream::ClientStream;
 use super::tls::TlsStore;
 use super::worker::Shared;
 use crate::observe::history;
-use crate::observe::tally::Sums;
 use async_trait::async_trait;
 use figures::Figures;
 pub use guard::Guard;
@@ -37,13 +37,13 @@ use pingora::server::ShutdownWatch;
 use purge::Wanted;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use socket::{Listening, Socket};
 use status::Status;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 /// The largest body that is read.
@@ -80,8 +80,8 @@ pub struct Refusal {
 ///
 /// # Errors
 /// When the runtime does not take the socket.
-pub fn start(socket: std::net::TcpListener, guard: Arc<Guard>, scene: Scene) -> io::Result<()> {
-    let listener = TcpListener::from_std(socket)?;
+pub fn start(socket: Socket, guard: Arc<Guard>, scene: Scene) -> io::Result<()> {
+    let listener = socket.listen()?;
     let shutdown = scene.shared.shutdown.clone();
     let server = Arc::new(Admin {
         scene,
@@ -99,28 +99,21 @@ async fn remember(server: Arc<Admin>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first is at once.
     tick.tick().await;
+    // Held so that no tally gets the place of one that is gone, by which it would be taken for that one.
+    let mut _before = None;
     loop {
         tick.tick().await;
         let shared = &server.scene.shared;
-        shared.counts.history.step(totals(shared));
+        let snapshot = shared.live.load_full();
+        let routed = snapshot.traffic.iter().map(|traffic| {
+            let mut totals = traffic.tally.totals();
+            totals.retries = traffic.budget().retries_total;
+            (Arc::as_ptr(&traffic.tally).addr(), totals)
+        });
+        let unrouted = (0, shared.counts.unrouted.totals());
+        shared.counts.history.step(routed.chain([unrouted]));
+        _before = Some(snapshot);
     }
-}
-
-/// All that was counted since the start.
-fn totals(shared: &Shared) -> history::Totals {
-    let snapshot = shared.live.load();
-    let mut totals = history::Totals::default();
-    let mut add = |sums: &Sums| {
-        totals.count = totals.count.plus(sums.total);
-        totals.took = totals.took.plus(&sums.took);
-    };
-    for traffic in &snapshot.traffic {
-        add(&traffic.tally.figures());
-    }
-    add(&shared.counts.unrouted.figures());
-    let budgets = snapshot.traffic.iter().map(|traffic| traffic.budget());
-    totals.retries = budgets.map(|budget| budget.retries_total).sum();
-    totals
 }
 
 /// What there is to look at.
@@ -131,18 +124,13 @@ pub struct Scene {
     pub stores: Vec<Arc<TlsStore>>,
 }
 
-async fn accept(listener: TcpListener, server: Arc<Admin>, shutdown: ShutdownWatch) {
+async fn accept(listener: Listening, server: Arc<Admin>, shutdown: ShutdownWatch) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {
-            Ok((tcp, peer)) => {
+            Ok(stream) => {
                 let (server, shutdown) = (server.clone(), shutdown.clone());
                 tokio::spawn(async move {
-                    let stream = Box::new(ClientStream::new(
-                        Transport::Plain(tcp),
-                        peer,
-                        Arc::default(),
-                    ));
                     ServerApp::process_new(&server, stream, &shutdown).await;
                     drop(place);
                 });
@@ -289,7 +277,9 @@ impl Admin {
         shutdown: &ShutdownWatch,
     ) -> Result<Option<Answer>, Answer> {
         let client = session.client_addr().and_then(|address| address.as_inet());
-        let client = client.map(|address| address.ip());
+        // At a port there is always one. Whoever reaches a socket in the file system is on this machine.
+        let client = client.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+        let client = Some(client);
         if let Some(what) = self.look(session.req_header(), client).await? {
             return Ok(Some(what));
         }

@@ -1,6 +1,7 @@
 //! Listening sockets: opened once, before anything is said to be ready.
 
 use super::acme::proofs::Proofs;
+use super::admin::socket::Socket;
 use super::tls::{Terminator, TlsError};
 use crate::config::Settings;
 use socket2::{SockFilter, SockRef};
@@ -61,7 +62,7 @@ pub enum ListenError {
     #[error("cannot listen on {address}: {source}\n  help: {}", remedy(.source, .key))]
     Address {
         /// Where.
-        address: SocketAddr,
+        address: String,
         /// Why not.
         source: io::Error,
         /// `listeners` or `admin`.
@@ -98,7 +99,7 @@ pub struct Open {
     /// For clients.
     pub listeners: Vec<Listener>,
     /// For the operator, where there is one.
-    pub admin: Option<std::net::TcpListener>,
+    pub admin: Option<Socket>,
     /// What authorities are shown, at all of them.
     pub proofs: Arc<Proofs>,
 }
@@ -134,20 +135,19 @@ pub fn open(settings: &Settings) -> Result<Open, Vec<ListenError>> {
                 }),
             }),
             Err(source) => failed.push(ListenError::Address {
-                address,
+                address: address.to_string(),
                 source,
                 key: "listeners",
             }),
         }
     }
-    let admin = settings.admin.as_ref().map(|admin| admin.address);
-    let admin = admin.map(|address| (address, bind(address)));
-    let admin = admin.and_then(|(address, bound)| {
+    let admin = settings.admin.as_ref().and_then(|admin| {
         let wrong = |source| ListenError::Address {
-            address,
+            address: admin.address.to_string(),
             source,
             key: "admin",
         };
+        let bound = Socket::bind(&admin.address);
         bound.map_err(|e| failed.push(wrong(e))).ok()
     });
     if failed.is_empty() {
@@ -181,7 +181,11 @@ pub fn hang_up(socket: &impl AsFd) -> io::Result<()> {
     ])
 }
 
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// Listens there.
+///
+/// # Errors
+/// When the system does not let it.
+pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,

@@ -215,14 +215,14 @@ impl Backend {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts how a try for a client ended.
+    /// Counts how a try ended.
     pub fn count_outcome(&self, outcome: Outcome) {
         if let Some(count) = self.outcomes.get(outcome.place()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// How tries for clients ended: each word and how often.
+    /// How tries ended: each word and how often.
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self
             .outcomes

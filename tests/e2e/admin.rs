@@ -3,11 +3,15 @@
 use crate::client::{Answer, Client, get, request};
 use crate::command::run;
 use crate::harness::{PATIENCE, Proxy, Setup, bearer, eventually, free_port, one_route, until};
+use crate::maintenance::command;
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
 use rustix::process::Signal;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
@@ -550,4 +554,64 @@ fn with_users_only_they_may_look() {
         "{}",
         said(&checked)
     );
+}
+
+/// What a client at the socket gets.
+fn at_socket(path: &Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn at_a_socket_in_the_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    let setup = || {
+        let admin = format!("{{ address: \"unix:{}\" }}", path.display());
+        Proxy::with().key("admin", &admin)
+    };
+    let mut proxy = setup().start(ROUTE);
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o660);
+    let ask = |head: &str| at_socket(&path, &format!("{head}\r\nConnection: close\r\n\r\n"));
+    let answer = ask("GET /status HTTP/1.1\r\nHost: localhost");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // What changes something takes the key all the same.
+    let purge = "POST /cache/purge HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 0";
+    let answer = ask(purge);
+    assert!(
+        answer.starts_with("HTTP/1.1 401") && answer.contains(".key"),
+        "{answer}"
+    );
+    let (ok, said) = command(&proxy, &["status"]);
+    assert!(ok && said.contains("running for"), "{said}");
+    let (ok, said) = command(&proxy, &["cache", "purge", "--all"]);
+    assert!(ok && said.starts_with("purged 0 answers"), "{said}");
+
+    // Another process with the same file does not take it away.
+    let config = proxy.config();
+    let second = run(&["-c", config.to_str().unwrap()], proxy.dir());
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(
+        !second.status.success() && said.contains("admin.sock: "),
+        "{said}"
+    );
+    assert!(ask("GET /healthz HTTP/1.1\r\nHost: localhost").starts_with("HTTP/1.1 200"));
+
+    // The file of one that was killed makes room, that of somebody else does not.
+    proxy.signal(Signal::KILL);
+    proxy.wait_exit(PATIENCE);
+    assert!(path.exists());
+    let proxy = setup().start(ROUTE);
+    assert!(ask("GET /healthz HTTP/1.1\r\nHost: localhost").starts_with("HTTP/1.1 200"));
+    drop(proxy);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "mine").unwrap();
+    let refused = run(&["-c", config.to_str().unwrap()], dir.path());
+    assert!(!refused.status.success());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
 }

@@ -5,17 +5,21 @@ use crate::harness::{eventually, free_port};
 use crate::program::Program;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One window. Dropping it ends the browser.
+/// One window. Dropping it ends the browser. There is one at a time: several starting at once take longer than their driver waits.
 pub(crate) struct Browser {
     port: u16,
     session: String,
     _driver: Program,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Browser {
     /// `None` where it is not installed: then the test is over.
     pub(crate) fn start() -> Option<Self> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let port = free_port();
         let driver = Program::start("/usr/bin/chromedriver", &[&format!("--port={port}")])?;
         let arguments = [
@@ -40,6 +44,7 @@ impl Browser {
             port,
             session: session.to_string(),
             _driver: driver,
+            _alone: alone,
         })
     }
 

@@ -516,7 +516,7 @@ fn who_follows_the_page_is_told_what_changes() {
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
     // One at once, and others as time goes on.
     let first = follower.chunk();
-    assert!(first.starts_with("data: <section"), "{first}");
+    assert!(first.starts_with("data: <div id=\"notices\">"), "{first}");
     assert!(
         first.ends_with("\n\n") && first.lines().rev().skip(1).all(|l| l.starts_with("data: "))
     );

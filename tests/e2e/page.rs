@@ -108,13 +108,19 @@ fn the_page_follows_backends_that_fail_and_recover() {
     let select = "getSelection().selectAllChildren(document.querySelector('#failures code'))";
     browser.run(select);
     get(proxy.port, "/lone");
-    let marked = "return document.getElementById('process').isSameNode(window.seen)";
     let news = || {
-        browser.run("window.seen = document.getElementById('process')");
-        until("something new is shown", || browser.run(marked) == false);
+        // How long it runs is there, if nothing else.
+        let read = || browser.run("return document.getElementById('process').textContent");
+        let before = read();
+        until("something new is shown", || read() != before);
     };
     news();
     assert_eq!(browser.run("return String(getSelection())"), id);
+    let said = browser.run("return document.getElementById('live').textContent");
+    assert_eq!(
+        said,
+        "live, but for the part in which something is selected"
+    );
     browser.run("getSelection().removeAllRanges()");
     until("the next failure is shown", || {
         rows(&browser, "failures").len() == 2
@@ -139,6 +145,14 @@ fn the_page_follows_backends_that_fail_and_recover() {
     until("the notice is gone", || {
         browser.run(&format!("return !!{notice}")) == false
     });
+
+    // Who is at a table stays there, whatever changes in it.
+    let table = "document.querySelector('#upstreams .scroll')";
+    browser.run(&format!("window.table = {table}; window.table.focus()"));
+    get(proxy.port, "/orders");
+    news();
+    let focused = browser.run("return document.activeElement === window.table");
+    assert_eq!(focused, true);
 
     // The ways to its parts.
     browser.run("document.querySelector('nav a[href=\"#cache\"]').click()");
@@ -222,7 +236,7 @@ fn everybody_can_use_it() {
             assert_eq!(violations, Vec::<String>::new(), "{width} {scheme}");
         }
         let wide = browser.run("return document.documentElement.scrollWidth");
-        assert!(wide.as_u64() <= Some(width.into()), "{wide} of {width}");
+        assert!(wide.as_u64().unwrap() <= width.into(), "{wide} of {width}");
     }
     // One of several, for other tests run at the same time.
     until("it is painted within 100 ms", || {
@@ -238,9 +252,10 @@ fn everybody_can_use_it() {
 /// The pictures in docs: `PICTURES=docs cargo test --test e2e -- pictures`. Takes two minutes.
 #[test]
 fn pictures_of_the_page() {
-    let (Some(directory), Some(browser)) = (std::env::var_os("PICTURES"), Browser::start()) else {
+    let Some(directory) = std::env::var_os("PICTURES") else {
         return;
     };
+    let browser = Browser::start().unwrap();
     let Scene {
         failing,
         proxy,

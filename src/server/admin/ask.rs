@@ -8,11 +8,13 @@ use super::maintenance::{Done, WhichBackend, WhichCanary};
 use super::purge::Wanted;
 use super::status::Status;
 use super::{Purged, Refusal};
+use crate::config::AdminPlace;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,7 +39,7 @@ pub enum AskError {
     )]
     Unreachable {
         /// Where was asked.
-        address: SocketAddr,
+        address: AdminPlace,
         /// Which file says so.
         file: PathBuf,
         /// What the system said.
@@ -49,7 +51,7 @@ pub enum AskError {
     )]
     Strange {
         /// Where was asked.
-        address: SocketAddr,
+        address: AdminPlace,
         /// Which file says so.
         file: PathBuf,
         /// What is wrong.
@@ -62,7 +64,7 @@ pub enum AskError {
 
 /// Where to ask.
 pub struct Asked<'a> {
-    address: SocketAddr,
+    address: AdminPlace,
     file: &'a Path,
     /// By which the process knows that this is its operator, if it can be read.
     key: Option<String>,
@@ -73,13 +75,15 @@ impl<'a> Asked<'a> {
     ///
     /// # Errors
     /// When it has none.
-    pub fn new(admin: Option<SocketAddr>, file: &'a Path, key: &Path) -> Result<Self, AskError> {
+    pub fn new(admin: Option<AdminPlace>, file: &'a Path, key: &Path) -> Result<Self, AskError> {
         let mut address = admin.ok_or_else(|| AskError::NoAdmin(file.to_owned()))?;
-        // That stands for every address of this machine.
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
+        if let AdminPlace::Port(address) = &mut address {
+            // That stands for every address of this machine.
+            match address.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+                IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+                _ => {}
+            }
         }
         Ok(Asked {
             address,
@@ -166,7 +170,7 @@ impl<'a> Asked<'a> {
 
     fn strange(&self, what: impl ToString) -> AskError {
         AskError::Strange {
-            address: self.address,
+            address: self.address.clone(),
             file: self.file.to_owned(),
             what: what.to_string(),
         }
@@ -200,13 +204,28 @@ impl<'a> Asked<'a> {
         line: &str,
         body: Option<&[u8]>,
     ) -> Result<(u16, Vec<u8>), AskError> {
-        let stream = TcpStream::connect_timeout(&self.address, CONNECT);
-        let stream = stream.map_err(|source| AskError::Unreachable {
-            address: self.address,
+        let unreachable = |source| AskError::Unreachable {
+            address: self.address.clone(),
             file: self.file.to_owned(),
             source,
-        })?;
-        match exchange(&stream, &request(line, self.address, key, body)) {
+        };
+        let answered = match &self.address {
+            AdminPlace::Port(address) => {
+                let stream = TcpStream::connect_timeout(address, CONNECT).map_err(unreachable)?;
+                let limits = (stream.set_read_timeout(Some(SILENCE)))
+                    .and(stream.set_write_timeout(Some(SILENCE)));
+                let request = request(line, &address.to_string(), key, body);
+                limits.and_then(|()| exchange(stream, &request))
+            }
+            AdminPlace::Socket(path) => {
+                let stream = UnixStream::connect(path).map_err(unreachable)?;
+                let limits = (stream.set_read_timeout(Some(SILENCE)))
+                    .and(stream.set_write_timeout(Some(SILENCE)));
+                let request = request(line, "localhost", key, body);
+                limits.and_then(|()| exchange(stream, &request))
+            }
+        };
+        match answered {
             Ok(bytes) => answer(&bytes).ok_or_else(|| self.strange("that is no whole answer")),
             // A blocking socket says so when its time is over.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -217,8 +236,8 @@ impl<'a> Asked<'a> {
     }
 }
 
-fn request(line: &str, address: SocketAddr, key: Option<&str>, body: Option<&[u8]>) -> Vec<u8> {
-    let mut request = format!("{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+fn request(line: &str, host: &str, key: Option<&str>, body: Option<&[u8]>) -> Vec<u8> {
+    let mut request = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     if let Some(key) = key {
         request.push_str(&format!("Authorization: Bearer {key}\r\n"));
     }
@@ -233,9 +252,7 @@ fn request(line: &str, address: SocketAddr, key: Option<&str>, body: Option<&[u8
     request
 }
 
-fn exchange(mut stream: &TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(SILENCE))?;
-    stream.set_write_timeout(Some(SILENCE))?;
+fn exchange(mut stream: impl Read + Write, request: &[u8]) -> io::Result<Vec<u8>> {
     stream.write_all(request)?;
     let mut answer = Vec::new();
     stream.take(LONGEST).read_to_end(&mut answer)?;
@@ -290,9 +307,9 @@ mod tests {
             ("[::]:9090", "[::1]:9090"),
             ("10.0.0.1:9090", "10.0.0.1:9090"),
         ] {
-            let address = Asked::new(admin.parse().ok(), Path::new("x"), Path::new("none"))
-                .map(|a| a.address);
-            assert_eq!(address.ok(), asked.parse().ok());
+            let admin = admin.parse().ok().map(AdminPlace::Port);
+            let address = Asked::new(admin, Path::new("x"), Path::new("none")).map(|a| a.address);
+            assert_eq!(address.ok(), asked.parse().ok().map(AdminPlace::Port));
         }
         assert!(Asked::new(None, Path::new("x"), Path::new("none")).is_err());
     }

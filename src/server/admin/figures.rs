@@ -1,6 +1,7 @@
 //! The cache in figures: as JSON for programs, as a table for people.
 
 use crate::cache::Status;
+use crate::cache::fills::Ends;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -15,20 +16,7 @@ pub struct Figures {
     /// Fills under way whose answer has not begun to come.
     pub fills: u64,
     /// How fills have ended since the start.
-    pub fills_ended: FillsEnded,
-}
-
-/// How fills have ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FillsEnded {
-    /// The answer was stored.
-    pub stored: u64,
-    /// The stored answer was found to be good.
-    pub validated: u64,
-    /// The answer was passed on, and not stored.
-    pub not_stored: u64,
-    /// There was no answer.
-    pub failed: u64,
+    pub fills_ended: Ends<u64>,
 }
 
 /// The memory tier.
@@ -97,12 +85,7 @@ impl From<Status> for Figures {
                 }),
             }),
             fills: status.fills,
-            fills_ended: FillsEnded {
-                stored: status.fills_ended.stored,
-                validated: status.fills_ended.validated,
-                not_stored: status.fills_ended.not_stored,
-                failed: status.fills_ended.failed,
-            },
+            fills_ended: status.fills_ended,
         }
     }
 }
@@ -220,7 +203,7 @@ mod tests {
             },
             disk: None,
             fills: 3,
-            fills_ended: FillsEnded {
+            fills_ended: Ends {
                 stored: 40,
                 validated: 30,
                 not_stored: 20,

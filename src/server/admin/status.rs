@@ -273,6 +273,8 @@ impl Status {
         let shared = &scene.shared;
         let snapshot = shared.live.load();
         let mut all: Vec<Sums> = snapshot.traffic.iter().map(|t| t.tally.figures()).collect();
+        let each = snapshot.traffic.iter().zip(&mut all);
+        let routes = each.map(|(traffic, sums)| route(traffic, sums)).collect();
         all.push(shared.counts.unrouted.figures());
         let reload = shared.counts.reloads();
         Status {
@@ -288,7 +290,7 @@ impl Status {
             },
             success: success(&mut all, None),
             upstreams: snapshot.upstreams.iter().map(|u| upstream(u)).collect(),
-            routes: snapshot.traffic.iter().map(|t| route(t)).collect(),
+            routes,
             cache: shared.cache.status().into(),
             history: shared.counts.history.points(),
             failures: shared.counts.recent().into_iter().map(failure).collect(),
@@ -315,7 +317,7 @@ fn success(all: &mut [Sums], slo: Option<f64>) -> Vec<SuccessStatus> {
 }
 
 /// A share in percent, to a thousandth. Rounded down: only what never failed is 100 %.
-fn percent(share: f64) -> f64 {
+pub(super) fn percent(share: f64) -> f64 {
     (share * 100_000.0).floor() / 1000.0
 }
 
@@ -404,9 +406,8 @@ fn places(figures: Figures) -> PlacesStatus {
     }
 }
 
-fn route(traffic: &Traffic) -> RouteStatus {
+fn route(traffic: &Traffic, sums: &mut Sums) -> RouteStatus {
     let budget = traffic.budget();
-    let sums = traffic.tally.figures();
     let millis_of = |share| {
         sums.took
             .quantile(share)
@@ -428,7 +429,7 @@ fn route(traffic: &Traffic) -> RouteStatus {
         p50_ms: millis_of(0.5),
         p99_ms: millis_of(0.99),
         slo_percent: traffic.route.slo.map(percent),
-        success: success(&mut [sums], traffic.route.slo),
+        success: success(std::slice::from_mut(sums), traffic.route.slo),
         requests: budget.requests,
         retries: budget.retries,
         retries_total: budget.retries_total,

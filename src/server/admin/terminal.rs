@@ -218,11 +218,12 @@ pub(super) fn ago(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figures::{Figures, FillsEnded, Memory};
+    use super::super::figures::{Figures, Memory};
     use super::super::status::{
         BackendStatus, FailureStatus, LastFailure, ProcessStatus, RouteStatus, UpstreamStatus,
     };
     use super::*;
+    use crate::cache::fills::Ends;
     use std::collections::BTreeMap;
 
     fn figures() -> Figures {
@@ -235,7 +236,7 @@ mod tests {
             },
             disk: None,
             fills: 0,
-            fills_ended: FillsEnded::default(),
+            fills_ended: Ends::default(),
         }
     }
 

@@ -80,7 +80,7 @@ pub(super) fn write(scene: &Scene, all: &mut Exposition) {
     let mut family = all.family(
         "backstop_cache_fills_ended",
         Kind::Counter,
-        "Fills that are over, by what came of them.",
+        "Fills whose answer has come or will not, by what it was; stored from its head on.",
     );
     for (result, count) in [
         ("stored", ended.stored),

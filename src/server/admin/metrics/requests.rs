@@ -1,16 +1,17 @@
 //! Requests by route: how many, how long, how large, and what the cache did.
 
+use super::Counted;
 use crate::observe::exposition::{Exposition, Kind};
-use crate::observe::tally::{BOUNDS, Sums};
+use crate::observe::tally::BOUNDS;
 
 /// Writes what was counted of requests.
-pub(super) fn write(tallies: &[(String, Sums)], all: &mut Exposition) {
+pub(super) fn write(tallies: &[Counted], all: &mut Exposition) {
     let mut family = all.family(
         "backstop_requests",
         Kind::Counter,
         "Requests that ended, by what the client got; 499 if it left.",
     );
-    for (route, sums) in tallies {
+    for Counted { route, sums, .. } in tallies {
         for (method, status, count) in sums.requests() {
             let code = status.to_string();
             family.sample(
@@ -24,7 +25,7 @@ pub(super) fn write(tallies: &[(String, Sums)], all: &mut Exposition) {
         Kind::Histogram,
         "From a request's head to its end.",
     );
-    for (route, sums) in tallies.iter().filter(|(_, sums)| sums.count() > 0) {
+    for Counted { route, sums, .. } in tallies.iter().filter(|one| one.sums.count() > 0) {
         family.histogram(
             &[("route", route)],
             &BOUNDS,
@@ -37,7 +38,7 @@ pub(super) fn write(tallies: &[(String, Sums)], all: &mut Exposition) {
         Kind::Histogram,
         "Where the time of requests went that were handed on, all tries of one together.",
     );
-    for (route, sums) in tallies {
+    for Counted { route, sums, .. } in tallies {
         for (phase, took) in sums.phases().filter(|(_, took)| took.count() > 0) {
             let labels = [("route", route.as_str()), ("phase", phase)];
             family.histogram(&labels, &BOUNDS, &took.buckets, took.seconds);
@@ -48,7 +49,7 @@ pub(super) fn write(tallies: &[(String, Sums)], all: &mut Exposition) {
         Kind::Counter,
         "Bytes of bodies that were sent to clients.",
     );
-    for (route, sums) in tallies {
+    for Counted { route, sums, .. } in tallies {
         family.sample(&[("route", route)], sums.bytes);
     }
     let mut family = all.family(
@@ -56,7 +57,7 @@ pub(super) fn write(tallies: &[(String, Sums)], all: &mut Exposition) {
         Kind::Counter,
         "Requests that succeeded although a try had failed, by what helped: another try at that backend, another backend, a stored answer.",
     );
-    for (route, sums) in tallies {
+    for Counted { route, sums, .. } in tallies {
         for (by, count) in sums.total.saved.each() {
             family.sample(&[("route", route), ("by", by.word())], count);
         }
@@ -66,7 +67,7 @@ pub(super) fn write(tallies: &[(String, Sums)], all: &mut Exposition) {
         Kind::Counter,
         "Requests by what the cache did.",
     );
-    for (route, sums) in tallies {
+    for Counted { route, sums, .. } in tallies {
         for (result, count) in &sums.cache {
             family.sample(&[("route", route), ("result", result)], count);
         }

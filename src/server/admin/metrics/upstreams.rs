@@ -21,7 +21,7 @@ pub(super) fn write(scene: &Scene, all: &mut Exposition) {
     let mut family = all.family(
         "backstop_backend_tries",
         Kind::Counter,
-        "Tries for clients, by how they ended.",
+        "Tries that are over, by how they ended.",
     );
     for (_, upstream, _, backend) in backends() {
         for (outcome, count) in backend.outcomes() {

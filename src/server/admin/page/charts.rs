@@ -1,11 +1,15 @@
 //! The last half hour as lines, drawn by the server: they are there without a script, and say in words what they show.
 
+use super::super::status::percent;
 use crate::observe::history::{Point, STEP};
+use crate::observe::tally::BOUNDS;
 use std::fmt::{self, Display, Write};
 
 /// How high a chart is, in its own units; it is as wide as there are steps, but not less than this many.
 const HEIGHT: f64 = 40.0;
 const NARROWEST: usize = 30;
+/// What took longer is drawn as that, in seconds.
+const LONGEST: f64 = BOUNDS[BOUNDS.len() - 1];
 
 /// One line of a chart.
 struct Line {
@@ -41,8 +45,8 @@ pub(super) fn write(out: &mut String, history: &[Point]) -> fmt::Result {
         class,
         values: history.iter().map(value).collect(),
     };
-    let percent = |share: Option<f64>| share.map(|share| share * 100.0);
-    let milli = |seconds: Option<f64>| seconds.filter(|s| s.is_finite()).map(|s| s * 1000.0);
+    let percent = |share: Option<f64>| share.map(percent);
+    let milli = |seconds: Option<f64>| seconds.map(|s| s.min(LONGEST) * 1000.0);
     #[allow(clippy::cast_precision_loss)]
     let per_second = |count: u64| Some(count as f64 / STEP.as_secs_f64());
     let charts = [
@@ -187,9 +191,9 @@ fn runs(values: &[Option<f64>]) -> Vec<(usize, Vec<f64>)> {
     runs
 }
 
-/// A number that fits: rounded to hundredths.
+/// A number that fits: to hundredths, rounded down, so that only what never failed is 100 %.
 fn short(number: f64) -> f64 {
-    (number * 100.0).round() / 100.0
+    (number * 100.0).floor() / 100.0
 }
 
 #[cfg(test)]

@@ -70,7 +70,11 @@ pub(super) fn routes(out: &mut String, status: &Status) -> fmt::Result {
     for route in &status.routes {
         let hour = route.success.iter().find(|s| s.window == "1h");
         let of = |which: fn(&SuccessStatus) -> Option<f64>| share(hour.and_then(which));
-        let time = |ms: Option<f64>| ms.map_or_else(|| "–".to_string(), |ms| format!("≤ {ms} ms"));
+        let time = |ms: Option<f64>| match ms {
+            Some(ms) => format!("≤ {ms} ms"),
+            None if route.requests_total > 0 => "&gt; 60 s".to_string(),
+            None => "–".to_string(),
+        };
         write!(
             out,
             "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td><td class=\"n {}\">{}</td><td class=\"n\">{}</td>\
@@ -96,7 +100,8 @@ pub(super) fn routes(out: &mut String, status: &Status) -> fmt::Result {
 
 /// Which share of requests the store answered, of those that it was asked for.
 fn cached(route: &RouteStatus) -> String {
-    let all: u64 = route.cache.values().sum();
+    let asked = route.cache.iter().filter(|(word, _)| *word != "bypass");
+    let all: u64 = asked.map(|(_, count)| count).sum();
     let of = |word: &str| route.cache.get(word).copied().unwrap_or_default();
     #[allow(clippy::cast_precision_loss)] // Beyond 2^53 requests the share is exact enough.
     let share = (of("hit") + of("stale")) as f64 / all as f64;
@@ -274,7 +279,7 @@ pub(super) fn cache(out: &mut String, status: &Status) -> fmt::Result {
     }
     write!(
         out,
-        "</tbody></table></div><p>{} fills are under way. Of those that are over, {} stored an answer, {} found the stored one to be good, {} brought an answer that is not one to be stored, {} failed.</p></section>",
+        "</tbody></table></div><p>{} fills are under way. Of those that have an answer, {} stored it, {} found the stored one to be good, and {} brought one that is not to be stored; {} failed.</p></section>",
         cache.fills, ended.stored, ended.validated, ended.not_stored, ended.failed
     )
 }
