@@ -12,6 +12,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+/// Why something is not moved aside.
+const NO_FILE: &str = "it is no regular file, which `rotate` could move aside";
+
 /// When a file is moved aside, and how many of those are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rotation {
@@ -52,9 +55,7 @@ impl LogFile {
     pub fn open(path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
         let (file, size, since) = open(path)?;
         if rotation.is_some() && !std::fs::symlink_metadata(path)?.is_file() {
-            return Err(io::Error::other(
-                "it is no regular file, which `rotate` could move aside",
-            ));
+            return Err(io::Error::other(NO_FILE));
         }
         Ok(LogFile {
             path: path.to_owned(),
@@ -71,15 +72,10 @@ impl LogFile {
     /// # Errors
     /// When they cannot be written.
     pub fn write_all(&mut self, lines: &[u8]) -> io::Result<()> {
-        let written = self.file.write_all(lines);
-        self.size += match &written {
-            Ok(()) => lines.len() as u64,
-            // Part of them may be there.
-            Err(_) => (self.file.metadata()?.len()).saturating_sub(self.size),
-        };
-        // Where there is no room, moving it aside may make some: the oldest goes.
+        self.file.write_all(lines)?;
+        self.size += lines.len() as u64;
         self.rotate();
-        written
+        Ok(())
     }
 
     /// How long until it is time, if age is what counts and there is something in it.
@@ -131,7 +127,10 @@ impl LogFile {
         if !self.is_there()? {
             // Somebody else has moved it away, and its lines with it.
             (self.file, self.size, self.since) = open(&self.path)?;
-            return Ok(());
+            return match std::fs::symlink_metadata(&self.path)?.is_file() {
+                true => Ok(()),
+                false => Err(io::Error::other(NO_FILE)),
+            };
         }
         let newest = aside(&self.path)?.pop();
         let aside = after(&self.path, newest.as_deref(), SystemTime::now());
@@ -367,5 +366,17 @@ mod tests {
         };
         assert!(LogFile::open(&link, None).is_ok());
         assert!(LogFile::open(&link, Some(rotation)).is_err());
+        // Nor one that becomes a link later; its lines are written all the same, and it is not tried again at once.
+        let path = dir.path().join("b.log");
+        let mut file = LogFile::open(&path, Some(rotation)).unwrap();
+        std::fs::rename(&path, dir.path().join("moved.log")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("moved.log"), &path).unwrap();
+        file.write_all(b"one is long\n").unwrap();
+        assert!(file.failing && file.size == 0);
+        file.write_all(b"two\n").unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "one is long\ntwo\n"
+        );
     }
 }

@@ -7,27 +7,35 @@ use super::formats::nginx;
 use super::json::parted;
 use crate::policy::redact::Redaction;
 use crate::policy::template::{Part, parts};
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Before the name of a field of the request's head, as OpenTelemetry has it.
 const HEADER: &str = "http.request.header.";
-/// What is in the names of fields that are secrets, and never in a log.
+/// What is in the names of fields that are secrets, or may be, and are never in a log.
 const SECRETS: [&str; 12] = [
-    "authorization",
+    "auth",
     "cookie",
     "token",
     "secret",
     "passw",
-    "api-key",
-    "apikey",
-    "access-key",
+    "key",
     "credential",
     "session",
     "signature",
+    "jwt",
+    "oidc",
     // Where browsers put what they cannot put into `Authorization`.
     "sec-websocket-protocol",
 ];
+/// What is no secret though it is called so.
+const NO_SECRETS: [&str; 1] = ["idempotency-key"];
+
+fn may_be_secret(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    !NO_SECRETS.contains(&name) && SECRETS.iter().any(|secret| name.contains(secret))
+}
 
 /// A field of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +139,7 @@ impl Template {
         })?;
         for part in &parts {
             if let Part::Variable(Field::Header(name)) = part
-                && SECRETS.iter().any(|secret| name.as_str().contains(secret))
+                && may_be_secret(name)
             {
                 return Err(format!(
                     "{HEADER}{name} may be a secret, and is never in the log"
@@ -221,11 +229,13 @@ impl Field {
             Field::Sample => number(out, line.sample),
             Field::Header(name) => {
                 let value = line.more.headers.and_then(|headers| headers.get(name));
-                let value = value.map(|value| String::from_utf8_lossy(value.as_bytes()));
-                word(
-                    out,
-                    value.as_deref().map(|v| redaction.redact(v)).as_deref(),
-                );
+                let value = value.map(HeaderValue::as_bytes);
+                let text = value.map(String::from_utf8_lossy);
+                match text.as_deref().map(|text| redaction.redact(text)) {
+                    Some(Cow::Owned(told)) => word(out, Some(&told)),
+                    // As it came, whatever its bytes are.
+                    _ => nginx(out, value),
+                }
             }
         }
     }
@@ -272,6 +282,10 @@ mod tests {
     fn fields_are_filled_in_and_escaped() {
         let mut headers = HeaderMap::new();
         headers.insert("x-tenant", "a\"b".parse().unwrap());
+        headers.insert(
+            "idempotency-key",
+            http::HeaderValue::from_bytes(b"\xe9").unwrap(),
+        );
         headers.insert("referer", "/r?token=x&page=2".parse().unwrap());
         headers.insert("x-original-url", "/r?a=b&token=x".parse().unwrap());
         let line = Line {
@@ -321,6 +335,7 @@ mod tests {
             ),
             ("{http.request.header.referer}", "/r?token=***&page=2"),
             ("{http.request.header.x-original-url}", "/r?a=b&token=***"),
+            ("{http.request.header.idempotency-key}", "\\xE9"),
             ("{tls.protocol.version} {sample}", "1.3 0.5"),
         ] {
             assert_eq!(
@@ -337,6 +352,7 @@ mod tests {
             ("{http.request.header.Cookie}", "may be a secret"),
             ("{http.request.header.authorization}", "may be a secret"),
             ("{http.request.header.X-Api-Key}", "may be a secret"),
+            ("{http.request.header.x-amzn-oidc-data}", "may be a secret"),
             (
                 "{status}",
                 "there is no variable {status} (known: {time} {client.address}",

@@ -34,6 +34,7 @@ pub mod http1;
 pub mod jwt; // whether a token is good enough
 pub mod limits;
 pub mod outcome;
+pub mod pace;
 pub mod pattern;
 pub mod proxy_protocol;
 pub mod range;

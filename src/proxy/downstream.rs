@@ -8,7 +8,9 @@
 use super::ctx::{Ctx, LINGER};
 use super::facts::{authority, target};
 use super::hedge::{HEDGED, Hedge};
+use super::turn::in_turn;
 use crate::policy::limits::patience;
+use crate::policy::pace;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
@@ -383,10 +385,13 @@ pub(super) async fn next_piece(
     let Some(left) = patience(rate, watch.body_seen.load(Ordering::Relaxed), waited) else {
         return read.await;
     };
-    let _waiting = Waiting(watch, Instant::now());
+    let began = Instant::now();
+    let _waiting = Waiting(watch, began);
+    let seen = watch.body_seen.load(Ordering::Relaxed);
+    let is_slow = || pace::is_slow(seen, waited + began.elapsed());
     let read = tokio::select! {
         biased;
-        read = read => read?,
+        read = in_turn(read, is_slow) => read?,
         () = tokio::time::sleep(left) => return Error::e_explain(SLOW_BODY, "too few bytes came"),
     };
     let bytes = read.as_ref().map_or(0, Bytes::len);

@@ -327,13 +327,13 @@ impl Front {
 
 /// Finds out who asks, and how, where a proxy in front of this one may be believed.
 fn look_behind(request: &RequestHeader, ctx: &mut Ctx) {
-    let trusted = ctx.snapshot.doors.trusted.clone();
+    let trusted = &ctx.snapshot.doors.trusted;
     let believed = |peer: &IpAddr| ctx.is_named && trusted.contains(*peer);
     let peer = ctx.client.filter(believed);
     let Some(peer) = peer else { return };
     let lines = request.headers.get_all(X_FORWARDED_FOR).iter();
     let lines = lines.map(|line| line.as_bytes());
-    let forwarded = forwarded::client(peer, &trusted, lines);
+    let forwarded = forwarded::client(peer, trusted, lines);
     ctx.client = Some(forwarded.client);
     ctx.hops = forwarded.hops;
     let scheme = request.headers.get(X_FORWARDED_PROTO);

@@ -31,6 +31,7 @@ mod split;
 mod straighten;
 mod translate;
 mod tries;
+mod turn;
 mod wait;
 
 use body::Room;

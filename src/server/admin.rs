@@ -59,6 +59,8 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const MOST_HEAD: usize = 64 * 1024;
 /// Seconds that an idle connection is kept.
 const KEEPALIVE: u64 = 60;
+/// How long a client may take nothing of an answer.
+const SEND_TIME: Duration = Duration::from_secs(60);
 /// The pause after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -100,11 +102,11 @@ async fn remember(server: Arc<Admin>) {
     // The first is at once.
     tick.tick().await;
     // Held so that no tally gets the place of one that is gone, by which it would be taken for that one.
-    let mut _before = None;
+    let mut _before = Vec::new();
     loop {
         tick.tick().await;
         let shared = &server.scene.shared;
-        let snapshot = shared.live.load_full();
+        let snapshot = shared.live.load();
         let routed = snapshot.traffic.iter().map(|traffic| {
             let mut totals = traffic.tally.totals();
             totals.retries = traffic.budget().retries_total;
@@ -112,7 +114,8 @@ async fn remember(server: Arc<Admin>) {
         });
         let unrouted = (0, shared.counts.unrouted.totals());
         shared.counts.history.step(routed.chain([unrouted]));
-        _before = Some(snapshot);
+        let tallies = snapshot.traffic.iter().map(|traffic| traffic.tally.clone());
+        _before = tallies.collect();
     }
 }
 
@@ -241,7 +244,15 @@ impl HttpServerApp for Admin {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         expect_head(&session, Some(HEAD_TIME));
-        let read = session.read_request().await;
+        if ClientStream::of(&session).is_none() {
+            // At a socket in the file system nothing else bounds it.
+            session.set_write_timeout(Some(SEND_TIME));
+        }
+        let most = Duration::from_secs(KEEPALIVE) + HEAD_TIME;
+        let read = tokio::time::timeout(most, session.read_request()).await;
+        let Ok(read) = read else {
+            return None;
+        };
         expect_head(&session, None);
         match read {
             Ok(true) => {}

@@ -83,7 +83,7 @@ fn remedy(e: &io::Error, key: &str) -> String {
         io::ErrorKind::AddrInUse => {
             format!("another process has this address; stop it, or change `{key}`")
         }
-        io::ErrorKind::PermissionDenied => {
+        io::ErrorKind::PermissionDenied if key == "listeners" => {
             "ports below 1024 need CAP_NET_BIND_SERVICE, which the systemd unit grants; or choose a higher port".into()
         }
         io::ErrorKind::AddrNotAvailable => {

@@ -189,6 +189,49 @@ fn so_much_content_is_held_and_no_more() {
 }
 
 /// Whether it is read ahead or goes to the backend as it comes. Who has been as fast as asked may pause later.
+/// What is taken from them in turn comes in order and whole, with lengths and in chunks, by HTTP/2 as well.
+#[test]
+fn many_slow_clients_that_send_at_the_same_moment_all_send_what_they_mean() {
+    let origin = Origin::new(|r| Reply::ok(&r.body));
+    let proxy = Proxy::with().http2().start(&one_route(&[origin.port], ""));
+    let piece = |n: usize, turn: usize| format!("{:>10}", n * 10 + turn);
+    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+    let mut clients: Vec<Client> = (0..300).map(|_| Client::to(proxy.port)).collect();
+    let mut second = Client2::to(proxy.port);
+    let mut stream = second.begin("POST", "/", &[], false);
+    for (n, client) in clients.iter_mut().enumerate() {
+        let framing = match n % 2 {
+            0 => "Content-Length: 30",
+            _ => "Transfer-Encoding: chunked",
+        };
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
+    }
+    for turn in 0..3 {
+        // Long enough that they are slow.
+        assert!(
+            clients
+                .first_mut()
+                .unwrap()
+                .is_silent_for(Duration::from_millis(700))
+        );
+        for (n, client) in clients.iter_mut().enumerate() {
+            let piece = piece(n, turn);
+            client.send(match (n % 2, turn) {
+                (0, _) => piece,
+                (_, 2) => format!("{}0\r\n\r\n", chunk(&piece)),
+                _ => chunk(&piece),
+            });
+        }
+        second.send(&mut stream, piece(300, turn).as_bytes(), turn == 2);
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        let whole: String = (0..3).map(|turn| piece(n, turn)).collect();
+        assert_eq!(client.answer().text(), whole);
+    }
+    let whole: String = (0..3).map(|turn| piece(300, turn)).collect();
+    assert_eq!(second.answer(stream).text(), whole);
+}
+
 #[test]
 fn a_body_that_comes_too_slowly_is_given_up() {
     let origin = Origin::always(Reply::ok("fine"));

@@ -1,10 +1,12 @@
 //! Other programs, as Debian has them: started in the foreground, ended by their ids.
 
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, free_port, until};
 use rustix::process::{Pid, Signal, kill_process};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// A running one. Dropping it ends it.
 pub(crate) struct Program(Child);
@@ -28,6 +30,50 @@ impl Program {
             .stderr(Stdio::null())
             .spawn();
         Some(Program(child.expect("the program")))
+    }
+}
+
+/// nginx, which answers everything with `fine`.
+pub(crate) struct Nginx {
+    pub(crate) port: u16,
+    // Ended before its files go.
+    _program: Program,
+    dir: TempDir,
+}
+
+impl Nginx {
+    /// One whose log has `line` for each request; `None` where it is not installed.
+    pub(crate) fn start(line: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (port, at) = (free_port(), dir.path().display());
+        let config = format!(
+            "daemon off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    log_format one '{line}';
+    access_log {at}/access.log one;
+    client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;
+    fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
+    server {{ listen 127.0.0.1:{port}; keepalive_requests 100000; location / {{ return 200 \"fine\"; }} }}
+}}"
+        );
+        let file = dir.path().join("nginx.conf");
+        std::fs::write(&file, config).expect("a file");
+        let (at, file) = (at.to_string(), file.display().to_string());
+        let program = Program::start("/usr/sbin/nginx", &["-p", &at, "-c", &file])?;
+        until("it listens", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Some(Nginx {
+            port,
+            _program: program,
+            dir,
+        })
+    }
+
+    /// What its log has so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("access.log")).expect("its log")
     }
 }
 

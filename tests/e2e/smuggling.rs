@@ -5,9 +5,9 @@
 
 use crate::client::{Client, get};
 use crate::client2::Client2;
-use crate::harness::{Proxy, eventually, free_port, one_route, outcomes, until};
+use crate::harness::{Proxy, eventually, one_route, outcomes, until};
 use crate::origin::Origin;
-use crate::program::Program;
+use crate::program::Nginx;
 use crate::reply::Reply;
 
 const HIDDEN: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -337,37 +337,14 @@ fn no_request_of_http1_hides_another() {
 /// nginx reads framings in its own way.
 #[test]
 fn nor_does_one_from_nginx() {
-    let dir = tempfile::tempdir().unwrap();
-    let (port, at) = (free_port(), dir.path().display());
-    let config = format!(
-        "daemon off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;
-events {{ worker_connections 256; }}
-http {{
-    log_format target '$request_uri';
-    access_log {at}/access.log target;
-    client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;
-    fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
-    server {{ listen 127.0.0.1:{port}; keepalive_requests 100000; location / {{ return 200 \"fine\"; }} }}
-}}"
-    );
-    let file = dir.path().join("nginx.conf");
-    std::fs::write(&file, config).unwrap();
-    let arguments = [
-        "-p",
-        dir.path().to_str().unwrap(),
-        "-c",
-        file.to_str().unwrap(),
-    ];
-    let Some(_nginx) = Program::start("/usr/sbin/nginx", &arguments) else {
+    let Some(nginx) = Nginx::start("$request_uri") else {
         return;
     };
-    until("it listens", || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
+    let port = nginx.port;
     let yaml = one_route(&[port], "require: { max_body: 1MiB }");
     let proxy = Proxy::start(&yaml);
     try_all(&proxy, |target| {
-        let log = std::fs::read_to_string(dir.path().join("access.log")).unwrap();
+        let log = nginx.log();
         log.lines().filter(|line| *line == target).count()
     });
 }

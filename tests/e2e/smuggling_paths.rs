@@ -1,9 +1,9 @@
 //! Paths that are not what they seem: however one is spelled, no backend is led by it to where another route leads.
 
 use crate::client::Client;
-use crate::harness::{Proxy, free_port, until};
+use crate::harness::{Proxy, until};
 use crate::origin::Origin;
-use crate::program::Program;
+use crate::program::Nginx;
 use crate::reply::Reply;
 
 /// Targets, each of which some server takes for something below `/private`, or could.
@@ -115,36 +115,13 @@ fn no_spelling_gets_around_a_route() {
 /// nginx has its own normal form, and says what it is.
 #[test]
 fn nor_does_one_to_nginx() {
-    let dir = tempfile::tempdir().unwrap();
-    let (port, at) = (free_port(), dir.path().display());
-    let config = format!(
-        "daemon off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;
-events {{ worker_connections 256; }}
-http {{
-    log_format path '$uri';
-    access_log {at}/access.log path;
-    client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;
-    fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
-    server {{ listen 127.0.0.1:{port}; location / {{ return 200 \"fine\"; }} }}
-}}"
-    );
-    let file = dir.path().join("nginx.conf");
-    std::fs::write(&file, config).unwrap();
-    let arguments = [
-        "-p",
-        dir.path().to_str().unwrap(),
-        "-c",
-        file.to_str().unwrap(),
-    ];
-    let Some(_nginx) = Program::start("/usr/sbin/nginx", &arguments) else {
+    let Some(nginx) = Nginx::start("$uri") else {
         return;
     };
-    until("it listens", || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
+    let port = nginx.port;
     let proxy = Proxy::start(&yaml(port));
     try_all(&proxy);
-    let lines = || std::fs::read_to_string(dir.path().join("access.log")).unwrap();
+    let lines = || nginx.log();
     until("all are in its log", || {
         lines().lines().count() == OTHERS.len()
     });

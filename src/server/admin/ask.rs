@@ -7,14 +7,13 @@ use super::key;
 use super::maintenance::{Done, WhichBackend, WhichCanary};
 use super::purge::Wanted;
 use super::status::Status;
-use super::{Purged, Refusal};
+use super::{Purged, Refusal, socket};
 use crate::config::AdminPlace;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -218,7 +217,7 @@ impl<'a> Asked<'a> {
                 limits.and_then(|()| exchange(stream, &request))
             }
             AdminPlace::Socket(path) => {
-                let stream = UnixStream::connect(path).map_err(unreachable)?;
+                let stream = socket::connect(path, CONNECT).map_err(unreachable)?;
                 let limits = (stream.set_read_timeout(Some(SILENCE)))
                     .and(stream.set_write_timeout(Some(SILENCE)));
                 let request = request(line, "localhost", key, body);

@@ -31,7 +31,7 @@ function match(there, wanted) {
       if (before) before.after(part); else there.prepend(part);
       old = part;
     } else if (part.id === "notices") {
-      match(old, part);
+      kept = match(old, part) || kept;
     } else if (!selection.isCollapsed && selection.containsNode(old, true)) {
       kept = true;
     } else {

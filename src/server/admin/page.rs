@@ -12,7 +12,7 @@ use std::fmt::{self, Display, Write};
 /// Its media type.
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 /// What a browser may do with it: no script or style but its own, and no frame around it.
-pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-8tXhXEwCVIiSMJJR+5o5+h/9GXOtRzRm2yzyDF/Gs5o='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-2dl2r3htmP0Pw9+chV4HNUo7pMlTC3wdXYl7oJZ1aAE='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The ways to its parts, those that are always there.
 const NAV: &str = "<nav aria-label=\"parts of this page\"><a href=\"#success\">Success</a> <a href=\"#upstreams\">Upstreams</a> <a href=\"#routes\">Routes</a> \

@@ -8,7 +8,9 @@ use pingora::protocols::l4::stream::Stream as Plain;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 
 /// Who reaches the socket: its user and its group.
@@ -51,12 +53,16 @@ impl Socket {
 }
 
 fn bind_file(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::os::unix::net::UnixListener;
     let left = std::fs::symlink_metadata(path).is_ok_and(|known| known.file_type().is_socket());
     if left {
-        match UnixStream::connect(path) {
+        match connect(path, Duration::from_secs(1)) {
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
             Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            // Somebody listens who has more to do than can wait.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
             // Binding says what is wrong.
             Err(_) => {}
         }
@@ -64,6 +70,16 @@ fn bind_file(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     let socket = UnixListener::bind(path)?;
     std::fs::set_permissions(path, Permissions::from_mode(MODE))?;
     Ok(socket)
+}
+
+/// A connection to such a socket. Where too many wait already, that is an error at once.
+///
+/// # Errors
+/// When there is none within `limit`.
+pub(super) fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.connect_timeout(&socket2::SockAddr::unix(path)?, limit)?;
+    Ok(socket.into())
 }
 
 /// One that connections come from.

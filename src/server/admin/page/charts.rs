@@ -193,13 +193,27 @@ fn runs(values: &[Option<f64>]) -> Vec<(usize, Vec<f64>)> {
 
 /// A number that fits: to hundredths, rounded down, so that only what never failed is 100 %.
 fn short(number: f64) -> f64 {
-    (number * 100.0).floor() / 100.0
+    // A little more, since 2.3 times 100 is 229.999… in binary fractions.
+    (number * 100.0 + 1e-6).floor() / 100.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::policy::success::Count;
+
+    #[test]
+    fn numbers_that_fit() {
+        for (number, shown) in [
+            (2.3, 2.3),
+            (64.1, 64.1),
+            (99.995, 99.99),
+            (100.0, 100.0),
+            (0.004, 0.0),
+        ] {
+            assert_eq!(short(number), shown);
+        }
+    }
 
     #[test]
     fn what_there_is_not_is_a_gap() {
