@@ -116,6 +116,11 @@ fn s14_a_sick_canary_is_rolled_back_before_50_of_its_requests_have_failed() {
         (of("share_ratio"), of("rolled_back"))
     };
     assert_eq!(gauges(), (Some(0.0), Some(1.0)));
+    let text = metrics(admin);
+    for name in ["step", "steps"] {
+        let shown = value(&text, &format!("backstop_canary_{name}{{route=\"all\"}}"));
+        assert!(shown.is_some() && shown == canary[name].as_f64(), "{name}");
+    }
     // A reload of the same file changes nothing, the operator's word or another file does.
     proxy.reload_with(&upstreams);
     for _ in 0..100 {

@@ -31,7 +31,7 @@ struct Scene {
     failing: Arc<AtomicBool>,
     proxy: Proxy,
     admin: u16,
-    _origins: [Origin; 2],
+    origins: [Origin; 2],
 }
 
 fn scene() -> Scene {
@@ -48,7 +48,7 @@ fn scene() -> Scene {
         failing,
         proxy,
         admin,
-        _origins: [flaky, fine],
+        origins: [flaky, fine],
     }
 }
 
@@ -69,12 +69,8 @@ fn the_page_follows_backends_that_fail_and_recover() {
     let Some(browser) = Browser::start() else {
         return;
     };
-    let Scene {
-        failing,
-        proxy,
-        admin,
-        _origins: origins,
-    } = scene();
+    let scene = scene();
+    let (proxy, admin, origins) = (&scene.proxy, scene.admin, &scene.origins);
     browser.look(1280, 900, "light");
     open(&browser, admin);
     until("it follows", || {
@@ -88,7 +84,7 @@ fn the_page_follows_backends_that_fail_and_recover() {
     };
     assert_eq!(backend()[1], "up");
 
-    failing.store(true, Ordering::Relaxed);
+    scene.failing.store(true, Ordering::Relaxed);
     until("it is shown as ejected", || {
         // Clients see nothing of it.
         assert_eq!(get(proxy.port, "/orders").status, 200);
@@ -136,7 +132,7 @@ fn the_page_follows_backends_that_fail_and_recover() {
     news();
     assert_eq!(browser.run(&format!("return {notice}.heard")), true);
 
-    failing.store(false, Ordering::Relaxed);
+    scene.failing.store(false, Ordering::Relaxed);
     until("it is up again", || {
         get(proxy.port, "/orders");
         backend()[1] == "up"
@@ -170,12 +166,8 @@ fn every_route_every_queue_and_the_cache_are_on_it() {
     let Some(browser) = Browser::start() else {
         return;
     };
-    let Scene {
-        proxy,
-        admin,
-        _origins,
-        ..
-    } = scene();
+    let scene = scene();
+    let (proxy, admin) = (&scene.proxy, scene.admin);
     for path in [
         "/orders",
         "/search",
@@ -215,13 +207,9 @@ fn everybody_can_use_it() {
     let Some(browser) = Browser::start() else {
         return;
     };
-    let Scene {
-        failing,
-        proxy,
-        admin,
-        _origins,
-    } = scene();
-    failing.store(true, Ordering::Relaxed);
+    let scene = scene();
+    let (proxy, admin) = (&scene.proxy, scene.admin);
+    scene.failing.store(true, Ordering::Relaxed);
     get(proxy.port, "/orders");
     until("a failure", || get(proxy.port, "/lone").status == 500);
     proxy.reload_refused("routes: []");
@@ -256,12 +244,8 @@ fn pictures_of_the_page() {
         return;
     };
     let browser = Browser::start().unwrap();
-    let Scene {
-        failing,
-        proxy,
-        admin,
-        _origins,
-    } = scene();
+    let scene = scene();
+    let (proxy, admin) = (&scene.proxy, scene.admin);
     let points = || {
         open(&browser, admin);
         let drawn = browser
@@ -274,7 +258,9 @@ fn pictures_of_the_page() {
         while points() < until_point {
             for n in 0..40 {
                 turn += 1;
-                failing.store(share > 0 && turn % 10 < share, Ordering::Relaxed);
+                scene
+                    .failing
+                    .store(share > 0 && turn % 10 < share, Ordering::Relaxed);
                 let path = ["/orders", "/search", "/catalogue", "/robots.txt"][n % 4];
                 get(proxy.port, path);
             }

@@ -4,6 +4,7 @@ use super::super::Scene;
 use crate::observe::exposition::{Exposition, Kind};
 use crate::policy::route::Action;
 use crate::upstream::places;
+use crate::upstream::traffic::SplitFigures;
 
 /// Writes what routes do beyond counting requests.
 pub(super) fn write(scene: &Scene, all: &mut Exposition) {
@@ -62,40 +63,35 @@ pub(super) fn write(scene: &Scene, all: &mut Exposition) {
             family.sample(&[("route", &traffic.route.name)], refused);
         }
     }
-    let mut family = all.family(
-        "backstop_canary_share_ratio",
-        Kind::Gauge,
-        "The share of requests that the canary gets.",
-    );
-    for traffic in proxied() {
-        if let Some(split) = traffic.split() {
-            let share = f64::from(split.share.hundredths()) / 10_000.0;
-            family.sample(&[("route", &traffic.route.name)], share);
-        }
-    }
-    let help = "The step that the canary is at, from 1.";
-    let mut family = all.family("backstop_canary_step", Kind::Gauge, help);
-    for traffic in proxied() {
-        if let Some(split) = traffic.split() {
-            family.sample(&[("route", &traffic.route.name)], split.step + 1);
-        }
-    }
-    let help = "How many steps it has.";
-    let mut family = all.family("backstop_canary_steps", Kind::Gauge, help);
-    for traffic in proxied() {
-        if let Some(split) = traffic.split() {
-            family.sample(&[("route", &traffic.route.name)], split.shares.len());
-        }
-    }
-    let mut family = all.family(
-        "backstop_canary_rolled_back",
-        Kind::Gauge,
-        "Whether the canary was taken back.",
-    );
-    for traffic in proxied() {
-        if let Some(split) = traffic.split() {
-            let back = u8::from(split.rolled_back.is_some());
-            family.sample(&[("route", &traffic.route.name)], back);
+    let canaries: Vec<(&str, SplitFigures)> = proxied()
+        .filter_map(|traffic| Some((traffic.route.name.as_str(), traffic.split()?)))
+        .collect();
+    type Number = fn(&SplitFigures) -> f64;
+    #[allow(clippy::cast_precision_loss)] // Nobody writes so many steps.
+    let gauges: [(&str, &str, Number); 4] = [
+        (
+            "backstop_canary_share_ratio",
+            "The share of requests that the canary gets.",
+            |split| f64::from(split.share.hundredths()) / 10_000.0,
+        ),
+        (
+            "backstop_canary_step",
+            "The step that the canary is at, from 1.",
+            |split| (split.step + 1) as f64,
+        ),
+        ("backstop_canary_steps", "How many steps it has.", |split| {
+            split.shares.len() as f64
+        }),
+        (
+            "backstop_canary_rolled_back",
+            "Whether the canary was taken back.",
+            |split| u8::from(split.rolled_back.is_some()).into(),
+        ),
+    ];
+    for (name, help, number) in gauges {
+        let mut family = all.family(name, Kind::Gauge, help);
+        for (route, split) in &canaries {
+            family.sample(&[("route", route)], number(split));
         }
     }
 }
