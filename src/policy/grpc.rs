@@ -19,14 +19,6 @@ pub fn is_call(method: &Method, version: Version, headers: &HeaderMap) -> bool {
         && rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
-/// Whether these fields ask for trailers (`TE`, RFC 9110 §10.1.4), which is all that the field may say in HTTP/2 (RFC 9113
-/// §8.2.2).
-pub fn wants_trailers(headers: &HeaderMap) -> bool {
-    let words = headers.get_all(header::TE).iter();
-    let mut words = words.flat_map(|line| line.as_bytes().split(|b| *b == b','));
-    words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-}
-
 /// How long its client waits for it, if it says so: up to eight digits and a unit.
 pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(TIMEOUT)?.to_str().ok()?;
@@ -161,23 +153,5 @@ mod tests {
             assert_eq!(code(StatusCode::from_u16(status).unwrap()), expected);
         }
         assert_eq!(message("50 %, \"ä\"\n"), "50 %25, \"%C3%A4\"%0A");
-    }
-
-    #[test]
-    fn who_wants_trailers() {
-        for (lines, expected) in [
-            (&["trailers"][..], true),
-            (&["gzip, Trailers"], true),
-            (&["gzip", "trailers"], true),
-            (&["trailers;q=0"], false),
-            (&["gzip"], false),
-            (&[], false),
-        ] {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(header::TE, line.parse().unwrap());
-            }
-            assert_eq!(wants_trailers(&headers), expected, "{lines:?}");
-        }
     }
 }

@@ -104,11 +104,54 @@ impl Word {
 }
 
 impl Http1 {
+    /// At the beginning of chunked content.
+    pub fn chunks() -> Self {
+        Http1 {
+            at: At::Size(0, 0),
+            message: 1,
+            ..Http1::default()
+        }
+    }
+
+    /// How many messages have begun.
+    pub fn message(&self) -> u32 {
+        self.message
+    }
+
+    /// Whether all that began came to its end.
+    pub fn is_between(&self) -> bool {
+        self.at == At::Between && self.doubt.is_none()
+    }
+
+    /// Whether a chunk, or the last one, has to be next.
+    pub fn is_between_chunks(&self) -> bool {
+        self.at == At::Size(0, 0) && self.doubt.is_none()
+    }
+
+    fn is_in_trailers(&self) -> bool {
+        use Section::Trailers;
+        matches!(
+            self.at,
+            At::Start(Trailers(_))
+                | At::Name(Trailers(_))
+                | At::Value(Trailers(_))
+                | At::ValueEnd(Trailers(_))
+        )
+    }
+
     /// These bytes came next. After the first doubt nothing is looked at any more: what follows could be anything.
-    pub fn see(&mut self, mut bytes: &[u8]) {
+    pub fn see(&mut self, bytes: &[u8]) {
+        self.follow(bytes, |_, _| {});
+    }
+
+    /// The same; hands on what belongs to trailers, and whose they are.
+    pub fn follow(&mut self, mut bytes: &[u8], mut keep: impl FnMut(u32, &[u8])) {
         while self.doubt.is_none()
             && let Some(&byte) = bytes.first()
         {
+            if self.is_in_trailers() {
+                keep(self.message, &[byte]);
+            }
             let taken = match self.at {
                 At::Content(left) | At::Chunk(left) => self.pass(left, bytes.len()),
                 // Nearly always a line comes as a whole, and is as it should be.

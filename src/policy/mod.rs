@@ -7,6 +7,7 @@
 pub mod access;
 pub mod adaptive;
 pub mod admission;
+pub mod answer;
 pub mod balancer;
 pub mod blame;
 pub mod blocklist;
@@ -51,5 +52,6 @@ pub mod success;
 pub mod target;
 pub mod template;
 pub mod timeouts;
+pub mod trailers;
 pub mod validator;
 pub mod window;

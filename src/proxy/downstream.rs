@@ -8,6 +8,7 @@
 use super::ctx::{Ctx, LINGER};
 use super::facts::{authority, target};
 use super::hedge::{HEDGED, Hedge};
+use super::trailers::{self, Trailers};
 use super::turn::in_turn;
 use crate::policy::limits::patience;
 use crate::policy::pace;
@@ -51,6 +52,8 @@ pub(super) struct Watch {
     total: AtomicU64,
     /// A second request, where there may be one.
     pub(super) hedge: OnceLock<Arc<Hedge>>,
+    /// Its trailers, where there may be some.
+    pub(super) trailers: OnceLock<Arc<Trailers>>,
     /// Whether this is a fill whose answer goes to the store: then there is nobody to read from or write to.
     filling: AtomicBool,
     /// Whether the end of the answer went to the client.
@@ -76,6 +79,7 @@ impl Watch {
             idle: AtomicU64::new(NEVER),
             total: AtomicU64::new(NEVER),
             hedge: OnceLock::new(),
+            trailers: OnceLock::new(),
             filling: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             eager: AtomicBool::new(false),
@@ -288,6 +292,15 @@ impl Downstream {
         }
     }
 
+    /// Once all content of a request came, its trailers are known.
+    fn note_trailers(&mut self) {
+        if let (Some(trailers), Some(inner)) = (self.watch.trailers.get(), &mut self.inner)
+            && inner.is_body_done()
+        {
+            trailers.note_sent(inner);
+        }
+    }
+
     /// Called before the head of a response is written: whether the connection can serve on.
     fn settle_connection(&mut self, head: &ResponseHeader) {
         // HTTP/1.0 knows no chunks, so a body of unknown length ends with the connection.
@@ -436,12 +449,14 @@ impl CustomSession for Downstream {
                 false => read.await,
             }
         };
-        tokio::select! {
+        let read = tokio::select! {
             biased;
             read = read, if !filling => read,
             () = deadline_passed(&self.watch, &mut self.timer) => Error::e_explain(DEADLINE, "waiting for a backend"),
             () = hedge_won(&self.watch) => Error::e_explain(HEDGED, "an answer is there"),
-        }
+        };
+        self.note_trailers();
+        read
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
@@ -564,7 +579,12 @@ impl CustomSession for Downstream {
         };
         let fails = |task: &HttpTask| matches!(task, HttpTask::Failed(_));
         let ends = tasks.iter().any(HttpTask::is_end) && !tasks.iter().any(fails);
-        let ended = write(&self.watch, inner.response_duplex_vec(tasks)).await?;
+        let last = self.watch.trailers.get().filter(|_| ends);
+        let last = last.and_then(|trailers| trailers.last(&mut tasks));
+        let ended = match last {
+            Some(last) => write(&self.watch, trailers::end(inner, tasks, last)).await?,
+            None => write(&self.watch, inner.response_duplex_vec(tasks)).await?,
+        };
         if ends || ended {
             self.watch.end();
         }

@@ -6,6 +6,7 @@ use super::ctx::Ctx;
 use super::facts::{Values, authority, target};
 use super::peer::Use;
 use super::rate;
+use super::trailers;
 use crate::policy::claims;
 use crate::policy::encoding;
 use crate::policy::framing;
@@ -50,13 +51,7 @@ pub(super) fn prepare(
         request.insert_header("Host", current.active.backend().label.as_str())?;
     }
 
-    if ctx.upstream().is_some_and(|upstream| upstream.http2)
-        && client_request.version == Version::HTTP_2
-        && grpc::wants_trailers(&client_request.headers)
-    {
-        // It concerns the connection, but backends of gRPC look for it, and here trailers do come through.
-        request.insert_header("TE", HeaderValue::from_static("trailers"))?;
-    }
+    trailers::announce(client_request, request, ctx)?;
 
     let via = match client_request.version {
         Version::HTTP_2 => "2 backstop",
@@ -264,6 +259,9 @@ fn compress(
     if client_request.method != Method::HEAD {
         let encoder = Encoder::new(coding);
         let encoder = encoder.or_err(ErrorType::InternalError, "no memory to compress with")?;
+        // They may say something of what was coded otherwise (RFC 9530 §2).
+        trailers::leave_out(ctx);
+        response.remove_header(&header::TRAILER);
         ctx.encoder = Some((encoder, length.is_none()));
     }
     Ok(())
@@ -288,16 +286,19 @@ fn carry_out<'a>(
 }
 
 /// Takes out of a response what concerned only the connection to the backend (RFC 9110 §7.6.1). Pingora does so for
-/// requests; for responses it only writes `Connection` anew.
-pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
+/// requests; for responses it only writes `Connection` anew. `with_trailers`: whether those that it announces will come.
+pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader, with_trailers: bool) {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
     for name in &nominated(&response.headers) {
         response.remove_header(name);
     }
-    for name in ["keep-alive", "proxy-connection", "te", "trailer"] {
+    for name in ["keep-alive", "proxy-connection", "te"] {
         response.remove_header(name);
+    }
+    if !with_trailers {
+        response.remove_header(&header::TRAILER);
     }
     // Without it a client does not know what to come by (RFC 9110 §15.5.22).
     if response.status != StatusCode::UPGRADE_REQUIRED {

@@ -29,6 +29,8 @@ mod respond;
 pub mod snapshot;
 mod split;
 mod straighten;
+mod trailers;
+mod trailing;
 mod translate;
 mod tries;
 mod turn;
@@ -274,6 +276,7 @@ impl ProxyHttp for Proxy {
             _ if mirrored => ctx.passing = mirror::Passing::begin(ctx, max_body),
             _ => {}
         }
+        trailers::plan(session, ctx);
         downstream::wrap(session, &ctx.watch, held);
         Ok(true)
     }
@@ -303,7 +306,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.connected(true);
-        if !reused {
+        if !reused && !trailers::is_reused(ctx) {
             ctx.note_connection();
         }
         hedge::connected(ctx);
@@ -438,7 +441,7 @@ impl ProxyHttp for Proxy {
         } else {
             caching::passing_by::head(self.front.cache, session, ctx, response).await?;
         }
-        forward::strip_hop_by_hop(response);
+        forward::strip_hop_by_hop(response, trailers::are_wanted(ctx));
         if forward::has_no_body(&session.req_header().method, response) {
             ctx.came_whole();
         } else {

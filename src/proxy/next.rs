@@ -4,7 +4,7 @@
 
 use super::ctx::{Ctx, Current, Told};
 use super::entry::{Barred, Taken};
-use super::{entry, forward, hedge, peer, split, tries, wait};
+use super::{entry, forward, hedge, peer, split, trailing, tries, wait};
 use crate::policy::timeouts::Phase;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -21,7 +21,9 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
     pause(session, ctx, waited).await?;
     if let Some(won) = hedge::winner(session, ctx).await {
         ctx.hoped = None;
-        return hedge::take_over(ctx, won);
+        let mut peer = hedge::take_over(ctx, won)?;
+        trailing::follow(session, ctx, &mut peer);
+        return Ok(peer);
     }
     if ctx.hoped.is_some() {
         waited = tries::after_hope(session, ctx)?;
@@ -69,6 +71,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         told: Told::Nobody,
     });
     hedge::plan(session, ctx, &mut peer);
+    trailing::follow(session, ctx, &mut peer);
     Ok(peer)
 }
 

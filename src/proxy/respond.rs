@@ -96,7 +96,7 @@ impl Answer {
 
     /// What the service says that lets nobody pass here.
     pub(super) fn said(mut head: ResponseHeader, body: Bytes) -> Result<Self> {
-        strip_hop_by_hop(&mut head);
+        strip_hop_by_hop(&mut head, false);
         for name in [
             "connection",
             "content-length",

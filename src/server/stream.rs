@@ -22,8 +22,8 @@ use std::io::{self, IoSlice, Write};
 use std::net;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
@@ -33,6 +33,9 @@ use tokio_rustls::server::TlsStream;
 
 /// Writes up to this size are gathered until the next flush.
 const GATHER: usize = 8 * 1024;
+
+/// How Pingora ends chunked content, in one piece.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// How long a client may take nothing of what is sent to it, as nginx's `send_timeout`.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -121,6 +124,10 @@ pub struct ClientStream {
     heads: AtomicU32,
     /// The messages of HTTP/1, where that is spoken.
     messages: Http1,
+    /// What the trailers of those messages were, by their numbers.
+    trailers: Vec<(u32, Vec<u8>)>,
+    /// What is written instead of the next last chunk.
+    last_chunk: Mutex<Vec<u8>>,
     /// The frames of HTTP/2, where that is spoken, and how long a head may take there.
     frames: Option<(Duration, Frames)>,
     /// Runs while nothing comes of it.
@@ -155,6 +162,8 @@ impl ClientStream {
             idle: AtomicU64::new(0),
             heads: AtomicU32::new(0),
             messages: Http1::default(),
+            trailers: Vec::new(),
+            last_chunk: Mutex::default(),
             frames: None,
             head_timer: None,
             born: Instant::now(),
@@ -215,10 +224,31 @@ impl ClientStream {
         self.head_read.load(Ordering::Relaxed) > self.head_most.load(Ordering::Relaxed)
     }
 
-    /// What is doubtful in the message whose head is being read, or was read last, as far as it came.
+    /// The message whose head is being read, or was read last.
+    fn message(&self) -> u32 {
+        self.heads.load(Ordering::Relaxed).div_ceil(2)
+    }
+
+    /// What is doubtful in that message, as far as it came.
     pub fn doubt(&self) -> Option<Doubt> {
-        let message = self.heads.load(Ordering::Relaxed).div_ceil(2);
-        self.messages.doubt(message)
+        self.messages.doubt(self.message())
+    }
+
+    /// Its trailers, as far as they came: their section as it was sent.
+    pub fn trailers(&self) -> &[u8] {
+        let message = self.message();
+        let mut all = self.trailers.iter();
+        all.find(|(of, _)| *of == message)
+            .map_or(&[], |(_, bytes)| bytes)
+    }
+
+    /// The content of a response is at its end, of which only the last chunk is still to be written: that is to be these bytes
+    /// instead, which have trailers.
+    pub fn end_with(&self, last_chunk: Vec<u8>) {
+        *self
+            .last_chunk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = last_chunk;
     }
 
     /// These bytes came of HTTP/1. Content is no longer passed on when something is doubtful in it; a head is judged as a
@@ -228,7 +258,15 @@ impl ClientStream {
         if self.frames.is_some() || bytes.is_empty() {
             return Ok(());
         }
-        self.messages.see(bytes);
+        let (message, kept) = (self.message(), &mut self.trailers);
+        kept.retain(|(of, _)| *of >= message);
+        self.messages
+            .follow(bytes, |of, bytes| match kept.last_mut() {
+                Some((last, kept)) if *last == of => kept.extend_from_slice(bytes),
+                // There are none.
+                _ if bytes == b"\r" => {}
+                _ => kept.push((of, bytes.to_vec())),
+            });
         let is_content = self.heads.get_mut().is_multiple_of(2);
         match self.doubt() {
             Some(doubt) if is_content => Err(io::Error::new(io::ErrorKind::InvalidData, doubt)),
@@ -476,6 +514,15 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if data == LAST_CHUNK {
+            let this = &mut *self;
+            let last_chunk = this.last_chunk.get_mut();
+            let last_chunk = last_chunk.unwrap_or_else(PoisonError::into_inner);
+            if !last_chunk.is_empty() {
+                this.pending.append(last_chunk);
+                return Poll::Ready(Ok(data.len()));
+            }
+        }
         if self.pending.len() + data.len() <= GATHER {
             let new = self.pending.len();
             self.pending.extend_from_slice(data);

@@ -3,6 +3,7 @@
 //! They check framing (a response must end as its head says) and nothing else.
 
 use crate::harness::PATIENCE;
+use crate::reply::field;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     /// Whether the body ended as its framing says.
     pub(crate) complete: bool,
+    /// The fields that followed the body.
+    pub(crate) trailers: Vec<(String, String)>,
     /// The statuses of the 1xx responses before it.
     pub(crate) informational: Vec<u16>,
 }
@@ -176,13 +179,13 @@ impl Client {
         let mut lines = head.trim_end().split("\r\n");
         let first_line = lines.next().unwrap_or("").to_string();
         let status = first_line.get(9..12).and_then(|s| s.parse().ok());
-        let pair = |l: &str| l.split_once(':').map(|(n, v)| (n.into(), v.trim().into()));
         Ok(Answer {
             status: status.ok_or_else(|| std::io::Error::other(format!("{first_line:?}")))?,
             first_line,
-            headers: lines.filter_map(pair).collect(),
+            headers: lines.filter_map(field).collect(),
             body: Vec::new(),
             complete: true,
+            trailers: Vec::new(),
             informational: Vec::new(),
         })
     }
@@ -219,7 +222,7 @@ impl Client {
                     match self.line()? {
                         None => return Ok(false),
                         Some(line) if line.is_empty() => break,
-                        Some(_) => {}
+                        Some(line) => answer.trailers.extend(field(&line)),
                     }
                 }
                 if size == 0 {

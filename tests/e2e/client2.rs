@@ -127,6 +127,7 @@ impl Client2 {
                     .collect(),
                 body: Vec::new(),
                 complete: true,
+                trailers: Vec::new(),
                 informational: Vec::new(),
             };
             while let Some(piece) = body.data().await {
@@ -136,6 +137,10 @@ impl Client2 {
                 };
                 let _ = body.flow_control().release_capacity(piece.len());
                 answer.body.extend(&piece);
+            }
+            if let Ok(Some(trailers)) = body.trailers().await {
+                let pairs = trailers.iter().map(|(n, v)| (n.to_string(), value(v)));
+                answer.trailers = pairs.collect();
             }
             answer
         })

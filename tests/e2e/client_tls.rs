@@ -335,6 +335,7 @@ impl TlsClient {
             headers,
             body: bytes[start..].to_vec(),
             complete: true,
+            trailers: Vec::new(),
             informational: Vec::new(),
         })
     }

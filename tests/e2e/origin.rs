@@ -4,7 +4,7 @@
 //! head on, so that a test can assert on what the upstream saw even when the proxy broke off.
 
 use crate::harness::{PATIENCE, eventually, free_port, until};
-use crate::reply::{Reply, Request, Step};
+use crate::reply::{Reply, Request, Step, field};
 use socket2::SockRef;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -252,15 +252,19 @@ impl Connection {
             lines.push(line);
         }
         let mut first = lines.first().map(String::as_str).unwrap_or("").split(' ');
-        let pair = |l: &String| l.split_once(':').map(|(n, v)| (n.into(), v.trim().into()));
         let request = Request {
             number: 0,
             connection: self.number,
             at: Instant::now(),
             method: first.next().unwrap_or("").into(),
             target: first.next().unwrap_or("").into(),
-            headers: lines.iter().skip(1).filter_map(pair).collect(),
+            headers: lines
+                .iter()
+                .skip(1)
+                .filter_map(|line| field(line))
+                .collect(),
             body: Vec::new(),
+            trailers: Vec::new(),
             complete: false,
             abandoned: false,
         };
@@ -283,10 +287,18 @@ impl Connection {
                 let size = usize::from_str_radix(line.trim(), 16)
                     .map_err(|_| std::io::Error::other(format!("bad chunk size {line:?}")))?;
                 self.read_exactly(reader, index, size)?;
-                reader.read_line(&mut line)?;
                 if size == 0 {
                     break;
                 }
+                reader.read_line(&mut line)?;
+            }
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line)?;
+                if line.trim().is_empty() {
+                    break;
+                }
+                self.record(index, |r| r.trailers.extend(field(line.trim_end())));
             }
         } else {
             let length = request.header("content-length").map_or(Ok(0), str::parse);

@@ -21,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) headers: Vec<(String, String)>,
     /// The body's bytes so far, without chunk framing.
     pub(crate) body: Vec<u8>,
+    /// The fields that followed it.
+    pub(crate) trailers: Vec<(String, String)>,
     /// Whether the body ended as its framing says.
     pub(crate) complete: bool,
     /// Whether the proxy closed the connection while the backend was still waiting or answering.
@@ -43,6 +45,12 @@ impl Request {
             .filter(|(n, _)| n.eq_ignore_ascii_case(name));
         same.map(|(_, v)| v.as_str()).collect()
     }
+}
+
+/// A field's name and value.
+pub(crate) fn field(line: &str) -> Option<(String, String)> {
+    let (name, value) = line.split_once(':')?;
+    Some((name.into(), value.trim().into()))
 }
 
 /// Opened by the test when a waiting backend may go on.
