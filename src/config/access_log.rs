@@ -6,6 +6,7 @@ use super::number::Bounded;
 use super::patterns::FileText;
 use super::percentage::Percentage;
 use super::report::{Document, Report};
+use super::ship::{Ship, ShipSpec};
 use super::size::Size;
 use super::switch::{Section, Switch, over};
 use super::written::{Complaint, Written, meant, written};
@@ -28,6 +29,8 @@ pub struct AccessLog {
     pub format: Format,
     /// When its file is moved aside, if it is.
     pub rotate: Option<Rotation>,
+    /// Where its finished files go, if anywhere.
+    pub ship: Option<Ship>,
     /// Which requests are in it.
     pub sampling: Sampling,
     /// Parameters of a query whose values are left out.
@@ -42,6 +45,7 @@ impl Default for AccessLog {
             to: LogTarget::Stdout,
             format: Format::Json,
             rotate: None,
+            ship: None,
             sampling: Sampling::default(),
             hide_query: redact::USUAL.map(str::to_string).to_vec(),
             identity_claim: "sub".to_string(),
@@ -83,6 +87,8 @@ pub(crate) struct AccessLogSpec {
     format: Option<FormatText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rotate: Option<RotateSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ship: Option<ShipSpec>,
     hide_query: Option<Vec<String>>,
     identity_claim: Option<String>,
     sample: Option<Percentage>,
@@ -94,6 +100,13 @@ impl AccessLogSpec {
     /// The log that this means, with what is not said as usual.
     pub(crate) fn compile(self, absolute: impl Fn(&str) -> PathBuf) -> AccessLog {
         let usual = AccessLog::default();
+        let ship = self.ship.map(ShipSpec::compile);
+        let rotate = match (self.rotate, &ship) {
+            (None, None) => None,
+            (None, Some(ship)) => Some(RotateSpec::for_shipping(ship)),
+            (Some(own), Some(ship)) => Some(own.over(RotateSpec::for_shipping(ship))),
+            (own, None) => own,
+        };
         AccessLog {
             to: match self.path {
                 None => usual.to,
@@ -103,11 +116,12 @@ impl AccessLogSpec {
                 Some(LogPlace(other)) => other,
             },
             format: self.format.map_or(usual.format, |format| format.0),
-            rotate: self.rotate.map(|rotate| Rotation {
+            rotate: rotate.map(|rotate| Rotation {
                 size: rotate.size.map(|size| size.0),
                 every: rotate.every.map(|every| every.0),
                 keep: rotate.keep.map_or(KEPT, |keep| keep.0),
             }),
+            ship,
             sampling: Sampling {
                 share: self.sample.map_or(usual.sampling.share, Percentage::share),
                 slow: self.slow.map(|slow| slow.0),
@@ -119,12 +133,17 @@ impl AccessLogSpec {
 
     /// Reports what cannot work.
     pub(crate) fn check(&self, document: Document, path: &KeyPath, report: &mut Report) {
+        let is_file = matches!(self.path, Some(LogPlace(LogTarget::File(_))));
+        if self.ship.is_some() && !is_file {
+            let problem = report.add(document, path.key("ship"), "only files can be shipped");
+            problem.help = Some("give access_log the path of one".to_string());
+        }
         let Some(rotate) = &self.rotate else { return };
         let path = path.key("rotate");
-        if !matches!(self.path, Some(LogPlace(LogTarget::File(_)))) {
+        if !is_file {
             let problem = report.add(document, path, "only a file can be moved aside");
             problem.help = Some("give access_log the path of one".to_string());
-        } else if rotate.size.is_none() && rotate.every.is_none() {
+        } else if self.ship.is_none() && rotate.size.is_none() && rotate.every.is_none() {
             let problem = report.add(document, path, "nothing says when");
             problem.help = Some("add size: 100MiB, every: 1d, or both".to_string());
         } else if rotate.size.is_some_and(|size| size.0 < SMALLEST) {
@@ -144,6 +163,7 @@ impl AccessLogSpec {
                 every: rotate.every.map(PositiveSpan),
                 keep: Some(Bounded(rotate.keep)),
             }),
+            ship: log.ship.as_ref().map(ShipSpec::of),
             hide_query: Some(log.hide_query.clone()),
             identity_claim: Some(log.identity_claim.clone()),
             sample: Some(Percentage::of(log.sampling.share)),
@@ -169,6 +189,33 @@ struct RotateSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     every: Option<PositiveSpan>,
     keep: Option<Bounded<1, 100_000>>,
+}
+
+/// The size at which a file is finished that is to be shipped, where nothing is said.
+const LARGE: u64 = 64 * 1024 * 1024;
+
+impl RotateSpec {
+    /// When files are finished that are to be shipped.
+    fn for_shipping(ship: &Ship) -> Self {
+        RotateSpec {
+            size: Some(Size(LARGE)),
+            every: Some(PositiveSpan(ship.every)),
+            keep: None,
+        }
+    }
+
+    /// This, with what it does not say as there; whatever comes first.
+    fn over(self, other: Self) -> Self {
+        let every = match (self.every, other.every) {
+            (Some(own), Some(other)) => Some(PositiveSpan(own.0.min(other.0))),
+            (own, other) => own.or(other),
+        };
+        RotateSpec {
+            size: self.size.or(other.size),
+            every,
+            keep: self.keep.or(other.keep),
+        }
+    }
 }
 
 /// `access_log` of a route.

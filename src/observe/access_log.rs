@@ -6,6 +6,7 @@
 use super::formats::{self, Format, More};
 use super::json;
 use super::rotation::LogFile;
+use super::shipping::{Progress, Shipper};
 use super::syslog::Syslog;
 use crate::config::{self, LogTarget};
 use crate::policy::outcome::Outcome;
@@ -24,6 +25,7 @@ use std::sync::mpsc::{
 };
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
 
 /// Lines that may wait to be written.
 const QUEUE: usize = 65_536;
@@ -176,6 +178,8 @@ pub struct AccessLog {
     pub format: Format,
     /// Which requests get one.
     pub sampling: Sampling,
+    /// How far its files are on their way, where they are sent anywhere.
+    pub progress: Option<Arc<Progress>>,
 }
 
 /// The writing end.
@@ -183,6 +187,7 @@ pub struct AccessLog {
 pub struct Writer {
     log: AccessLog,
     thread: Option<JoinHandle<()>>,
+    shipper: Option<Shipper>,
 }
 
 impl Writer {
@@ -198,11 +203,29 @@ impl Writer {
             claim: settings.identity_claim.as_str().into(),
             format: settings.format.clone(),
             sampling: settings.sampling,
+            progress: None,
         };
+        let mut shipper = None;
         let target = match &settings.to {
-            LogTarget::Off => return Ok(Writer { log, thread: None }),
+            LogTarget::Off => {
+                return Ok(Writer {
+                    log,
+                    thread: None,
+                    shipper,
+                });
+            }
             LogTarget::Stdout => Target::Stdout(io::stdout()),
-            LogTarget::File(path) => Target::File(LogFile::open(path, settings.rotate)?),
+            LogTarget::File(path) => {
+                let moved = settings.ship.is_some().then(Arc::<Notify>::default);
+                let file = LogFile::open(path, settings.rotate, moved.clone())?;
+                if let (Some(ship), Some(moved)) = (&settings.ship, moved) {
+                    let keep = settings.rotate.map_or(0, |rotate| rotate.keep);
+                    let progress = Arc::<Progress>::default();
+                    log.progress = Some(progress.clone());
+                    shipper = Some(Shipper::start(path, ship, keep, moved, progress)?);
+                }
+                Target::File(file)
+            }
             LogTarget::Syslog(daemon) => Target::Syslog(Syslog::open(daemon)?),
         };
         let (queue, lines) = sync_channel(QUEUE);
@@ -214,6 +237,7 @@ impl Writer {
         Ok(Writer {
             log,
             thread: Some(thread),
+            shipper,
         })
     }
 
@@ -230,8 +254,9 @@ impl Writer {
         }
     }
 
-    /// Writes what is queued and ends the thread; gives up on a reader that takes nothing.
-    pub fn finish(self) {
+    /// Writes what is queued and ends the thread; gives up on a reader that takes nothing. Where its files are sent somewhere, the
+    /// last one is, if that takes no longer than `shipping`.
+    pub fn finish(self, shipping: Duration) {
         let Some(queue) = &self.log.queue else { return };
         let deadline = Instant::now() + PATIENCE;
         let mut message = Message::Finish;
@@ -247,6 +272,9 @@ impl Writer {
             while !thread.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(2));
             }
+        }
+        if let Some(shipper) = self.shipper {
+            shipper.finish(shipping);
         }
     }
 }
@@ -306,6 +334,12 @@ impl Target {
         }
     }
 
+    fn hand_over(&mut self) {
+        if let Target::File(file) = self {
+            file.hand_over();
+        }
+    }
+
     /// Waits for the next message; moves the file aside meanwhile, where that is due.
     fn next(&mut self, lines: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
         loop {
@@ -350,7 +384,10 @@ fn write_lines(target: Target, lines: &Receiver<Message>, state: &State) {
                     out.flush();
                     out.target.reopen();
                 }
-                Some(Message::Finish) => return out.flush(),
+                Some(Message::Finish) => {
+                    out.flush();
+                    return out.target.hand_over();
+                }
                 None => {}
             }
             if state.reopen.swap(false, Ordering::Acquire) {

@@ -8,6 +8,7 @@ pub mod identity;
 pub mod json;
 pub mod process_log;
 pub mod rotation;
+pub mod shipping;
 pub mod syslog;
 pub mod tally;
 pub mod template;

@@ -10,7 +10,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Notify;
 
 /// Why something is not moved aside.
 const NO_FILE: &str = "it is no regular file, which `rotate` could move aside";
@@ -43,6 +45,8 @@ pub struct LogFile {
     size: u64,
     since: Instant,
     rotation: Option<Rotation>,
+    /// Who takes those that were moved aside, and looks after them; else only the last are kept.
+    taken_by: Option<Arc<Notify>>,
     /// Whether moving it aside failed the last time.
     failing: bool,
 }
@@ -52,7 +56,11 @@ impl LogFile {
     ///
     /// # Errors
     /// When it cannot be opened for appending, or is to be moved aside and no file: nobody wants `/dev/stdout` renamed, nor a link.
-    pub fn open(path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
+    pub fn open(
+        path: &Path,
+        rotation: Option<Rotation>,
+        taken_by: Option<Arc<Notify>>,
+    ) -> io::Result<Self> {
         let (file, size, since) = open(path)?;
         if rotation.is_some() && !std::fs::symlink_metadata(path)?.is_file() {
             return Err(io::Error::other(NO_FILE));
@@ -63,6 +71,7 @@ impl LogFile {
             size,
             since,
             rotation,
+            taken_by,
             failing: false,
         })
     }
@@ -86,9 +95,23 @@ impl LogFile {
 
     /// Moves the file aside if it is time.
     pub fn rotate(&mut self) {
-        let Some(rotation) = self.rotation.filter(|r| r.is_due(self.size, self.age())) else {
-            return;
-        };
+        if self
+            .rotation
+            .is_some_and(|r| r.is_due(self.size, self.age()))
+        {
+            self.finish();
+        }
+    }
+
+    /// The process ends: who takes finished files gets what there is.
+    pub fn hand_over(&mut self) {
+        if self.taken_by.is_some() && self.size > 0 {
+            self.finish();
+        }
+    }
+
+    /// Moves the file aside.
+    fn finish(&mut self) {
         match self.move_aside() {
             Ok(()) => self.failing = false,
             Err(e) => {
@@ -103,8 +126,14 @@ impl LogFile {
                 return;
             }
         }
-        if let Err(e) = prune(&self.path, rotation.keep) {
-            warn!("old files of the log {} stay: {e}", self.path.display());
+        match (&self.taken_by, self.rotation) {
+            (Some(taker), _) => taker.notify_one(),
+            (None, Some(rotation)) => {
+                if let Err(e) = prune(&self.path, rotation.keep) {
+                    warn!("old files of the log {} stay: {e}", self.path.display());
+                }
+            }
+            (None, None) => {}
         }
     }
 
@@ -197,6 +226,14 @@ fn after(path: &Path, newest: Option<&Path>, now: SystemTime) -> PathBuf {
 /// # Errors
 /// When the directory cannot be read.
 pub fn aside(path: &Path) -> io::Result<Vec<PathBuf>> {
+    aside_as(path, "")
+}
+
+/// The same of those whose names were given this end since.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn aside_as(path: &Path, end: &str) -> io::Result<Vec<PathBuf>> {
     let directory = match path.parent() {
         Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
@@ -209,7 +246,7 @@ pub fn aside(path: &Path) -> io::Result<Vec<PathBuf>> {
         let rest = other.to_string_lossy();
         let stamp = rest
             .strip_prefix(&*name)
-            .and_then(|rest| rest.strip_prefix('.'));
+            .and_then(|rest| rest.strip_prefix('.')?.strip_suffix(end));
         if stamp.is_some_and(is_stamp) && entry.file_type()?.is_file() {
             found.push(entry.path());
         }
@@ -268,7 +305,7 @@ mod tests {
             every: None,
             keep: 2,
         };
-        let mut file = LogFile::open(&path, Some(rotation)).unwrap();
+        let mut file = LogFile::open(&path, Some(rotation), None).unwrap();
         for line in [
             "one\n",
             "two\n",
@@ -295,7 +332,7 @@ mod tests {
             every: Some(Duration::from_secs(60)),
             keep: 10,
         };
-        let mut file = LogFile::open(&path, Some(rotation)).unwrap();
+        let mut file = LogFile::open(&path, Some(rotation), None).unwrap();
         file.since -= Duration::from_secs(100);
         file.rotate();
         assert_eq!((contents(&path), file.left()), (vec![String::new()], None));
@@ -320,7 +357,7 @@ mod tests {
             every: None,
             keep: 1,
         };
-        let mut file = LogFile::open(&path, Some(rotation)).unwrap();
+        let mut file = LogFile::open(&path, Some(rotation), None).unwrap();
         std::fs::rename(&path, dir.path().join("a.log.1")).unwrap();
         file.write_all(b"one is moved\n").unwrap();
         file.write_all(b"two\n").unwrap();
@@ -364,11 +401,11 @@ mod tests {
             every: None,
             keep: 1,
         };
-        assert!(LogFile::open(&link, None).is_ok());
-        assert!(LogFile::open(&link, Some(rotation)).is_err());
+        assert!(LogFile::open(&link, None, None).is_ok());
+        assert!(LogFile::open(&link, Some(rotation), None).is_err());
         // Nor one that becomes a link later; its lines are written all the same, and it is not tried again at once.
         let path = dir.path().join("b.log");
-        let mut file = LogFile::open(&path, Some(rotation)).unwrap();
+        let mut file = LogFile::open(&path, Some(rotation), None).unwrap();
         std::fs::rename(&path, dir.path().join("moved.log")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("moved.log"), &path).unwrap();
         file.write_all(b"one is long\n").unwrap();

@@ -53,6 +53,8 @@ use visitors::Visitors;
 use worker::Shared;
 
 /// How soon a name that did not resolve is looked up again.
+/// How long the process stays, after the last request, to send the last file of its log where those go.
+const LAST_FILE: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// Why the server could not start. Its text is what the operator sees.
@@ -394,7 +396,7 @@ impl Server {
                 Command::Drain(name) => return self.drain(name, signals).await,
                 Command::Now => {
                     info!("INT: exiting now");
-                    return self.finish();
+                    return self.finish(Duration::ZERO);
                 }
             }
         }
@@ -415,7 +417,7 @@ impl Server {
                     "second signal, cutting {} connections",
                     self.shared.visitors.open()
                 );
-                return self.finish();
+                return self.finish(Duration::ZERO);
             }
         }
         let begun = Instant::now();
@@ -449,17 +451,17 @@ impl Server {
             }
             () = again => warn!("second signal, cutting {} connections", open()),
         }
-        self.finish();
+        self.finish(LAST_FILE);
     }
 
-    /// Writes down what is to be there later.
-    fn finish(self) {
+    /// Writes down what is to be there later. So long it may take to send the last file of the log where those go.
+    fn finish(self, shipping: Duration) {
         if let Some(path) = &self.settings.state_file
             && let Err(e) = state::save(path, &self.shared.live.load())
         {
             error!("state_file {} cannot be written: {e}", path.display());
         }
-        self.access_log.finish();
+        self.access_log.finish(shipping);
     }
 }
 

@@ -89,6 +89,7 @@ pub(crate) struct Setup {
     listener: String,
     more_listeners: String,
     statics: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -114,6 +115,12 @@ impl Setup {
     /// Listens here as well: a mapping.
     pub(crate) fn and_listener(mut self, mapping: &str) -> Self {
         self.more_listeners.push_str(&format!("  - {mapping}\n"));
+        self
+    }
+
+    /// With this in the environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -182,6 +189,7 @@ impl Proxy {
             listener: String::new(),
             more_listeners: String::new(),
             statics: Vec::new(),
+            environment: Vec::new(),
         };
         setup
             .key("workers", "2")
@@ -217,6 +225,7 @@ impl Proxy {
             .arg(&config)
             .env("NOTIFY_SOCKET", &socket)
             .env_remove("RUST_LOG")
+            .envs(setup.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -78,6 +78,7 @@ mod retry_methods; // which methods are sent again
 mod rfc9111; // caching as the origin says: conformance, case by case
 mod routing; // which route a request takes
 mod security_headers; // what makes browsers careful
+mod ship; // files of the log on their way to S3
 mod shutdown; // drain and exit
 mod smuggling; // requests inside of requests
 mod smuggling_http2; // the same by HTTP/2

@@ -149,7 +149,9 @@ fn a_request_is_repeated_with_its_trailers() {
     }
     until("both tries are in the log", || {
         let lines = proxy.log_lines();
-        lines.iter().any(|line| outcomes(line) == ["503", "ok"])
+        lines
+            .iter()
+            .any(|line| outcomes(line) == ["status 503", "ok"])
     });
 }
 

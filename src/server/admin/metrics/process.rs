@@ -63,6 +63,38 @@ pub(super) fn write(scene: &Scene, all: &mut Exposition) {
         "Lines that the access log was too slow for.",
         of(shared.log.dropped()),
     );
+    if let Some(progress) = &shared.log.progress {
+        number(
+            "backstop_access_log_shipped_files",
+            Kind::Counter,
+            "Files of the access log that were shipped.",
+            read(&progress.files),
+        );
+        number(
+            "backstop_access_log_shipped_bytes",
+            Kind::Counter,
+            "Their bytes, compressed.",
+            read(&progress.bytes),
+        );
+        number(
+            "backstop_access_log_ship_failures",
+            Kind::Counter,
+            "Attempts to ship one that failed.",
+            read(&progress.failures),
+        );
+        number(
+            "backstop_access_log_waiting_files",
+            Kind::Gauge,
+            "Files of the access log that wait to be shipped.",
+            read(&progress.waiting),
+        );
+        number(
+            "backstop_access_log_last_shipped_timestamp_seconds",
+            Kind::Gauge,
+            "When one was shipped last; 0 for never.",
+            read(&progress.last),
+        );
+    }
     let reload = counts.reloads();
     number(
         "backstop_config_loads",
