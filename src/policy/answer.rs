@@ -4,7 +4,7 @@
 //! no error here, Pingora judges it: then there are no trailers, and the connection is not used again.
 
 use super::http1::Http1;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// Bytes that a head may have to be understood.
 const HEAD: usize = 64 * 1024;
@@ -78,13 +78,14 @@ impl Answer {
                 }
                 At::Chunks(chunks) => {
                     let trailers = &mut self.trailers;
-                    chunks.follow(bytes, |_, bytes| trailers.extend_from_slice(bytes));
-                    if chunks.doubt(u32::MAX).is_some() || chunks.message() > 1 {
+                    let keep = |_, bytes: &[u8]| trailers.extend_from_slice(bytes);
+                    let taken = chunks.follow_one(bytes, keep);
+                    if chunks.doubt(u32::MAX).is_some() {
                         self.at = At::Unknown;
                     } else if chunks.is_between() {
                         self.at = At::Whole;
                     }
-                    bytes.len()
+                    taken
                 }
                 At::Whole => {
                     self.at = At::Unknown;
@@ -96,11 +97,17 @@ impl Answer {
         }
     }
 
-    /// Takes what belongs to the head; says how much that was.
+    /// Takes what belongs to the head; says how much that was. There are parsers for which a head may end earlier, and a field
+    /// have a space before its colon; a head with anything of that kind is not understood.
     fn see_head(&mut self, bytes: &[u8]) -> usize {
         let before = self.head.len();
         self.head.extend_from_slice(bytes);
         let from = before.saturating_sub(3);
+        let mut ends = (before..self.head.len()).filter(|at| self.head.get(*at) == Some(&b'\n'));
+        if ends.any(|at| at.checked_sub(1).and_then(|at| self.head.get(at)) != Some(&b'\r')) {
+            self.at = At::Unknown;
+            return bytes.len();
+        }
         let end = self
             .head
             .get(from..)
@@ -126,11 +133,15 @@ impl Answer {
             return At::Unknown;
         };
         let (mut lengths, mut codings, mut closes) = (Vec::new(), Vec::new(), minor == 0);
-        for line in lines {
-            let Some(colon) = line.iter().position(|b| *b == b':') else {
+        for line in lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
+            if line.is_empty() {
                 continue;
-            };
-            let (name, value) = line.split_at(colon);
+            }
+            let colon = line.iter().position(|b| *b == b':');
+            let (name, value) = line.split_at(colon.unwrap_or_default());
+            if HeaderName::from_bytes(name).is_err() {
+                return At::Unknown;
+            }
             let value = value.get(1..).unwrap_or_default().trim_ascii();
             if name.eq_ignore_ascii_case(b"content-length") {
                 lengths.push(value);
@@ -226,6 +237,28 @@ mod tests {
                 false,
             ),
             ("Transfer-Encoding: chunked\r\n\r\nx\r\n", false, false),
+            (
+                "Transfer-Encoding : chunked\r\nContent-Length: 2\r\n\r\nab",
+                false,
+                false,
+            ),
+            (
+                "Content-Length: 2\r\nConnection :close\r\n\r\nab",
+                false,
+                false,
+            ),
+            (
+                "Content-Length: 2\r\nX: y\r\n folded\r\n\r\nab",
+                false,
+                false,
+            ),
+            ("X: y\n\nContent-Length: 0\r\n\r\n", false, false),
+            ("Content-Length: 2\n\r\nab", false, false),
+            (
+                "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n\r\n",
+                false,
+                false,
+            ),
             ("Transfer-Encoding: gzip\r\n\r\n0\r\n\r\n", false, false),
             (
                 "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -145,7 +145,17 @@ impl Http1 {
     }
 
     /// The same; hands on what belongs to trailers, and whose they are.
-    pub fn follow(&mut self, mut bytes: &[u8], mut keep: impl FnMut(u32, &[u8])) {
+    pub fn follow(&mut self, bytes: &[u8], keep: impl FnMut(u32, &[u8])) {
+        self.go(bytes, false, keep);
+    }
+
+    /// The same up to the end of the message under way; says how much belongs to it.
+    pub fn follow_one(&mut self, bytes: &[u8], keep: impl FnMut(u32, &[u8])) -> usize {
+        self.go(bytes, true, keep)
+    }
+
+    fn go(&mut self, all: &[u8], only_one: bool, mut keep: impl FnMut(u32, &[u8])) -> usize {
+        let mut bytes = all;
         while self.doubt.is_none()
             && let Some(&byte) = bytes.first()
         {
@@ -169,7 +179,11 @@ impl Http1 {
                 _ => self.take(byte),
             };
             bytes = bytes.get(taken..).unwrap_or_default();
+            if only_one && self.at == At::Between {
+                break;
+            }
         }
+        all.len() - bytes.len()
     }
 
     /// What is doubtful in this message or in one before it, as far as it came. The first one is 1.
@@ -266,7 +280,7 @@ impl Http1 {
             }
             (At::Name(section), b':') => {
                 self.value.clear();
-                Ok(At::Value(section))
+                section.less().map(At::Value)
             }
             (At::Name(section), _) => self.name(section, byte),
             (At::Value(section), b'\r') => {
@@ -274,7 +288,7 @@ impl Http1 {
                     let (name, value) = (self.name, self.value);
                     self.note(name.get(), value.get());
                 }
-                Ok(At::ValueEnd(section))
+                section.less().map(At::ValueEnd)
             }
             (At::Value(section), _) => {
                 match byte {
@@ -286,7 +300,7 @@ impl Http1 {
                 section.less().map(At::Value)
             }
             (At::LineEnd, b'\n') => Ok(At::Start(Section::Head)),
-            (At::ValueEnd(section), b'\n') => Ok(At::Start(section)),
+            (At::ValueEnd(section), b'\n') => section.less().map(At::Start),
             (At::SectionEnd(Section::Trailers(_)), b'\n') => Ok(At::Between),
             (At::SectionEnd(Section::Head), b'\n') => self.content(),
             (At::LineEnd | At::ValueEnd(_) | At::SectionEnd(_), _) => Err(Doubt::LineEnd),

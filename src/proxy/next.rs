@@ -22,7 +22,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
     if let Some(won) = hedge::winner(session, ctx).await {
         ctx.hoped = None;
         let mut peer = hedge::take_over(ctx, won)?;
-        trailing::follow(session, ctx, &mut peer);
+        trailing::follow(ctx, &mut peer);
         return Ok(peer);
     }
     if ctx.hoped.is_some() {
@@ -71,7 +71,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         told: Told::Nobody,
     });
     hedge::plan(session, ctx, &mut peer);
-    trailing::follow(session, ctx, &mut peer);
+    trailing::follow(ctx, &mut peer);
     Ok(peer)
 }
 

@@ -4,6 +4,7 @@
 //! connection, a backend's from [`super::trailing`], and [`end`] writes them where it would write the last chunk.
 
 use super::ctx::Ctx;
+use super::forward::is_duplex;
 use crate::policy::claims;
 use crate::policy::route::{Action, Route};
 use crate::policy::trailers;
@@ -71,6 +72,23 @@ impl Trailers {
         (!sent.is_empty()).then(|| trailers::last_chunk(&sent))
     }
 
+    /// Whether there may be any.
+    pub(super) fn may_come(&self) -> bool {
+        self.announced || self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// Another try begins: nothing of an earlier one counts.
+    pub(super) fn begin(&self) {
+        self.set_answered(HeaderMap::new());
+        self.reused.store(false, Ordering::Relaxed);
+    }
+
+    /// What the operator takes out of heads does not come after them.
+    fn may_be_answered(&self, name: &HeaderName) -> bool {
+        let is_edited = |name: &HeaderName| self.route.response_headers.edit(name);
+        trailers::may_be(name) && !is_edited(name) && !claims::passes_for(name, is_edited)
+    }
+
     /// Takes the end out of the last pieces of an answer, where trailers are to follow: these.
     pub(super) fn last(&self, tasks: &mut Vec<HttpTask>) -> Option<HeaderMap> {
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +100,18 @@ impl Trailers {
         }
         let wanted = self.wanted.load(Ordering::Relaxed);
         let heads_only = tasks.iter().any(|t| matches!(t, HttpTask::Header(_, true)));
-        if !wanted || heads_only || fields.is_empty() {
+        let mut passing = HeaderMap::new();
+        for (name, value) in fields.iter().filter(|_| wanted && !heads_only) {
+            if self.may_be_answered(name) {
+                passing.append(name, value.clone());
+            }
+        }
+        if passing.is_empty() {
+            for task in &mut *tasks {
+                if matches!(task, HttpTask::Trailer(_)) {
+                    *task = HttpTask::Done;
+                }
+            }
             return None;
         }
         tasks.retain_mut(|task| match task {
@@ -93,12 +122,6 @@ impl Trailers {
             HttpTask::Trailer(_) | HttpTask::Done => false,
             _ => true,
         });
-        let mut passing = HeaderMap::new();
-        for (name, value) in &fields {
-            if trailers::may_be(name) {
-                passing.append(name, value.clone());
-            }
-        }
         Some(passing)
     }
 }
@@ -107,12 +130,18 @@ impl Trailers {
 pub(super) fn plan(session: &mut Session, ctx: &mut Ctx) {
     let request = session.req_header();
     let (headers, version) = (&request.headers, request.version);
+    // What goes both ways at once has none, or as calls of gRPC all of its own.
+    if is_duplex(request) {
+        return;
+    }
     let wanted = version >= Version::HTTP_11 && trailers::are_wanted(headers);
     let announced = version == Version::HTTP_11
         && headers.contains_key(header::TRAILER)
         && headers.contains_key(header::TRANSFER_ENCODING);
+    // Of those that a client of HTTP/2 gets from Pingora, not all may pass.
+    let may_come = wanted || announced || version == Version::HTTP_2;
     // What is stored for others has none.
-    let (true, Some(route), None) = (wanted || announced, ctx.route.clone(), &ctx.fill) else {
+    let (true, Some(route), None) = (may_come, ctx.route.clone(), &ctx.fill) else {
         return;
     };
     let trailers = Trailers {
@@ -161,16 +190,16 @@ pub(super) fn announce(
     request: &mut RequestHeader,
     ctx: &Ctx,
 ) -> Result<()> {
-    let Some(trailers) = ctx.watch.trailers.get() else {
-        return Ok(());
-    };
-    if trailers.wanted.load(Ordering::Relaxed) {
+    let by_http2 = ctx.upstream().is_some_and(|upstream| upstream.http2);
+    let is_call = is_duplex(client_request) && by_http2;
+    if are_wanted(ctx) || is_call && trailers::are_wanted(&client_request.headers) {
         request.insert_header("TE", HeaderValue::from_static("trailers"))?;
-        if !ctx.upstream().is_some_and(|upstream| upstream.http2) {
+        if !by_http2 {
             request.insert_header("Connection", HeaderValue::from_static("TE"))?;
         }
     }
-    if trailers.announced {
+    let planned = ctx.watch.trailers.get();
+    if planned.is_some_and(|trailers| trailers.announced) && !by_http2 {
         for line in client_request.headers.get_all(header::TRAILER) {
             request.append_header("Trailer", line.clone())?;
         }
@@ -197,9 +226,14 @@ pub(super) async fn end(
     }
     let head = client.response_written();
     let is_chunked = head.is_some_and(|head| head.headers.contains_key(header::TRANSFER_ENCODING));
-    if let Some(stream) = ClientStream::of(client).filter(|_| is_chunked) {
-        stream.end_with(trailers::last_chunk(&fields));
-    }
-    client.finish_body().await?;
-    Ok(true)
+    let end_with = |client: &ServerSession, last_chunk| {
+        if let Some(stream) = ClientStream::of(client).filter(|_| is_chunked) {
+            stream.end_with(last_chunk);
+        }
+    };
+    end_with(client, trailers::last_chunk(&fields));
+    let finished = client.finish_body().await;
+    // Where there was no content there is no end to it either.
+    end_with(client, Vec::new());
+    finished.map(|_| true)
 }

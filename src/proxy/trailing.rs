@@ -5,22 +5,20 @@
 //! the worker in a pool of their own, made by Pingora with and without TLS.
 
 use super::ctx::Ctx;
-use super::forward::is_websocket;
 use super::trailers::Trailers;
 use crate::policy::answer::Answer;
 use crate::policy::http1::Http1;
+use crate::server::worker::UPSTREAM_POOL;
 use async_trait::async_trait;
-use http::HeaderMap;
-use pingora::connectors::TransportConnector;
 use pingora::connectors::l4::Connect;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::protocols::ALPN;
 use pingora::protocols::Stream as Connection;
 use pingora::protocols::l4::socket::SocketAddr as AnyAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora::upstreams::peer::{HttpPeer, Peer, Scheme};
-use pingora_proxy::Session;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,17 +32,19 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 thread_local! {
     /// One for each worker: connections belong to the runtime they were opened on.
-    static CONNECTOR: Arc<TransportConnector> = Arc::new(TransportConnector::new(None));
+    static CONNECTOR: Arc<TransportConnector> =
+        Arc::new(TransportConnector::new(Some(ConnectorOptions::new(UPSTREAM_POOL))));
 }
 
 /// Has the connection of a try followed, where its request or answer may have trailers.
-pub(super) fn follow(session: &Session, ctx: &Ctx, peer: &mut Box<HttpPeer>) {
+pub(super) fn follow(ctx: &Ctx, peer: &mut Box<HttpPeer>) {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let Some(trailers) = ctx.watch.trailers.get() else {
         return;
     };
+    trailers.begin();
     let is_http1 = matches!(peer.options.alpn, ALPN::H1);
-    if !is_http1 || is_websocket(session.req_header()) {
+    if !is_http1 || !trailers.may_come() {
         return;
     }
     let own = peer.clone();
@@ -77,8 +77,6 @@ impl Connect for Followed {
         let connector = CONNECTOR.with(Arc::clone);
         let (connection, reused) = connector.get_stream(&*self.peer).await?;
         self.trailers.reused.store(reused, Ordering::Relaxed);
-        // Nothing of an earlier try.
-        self.trailers.set_answered(HeaderMap::new());
         let trailing = Trailing {
             connection: Some(connection),
             connector,
@@ -206,31 +204,13 @@ impl AsyncWrite for Trailing {
         Poll::Ready(Ok(written))
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(self.connection()?.poll_write_vectored(cx, bufs))?;
-        let mut left = written;
-        for buf in bufs {
-            let seen = buf.len().min(left);
-            self.sent.see(buf.get(..seen).unwrap_or_default());
-            left -= seen;
-        }
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        let connection = self.connection.as_ref();
-        connection.is_some_and(AsyncWrite::is_write_vectored)
-    }
-
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.connection()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Whatever it looks like here.
+        self.idle = Some(Duration::ZERO);
         self.connection()?.poll_shutdown(cx)
     }
 }

@@ -34,6 +34,10 @@ use tokio_rustls::server::TlsStream;
 /// Writes up to this size are gathered until the next flush.
 const GATHER: usize = 8 * 1024;
 
+/// Bytes of trailers that are kept, those of requests that were sent ahead included, and of how many of those.
+const KEPT_TRAILERS: usize = 64 * 1024;
+const MOST_KEPT: usize = 1024;
+
 /// How Pingora ends chunked content, in one piece.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -124,8 +128,8 @@ pub struct ClientStream {
     heads: AtomicU32,
     /// The messages of HTTP/1, where that is spoken.
     messages: Http1,
-    /// What the trailers of those messages were, by their numbers.
-    trailers: Vec<(u32, Vec<u8>)>,
+    /// What the trailers of those messages were, by their numbers; none of one for which there was no room.
+    trailers: Vec<(u32, Option<Vec<u8>>)>,
     /// What is written instead of the next last chunk.
     last_chunk: Mutex<Vec<u8>>,
     /// The frames of HTTP/2, where that is spoken, and how long a head may take there.
@@ -239,7 +243,8 @@ impl ClientStream {
         let message = self.message();
         let mut all = self.trailers.iter();
         all.find(|(of, _)| *of == message)
-            .map_or(&[], |(_, bytes)| bytes)
+            .and_then(|(_, bytes)| bytes.as_deref())
+            .unwrap_or_default()
     }
 
     /// The content of a response is at its end, of which only the last chunk is still to be written: that is to be these bytes
@@ -260,13 +265,30 @@ impl ClientStream {
         }
         let (message, kept) = (self.message(), &mut self.trailers);
         kept.retain(|(of, _)| *of >= message);
-        self.messages
-            .follow(bytes, |of, bytes| match kept.last_mut() {
-                Some((last, kept)) if *last == of => kept.extend_from_slice(bytes),
+        let sizes = kept
+            .iter()
+            .map(|(_, kept)| kept.as_ref().map_or(0, Vec::len));
+        let mut room = KEPT_TRAILERS.saturating_sub(sizes.sum());
+        self.messages.follow(bytes, |of, bytes| {
+            let is_same = kept.last().is_some_and(|(last, _)| *last == of);
+            if !is_same && bytes == b"\r" {
                 // There are none.
-                _ if bytes == b"\r" => {}
-                _ => kept.push((of, bytes.to_vec())),
-            });
+                return;
+            }
+            if !is_same && kept.len() < MOST_KEPT {
+                kept.push((of, Some(Vec::new())));
+            }
+            let fits = room > 0;
+            room = room.saturating_sub(bytes.len());
+            if let Some((last, kept)) = kept.last_mut()
+                && *last == of
+            {
+                match kept {
+                    Some(kept) if fits => kept.extend_from_slice(bytes),
+                    kept => *kept = None,
+                }
+            }
+        });
         let is_content = self.heads.get_mut().is_multiple_of(2);
         match self.doubt() {
             Some(doubt) if is_content => Err(io::Error::new(io::ErrorKind::InvalidData, doubt)),

@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, watch};
 /// Pingora's own bound on tries, for the whole process; each route's `tries`, which is at most 100, counts before it.
 const MAX_TRIES: usize = 128;
 /// Idle connections to backends that a worker keeps at most.
-const UPSTREAM_POOL: usize = 4096;
+pub const UPSTREAM_POOL: usize = 4096;
 /// When a drain begins, how long idle connections may still bring a request that was already on its way.
 const LINGER: Duration = Duration::from_millis(250);
 

@@ -206,6 +206,66 @@ fn content_that_is_coded_or_kept_has_none() {
     }
 }
 
+#[test]
+fn a_websocket_is_asked_for_as_ever() {
+    let origin = Origin::always(Reply::websocket());
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, TE\r\nUpgrade: websocket\r\nTE: trailers\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
+    assert_eq!(client.head().unwrap().status, 101);
+    assert_eq!(origin.last().header("connection"), Some("Upgrade"));
+    assert_eq!(origin.last().header("te"), None);
+}
+
+/// What Pingora takes for the end of a head is the end of it, however it is written.
+#[test]
+fn a_head_that_is_read_in_two_ways_ends_its_connection() {
+    for head in [
+        "HTTP/1.1 200 OK\nX: y\n\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+    ] {
+        let origin = Origin::new(move |request| match &*request.target {
+            "/odd" => Reply::raw(head).closing(),
+            _ => Reply::ok("plain"),
+        });
+        let proxy = Proxy::with()
+            .key("workers", "1")
+            .start(&one_route(&[origin.port], "retry: { tries: 1 }"));
+        let mut client = Client::to(proxy.port);
+        client.begin("GET", "/odd", TAKES, b"");
+        let odd = client.try_answer_to("GET");
+        let mut client = Client::to(proxy.port);
+        let answer = client.request("GET", "/plain", TAKES, b"");
+        assert_eq!(answer.text(), "plain", "after {odd:?}");
+        assert_eq!(origin.last().connection, 1);
+    }
+}
+
+#[test]
+fn trailers_of_a_failed_try_are_nobody_elses() {
+    let broken = Origin::always(Reply::raw(
+        "HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: of a failure\r\n\r\n",
+    ));
+    let good = Origin::always(trailing(""));
+    let ports = [broken.port, good.port];
+    let rules = with_upstream(&one_route(&ports, "retry: { tries: 2 }"), "eject: off");
+    let proxy = Proxy::start(&rules);
+    for _ in 0..4 {
+        let answer = request(proxy.port, "GET", "/", TAKES, b"");
+        assert!(trailers(&answer).is_empty());
+    }
+    assert!(broken.count() >= 2);
+}
+
+#[test]
+fn what_is_taken_out_of_heads_does_not_follow_content() {
+    let origin = Origin::always(trailing("X-Internal: 1\r\nX_Internal: 2\r\nX-Sum: 3\r\n"));
+    let edits = "headers: { response: { remove: [X-Internal] } }";
+    let proxy = Proxy::start(&one_route(&[origin.port], edits));
+    let answer = request(proxy.port, "GET", "/", TAKES, b"");
+    assert_eq!(trailers(&answer), ["x-sum: 3"]);
+}
+
 /// What is not whole is not taken for whole, whoever follows it.
 #[test]
 fn an_answer_that_breaks_off_has_no_trailers() {
