@@ -56,6 +56,7 @@ mod timeouts;
 mod times;
 mod tls;
 mod to_https;
+mod traces;
 mod tree;
 mod upstream_tls;
 mod upstreams;
@@ -75,6 +76,7 @@ pub use settings::{Listener, Resolver, Settings};
 pub use ship::Ship;
 pub use store::{CacheSettings, DiskSettings};
 pub use tls::{CertificateFiles, Tls, TlsVersion, UnknownHost, VerifyClient};
+pub use traces::Traces;
 pub use upstream_tls::UpstreamTls;
 
 use compile::Resolved;

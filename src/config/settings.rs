@@ -17,6 +17,7 @@ use super::report::{Document, Report};
 use super::store::{CacheSettings, StoreSpec};
 use super::tls::{Tls, TlsSpec};
 use super::to_https::ToHttps;
+use super::traces::{Traces, TracesSpec};
 use super::written::{Complaint, Written, meant, written};
 use crate::policy::access::{Access, AddressSet};
 use serde::de::{Deserializer, Error, Visitor};
@@ -53,6 +54,8 @@ pub struct Settings {
     pub admin: Option<Admin>,
     /// Where the access log goes.
     pub access_log: AccessLog,
+    /// Where spans go, if anywhere.
+    pub traces: Option<Traces>,
     /// What the process's own log shows.
     pub log_level: log::LevelFilter,
     /// Where the success of late is kept for the next process, if anywhere; absolute.
@@ -119,6 +122,7 @@ impl Settings {
             ("acme", self.acme != other.acme),
             ("admin", self.admin != other.admin),
             ("access_log", self.access_log != other.access_log),
+            ("traces", self.traces != other.traces),
             ("log", self.log_level != other.log_level),
             ("state_file", self.state_file != other.state_file),
             ("pid_file", self.pid_file != other.pid_file),
@@ -172,6 +176,8 @@ pub(crate) struct SettingsSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     admin: Option<AdminSpec>,
     access_log: Option<AccessLogSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traces: Option<TracesSpec>,
     log: Option<LogSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state_file: Option<FileText>,
@@ -458,6 +464,7 @@ impl SettingsSpec {
             acme,
             admin: self.admin.map(|admin| admin.compile(absolute)),
             access_log: self.access_log.unwrap_or_default().compile(absolute),
+            traces: self.traces.map(TracesSpec::compile),
             log_level: level.map_or(log::LevelFilter::Info, |level| level.0),
             state_file: self.state_file.map(|file| absolute(&file.0)),
             pid_file: self.pid_file.map(|file| absolute(&file.0)),
@@ -502,6 +509,7 @@ impl SettingsSpec {
             acme: settings.acme.as_ref().map(AcmeSpec::of),
             admin: settings.admin.as_ref().map(AdminSpec::of),
             access_log: Some(AccessLogSpec::of(&settings.access_log)),
+            traces: settings.traces.as_ref().map(TracesSpec::of),
             log: Some(LogSpec {
                 level: Some(Level(settings.log_level)),
             }),
@@ -553,6 +561,7 @@ mod tests {
                 },
                 admin: None,
                 access_log: AccessLog::default(),
+                traces: None,
                 log_level: log::LevelFilter::Info,
                 state_file: None,
                 pid_file: None,
@@ -566,7 +575,7 @@ mod tests {
         assert!(old.changed_keys(&settings(SMALLEST)).is_empty());
         let new = settings(
             "listeners: [{ address: 127.0.0.1:8080, http2: true }]\nworkers: 1000\ndrain_timeout: 1s\n\
-             resolver: { servers: [10.0.0.2:53] }\ncache: { memory: 1MiB }\nadmin: { address: 127.0.0.1:9090 }\naccess_log: { path: access.log }\nlog: { level: debug }\npid_file: b.pid\n",
+             resolver: { servers: [10.0.0.2:53] }\ncache: { memory: 1MiB }\nadmin: { address: 127.0.0.1:9090 }\naccess_log: { path: access.log }\ntraces: { otlp: \"http://127.0.0.1:4318\" }\nlog: { level: debug }\npid_file: b.pid\n",
         );
         assert_eq!(
             old.changed_keys(&new),
@@ -578,6 +587,7 @@ mod tests {
                 "cache",
                 "admin",
                 "access_log",
+                "traces",
                 "log",
                 "pid_file"
             ]

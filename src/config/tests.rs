@@ -178,7 +178,7 @@ fn two_files_are_read_and_their_errors_come_together() {
     assert_eq!(
         directory.errors("conf/a.yaml"),
         "conf/a.yaml:3: worker: unknown key\n  \
-           help: did you mean \"workers\"? (known here: listeners, upstreams_file, trusted_proxies, clients, workers, pre_drain, drain_timeout, resolver, cache, acme, admin, access_log, and 3 more)\n\
+           help: did you mean \"workers\"? (known here: listeners, upstreams_file, trusted_proxies, clients, workers, pre_drain, drain_timeout, resolver, cache, acme, admin, access_log, and 4 more)\n\
          u.yaml:2: routes[0].respond.status: expected a whole number from 200 to 599, found the number 99\n\
          u.yaml:3: routes[1].redirect.to: required, but missing"
     );

@@ -12,6 +12,7 @@ use crate::config::{self, LogTarget};
 use crate::policy::outcome::Outcome;
 use crate::policy::redact::Redaction;
 use crate::policy::sampling::Sampling;
+use crate::policy::trace::Trace;
 use jiff::Timestamp;
 use log::{error, warn};
 use std::borrow::Cow;
@@ -93,6 +94,12 @@ pub struct Line<'a> {
     pub duration_ms: f64,
     /// The share of such requests that is in the log, where that is not all.
     pub sample: Option<f64>,
+    /// Its place in its trace, where there are traces.
+    pub trace: Option<Trace>,
+    /// When it began, and how long it lasted.
+    pub began: Option<SystemTime>,
+    /// See above.
+    pub lasted: Duration,
     /// What only other forms of the log have.
     pub more: More<'a>,
 }
@@ -114,6 +121,12 @@ pub struct TryLine<'a> {
     pub connect_ms: Option<f64>,
     /// Until the head of the answer, from the try's beginning on.
     pub first_byte_ms: Option<f64>,
+    /// The name of its span, where there are traces.
+    pub span: u64,
+    /// When it began, from the request's beginning on, and how long it took.
+    pub began: Duration,
+    /// See above.
+    pub took: Duration,
 }
 
 /// A duration as the log writes it: milliseconds, to the microsecond.

@@ -89,6 +89,14 @@ pub fn line(line: &Line<'_>) -> Vec<u8> {
     }
     out.extend(b",\"duration_ms\":");
     number(&mut out, line.duration_ms);
+    if let Some(trace) = line.trace {
+        // Writing to memory does not fail.
+        let _ = write!(
+            out,
+            ",\"trace_id\":\"{:032x}\",\"span_id\":\"{:016x}\"",
+            trace.id, trace.span
+        );
+    }
     if let Some(sample) = line.sample {
         out.extend(b",\"sample\":");
         number(&mut out, sample);
@@ -272,7 +280,7 @@ mod tests {
         ) {
             let [ms, waited, queued] = [ms, waited, queued].map(|n| f64::from(n) / 1e3);
             let connect_ms = (tries > 1).then_some(waited);
-            let one = || TryLine { backend: &label, outcome, ms, waited_ms: waited, queued_ms: queued, connect_ms, first_byte_ms: Some(ms) };
+            let one = || TryLine { backend: &label, outcome, ms, waited_ms: waited, queued_ms: queued, connect_ms, first_byte_ms: Some(ms), span: 0, began: std::time::Duration::ZERO, took: std::time::Duration::ZERO };
             let given = Line {
                 client,
                 identity: Some(identity.clone()),

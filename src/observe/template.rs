@@ -75,11 +75,13 @@ enum Field {
     FirstByte,
     Duration,
     Sample,
+    TraceId,
+    SpanId,
     Header(HeaderName),
 }
 
 /// Every field under its name, but for those of the head.
-const FIELDS: [(&str, Field); 35] = [
+const FIELDS: [(&str, Field); 37] = [
     ("time", Field::Time),
     ("client.address", Field::Client),
     ("client.port", Field::ClientPort),
@@ -115,6 +117,8 @@ const FIELDS: [(&str, Field); 35] = [
     ("first_byte_ms", Field::FirstByte),
     ("duration_ms", Field::Duration),
     ("sample", Field::Sample),
+    ("trace_id", Field::TraceId),
+    ("span_id", Field::SpanId),
 ];
 
 /// How lines are written.
@@ -227,6 +231,11 @@ impl Field {
             Field::FirstByte => millis(out, sum(|one| one.first_byte_ms)),
             Field::Duration => number(out, Some(line.duration_ms)),
             Field::Sample => number(out, line.sample),
+            Field::TraceId => word(out, line.trace.map(|t| format!("{:032x}", t.id)).as_deref()),
+            Field::SpanId => word(
+                out,
+                line.trace.map(|t| format!("{:016x}", t.span)).as_deref(),
+            ),
             Field::Header(name) => {
                 let value = line.more.headers.and_then(|headers| headers.get(name));
                 let value = value.map(HeaderValue::as_bytes);
@@ -275,6 +284,9 @@ mod tests {
             queued_ms: 0.2,
             connect_ms: None,
             first_byte_ms: Some(1.5),
+            span: 0,
+            began: std::time::Duration::ZERO,
+            took: std::time::Duration::ZERO,
         }
     }
 

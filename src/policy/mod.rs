@@ -52,6 +52,7 @@ pub mod success;
 pub mod target;
 pub mod template;
 pub mod timeouts;
+pub mod trace;
 pub mod trailers;
 pub mod validator;
 pub mod window;

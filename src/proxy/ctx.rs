@@ -24,6 +24,7 @@ use crate::policy::outcome::Outcome;
 use crate::policy::retry::{Failure, Reason, Verdict};
 use crate::policy::route::{Action, AnswerRules, Canary, Proxy, Route};
 use crate::policy::timeouts::{Limit, Timeouts};
+use crate::policy::trace::Trace;
 use crate::server::connection::{Connection, Secured};
 use crate::server::listener::Manner;
 use crate::upstream::standing::Begun;
@@ -67,6 +68,8 @@ pub struct Ctx {
     /// That of what is asked for (RFC 9110 §4.2): backends are told, and answers are stored under it.
     pub(super) scheme: &'static str,
     pub(super) request_id: String,
+    /// Its place in its trace, where there are traces.
+    pub(super) trace: Option<Trace>,
     pub(super) route: Option<Arc<Route>>,
     /// Whether the request carries `Idempotency-Key`.
     pub(super) idempotency_key: bool,
@@ -153,6 +156,8 @@ pub(super) struct Current {
     /// Those it holds, of the route and of the upstream.
     pub(super) places: Taken,
     pub(super) started: Instant,
+    /// The name of its span, where there are traces.
+    pub(super) span: u64,
     pub(super) waited: Duration,
     /// How long it waited for its places.
     pub(super) queued: Duration,
@@ -223,6 +228,8 @@ impl Current {
         Try {
             backend: self.active.backend().clone(),
             outcome: Outcome::Ok,
+            span: self.span,
+            started: self.started,
             took: self.started.elapsed(),
             waited: self.waited,
             queued: self.queued,
@@ -239,6 +246,10 @@ pub struct Try {
     pub backend: Arc<Backend>,
     /// What came of it.
     pub outcome: Outcome,
+    /// The name of its span, where there are traces.
+    pub span: u64,
+    /// When it began.
+    pub started: Instant,
     /// How long it took, the wait before it not included.
     pub took: Duration,
     /// The wait before it.
@@ -281,6 +292,7 @@ impl Ctx {
             secured: None,
             scheme: "http",
             request_id: String::new(),
+            trace: None,
             route: None,
             idempotency_key: false,
             told_to_go_on: false,
@@ -327,6 +339,11 @@ impl Ctx {
             Action::Proxy(proxy) => Some(proxy),
             _ => None,
         }
+    }
+
+    /// A name for the span of a try, where there are traces.
+    pub(super) fn new_span(&self) -> u64 {
+        self.trace.map_or(0, |_| fastrand::u64(1..))
     }
 
     /// The limits of its route, and of its client's patience.
@@ -524,6 +541,8 @@ impl Ctx {
             self.note(Try {
                 backend: current.active.backend().clone(),
                 outcome,
+                span: current.span,
+                started: current.started,
                 took: current.started.elapsed(),
                 waited: current.waited,
                 queued: current.queued,

@@ -15,11 +15,12 @@ use crate::policy::headers::{Edit, HeaderRules};
 use crate::policy::route::{AnswerRules, Proxy};
 use crate::policy::security;
 use crate::policy::template::Vars;
+use crate::policy::trace;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
 
-/// Turns the client's request into the one that is sent.
+/// Turns the client's request into the one that is sent. `span`: the name of the try's, where there are traces (W3C Trace Context).
 ///
 /// # Errors
 /// When a path cannot be rewritten because it is not a path; the client gets 400.
@@ -28,6 +29,7 @@ pub(super) fn prepare(
     request: &mut RequestHeader,
     proxy: &Proxy,
     ctx: &Ctx,
+    span: u64,
 ) -> Result<()> {
     let asked = target(client_request);
     let rewritten = proxy
@@ -89,6 +91,13 @@ pub(super) fn prepare(
     request.insert_header("X-Forwarded-Proto", proto)?;
     request.insert_header("X-Forwarded-Host", authority(client_request))?;
     request.insert_header("X-Request-ID", ctx.request_id.as_str())?;
+    if let Some(trace) = &ctx.trace {
+        request.insert_header(trace::PARENT, trace.header(span))?;
+        if trace.parent.is_none() {
+            // It is of another trace, or of none (§3.2.2.5).
+            request.remove_header(trace::STATE);
+        }
+    }
     if ctx.body_held || ctx.body_partly_taken || ctx.told_to_go_on {
         // The client was already told to go on.
         request.remove_header("Expect");

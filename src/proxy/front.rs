@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
 use crate::observe::tally::Counts;
+use crate::observe::traces::Traces;
 use crate::policy::blocklist;
 use crate::policy::cors;
 use crate::policy::forwarded;
@@ -58,6 +59,8 @@ pub struct Front {
     pub live: Live,
     /// Where requests are logged.
     pub log: AccessLog,
+    /// Where its spans go, if anywhere.
+    pub traces: Option<Traces>,
     /// What is counted beside routes.
     pub counts: Arc<Counts>,
     /// What answers are kept in.
@@ -212,7 +215,10 @@ impl Front {
         ctx.client = facts::client(session);
         let has_content = !session.is_body_empty();
         let request = session.req_header();
-        look_behind(request, ctx);
+        let is_believed = look_behind(request, ctx);
+        if let Some(traces) = &self.traces {
+            ctx.trace = Some(traces.begin(&request.headers, is_believed));
+        }
         ctx.request_id = facts::request_id(request);
         let authority = request.uri.authority().map(|authority| authority.as_str());
         let framed = match ClientStream::of(session).and_then(ClientStream::doubt) {
@@ -306,6 +312,10 @@ impl Front {
         if ended.has_failed() {
             self.counts.remember(record::failed(session, ctx, &ended));
         }
+        let trace = ctx.trace.filter(|trace| trace.sampled);
+        if let (Some(traces), Some(trace)) = (&self.traces, trace) {
+            traces.write(&record::line(session, ctx, &self.log), &trace);
+        }
         if self.log.enabled() {
             let own = ctx.route.as_ref().and_then(|route| route.logging);
             let Some(sampling) = self.log.sampling.on(own) else {
@@ -325,12 +335,12 @@ impl Front {
     }
 }
 
-/// Finds out who asks, and how, where a proxy in front of this one may be believed.
-fn look_behind(request: &RequestHeader, ctx: &mut Ctx) {
+/// Finds out who asks, and how, where a proxy in front of this one may be believed. Says whether it is one.
+fn look_behind(request: &RequestHeader, ctx: &mut Ctx) -> bool {
     let trusted = &ctx.snapshot.doors.trusted;
     let believed = |peer: &IpAddr| ctx.is_named && trusted.contains(*peer);
     let peer = ctx.client.filter(believed);
-    let Some(peer) = peer else { return };
+    let Some(peer) = peer else { return false };
     let lines = request.headers.get_all(X_FORWARDED_FOR).iter();
     let lines = lines.map(|line| line.as_bytes());
     let forwarded = forwarded::client(peer, trusted, lines);
@@ -342,6 +352,7 @@ fn look_behind(request: &RequestHeader, ctx: &mut Ctx) {
         Some(scheme) if scheme.eq_ignore_ascii_case(b"http") => ctx.scheme = "http",
         _ => {}
     }
+    true
 }
 
 /// Asks whether the request may pass its route. An answer comes back if not.

@@ -58,6 +58,8 @@ struct Plan {
     tried: Tried,
     turn: u64,
     request: RequestHeader,
+    /// The name of its span, where there are traces.
+    span: u64,
 }
 
 /// A second request whose answer has begun to come.
@@ -66,6 +68,7 @@ pub(super) struct Won {
     upstream: Arc<Upstream>,
     places: Taken,
     began: Instant,
+    span: u64,
     asked: Asked,
 }
 
@@ -204,6 +207,7 @@ impl Plan {
                     upstream: self.upstream,
                     places,
                     began,
+                    span: self.span,
                     asked,
                 }));
             }
@@ -223,6 +227,8 @@ impl Plan {
             done: Try {
                 backend: picked.active.backend().clone(),
                 outcome: Outcome::Failed(failure),
+                span: self.span,
+                started: began,
                 took: began.elapsed(),
                 waited: Duration::ZERO,
                 queued: Duration::ZERO,
@@ -359,7 +365,9 @@ pub(super) fn plan(session: &mut Session, ctx: &mut Ctx, peer: &mut HttpPeer) {
         return;
     }
     // Where that cannot be made, the first try says so.
-    let (Some(route), Ok(request)) = (ctx.route.clone(), prepare(original, proxy, ctx)) else {
+    let span = ctx.new_span();
+    let prepared = prepare(original, proxy, ctx, span);
+    let (Some(route), Ok(request)) = (ctx.route.clone(), prepared) else {
         return;
     };
     let mut tried = ctx.tried.clone();
@@ -372,6 +380,7 @@ pub(super) fn plan(session: &mut Session, ctx: &mut Ctx, peer: &mut HttpPeer) {
         tried,
         turn: ctx.turn.unwrap_or_default(),
         request,
+        span,
     };
     let hedge = ctx.watch.hedge.get_or_init(Arc::default);
     *hedge.lock() = State::Planned(Box::new(plan));
@@ -384,9 +393,14 @@ pub(super) fn plan(session: &mut Session, ctx: &mut Ctx, peer: &mut HttpPeer) {
 }
 
 /// The request as the first backend gets it from Pingora.
-fn prepare(original: &RequestHeader, proxy: &Proxy, ctx: &Ctx) -> pingora::Result<RequestHeader> {
+fn prepare(
+    original: &RequestHeader,
+    proxy: &Proxy,
+    ctx: &Ctx,
+    span: u64,
+) -> pingora::Result<RequestHeader> {
     let mut request = aside::same(original)?;
-    forward::prepare(original, &mut request, proxy, ctx)?;
+    forward::prepare(original, &mut request, proxy, ctx, span)?;
     if let Some(job) = &ctx.fill {
         job.condition(&mut request, ctx.split)?;
     }
@@ -486,6 +500,7 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won) -> pingora::Result<Box<HttpPeer
         upstream,
         places,
         began,
+        span,
         asked,
     } = won;
     let place = (picked.index, picked.address);
@@ -506,6 +521,7 @@ pub(super) fn take_over(ctx: &mut Ctx, won: Won) -> pingora::Result<Box<HttpPeer
         active: picked.active,
         places,
         started: began,
+        span,
         waited: Duration::ZERO,
         queued: Duration::ZERO,
         took_over: true,

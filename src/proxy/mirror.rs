@@ -104,7 +104,7 @@ fn try_send(session: &Session, ctx: &Ctx, body: Bytes, copying: Copying) -> Resu
     };
     let original = session.req_header();
     let mut request = aside::same(original)?;
-    forward::prepare(original, &mut request, proxy, ctx)?;
+    forward::prepare(original, &mut request, proxy, ctx, ctx.new_span())?;
     aside::strip(&mut request, &body)?;
     let timeouts = proxy.timeouts;
     tokio::spawn(async move {

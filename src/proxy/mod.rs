@@ -323,7 +323,9 @@ impl ProxyHttp for Proxy {
         let Some(proxy) = ctx.proxy() else {
             return Ok(());
         };
-        forward::prepare(session.req_header(), request, proxy, ctx).map_err(|e| e.into_down())?;
+        let span = ctx.current.as_ref().map_or(0, |current| current.span);
+        forward::prepare(session.req_header(), request, proxy, ctx, span)
+            .map_err(|e| e.into_down())?;
         if let Some(job) = &ctx.fill {
             job.condition(request, ctx.split)?;
         }

@@ -63,6 +63,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         active: entry.picked.active,
         places: entry.places,
         started: Instant::now(),
+        span: ctx.new_span(),
         waited,
         queued,
         took_over: false,

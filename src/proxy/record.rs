@@ -41,8 +41,12 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         })
     });
     let identity = verified.or_else(|| identity::of(&request.headers, &log.claim));
+    let began = SystemTime::now() - lasted;
     Line {
-        time: stamp(SystemTime::now() - lasted),
+        time: stamp(began),
+        began: Some(began),
+        lasted,
+        trace: ctx.trace,
         client: ctx.client,
         identity_from: identity.as_ref().map(|identity| identity.from),
         identity: identity.map(|identity| identity.name),
@@ -74,6 +78,9 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
                 queued_ms: millis(t.queued),
                 connect_ms: t.connected.map(millis),
                 first_byte_ms: t.answered.map(millis),
+                span: t.span,
+                began: t.started.saturating_duration_since(ctx.watch.started),
+                took: t.took,
             })
             .collect(),
         cache: word(ctx),

@@ -27,6 +27,7 @@ use crate::config::CacheSettings;
 use crate::config::{self, Loaded, LogTarget, Settings};
 use crate::observe::access_log::Writer;
 use crate::observe::process_log::{self, ProcessLog};
+use crate::observe::traces::Exporter;
 use crate::proxy::Live;
 use crate::proxy::authenticate::basic::Directory;
 use crate::proxy::authenticate::source;
@@ -53,6 +54,8 @@ use visitors::Visitors;
 use worker::Shared;
 
 /// How soon a name that did not resolve is looked up again.
+/// How long the process stays, after the last request, to send the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(1);
 /// How long the process stays, after the last request, to send the last file of its log where those go.
 const LAST_FILE: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -255,6 +258,7 @@ struct Server {
     shutdown: watch::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
     access_log: Writer,
+    traces: Option<Exporter>,
     _pid_file: Option<PidFile>,
     /// Dropped last: what is logged at the end is written, too.
     _process_log: ProcessLog,
@@ -276,6 +280,7 @@ impl Server {
                 ),
                 source,
             })?;
+        let traces = settings.traces.as_ref().map(Exporter::start).transpose()?;
         let pid_file = PidFile::write(settings.pid_file.as_deref(), config_file).map_err(
             |(place, source)| StartError::File {
                 what: format!("the pid file {} cannot be written", place.display()),
@@ -298,6 +303,7 @@ impl Server {
         let shared = Shared {
             live: live.clone(),
             log: access_log.log(),
+            traces: traces.as_ref().map(Exporter::traces),
             counts: Arc::default(),
             cache: open_cache(&settings.cache).map_err(io::Error::other)?,
             leaving: Arc::new(AtomicBool::new(false)),
@@ -373,6 +379,7 @@ impl Server {
             shutdown,
             workers,
             access_log,
+            traces,
             _pid_file: pid_file,
             _process_log: process_log,
         })
@@ -460,6 +467,9 @@ impl Server {
             && let Err(e) = state::save(path, &self.shared.live.load())
         {
             error!("state_file {} cannot be written: {e}", path.display());
+        }
+        if let Some(traces) = self.traces {
+            traces.finish(LAST_SPANS);
         }
         self.access_log.finish(shipping);
     }

@@ -11,6 +11,7 @@ use crate::cache::Cache;
 use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
 use crate::observe::tally::Counts;
+use crate::observe::traces::Traces;
 use crate::proxy::{Front, Live, Proxy};
 use log::{error, info};
 use pingora::apps::HttpServerApp;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub live: Live,
     /// Where requests are logged.
     pub log: AccessLog,
+    /// Where their spans go, if anywhere.
+    pub traces: Option<Traces>,
     /// What is counted beside routes.
     pub counts: Arc<Counts>,
     /// What answers are kept in.
@@ -92,6 +95,7 @@ async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, shared: Shared)
     let front = Front {
         live: shared.live.clone(),
         log: shared.log.clone(),
+        traces: shared.traces.clone(),
         counts: shared.counts.clone(),
         cache: shared.cache,
         clients: shared.clients,

@@ -85,6 +85,7 @@ mod smuggling_http2; // the same by HTTP/2
 mod smuggling_paths; // paths that are not what they seem
 mod timeouts; // every wait ends
 mod tls; // certificates, and what is inside of TLS
+mod traces; // spans of requests and tries
 mod trailers; // fields that follow content
 mod upstream_http2; // HTTP/2 to backends, and what gRPC asks for
 mod upstream_tls; // TLS to backends

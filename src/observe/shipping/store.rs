@@ -4,11 +4,8 @@
 //! of the instance.
 
 use crate::config::Ship;
+use crate::observe::outgoing::{Http, NoAnswer};
 use async_trait::async_trait;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector as Tcp;
-use hyper_util::rt::TokioExecutor;
 use object_store::aws::AmazonS3Builder;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody,
@@ -20,9 +17,6 @@ use std::time::Duration;
 
 /// How long one request may take, its content included.
 const REQUEST: Duration = Duration::from_secs(120);
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(5);
-
 /// The place that this means. Nobody is asked yet.
 ///
 /// # Errors
@@ -58,36 +52,26 @@ struct Connector;
 
 impl HttpConnector for Connector {
     fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let of_http = |source: std::io::Error| object_store::Error::Generic {
+        let http = Http::new().map_err(|source| object_store::Error::Generic {
             store: "S3",
             source: Box::new(source),
-        };
-        let mut tcp = Tcp::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(of_http)?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(HttpClient::new(Speaker(client)))
+        })?;
+        Ok(HttpClient::new(Speaker(http)))
     }
 }
 
 #[derive(Debug)]
-struct Speaker(Client<HttpsConnector<Tcp>, HttpRequestBody>);
+struct Speaker(Http<HttpRequestBody>);
 
 #[async_trait]
 impl HttpService for Speaker {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let answered = tokio::time::timeout(REQUEST, self.0.request(request)).await;
-        let answered = answered.map_err(|e| HttpError::new(HttpErrorKind::Timeout, e))?;
+        let answered = self.0.ask(request, REQUEST).await;
         let response = answered.map_err(|e| {
-            let kind = match e.is_connect() {
-                true => HttpErrorKind::Connect,
-                false => HttpErrorKind::Interrupted,
+            let kind = match &e {
+                NoAnswer::Connect(_) => HttpErrorKind::Connect,
+                NoAnswer::Broken(_) => HttpErrorKind::Interrupted,
+                NoAnswer::Late(_) => HttpErrorKind::Timeout,
             };
             HttpError::new(kind, e)
         })?;

@@ -10,6 +10,7 @@ use crate::policy::balancer::Tried;
 use crate::policy::claims;
 use crate::policy::route::ForwardAuth;
 use crate::policy::timeouts::Timeouts;
+use crate::policy::trace;
 use crate::proxy::aside::{self, Said};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::facts::{authority, target};
@@ -95,6 +96,9 @@ fn question(plan: &ForwardAuth, request: &RequestHeader, ctx: &Ctx) -> Result<Re
     let client = ctx.client.map(|ip| ip.to_string()).unwrap_or_default();
     question.insert_header("X-Forwarded-For", client)?;
     question.insert_header("X-Request-ID", ctx.request_id.as_str())?;
+    if let Some(trace) = &ctx.trace {
+        question.insert_header(trace::PARENT, trace.header(trace.span))?;
+    }
     Ok(question)
 }
 

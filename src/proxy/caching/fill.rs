@@ -22,6 +22,7 @@ use crate::policy::cache::reuse;
 use crate::policy::cache::{CachePolicy, Keep, NotStored, key, validation};
 use crate::policy::retry::{Reason, Verdict};
 use crate::policy::route::Route;
+use crate::policy::trace::Trace;
 use crate::server::connection::Secured;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -97,6 +98,7 @@ pub(in super::super) struct Job {
     snapshot: Arc<Snapshot>,
     route: Arc<Route>,
     request_id: String,
+    trace: Option<Trace>,
     client: Option<IpAddr>,
     scheme: &'static str,
     secured: Option<Arc<Secured>>,
@@ -136,6 +138,7 @@ pub(super) fn start(
         snapshot: ctx.snapshot.clone(),
         route: route.clone(),
         request_id: ctx.request_id.clone(),
+        trace: ctx.trace,
         client: ctx.client,
         scheme: ctx.scheme,
         secured: ctx.secured.clone(),
@@ -169,6 +172,7 @@ pub(in super::super) fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<bo
     ctx.snapshot = job.snapshot.clone();
     ctx.route = Some(job.route.clone());
     ctx.request_id.clone_from(&job.request_id);
+    ctx.trace = job.trace;
     ctx.client = job.client;
     ctx.scheme = job.scheme;
     ctx.secured.clone_from(&job.secured);

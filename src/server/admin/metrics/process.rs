@@ -95,6 +95,27 @@ pub(super) fn write(scene: &Scene, all: &mut Exposition) {
             read(&progress.last),
         );
     }
+    if let Some(traces) = &shared.traces {
+        let sending = &traces.sending;
+        number(
+            "backstop_traces_sent_spans",
+            Kind::Counter,
+            "Spans that the collector took.",
+            read(&sending.sent),
+        );
+        number(
+            "backstop_traces_dropped_spans",
+            Kind::Counter,
+            "Spans that were lost, for want of room or because nobody took them.",
+            read(&sending.dropped),
+        );
+        number(
+            "backstop_traces_send_failures",
+            Kind::Counter,
+            "Attempts to send spans that failed.",
+            read(&sending.failures),
+        );
+    }
     let reload = counts.reloads();
     number(
         "backstop_config_loads",

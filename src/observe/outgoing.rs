@@ -1,0 +1,70 @@
+//! The HTTP by which this program itself asks somebody, where what it observed goes elsewhere.
+
+use http::{Request, Response};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use std::io;
+use std::time::Duration;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// One that keeps its connections, in clear text or by TLS with the system's certificates.
+#[derive(Debug, Clone)]
+pub(super) struct Http<B>(Client<HttpsConnector<HttpConnector>, B>);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnswer {
+    /// There was no connection.
+    #[error("{0}")]
+    Connect(hyper_util::client::legacy::Error),
+    /// It broke.
+    #[error("{0}")]
+    Broken(hyper_util::client::legacy::Error),
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+}
+
+impl<B> Http<B>
+where
+    B: http_body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Nobody is asked yet.
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be read.
+    pub(super) fn new() -> io::Result<Self> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_native_roots()?
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        Ok(Http(Client::builder(TokioExecutor::new()).build(connector)))
+    }
+
+    /// Asks, and waits so long for the head of the answer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) async fn ask(
+        &self,
+        request: Request<B>,
+        within: Duration,
+    ) -> Result<Response<hyper::body::Incoming>, NoAnswer> {
+        let answered = tokio::time::timeout(within, self.0.request(request)).await;
+        let answered = answered.map_err(|_| NoAnswer::Late(within))?;
+        answered.map_err(|e| match e.is_connect() {
+            true => NoAnswer::Connect(e),
+            false => NoAnswer::Broken(e),
+        })
+    }
+}
