@@ -1,10 +1,11 @@
 //! The access log: one JSON object per request and line, written by a thread of its own.
 //!
-//! A request only formats its line and puts it into a bounded queue; it never waits for a disk. When the queue is full the
-//! line is dropped and counted. Decides nothing.
+//! A request only formats its line into a lane that is bounded ([`super::lanes`]); it never waits for a disk. When there is no room
+//! the line is dropped and counted. Decides nothing.
 
 use super::formats::{self, Format, More};
 use super::json;
+use super::lanes::{Batch, Lane, Lanes};
 use super::rotation::LogFile;
 use super::shipping::{Progress, Shipper};
 use super::syslog::Syslog;
@@ -20,16 +21,11 @@ use std::cell::RefCell;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{
-    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
-/// Lines that may wait to be written.
-const QUEUE: usize = 65_536;
 /// Bytes of lines that may wait: clients choose how long a line is.
 const MOST_QUEUED: usize = 64 * 1024 * 1024;
 /// How long the writer lets lines gather: while it sleeps, a request that logs wakes nobody.
@@ -161,27 +157,24 @@ pub fn stamp(time: SystemTime) -> String {
     text
 }
 
-enum Message {
-    Line(Vec<u8>),
-    Reopen,
-    Finish,
-}
-
 /// What requests and the writer know of each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    /// Bytes of the lines that wait.
-    queued: AtomicUsize,
-    /// Lines that nobody will read: they had no place in the queue, or could not be written.
+    lanes: Lanes,
+    /// Lines that nobody will read: they had no place, or could not be written.
     dropped: AtomicU64,
-    /// Whether the file is to be opened anew, which the queue had no place to say.
+    /// Whether the file is to be opened anew.
     reopen: AtomicBool,
+    /// Whether the log is at its end.
+    finish: AtomicBool,
 }
 
-/// Where requests put their lines; cheap to clone.
+/// Where requests put their lines.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    queue: Option<SyncSender<Message>>,
+    /// That of the worker whose handle this is, if it is one's and lines are wanted.
+    lane: Option<Arc<Lane>>,
+    is_wanted: bool,
     state: Arc<State>,
     /// What is left out of queries.
     pub redaction: Arc<Redaction>,
@@ -210,8 +203,14 @@ impl Writer {
     /// When the file cannot be opened for appending.
     pub fn start(settings: &config::AccessLog) -> io::Result<Self> {
         let mut log = AccessLog {
-            queue: None,
-            state: Arc::default(),
+            lane: None,
+            is_wanted: !matches!(settings.to, LogTarget::Off),
+            state: Arc::new(State {
+                lanes: Lanes::new(MOST_QUEUED),
+                dropped: AtomicU64::new(0),
+                reopen: AtomicBool::new(false),
+                finish: AtomicBool::new(false),
+            }),
             redaction: Arc::new(Redaction::new(settings.hide_query.clone())),
             claim: settings.identity_claim.as_str().into(),
             format: settings.format.clone(),
@@ -241,12 +240,10 @@ impl Writer {
             }
             LogTarget::Syslog(daemon) => Target::Syslog(Syslog::open(daemon)?),
         };
-        let (queue, lines) = sync_channel(QUEUE);
         let state = log.state.clone();
         let thread = std::thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write_lines(target, &lines, &state))?;
-        log.queue = Some(queue);
+            .spawn(move || write_lines(target, &state))?;
         Ok(Writer {
             log,
             thread: Some(thread),
@@ -254,35 +251,35 @@ impl Writer {
         })
     }
 
-    /// A handle for requests.
+    /// What workers get their handles from.
     pub fn log(&self) -> AccessLog {
         self.log.clone()
     }
 
     /// Opens the file anew, after it was moved away.
     pub fn reopen(&self) {
-        let Some(queue) = &self.log.queue else { return };
-        if queue.try_send(Message::Reopen).is_err() {
-            self.log.state.reopen.store(true, Ordering::Release);
+        self.log.state.reopen.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
         }
     }
 
     /// Writes what is queued and ends the thread; gives up on a reader that takes nothing. Where its files are sent somewhere, the
     /// last one is, if that takes no longer than `shipping`.
     pub fn finish(self, shipping: Duration) {
-        let Some(queue) = &self.log.queue else { return };
+        self.log.state.finish.store(true, Ordering::Release);
+        self.wake();
         let deadline = Instant::now() + PATIENCE;
-        let mut message = Message::Finish;
-        // Whoever reads stdout may have stopped reading.
-        while let Err(TrySendError::Full(back)) = queue.try_send(message) {
-            if Instant::now() > deadline {
-                return error!("the access log takes nothing");
-            }
-            message = back;
-            std::thread::sleep(Duration::from_millis(5));
-        }
         if let Some(thread) = self.thread {
-            while !thread.is_finished() && Instant::now() < deadline {
+            // Whoever reads stdout may have stopped reading.
+            while !thread.is_finished() {
+                if Instant::now() > deadline {
+                    return error!("the access log takes nothing");
+                }
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
@@ -293,9 +290,17 @@ impl Writer {
 }
 
 impl AccessLog {
-    /// Whether lines are wanted at all.
+    /// A handle for one worker.
+    pub fn for_worker(&self) -> Self {
+        AccessLog {
+            lane: self.is_wanted.then(|| self.state.lanes.open()),
+            ..self.clone()
+        }
+    }
+
+    /// Whether lines are wanted at all, and this is a worker's.
     pub fn enabled(&self) -> bool {
-        self.queue.is_some()
+        self.lane.is_some()
     }
 
     /// Lines that were dropped since the start, for want of room or because they could not be written.
@@ -305,20 +310,18 @@ impl AccessLog {
 
     /// Queues a line; never waits.
     pub fn write(&self, line: &Line<'_>) {
-        let Some(queue) = &self.queue else { return };
-        let mut text = match &self.format {
-            Format::Json => json::line(line),
-            Format::Combined => formats::combined(line, true).into_bytes(),
-            Format::Clf => formats::combined(line, false).into_bytes(),
-            Format::Alb => formats::alb(line).into_bytes(),
-            Format::Template(template) => template.line(line, &self.redaction).into_bytes(),
-        };
-        text.push(b'\n');
-        let (state, bytes) = (&self.state, text.len());
-        let before = state.queued.fetch_add(bytes, Ordering::Relaxed);
-        if before > MOST_QUEUED || queue.try_send(Message::Line(text)).is_err() {
-            state.queued.fetch_sub(bytes, Ordering::Relaxed);
-            state.dropped.fetch_add(1, Ordering::Relaxed);
+        let Some(lane) = &self.lane else { return };
+        let written = lane.append(|out| match &self.format {
+            Format::Json => json::write(out, line),
+            Format::Combined => out.extend(formats::combined(line, true).bytes()),
+            Format::Clf => out.extend(formats::combined(line, false).bytes()),
+            Format::Alb => out.extend(formats::alb(line).bytes()),
+            Format::Template(template) => {
+                out.extend(template.line(line, &self.redaction).bytes());
+            }
+        });
+        if !written {
+            self.state.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -353,67 +356,34 @@ impl Target {
         }
     }
 
-    /// Waits for the next message; moves the file aside meanwhile, where that is due.
-    fn next(&mut self, lines: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
-        loop {
-            let left = match self {
-                Target::File(file) => file.left(),
-                _ => None,
-            };
-            let Some(left) = left else {
-                return lines.recv().map_err(|_| RecvTimeoutError::Disconnected);
-            };
-            match lines.recv_timeout(left) {
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Target::File(file) = self {
-                        file.rotate();
-                    }
-                }
-                message => return message,
+    /// Moves the file aside, where that is due; says how long it is until then.
+    fn rotate(&mut self) -> Option<Duration> {
+        match self {
+            Target::File(file) => {
+                file.rotate();
+                file.left()
             }
+            _ => None,
         }
     }
 }
 
-fn write_lines(target: Target, lines: &Receiver<Message>, state: &State) {
+fn write_lines(target: Target, state: &State) {
     let mut out = Output {
         target,
-        batch: Vec::new(),
-        lines: 0,
         failing: false,
         lost: 0,
         unwritten: 0,
     };
     let (mut told, mut failed) = (0, 0);
-    while let Ok(first) = out.target.next(lines) {
-        let mut next = Some(first);
-        loop {
-            match next.take() {
-                Some(Message::Line(line)) => {
-                    state.queued.fetch_sub(line.len(), Ordering::Relaxed);
-                    out.add(&line);
-                }
-                Some(Message::Reopen) => {
-                    out.flush();
-                    out.target.reopen();
-                }
-                Some(Message::Finish) => {
-                    out.flush();
-                    return out.target.hand_over();
-                }
-                None => {}
-            }
-            if state.reopen.swap(false, Ordering::Acquire) {
-                out.flush();
-                out.target.reopen();
-            }
-            match lines.try_recv() {
-                Ok(message) => next = Some(message),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return out.flush(),
-            }
+    loop {
+        // Asked before the lanes: what was written before it was said is seen.
+        let is_last = state.finish.load(Ordering::Acquire);
+        let reopen = state.reopen.swap(false, Ordering::Acquire);
+        let any = state.lanes.take(|batch| out.write(batch));
+        if reopen {
+            out.target.reopen();
         }
-        out.flush();
         let unwritten = out.unwritten - failed;
         failed = out.unwritten;
         told += unwritten;
@@ -425,16 +395,22 @@ fn write_lines(target: Target, lines: &Receiver<Message>, state: &State) {
             );
             told = lost;
         }
-        std::thread::sleep(GATHER);
+        if is_last {
+            return out.target.hand_over();
+        }
+        let left = out.target.rotate();
+        if any {
+            std::thread::park_timeout(GATHER);
+        } else {
+            let is_told =
+                || state.finish.load(Ordering::Acquire) || state.reopen.load(Ordering::Acquire);
+            state.lanes.sleep(left, is_told);
+        }
     }
-    out.flush();
 }
 
 struct Output {
     target: Target,
-    batch: Vec<u8>,
-    /// Lines in it.
-    lines: u64,
     failing: bool,
     /// Lines since it fails.
     lost: u64,
@@ -443,23 +419,12 @@ struct Output {
 }
 
 impl Output {
-    fn add(&mut self, line: &[u8]) {
-        self.batch.extend_from_slice(line);
-        self.lines += 1;
-        if self.batch.len() > 128 * 1024 {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        if self.batch.is_empty() {
-            return;
-        }
+    fn write(&mut self, mut batch: Batch) {
         if self.failing {
             // Part of a line may have been written: the next one begins on its own.
-            self.batch.insert(0, b'\n');
+            batch.text.insert(0, b'\n');
         }
-        match self.target.write_all(&self.batch) {
+        match self.target.write_all(&batch.text) {
             Ok(()) => {
                 if std::mem::take(&mut self.failing) {
                     warn!(
@@ -470,15 +435,13 @@ impl Output {
                 }
             }
             Err(e) => {
-                self.lost += self.lines;
-                self.unwritten += self.lines;
+                self.lost += batch.lines;
+                self.unwritten += batch.lines;
                 if !std::mem::replace(&mut self.failing, true) {
                     error!("the access log cannot be written, lines are lost until it can: {e}");
                 }
             }
         }
-        self.batch.clear();
-        self.lines = 0;
     }
 }
 

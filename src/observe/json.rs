@@ -10,28 +10,28 @@ use crate::policy::retry::Failure;
 use std::io::Write as _;
 use std::net::IpAddr;
 
-/// The line, without its end.
-pub fn line(line: &Line<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
+/// Writes the line, without its end.
+pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
+    out.reserve(512);
     out.extend(b"{\"time\":");
-    text(&mut out, &line.time);
+    text(out, &line.time);
     out.extend(b",\"client.address\":");
     match line.client {
-        Some(client) => address(&mut out, client),
-        None => null(&mut out),
+        Some(client) => address(out, client),
+        None => null(out),
     }
-    field(&mut out, b",\"enduser.id\":", line.identity.as_deref());
-    field(&mut out, b",\"identity_from\":", line.identity_from);
+    field(out, b",\"enduser.id\":", line.identity.as_deref());
+    field(out, b",\"identity_from\":", line.identity_from);
     out.extend(b",\"request_id\":");
-    text(&mut out, line.request_id);
+    text(out, line.request_id);
     out.extend(b",\"http.request.method\":");
-    text(&mut out, line.method);
+    text(out, line.method);
     let (host, port) = parted(line.host);
     out.extend(b",\"server.address\":");
-    text(&mut out, host);
+    text(out, host);
     if let Some(port) = port {
         out.extend(b",\"server.port\":");
-        whole(&mut out, usize::from(port));
+        whole(out, usize::from(port));
     }
     out.extend(b",\"url.scheme\":\"");
     out.extend(line.scheme.as_bytes());
@@ -41,17 +41,17 @@ pub fn line(line: &Line<'_>) -> Vec<u8> {
         None => (&*line.path, None),
     };
     out.extend(b",\"url.path\":");
-    text(&mut out, path);
-    field(&mut out, b",\"url.query\":", query);
+    text(out, path);
+    field(out, b",\"url.query\":", query);
     out.extend(b",\"network.protocol.version\":\"");
     let protocol = line.protocol.strip_prefix("HTTP/");
     out.extend(protocol.unwrap_or_default().as_bytes());
     out.push(b'"');
     let tls = line.tls.map(|version| version.trim_start_matches("TLSv"));
-    field(&mut out, b",\"tls.protocol.version\":", tls);
-    field(&mut out, b",\"tls.cipher\":", line.cipher);
+    field(out, b",\"tls.protocol.version\":", tls);
+    field(out, b",\"tls.cipher\":", line.cipher);
     let agent = line.user_agent.map(String::from_utf8_lossy);
-    field(&mut out, b",\"user_agent.original\":", agent.as_deref());
+    field(out, b",\"user_agent.original\":", agent.as_deref());
     for (name, value) in [
         (&b",\"http.route\":"[..], line.route),
         (b",\"upstream\":", line.upstream),
@@ -59,8 +59,8 @@ pub fn line(line: &Line<'_>) -> Vec<u8> {
     ] {
         out.extend(name);
         match value {
-            Some(value) => text(&mut out, value),
-            None => null(&mut out),
+            Some(value) => text(out, value),
+            None => null(out),
         }
     }
     out.extend(b",\"tries\":[");
@@ -68,27 +68,27 @@ pub fn line(line: &Line<'_>) -> Vec<u8> {
         if number > 0 {
             out.push(b',');
         }
-        attempt(&mut out, one);
+        attempt(out, one);
     }
     out.push(b']');
-    field(&mut out, b",\"cache\":", line.cache);
-    field(&mut out, b",\"retry\":", line.retry);
-    field(&mut out, b",\"refused\":", line.refused);
-    field(&mut out, b",\"error.type\":", line.error);
+    field(out, b",\"cache\":", line.cache);
+    field(out, b",\"retry\":", line.retry);
+    field(out, b",\"refused\":", line.refused);
+    field(out, b",\"error.type\":", line.error);
     out.extend(b",\"http.response.status_code\":");
-    whole(&mut out, usize::from(line.status));
+    whole(out, usize::from(line.status));
     if line.received > 0 {
         out.extend(b",\"http.request.body.size\":");
-        whole(&mut out, line.received);
+        whole(out, line.received);
     }
     out.extend(b",\"http.response.body.size\":");
-    whole(&mut out, line.bytes);
+    whole(out, line.bytes);
     if let Some(idle) = line.idle_ms {
         out.extend(b",\"idle_ms\":");
-        number(&mut out, idle);
+        number(out, idle);
     }
     out.extend(b",\"duration_ms\":");
-    number(&mut out, line.duration_ms);
+    number(out, line.duration_ms);
     if let Some(trace) = line.trace {
         // Writing to memory does not fail.
         let _ = write!(
@@ -99,10 +99,9 @@ pub fn line(line: &Line<'_>) -> Vec<u8> {
     }
     if let Some(sample) = line.sample {
         out.extend(b",\"sample\":");
-        number(&mut out, sample);
+        number(out, sample);
     }
     out.push(b'}');
-    out
 }
 
 fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
@@ -215,9 +214,27 @@ fn whole(out: &mut Vec<u8>, number: usize) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
+/// A number, which nearly always has three digits behind the point at most; then it takes a tenth of the time.
 fn number(out: &mut Vec<u8>, number: f64) {
-    // So can a number.
-    let _ = serde_json::to_writer(out, &number);
+    let thousandths = (number * 1000.0).round();
+    let is_exact = (0.0..1e15).contains(&thousandths) && thousandths / 1000.0 == number;
+    if !is_exact {
+        // A `Vec` takes everything.
+        let _ = serde_json::to_writer(out, &number);
+        return;
+    }
+    // In range, as was just asked.
+    let thousandths = thousandths as u64;
+    out.extend_from_slice(itoa::Buffer::new().format(thousandths / 1000).as_bytes());
+    let rest = thousandths % 1000;
+    let digits = [rest / 100, rest / 10 % 10, rest % 10];
+    let length = 1 + digits
+        .iter()
+        .skip(1)
+        .rposition(|digit| *digit != 0)
+        .map_or(0, |at| at + 1);
+    out.push(b'.');
+    out.extend(digits.iter().take(length).map(|digit| b'0' + *digit as u8));
 }
 
 #[cfg(test)]
@@ -226,6 +243,31 @@ mod tests {
     use http::StatusCode;
     use proptest::prelude::*;
     use serde_json::{Value, json};
+
+    fn line(line: &Line<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut out, line);
+        out
+    }
+
+    #[test]
+    fn numbers() {
+        for text in [
+            "0.0",
+            "0.001",
+            "1.0",
+            "0.1",
+            "12.34",
+            "999.999",
+            "1234567.5",
+            "0.0001",
+            "1e300",
+        ] {
+            let mut out = Vec::new();
+            number(&mut out, text.parse().unwrap());
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
 
     fn empty() -> Line<'static> {
         Line {

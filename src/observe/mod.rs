@@ -6,6 +6,7 @@ pub mod formats;
 pub mod history;
 pub mod identity;
 pub mod json;
+mod lanes;
 mod outgoing;
 pub mod process_log;
 pub mod rotation;

@@ -94,7 +94,7 @@ async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, shared: Shared)
     let (close_idle, closing) = watch::channel(false);
     let front = Front {
         live: shared.live.clone(),
-        log: shared.log.clone(),
+        log: shared.log.for_worker(),
         traces: shared.traces.clone(),
         counts: shared.counts.clone(),
         cache: shared.cache,
