@@ -144,7 +144,11 @@ impl Written for Endpoint {
     fn parse(word: &str) -> Result<Self, Complaint> {
         let uri: Uri = word.parse().map_err(|_| Complaint::unfit())?;
         let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
-        let has_host = uri.host().is_some_and(|host| !host.is_empty());
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let has_host = uri.host().is_some_and(|host| {
+            // A port that is none is no host either.
+            !host.is_empty() && (authority.len() == host.len() || uri.port_u16().is_some())
+        });
         let has_user = uri.authority().is_some_and(|a| a.as_str().contains('@'));
         if has_user {
             return Err(
@@ -153,8 +157,12 @@ impl Written for Endpoint {
                 ),
             );
         }
-        match is_known && has_host && uri.query().is_none() {
-            true => Ok(Endpoint(word.trim_end_matches('/').to_string())),
+        match is_known && has_host && !word.contains(['?', '#']) {
+            // Hosts are signed as they are asked for.
+            true => Ok(Endpoint(
+                word.trim_end_matches('/')
+                    .replace(authority, &authority.to_ascii_lowercase()),
+            )),
             false => Err(Complaint::unfit()),
         }
     }
@@ -193,6 +201,8 @@ mod tests {
             ("http://127.0.0.1:9000", true),
             ("https://minio.internal/", true),
             ("https://a:b@minio.internal", false),
+            ("https://minio.internal:99999", false),
+            ("https://minio.internal/#a", false),
             ("minio.internal:9000", false),
             ("ftp://minio.internal", false),
             ("https://minio.internal?a", false),

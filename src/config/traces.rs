@@ -72,7 +72,9 @@ impl Written for Collector {
                 .or("by HTTP, as it is spoken here, it is 4318"));
         }
         let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
-        if !is_known || authority.is_empty() || uri.query().is_some() {
+        let host = uri.host().unwrap_or_default();
+        let has_port = authority.len() == host.len() || uri.port_u16().is_some();
+        if !is_known || host.is_empty() || !has_port || word.contains(['?', '#']) {
             return Err(Complaint::unfit());
         }
         Ok(Collector(match uri.path() {
@@ -121,6 +123,8 @@ mod tests {
             ),
             ("http://127.0.0.1:4317", None),
             ("127.0.0.1:4318", None),
+            ("http://:4318", None),
+            ("http://127.0.0.1:4318/#x", None),
             ("https://a:b@otel.internal", None),
         ] {
             let parsed = Collector::parse(word).ok().map(|collector| collector.0);

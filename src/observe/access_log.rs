@@ -90,6 +90,8 @@ pub struct Line<'a> {
     pub duration_ms: f64,
     /// The share of such requests that is in the log, where that is not all.
     pub sample: Option<f64>,
+    /// Second requests that the first one overtook; no log has them.
+    pub overtaken: Vec<TryLine<'a>>,
     /// Its place in its trace, where there are traces.
     pub trace: Option<Trace>,
     /// When it began, and how long it lasted.
@@ -117,6 +119,8 @@ pub struct TryLine<'a> {
     pub connect_ms: Option<f64>,
     /// Until the head of the answer, from the try's beginning on.
     pub first_byte_ms: Option<f64>,
+    /// The status it was answered with, if it was.
+    pub status: Option<u16>,
     /// The name of its span, where there are traces.
     pub span: u64,
     /// When it began, from the request's beginning on, and how long it took.

@@ -261,7 +261,7 @@ mod tests {
             "999.999",
             "1234567.5",
             "0.0001",
-            "1e300",
+            "1e+300",
         ] {
             let mut out = Vec::new();
             number(&mut out, text.parse().unwrap());
@@ -322,7 +322,7 @@ mod tests {
         ) {
             let [ms, waited, queued] = [ms, waited, queued].map(|n| f64::from(n) / 1e3);
             let connect_ms = (tries > 1).then_some(waited);
-            let one = || TryLine { backend: &label, outcome, ms, waited_ms: waited, queued_ms: queued, connect_ms, first_byte_ms: Some(ms), span: 0, began: std::time::Duration::ZERO, took: std::time::Duration::ZERO };
+            let one = || TryLine { backend: &label, outcome, ms, waited_ms: waited, queued_ms: queued, connect_ms, first_byte_ms: Some(ms), status: None, span: 0, began: std::time::Duration::ZERO, took: std::time::Duration::ZERO };
             let given = Line {
                 client,
                 identity: Some(identity.clone()),

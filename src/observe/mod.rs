@@ -7,7 +7,7 @@ pub mod history;
 pub mod identity;
 pub mod json;
 mod lanes;
-mod outgoing;
+pub mod outgoing;
 pub mod process_log;
 pub mod rotation;
 pub mod shipping;

@@ -5,11 +5,26 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use std::io;
+use log::warn;
+use rustls::{ClientConfig, RootCertStore};
 use std::time::Duration;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// An error with all that is below it: what libraries say themselves is "client error".
+pub fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        below = error.source();
+    }
+    words
+}
 
 /// One that keeps its connections, in clear text or by TLS with the system's certificates.
 #[derive(Debug, Clone)]
@@ -19,10 +34,10 @@ pub(super) struct Http<B>(Client<HttpsConnector<HttpConnector>, B>);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
     /// There was no connection.
-    #[error("{0}")]
+    #[error(transparent)]
     Connect(hyper_util::client::legacy::Error),
     /// It broke.
-    #[error("{0}")]
+    #[error(transparent)]
     Broken(hyper_util::client::legacy::Error),
     /// It took too long.
     #[error("no answer within {0:?}")]
@@ -35,20 +50,21 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Nobody is asked yet.
-    ///
-    /// # Errors
-    /// When the system's certificates cannot be read.
-    pub(super) fn new() -> io::Result<Self> {
+    /// Nobody is asked yet. Where the system has no certificates, nobody is believed who speaks TLS.
+    pub(super) fn new() -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Ok(Http(Client::builder(TokioExecutor::new()).build(connector)))
+        let builder = HttpsConnectorBuilder::new();
+        let builder = builder.with_native_roots().unwrap_or_else(|e| {
+            warn!(
+                "the certificates of the system cannot be read, only clear text can be spoken: {e}"
+            );
+            let nobody = ClientConfig::builder().with_root_certificates(RootCertStore::empty());
+            HttpsConnectorBuilder::new().with_tls_config(nobody.with_no_client_auth())
+        });
+        let connector = builder.https_or_http().enable_http1().wrap_connector(tcp);
+        Http(Client::builder(TokioExecutor::new()).build(connector))
     }
 
     /// Asks, and waits so long for the head of the answer.

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
+/// What the name of a file ends in that was sent elsewhere.
+pub const SENT: &str = ".sent";
 /// Why something is not moved aside.
 const NO_FILE: &str = "it is no regular file, which `rotate` could move aside";
 
@@ -161,7 +163,9 @@ impl LogFile {
                 false => Err(io::Error::other(NO_FILE)),
             };
         }
-        let newest = aside(&self.path)?.pop();
+        let sent = aside_as(&self.path, SENT)?.pop();
+        let sent = sent.and_then(|sent| Some(PathBuf::from(sent.to_str()?.strip_suffix(SENT)?)));
+        let newest = aside(&self.path)?.pop().max(sent);
         let aside = after(&self.path, newest.as_deref(), SystemTime::now());
         std::fs::rename(&self.path, &aside)?;
         match open(&self.path) {
@@ -253,6 +257,13 @@ pub fn aside_as(path: &Path, end: &str) -> io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// The time that is in the name of such a file.
+pub fn stamp(file: &Path) -> Option<&str> {
+    let name = file.file_name()?.to_str()?;
+    let stamp = name.get(name.len().checked_sub(FORM.len())?..)?;
+    is_stamp(stamp).then_some(stamp)
 }
 
 /// What such a time looks like.

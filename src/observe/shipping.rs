@@ -6,24 +6,25 @@
 
 mod store;
 
-use super::rotation;
+use super::rotation::{self, SENT};
 use crate::config::Ship;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use futures::FutureExt;
 use log::{error, info, warn};
 use object_store::path::Path as Name;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
-/// How a file is called that was sent: with this at the end.
-const SENT: &str = ".sent";
 /// How often it is looked for files that nobody told of, such as those of the process before.
 const LOOK: Duration = Duration::from_secs(60);
 /// The pause after a failure, which doubles up to the second.
@@ -52,9 +53,15 @@ pub struct Progress {
 /// The thread.
 #[derive(Debug)]
 pub struct Shipper {
-    ends: Arc<AtomicBool>,
-    moved: Arc<Notify>,
+    ends: Arc<Ends>,
     thread: JoinHandle<()>,
+}
+
+/// Whether there is to be but one more round.
+#[derive(Debug, Default)]
+struct Ends {
+    is_said: AtomicBool,
+    told: Notify,
 }
 
 /// What it works with.
@@ -68,6 +75,8 @@ struct Job {
     keep: usize,
     store: Arc<dyn ObjectStore>,
     progress: Arc<Progress>,
+    /// Those that were sent, but cannot be renamed.
+    stuck: Mutex<HashSet<PathBuf>>,
 }
 
 impl Shipper {
@@ -92,24 +101,21 @@ impl Shipper {
             keep: usize::try_from(keep).unwrap_or(usize::MAX),
             store: store::open(ship).map_err(io::Error::other)?,
             progress,
+            stuck: Mutex::default(),
         };
-        let ends = Arc::new(AtomicBool::new(false));
-        let (ending, told) = (ends.clone(), moved.clone());
+        let ends = Arc::<Ends>::default();
+        let ending = ends.clone();
         let thread = std::thread::Builder::new()
             .name("log-shipper".into())
-            .spawn(move || runtime.block_on(follow(&job, &told, &ending)))?;
-        Ok(Shipper {
-            ends,
-            moved,
-            thread,
-        })
+            .spawn(move || runtime.block_on(follow(&job, &moved, &ending)))?;
+        Ok(Shipper { ends, thread })
     }
 
     /// Sends what there is, and ends; what takes longer than that is left for the next process.
     pub fn finish(self, within: Duration) {
         let deadline = Instant::now() + within;
-        self.ends.store(true, Ordering::Release);
-        self.moved.notify_one();
+        self.ends.is_said.store(true, Ordering::Release);
+        self.ends.told.notify_one();
         while !self.thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -117,13 +123,14 @@ impl Shipper {
 }
 
 /// Sends one file after the other.
-async fn follow(job: &Job, moved: &Notify, ends: &AtomicBool) {
+async fn follow(job: &Job, moved: &Notify, ends: &Ends) {
     let mut failed = false;
     let mut pause = PAUSE;
     loop {
         // Asked before: what is moved aside after this is told of.
-        let is_last = ends.load(Ordering::Acquire);
-        let round = job.round().await;
+        let is_last = ends.is_said.load(Ordering::Acquire);
+        let round = AssertUnwindSafe(job.round()).catch_unwind().await;
+        let round = round.unwrap_or_else(|_| Err("it panicked, see above".to_string()));
         let wait = match round {
             Ok(()) => {
                 if std::mem::take(&mut failed) {
@@ -147,10 +154,12 @@ async fn follow(job: &Job, moved: &Notify, ends: &AtomicBool) {
         if is_last {
             return;
         }
-        let waited = tokio::time::timeout(wait, moved.notified()).await;
-        // What failed is not tried sooner because there is more of it.
-        if failed && waited.is_ok() && !ends.load(Ordering::Acquire) {
-            tokio::time::sleep(wait.min(PAUSE)).await;
+        tokio::select! {
+            biased;
+            () = ends.told.notified() => {}
+            // What failed is not tried sooner because there is more of it.
+            () = moved.notified(), if !failed => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }
@@ -164,59 +173,79 @@ impl Job {
         }
     }
 
-    /// Sends all that wait. One that cannot be read is no reason to keep the others.
+    /// Sends all that wait. One that cannot be read, or is not taken, is no reason to keep the others; with two, something else
+    /// is the matter.
     async fn round(&self) -> Result<(), String> {
-        let files = rotation::aside(&self.path).map_err(|e| e.to_string())?;
+        let progress = &self.progress;
+        let files = rotation::aside(&self.path).map_err(|e| {
+            progress.failures.fetch_add(1, Ordering::Relaxed);
+            e.to_string()
+        })?;
         let mut waiting = files.len() as u64;
-        self.progress.waiting.store(waiting, Ordering::Relaxed);
         let mut outcome = Ok(());
+        let mut failures = 0;
+        progress.waiting.store(waiting, Ordering::Relaxed);
         for file in files {
             match self.send(&file).await {
                 Ok(bytes) => {
                     waiting -= 1;
-                    let progress = &self.progress;
-                    progress.files.fetch_add(1, Ordering::Relaxed);
-                    progress.bytes.fetch_add(bytes, Ordering::Relaxed);
                     progress.waiting.store(waiting, Ordering::Relaxed);
-                    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-                    let now = now.unwrap_or_default().as_secs();
-                    progress.last.store(now, Ordering::Relaxed);
+                    if let Some(bytes) = bytes {
+                        progress.files.fetch_add(1, Ordering::Relaxed);
+                        progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+                        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                        let now = now.unwrap_or_default().as_secs();
+                        progress.last.store(now, Ordering::Relaxed);
+                    }
+                    if let Err(e) = self.prune() {
+                        warn!("files of the access log that were shipped stay: {e}");
+                    }
                 }
                 Err(e) => {
-                    self.progress.failures.fetch_add(1, Ordering::Relaxed);
-                    let is_of_file = matches!(e, Failure::File(..));
+                    failures += 1;
+                    progress.failures.fetch_add(1, Ordering::Relaxed);
                     outcome = outcome.and(Err(e.to_string()));
-                    if !is_of_file {
-                        // The others would meet the same.
+                    if failures == 2 {
                         break;
                     }
                 }
             }
         }
-        if let Err(e) = self.prune() {
-            warn!("files of the access log that were shipped stay: {e}");
-        }
         outcome
     }
 
-    /// Sends one and marks it as sent. Says how many bytes it was there.
-    async fn send(&self, file: &Path) -> Result<u64, Failure> {
+    /// Sends one and marks it as sent. Says how many bytes it was there; nothing if somebody else has sent it.
+    async fn send(&self, file: &Path) -> Result<Option<u64>, Failure> {
         let of_file = |e| Failure::File(file.to_owned(), e);
-        let name = object(&self.ship.prefix, &self.host, file)
-            .ok_or_else(|| of_file(io::ErrorKind::InvalidFilename.into()))?;
-        let mut source = Compressed::open(file).map_err(of_file)?;
-        let first = source.part().map_err(of_file)?;
-        let bytes = match source.is_over() {
-            true => {
-                let bytes = first.len() as u64;
-                self.store.put(&name, PutPayload::from(first)).await?;
-                bytes
-            }
-            false => self.send_parts(&name, first, &mut source, file).await?,
-        };
+        let stuck = || self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = None;
+        if !stuck().contains(file) {
+            let name = object(&self.ship.prefix, &self.host, file)
+                .ok_or_else(|| of_file(io::ErrorKind::InvalidFilename.into()))?;
+            let mut source = match Compressed::open(file) {
+                // Another process with the same log.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                opened => opened.map_err(of_file)?,
+            };
+            let first = source.part().map_err(of_file)?;
+            bytes = Some(match source.is_over() {
+                true => {
+                    let bytes = first.len() as u64;
+                    self.store.put(&name, PutPayload::from(first)).await?;
+                    bytes
+                }
+                false => self.send_parts(&name, first, &mut source, file).await?,
+            });
+        }
         let mut sent = file.as_os_str().to_owned();
         sent.push(SENT);
-        std::fs::rename(file, sent).map_err(of_file)?;
+        match std::fs::rename(file, sent) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                stuck().insert(file.to_owned());
+                return Err(of_file(e));
+            }
+            _ => stuck().remove(file),
+        };
         Ok(bytes)
     }
 
@@ -228,17 +257,12 @@ impl Job {
         file: &Path,
     ) -> Result<u64, Failure> {
         let mut upload = self.store.put_multipart(name).await?;
-        match send_each(&mut *upload, first, source, file).await {
-            Ok(bytes) => {
-                upload.complete().await?;
-                Ok(bytes)
-            }
-            Err(e) => {
-                // What came there would be paid for until somebody looks.
-                let _ = upload.abort().await;
-                Err(e)
-            }
+        let sent = send_each(&mut *upload, first, source, file).await;
+        if sent.is_err() {
+            // What came there would be paid for until somebody looks.
+            let _ = upload.abort().await;
         }
+        sent
     }
 
     /// Removes those that were sent, but for the last.
@@ -262,6 +286,7 @@ async fn send_each(
         bytes += part.len() as u64;
         upload.put_part(PutPayload::from(part)).await?;
         if source.is_over() {
+            upload.complete().await?;
             return Ok(bytes);
         }
         part = source
@@ -288,8 +313,11 @@ struct Compressed {
 impl Compressed {
     fn open(path: &Path) -> io::Result<Self> {
         let encoder = GzEncoder::new(Vec::new(), Compression::default());
+        let file = File::open(path)?;
+        // What is sent is not to be more than what is here after the power has failed: it would be sent again, and be less.
+        file.sync_all()?;
         Ok(Compressed {
-            file: File::open(path)?,
+            file,
             encoder: Some(encoder),
         })
     }
@@ -328,19 +356,23 @@ fn host() -> String {
     name.chars().filter(fits).collect()
 }
 
-/// Under which name a file goes: `prefix/year=2026/month=11/day=29/hour=10/host-access.log.20261129T102030.123Z.gz`, the hour being
-/// that in which it was finished. `None` if its own name does not say when that was.
+/// Under which name a file goes: `prefix/year=2026/month=11/day=29/hour=10/host-var-log-access.log.20261129T102030.123Z.gz`, the hour
+/// being that in which it was finished. Several logs of a host may have the same prefix. `None` if its own name does not say when
+/// that was.
 fn object(prefix: &str, host: &str, file: &Path) -> Option<Name> {
-    let file = file.file_name()?.to_str()?;
-    let stamp = file.rsplit_once(".20").map(|(_, rest)| rest)?;
-    let part = |from: usize, to: usize| {
-        let digits = stamp.get(from..to)?;
-        digits.bytes().all(|b| b.is_ascii_digit()).then_some(digits)
-    };
-    let (year, month, day) = (part(0, 2)?, part(2, 4)?, part(4, 6)?);
-    let hour = part(7, 9)?;
-    let name =
-        format!("{prefix}/year=20{year}/month={month}/day={day}/hour={hour}/{host}-{file}.gz");
+    let stamp = rotation::stamp(file)?;
+    let part = |from: usize, to: usize| stamp.get(from..to);
+    let (year, month, day) = (part(0, 4)?, part(4, 6)?, part(6, 8)?);
+    let hour = part(9, 11)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '=');
+    let plain = |c: char| if fits(c) { c } else { '-' };
+    let file: String = file
+        .to_str()?
+        .trim_start_matches('/')
+        .chars()
+        .map(plain)
+        .collect();
+    let name = format!("{prefix}/year={year}/month={month}/day={day}/hour={hour}/{host}-{file}.gz");
     Name::parse(name.trim_start_matches('/')).ok()
 }
 
@@ -354,12 +386,21 @@ mod tests {
         let file = Path::new("/var/log/backstop/access.log.20261129T102030.123Z");
         assert_eq!(
             object("logs/web", "ip-10-0-0-1", file).unwrap().as_ref(),
-            "logs/web/year=2026/month=11/day=29/hour=10/ip-10-0-0-1-access.log.20261129T102030.123Z.gz"
+            "logs/web/year=2026/month=11/day=29/hour=10/ip-10-0-0-1-var-log-backstop-access.log.20261129T102030.123Z.gz"
         );
-        assert_eq!(
-            object("", "h", file).unwrap().as_ref(),
-            "year=2026/month=11/day=29/hour=10/h-access.log.20261129T102030.123Z.gz"
-        );
+        // Whatever the clock and the digits after it are.
+        for (file, expected) in [
+            (
+                "/a b.log.20261129T102030.203Z",
+                "year=2026/month=11/day=29/hour=10/h-a-b.log.20261129T102030.203Z.gz",
+            ),
+            (
+                "/a.log.19700101T000000.200Z",
+                "year=1970/month=01/day=01/hour=00/h-a.log.19700101T000000.200Z.gz",
+            ),
+        ] {
+            assert_eq!(object("", "h", Path::new(file)).unwrap().as_ref(), expected);
+        }
         assert!(object("", "h", Path::new("/var/log/access.log")).is_none());
     }
 

@@ -284,6 +284,7 @@ mod tests {
             queued_ms: 0.2,
             connect_ms: None,
             first_byte_ms: Some(1.5),
+            status: None,
             span: 0,
             began: std::time::Duration::ZERO,
             took: std::time::Duration::ZERO,

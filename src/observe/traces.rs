@@ -6,40 +6,47 @@
 
 use super::access_log::{Line, TryLine};
 use super::json::parted;
-use super::outgoing::{Http, NoAnswer};
+use super::outgoing::{Http, NoAnswer, in_words};
 use crate::config;
-use crate::policy::outcome::Outcome;
-use crate::policy::retry::Failure;
 use crate::policy::trace::Trace;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
-use http_body_util::Full;
-use log::{error, info};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use http_body_util::{BodyExt, Collected, Full, Limited};
+use log::{error, info, warn};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use percent_encoding::percent_decode_str;
 use prost::Message as _;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Requests whose spans may wait.
 const QUEUE: usize = 4096;
 /// Spans that are sent at once, and how long the first of them waits for others.
 const BATCH: usize = 512;
 const GATHER: Duration = Duration::from_secs(1);
+/// How often it is looked whether there are enough, or an end.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long a collector may take, and how often it is asked to take the same, if it said or may have meant that it is busy.
 const ANSWER: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 4;
-/// The pause before the second attempt; it doubles.
+/// The pause before the second attempt, half of which is up to chance; it doubles. And the longest that a collector may ask for.
 const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Characters of a text that a client chooses.
+const LONGEST: usize = 1024;
 /// Field names and values that each request to the collector has, as OpenTelemetry has it: `name=value,name=value`.
 const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 
@@ -57,7 +64,7 @@ pub struct Sending {
 /// Where requests put their spans; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Traces {
-    queue: SyncSender<Message>,
+    queue: Sender<Message>,
     /// The share of requests that are recorded.
     share: f64,
     /// How far they are.
@@ -95,14 +102,14 @@ impl Exporter {
             address: settings.otlp.clone(),
             fields: fields(&std::env::var(HEADERS).unwrap_or_default())?,
             service: settings.service.clone(),
-            http: Http::new()?,
+            http: Http::new(),
         };
-        let (queue, spans) = sync_channel(QUEUE);
+        let (queue, spans) = channel(QUEUE);
         let sending = Arc::<Sending>::default();
         let counts = sending.clone();
         let thread = std::thread::Builder::new()
             .name("traces".into())
-            .spawn(move || runtime.block_on(collector.send_all(&spans, &counts)))?;
+            .spawn(move || runtime.block_on(collector.send_all(spans, &counts)))?;
         Ok(Exporter {
             traces: Traces {
                 queue,
@@ -143,13 +150,25 @@ impl Traces {
     }
 
     /// Queues the spans of a request that ended; never waits.
-    pub fn write(&self, line: &Line<'_>, trace: &Trace) {
-        let spans = spans(line, trace);
-        let count = spans.len() as u64;
-        if self.queue.try_send(Message::Spans(spans)).is_err() {
+    pub fn write(&self, line: &Line<'_>, trace: &Trace, what: Record) {
+        let Ok(place) = self.queue.try_reserve() else {
+            let count = 1 + line.tries.len() as u64;
             self.sending.dropped.fetch_add(count, Ordering::Relaxed);
-        }
+            return;
+        };
+        place.send(Message::Spans(spans(line, trace, what)));
     }
+}
+
+/// Which spans of a request there are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record {
+    /// Its own and those of its tries.
+    All,
+    /// Its own: its tries are those of a fill.
+    Request,
+    /// Those of its tries: it is a fill, of a request that has its own.
+    Tries,
 }
 
 /// Who takes them.
@@ -163,10 +182,10 @@ struct Collector {
 /// Why some were not taken.
 #[derive(Debug, thiserror::Error)]
 enum NotTaken {
-    #[error("{0}")]
+    #[error("{}", in_words(.0))]
     NoAnswer(#[from] NoAnswer),
     #[error("it answers {0}")]
-    Status(StatusCode),
+    Status(StatusCode, Option<Duration>),
     #[error("{0}")]
     Request(#[from] http::Error),
 }
@@ -176,22 +195,32 @@ impl NotTaken {
     fn is_for_now(&self) -> bool {
         match self {
             NotTaken::NoAnswer(_) => true,
-            NotTaken::Status(status) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
+            NotTaken::Status(status, _) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
             NotTaken::Request(_) => false,
         }
     }
 }
 
 impl Collector {
-    async fn send_all(&self, queue: &Receiver<Message>, counts: &Sending) {
+    async fn send_all(&self, mut queue: Receiver<Message>, counts: &Sending) {
         let mut failing = false;
+        let mut told = 0;
         loop {
-            let (batch, is_last) = gather(queue);
+            let (batch, is_last) = gather(&mut queue).await;
+            let dropped = counts.dropped.load(Ordering::Relaxed);
+            if dropped > told && !failing {
+                warn!(
+                    "{} spans were dropped: they come faster than they are taken",
+                    dropped - told
+                );
+            }
             if !batch.is_empty() {
                 let count = batch.len() as u64;
                 match self.send(batch, counts).await {
-                    Ok(()) => {
-                        counts.sent.fetch_add(count, Ordering::Relaxed);
+                    Ok(rejected) => {
+                        let taken = count.saturating_sub(rejected);
+                        counts.sent.fetch_add(taken, Ordering::Relaxed);
+                        counts.dropped.fetch_add(count - taken, Ordering::Relaxed);
                         if std::mem::take(&mut failing) {
                             info!("spans are taken by {} again", self.address);
                         }
@@ -204,44 +233,58 @@ impl Collector {
                     }
                 }
             }
+            told = counts.dropped.load(Ordering::Relaxed).max(dropped);
             if is_last {
                 return;
             }
         }
     }
 
-    async fn send(&self, spans: Vec<Span>, counts: &Sending) -> Result<(), NotTaken> {
+    /// Says how many of them the collector did not want.
+    async fn send(&self, spans: Vec<Span>, counts: &Sending) -> Result<u64, NotTaken> {
         let body = Bytes::from(self.wrap(spans).encode_to_vec());
         let mut pause = PAUSE;
-        for attempt in 1.. {
-            let Err(e) = self.offer(body.clone()).await else {
-                break;
+        let mut attempt = 1;
+        loop {
+            let e = match self.offer(body.clone()).await {
+                Ok(rejected) => return Ok(rejected),
+                Err(e) => e,
             };
             counts.failures.fetch_add(1, Ordering::Relaxed);
             if attempt == ATTEMPTS || !e.is_for_now() {
                 return Err(e);
             }
-            tokio::time::sleep(pause).await;
+            let asked = match &e {
+                NotTaken::Status(_, asked) => asked.map(|asked| asked.min(LONGEST_PAUSE)),
+                _ => None,
+            };
+            let by_chance = pause.mul_f64(0.75 + fastrand::f64() / 2.0);
+            tokio::time::sleep(asked.unwrap_or(by_chance)).await;
             pause *= 2;
+            attempt += 1;
         }
-        Ok(())
     }
 
-    async fn offer(&self, body: Bytes) -> Result<(), NotTaken> {
+    async fn offer(&self, body: Bytes) -> Result<u64, NotTaken> {
         let mut request = Request::post(&self.address)
             .header(header::CONTENT_TYPE, "application/x-protobuf")
             .body(Full::new(body))?;
         request.headers_mut().extend(self.fields.clone());
         let response = self.http.ask(request, ANSWER).await?;
         let status = response.status();
-        // Read to its end, so that the connection can be used again; no more than that is of interest.
-        let rest = http_body_util::Limited::new(response.into_body(), 64 * 1024);
-        let rest = http_body_util::BodyExt::collect(rest);
-        let _ = tokio::time::timeout(ANSWER, rest).await;
-        match status.is_success() {
-            true => Ok(()),
-            false => Err(NotTaken::Status(status)),
+        let seconds = response.headers().get(header::RETRY_AFTER);
+        let seconds = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
+        // Read to its end, so that the connection can be used again.
+        let rest = Limited::new(response.into_body(), 64 * 1024);
+        let rest = tokio::time::timeout(ANSWER, rest.collect()).await;
+        if !status.is_success() {
+            return Err(NotTaken::Status(status, seconds.map(Duration::from_secs)));
         }
+        let said = rest.ok().and_then(Result::ok).map(Collected::to_bytes);
+        let said = said.and_then(|said| ExportTraceServiceResponse::decode(said).ok());
+        let partial = said.and_then(|said| said.partial_success);
+        let rejected = partial.map_or(0, |partial| partial.rejected_spans);
+        Ok(u64::try_from(rejected).unwrap_or(0))
     }
 
     fn wrap(&self, spans: Vec<Span>) -> ExportTraceServiceRequest {
@@ -276,27 +319,28 @@ impl Collector {
 }
 
 /// Some spans, and whether they are the last.
-fn gather(queue: &Receiver<Message>) -> (Vec<Span>, bool) {
+async fn gather(queue: &mut Receiver<Message>) -> (Vec<Span>, bool) {
     let mut batch = Vec::new();
-    let mut until = None;
-    while batch.len() < BATCH {
-        let next = match until {
-            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(until) => {
-                let left = Instant::saturating_duration_since(&until, Instant::now());
-                queue.recv_timeout(left)
+    let Some(Message::Spans(first)) = queue.recv().await else {
+        return (batch, true);
+    };
+    batch.extend(first);
+    // Others gather meanwhile: none of them wakes anybody.
+    let until = tokio::time::Instant::now() + GATHER;
+    loop {
+        while batch.len() < BATCH {
+            match queue.try_recv() {
+                Ok(Message::Spans(spans)) => batch.extend(spans),
+                Ok(Message::Finish) | Err(TryRecvError::Disconnected) => return (batch, true),
+                Err(TryRecvError::Empty) => break,
             }
-        };
-        match next {
-            Ok(Message::Spans(spans)) => {
-                batch.extend(spans);
-                until.get_or_insert_with(|| Instant::now() + GATHER);
-            }
-            Err(RecvTimeoutError::Timeout) => break,
-            Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => return (batch, true),
         }
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        if batch.len() >= BATCH || left.is_zero() {
+            return (batch, false);
+        }
+        tokio::time::sleep(left.min(LOOK)).await;
     }
-    (batch, false)
 }
 
 /// The fields that a text of the environment has.
@@ -309,7 +353,9 @@ fn fields(text: &str) -> io::Result<HeaderMap> {
     {
         let read = pair.split_once('=').and_then(|(name, value)| {
             let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
-            let mut value = HeaderValue::from_str(value.trim()).ok()?;
+            // As in W3C Baggage.
+            let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+            let mut value = HeaderValue::from_str(&value).ok()?;
             value.set_sensitive(true);
             Some((name, value))
         });
@@ -324,13 +370,30 @@ fn fields(text: &str) -> io::Result<HeaderMap> {
     Ok(fields)
 }
 
-/// The span of a request, and one for each of its tries.
-fn spans(line: &Line<'_>, trace: &Trace) -> Vec<Span> {
+/// The span of a request, and one for each of its tries, in the order in which they began.
+fn spans(line: &Line<'_>, trace: &Trace, what: Record) -> Vec<Span> {
     let began = line.began.unwrap_or(UNIX_EPOCH);
-    let request = request(line, trace, began);
-    let tries = line.tries.iter().enumerate();
-    let tries = tries.map(|(number, one)| attempt(line, trace, (number, one), began));
-    std::iter::once(request).chain(tries).collect()
+    let own = (what != Record::Tries).then(|| request(line, trace, began));
+    let mut tries: Vec<_> = line.tries.iter().chain(&line.overtaken).collect();
+    tries.retain(|_| what != Record::Request);
+    tries.sort_by_key(|one| one.began);
+    let tries = tries.into_iter().enumerate();
+    let tries = tries.map(|numbered| attempt(line, trace, numbered, began));
+    own.into_iter().chain(tries).collect()
+}
+
+/// A method as conventions have it: clients choose what they like, and it is not to be in names.
+fn method(line: &Line<'_>) -> Option<&'static str> {
+    const KNOWN: [&str; 9] = [
+        "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+    ];
+    KNOWN.into_iter().find(|known| *known == line.method)
+}
+
+/// As much of a text as there is room for.
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(LONGEST))
+        .unwrap_or(text)
 }
 
 fn request(line: &Line<'_>, trace: &Trace, began: SystemTime) -> Span {
@@ -340,24 +403,27 @@ fn request(line: &Line<'_>, trace: &Trace, began: SystemTime) -> Span {
         None => (&*line.path, None),
     };
     let mut attributes = vec![
-        text("http.request.method", line.method),
+        text("http.request.method", method(line).unwrap_or("_OTHER")),
         text("url.scheme", line.scheme),
-        text("url.path", path),
-        text("server.address", host),
-        text(
-            "network.protocol.version",
-            line.protocol.strip_prefix("HTTP/").unwrap_or_default(),
-        ),
-        whole("http.response.status_code", i64::from(line.status)),
+        text("url.path", cut(path)),
         size("http.response.body.size", line.bytes),
         text("backstop.request_id", line.request_id),
     ];
     let agent = line.user_agent.map(String::from_utf8_lossy);
     let client = line.client.map(|client| client.to_string());
     let some = [
-        ("url.query", query),
+        ("server.address", Some(host).filter(|host| !host.is_empty())),
+        (
+            "network.protocol.version",
+            line.protocol.strip_prefix("HTTP/"),
+        ),
+        ("url.query", query.map(cut)),
         ("client.address", client.as_deref()),
-        ("user_agent.original", agent.as_deref()),
+        ("user_agent.original", agent.as_deref().map(cut)),
+        (
+            "http.request.method_original",
+            Some(cut(line.method)).filter(|_| method(line).is_none()),
+        ),
         (
             "tls.protocol.version",
             line.tls.map(|tls| tls.trim_start_matches("TLSv")),
@@ -376,16 +442,26 @@ fn request(line: &Line<'_>, trace: &Trace, began: SystemTime) -> Span {
     if line.received > 0 {
         attributes.push(size("http.request.body.size", line.received));
     }
-    let failed = line.status >= 500;
+    // Some that are in the log stand for an answer that was not sent.
+    if !matches!(line.status, 444 | 499) {
+        attributes.push(whole("http.response.status_code", i64::from(line.status)));
+    }
+    let last = line.tries.last().map(|last| last.outcome);
+    let broke_off = last.filter(|last| last.is_failure() && line.status < 400);
+    let failed = line.status >= 500 || broke_off.is_some();
     if failed {
         let status = line.status.to_string();
-        attributes.push(text("error.type", line.error.unwrap_or(&status)));
+        let why = match broke_off {
+            Some(outcome) => outcome.word(),
+            None => &status,
+        };
+        attributes.push(text("error.type", line.error.unwrap_or(why)));
     }
     Span {
         parent_span_id: trace.parent.map_or_else(Vec::new, named),
-        name: match line.route {
-            Some(route) => format!("{} {route}", line.method),
-            None => line.method.into(),
+        name: match (method(line).unwrap_or("HTTP"), line.route) {
+            (method, Some(route)) => format!("{method} {route}"),
+            (method, None) => method.into(),
         },
         kind: SpanKind::Server.into(),
         end_time_unix_nano: nanos(began + line.lasted),
@@ -401,13 +477,9 @@ fn attempt(
     began: SystemTime,
 ) -> Span {
     let (host, port) = parted(one.backend);
-    let status = match one.outcome {
-        Outcome::Failed(Failure::Status(status)) => Some(status.as_u16()),
-        Outcome::Ok => Some(line.status),
-        _ => None,
-    };
+    let status = one.status;
     let mut attributes = vec![
-        text("http.request.method", line.method),
+        text("http.request.method", method(line).unwrap_or("_OTHER")),
         text("server.address", host),
         text("backstop.outcome", one.outcome.word()),
     ];
@@ -429,7 +501,7 @@ fn attempt(
             attributes.push(key(name, Value::DoubleValue(value)));
         }
     }
-    let failed = one.outcome.is_failure();
+    let failed = one.outcome.is_failure() || status.is_some_and(|status| status >= 400);
     if failed {
         let status = status.map(|status| status.to_string());
         let why = status.as_deref().unwrap_or(one.outcome.word());
@@ -438,7 +510,7 @@ fn attempt(
     let at = began + one.began;
     Span {
         parent_span_id: named(trace.span),
-        name: line.method.into(),
+        name: method(line).unwrap_or("HTTP").into(),
         kind: SpanKind::Client.into(),
         end_time_unix_nano: nanos(at + one.took),
         attributes,
@@ -495,8 +567,8 @@ mod tests {
 
     #[test]
     fn fields_of_the_environment() {
-        let read = fields("authorization=Bearer a=b, x-scope = c ,").unwrap();
-        assert_eq!(read["authorization"], "Bearer a=b");
+        let read = fields("authorization=Basic%20a=b%2B+, x-scope = c ,").unwrap();
+        assert_eq!(read["authorization"], "Basic a=b++");
         assert_eq!(read["x-scope"], "c");
         assert!(fields("").unwrap().is_empty());
         for wrong in ["secret", "a b=c", "a=b\u{1}c"] {

@@ -87,6 +87,8 @@ pub struct Ctx {
     pub(super) current: Option<Current>,
     /// One beside it that failed.
     pub(super) lost: Option<Try>,
+    /// Those beside that it overtook, which count as none.
+    pub(super) overtaken: Vec<Try>,
     /// A failure after which there was hope for another one that was under way.
     pub(super) hoped: Option<(Failure, End)>,
     /// The pause before the next one.
@@ -235,6 +237,7 @@ impl Current {
             queued: self.queued,
             connected: self.connected,
             answered: self.answered.map(|(_, latency)| latency),
+            status: self.answered.map(|(status, _)| status),
         }
     }
 }
@@ -260,6 +263,8 @@ pub struct Try {
     pub connected: Option<Duration>,
     /// From its beginning until the head of an answer came.
     pub answered: Option<Duration>,
+    /// The status of that.
+    pub status: Option<StatusCode>,
 }
 
 /// A request's end that is not an upstream's answer.
@@ -304,6 +309,7 @@ impl Ctx {
             tries: Vec::new(),
             current: None,
             lost: None,
+            overtaken: Vec::new(),
             hoped: None,
             wait: Duration::ZERO,
             queued: Waited::default(),
@@ -548,6 +554,7 @@ impl Ctx {
                 queued: current.queued,
                 connected: current.connected,
                 answered: current.answered.map(|(_, latency)| latency),
+                status: current.answered.map(|(status, _)| status),
             });
         }
     }

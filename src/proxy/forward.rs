@@ -91,13 +91,7 @@ pub(super) fn prepare(
     request.insert_header("X-Forwarded-Proto", proto)?;
     request.insert_header("X-Forwarded-Host", authority(client_request))?;
     request.insert_header("X-Request-ID", ctx.request_id.as_str())?;
-    if let Some(trace) = &ctx.trace {
-        request.insert_header(trace::PARENT, trace.header(span))?;
-        if trace.parent.is_none() {
-            // It is of another trace, or of none (§3.2.2.5).
-            request.remove_header(trace::STATE);
-        }
-    }
+    pass_trace(request, ctx, span)?;
     if ctx.body_held || ctx.body_partly_taken || ctx.told_to_go_on {
         // The client was already told to go on.
         request.remove_header("Expect");
@@ -122,6 +116,21 @@ pub(super) fn prepare(
             &proxy.request_headers,
             &values.vars(&ctx.request_id),
         )?;
+    }
+    Ok(())
+}
+
+/// Says to which trace a request belongs, where there are traces, and to which span in it (W3C Trace Context).
+///
+/// # Errors
+/// When a field cannot be written.
+pub(super) fn pass_trace(request: &mut RequestHeader, ctx: &Ctx, span: u64) -> Result<()> {
+    if let Some(trace) = &ctx.trace {
+        request.insert_header(trace::PARENT, trace.header(span))?;
+        if trace.parent.is_none() {
+            // It is of another trace, or of none (§3.2.2.5).
+            request.remove_header(trace::STATE);
+        }
     }
     Ok(())
 }

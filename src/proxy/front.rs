@@ -19,7 +19,7 @@ use crate::cache::Cache;
 use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
 use crate::observe::tally::Counts;
-use crate::observe::traces::Traces;
+use crate::observe::traces::{Record, Traces};
 use crate::policy::blocklist;
 use crate::policy::cors;
 use crate::policy::forwarded;
@@ -312,18 +312,22 @@ impl Front {
         if ended.has_failed() {
             self.counts.remember(record::failed(session, ctx, &ended));
         }
-        let trace = ctx.trace.filter(|trace| trace.sampled);
-        if let (Some(traces), Some(trace)) = (&self.traces, trace) {
-            traces.write(&record::line(session, ctx, &self.log), &trace);
-        }
+        self.record(
+            session,
+            ctx,
+            match ctx.filled_by_another {
+                true => Record::Request,
+                false => Record::All,
+            },
+        );
         if self.log.enabled() {
             let own = ctx.route.as_ref().and_then(|route| route.logging);
             let Some(sampling) = self.log.sampling.on(own) else {
                 return;
             };
             let chance = fastrand::f64();
-            let (_, failed) = record::tries(ctx);
-            let sample = match sampling.judge(ended.status, failed, ended.took, chance) {
+            let failed = ctx.tries.iter().any(|t| t.outcome.is_failure());
+            let sample = match sampling.judge(ended.status, u32::from(failed), ended.took, chance) {
                 Kept::Always => None,
                 Kept::Sample(share) => Some(share),
                 Kept::Not => return,
@@ -331,6 +335,14 @@ impl Front {
             let mut line = record::line(session, ctx, &self.log);
             line.sample = sample;
             self.log.write(&line);
+        }
+    }
+
+    /// Records a request that ends now, where it is to be in its trace.
+    pub(super) fn record(&self, session: &ServerSession, ctx: &Ctx, what: Record) {
+        let trace = ctx.trace.filter(|trace| trace.sampled);
+        if let (Some(traces), Some(trace)) = (&self.traces, trace) {
+            traces.write(&record::line(session, ctx, &self.log), &trace, what);
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::policy::retry::Failure;
 use crate::policy::route::{Action, Proxy, Route};
 use crate::policy::timeouts::{Limit, Phase};
 use crate::upstream::traffic::Traffic;
-use crate::upstream::{Picked, Upstream};
+use crate::upstream::{Backend, Picked, Upstream};
 use async_trait::async_trait;
 use http::StatusCode;
 use pingora::connectors::TransportConnector;
@@ -85,6 +85,8 @@ pub(super) struct Hedge {
     state: Mutex<State>,
     /// Told of its end.
     ended: Notify,
+    /// Where it went, once it did: its backend, when, and the name of its span.
+    begun: OnceLock<(Arc<Backend>, Instant, u64)>,
     /// The first try's handshake, while there is one.
     pub(super) handshake: Handshake,
 }
@@ -149,7 +151,14 @@ impl Hedge {
         // The task must not keep alive what ends it when the request ends.
         let hedge = Arc::downgrade(self);
         let task = tokio::spawn(async move {
-            let end = plan.run().await;
+            let weak = hedge.clone();
+            let begun = move |begun| {
+                if let Some(hedge) = weak.upgrade() {
+                    // There is but one.
+                    let _ = hedge.begun.set(begun);
+                }
+            };
+            let end = plan.run(begun).await;
             let Some(hedge) = hedge.upgrade() else { return };
             let mut state = hedge.lock();
             if let State::Running(_) = &*state {
@@ -192,7 +201,7 @@ impl Drop for Hedge {
 
 impl Plan {
     /// Makes the request, if there is a backend, a place and a budget for it.
-    async fn run(self: Box<Self>) -> State {
+    async fn run(self: Box<Self>, begun: impl FnOnce((Arc<Backend>, Instant, u64))) -> State {
         let Action::Proxy(proxy) = &self.route.action else {
             return State::None;
         };
@@ -200,6 +209,7 @@ impl Plan {
             return State::None;
         };
         let began = Instant::now();
+        begun((picked.active.backend().clone(), began, self.span));
         let (failure, limit) = match self.ask(&picked, proxy).await {
             Ok(asked) => {
                 return State::Won(Box::new(Won {
@@ -234,6 +244,10 @@ impl Plan {
                 queued: Duration::ZERO,
                 connected: None,
                 answered: None,
+                status: match failure {
+                    Failure::Status(status) => Some(status),
+                    _ => None,
+                },
             },
         }))
     }
@@ -439,6 +453,35 @@ pub(super) fn cancel(ctx: &mut Ctx) {
     note_lost(ctx);
     if let Some(hedge) = ctx.watch.hedge.get() {
         hedge.cancel();
+    }
+    note_overtaken(ctx);
+}
+
+/// Notes one that came to no end of its own, for the trace that its backend was told of.
+pub(super) fn note_overtaken(ctx: &mut Ctx) {
+    let begun = ctx.watch.hedge.get().and_then(|hedge| hedge.begun.get());
+    let Some((backend, started, span)) = begun.cloned().filter(|_| ctx.trace.is_some()) else {
+        return;
+    };
+    let mut others = ctx.tries.iter().chain(&ctx.lost).chain(&ctx.overtaken);
+    let has_it = others.any(|one| one.span == span);
+    let is_under_way = ctx
+        .current
+        .as_ref()
+        .is_some_and(|current| current.span == span);
+    if !has_it && !is_under_way {
+        ctx.overtaken.push(Try {
+            backend,
+            outcome: Outcome::Hedged,
+            span,
+            started,
+            took: started.elapsed(),
+            waited: Duration::ZERO,
+            queued: Duration::ZERO,
+            connected: None,
+            answered: None,
+            status: None,
+        });
     }
 }
 

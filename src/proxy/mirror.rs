@@ -104,7 +104,8 @@ fn try_send(session: &Session, ctx: &Ctx, body: Bytes, copying: Copying) -> Resu
     };
     let original = session.req_header();
     let mut request = aside::same(original)?;
-    forward::prepare(original, &mut request, proxy, ctx, ctx.new_span())?;
+    let span = ctx.trace.map_or(0, |trace| trace.span);
+    forward::prepare(original, &mut request, proxy, ctx, span)?;
     aside::strip(&mut request, &body)?;
     let timeouts = proxy.timeouts;
     tokio::spawn(async move {

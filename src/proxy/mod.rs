@@ -44,6 +44,7 @@ pub use snapshot::{Live, Snapshot};
 
 use crate::cache::fills::Failed;
 use crate::observe::tally::Counts;
+use crate::observe::traces::Record;
 use crate::policy::blame;
 use crate::policy::framing::{self, Doubt};
 use crate::policy::grpc;
@@ -608,6 +609,7 @@ impl ProxyHttp for Proxy {
             hedge::cancel(ctx);
             ctx.note_lost();
         }
+        hedge::note_overtaken(ctx);
         if ctx.current.is_some() {
             if e.is_some() && !ctx.is_whole() {
                 tries::observe(ctx, Failure::Reset);
@@ -619,7 +621,8 @@ impl ProxyHttp for Proxy {
         caching::fill::report(ctx, None);
         if ctx.fill.take().is_some() {
             // Perhaps nobody waits for it any more, and nobody else knows how its last try ends.
-            return self.front.count_tries(ctx);
+            self.front.count_tries(ctx);
+            return self.front.record(session, ctx, Record::Tries);
         }
         if let Some(report) = ctx.report.take() {
             ctx.filled_by_another = true;

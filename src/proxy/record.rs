@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 /// The line of a request that ends now.
 pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog) -> Line<'a> {
     let request = session.req_header();
-    let lasted = ctx.watch.elapsed();
+    let (now, lasted) = (SystemTime::now(), ctx.watch.elapsed());
     let (status, bytes) = sent(session, ctx);
     let more = match log.format {
         Format::Json => More::default(),
@@ -41,7 +41,7 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         })
     });
     let identity = verified.or_else(|| identity::of(&request.headers, &log.claim));
-    let began = SystemTime::now() - lasted;
+    let began = now - lasted;
     Line {
         time: stamp(began),
         began: Some(began),
@@ -67,22 +67,8 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         route: ctx.route.as_deref().map(|route| route.name.as_str()),
         upstream: ctx.upstream().map(|upstream| upstream.name.as_str()),
         backend: ctx.tries.last().map(|t| t.backend.label.as_str()),
-        tries: ctx
-            .tries
-            .iter()
-            .map(|t| TryLine {
-                backend: &t.backend.label,
-                outcome: t.outcome,
-                ms: millis(t.took),
-                waited_ms: millis(t.waited),
-                queued_ms: millis(t.queued),
-                connect_ms: t.connected.map(millis),
-                first_byte_ms: t.answered.map(millis),
-                span: t.span,
-                began: t.started.saturating_duration_since(ctx.watch.started),
-                took: t.took,
-            })
-            .collect(),
+        tries: ctx.tries.iter().map(|t| attempt(t, ctx)).collect(),
+        overtaken: ctx.overtaken.iter().map(|t| attempt(t, ctx)).collect(),
         cache: word(ctx),
         retry: ctx.reason.map(|reason| reason.word()),
         refused: ctx.refused,
@@ -99,6 +85,22 @@ pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog
         duration_ms: millis(lasted),
         sample: None,
         more,
+    }
+}
+
+fn attempt<'a>(t: &'a Try, ctx: &Ctx) -> TryLine<'a> {
+    TryLine {
+        backend: &t.backend.label,
+        outcome: t.outcome,
+        ms: millis(t.took),
+        waited_ms: millis(t.waited),
+        queued_ms: millis(t.queued),
+        connect_ms: t.connected.map(millis),
+        first_byte_ms: t.answered.map(millis),
+        status: t.status.map(|status| status.as_u16()),
+        span: t.span,
+        began: t.started.saturating_duration_since(ctx.watch.started),
+        took: t.took,
     }
 }
 

@@ -7,6 +7,7 @@ pub mod proofs;
 
 use super::tls::Certificate;
 use crate::config::{Acme, CertificateFiles, Challenge, Settings};
+use crate::observe::outgoing::in_words;
 use crate::policy::renewal;
 use instant_acme::{
     Account, AccountBuilder, AccountCredentials, AuthorizationStatus, ChallengeType, Identifier,
@@ -70,20 +71,6 @@ pub enum AcmeError {
     /// It took too long.
     #[error("it took longer than {PATIENCE:?}")]
     Late,
-}
-
-/// An error of the library with all that is below it: what it says itself is "client error".
-fn in_words(error: &instant_acme::Error) -> String {
-    let mut words = error.to_string();
-    let mut below = std::error::Error::source(error);
-    while let Some(error) = below {
-        let more = error.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        below = error.source();
-    }
-    words
 }
 
 /// One certificate that is fetched.

@@ -53,11 +53,11 @@ use tokio::sync::{Notify, watch};
 use visitors::Visitors;
 use worker::Shared;
 
-/// How soon a name that did not resolve is looked up again.
 /// How long the process stays, after the last request, to send the last spans.
 const LAST_SPANS: Duration = Duration::from_secs(1);
 /// How long the process stays, after the last request, to send the last file of its log where those go.
 const LAST_FILE: Duration = Duration::from_secs(5);
+/// How soon a name that did not resolve is looked up again.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// Why the server could not start. Its text is what the operator sees.
@@ -469,7 +469,7 @@ impl Server {
             error!("state_file {} cannot be written: {e}", path.display());
         }
         if let Some(traces) = self.traces {
-            traces.finish(LAST_SPANS);
+            traces.finish(shipping.min(LAST_SPANS));
         }
         self.access_log.finish(shipping);
     }

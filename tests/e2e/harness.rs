@@ -220,11 +220,16 @@ impl Proxy {
         notify
             .set_read_timeout(Some(Duration::from_millis(200)))
             .expect("a timeout");
-        let mut child = Command::new(BACKSTOP)
+        let mut command = Command::new(BACKSTOP);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
+            command.env_remove(name);
+        }
+        let mut child = command
             .arg("-c")
             .arg(&config)
             .env("NOTIFY_SOCKET", &socket)
             .env_remove("RUST_LOG")
+            .env_remove("OTEL_EXPORTER_OTLP_HEADERS")
             .envs(setup.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

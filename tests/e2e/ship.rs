@@ -210,6 +210,7 @@ fn finished_files_are_shipped_by_the_hour() {
             "{name}"
         );
         // The hour is that of the file's own name.
+        assert!(file.contains("-access.log."), "{file}");
         let stamp = file.split(".log.").nth(1).unwrap();
         assert_eq!(&stamp[9..11], &hour["hour=".len()..]);
     }
@@ -239,11 +240,11 @@ fn what_cannot_be_shipped_waits_and_outlives_the_process() {
     let waiting = |admin| shipped(admin, "waiting_files");
     for round in 1..=3 {
         asked.extend(ask(&proxy, &format!("before-{round}"), 2));
-        until("it waits", || store.files(".log.20").len() == round);
+        until("it waits", || store.files(".log.20").len() >= round);
     }
     until("it is counted", || waiting(admin) >= 1.0);
     let said = proxy.said("cannot be shipped to s3://web-logs/logs/web");
-    assert!(!said.contains("a secret"), "{said}");
+    assert!(said.contains("onnection refused"), "{said}");
     proxy.signal(Signal::KILL);
     proxy.wait_exit(Duration::from_secs(5));
     // What was sent, but not marked as such, is sent again, and is there once.
@@ -254,7 +255,9 @@ fn what_cannot_be_shipped_waits_and_outlives_the_process() {
     let proxy = with_key(setup).key("access_log", &log).start(&upstreams);
     store.holds(&asked);
     until("they are marked", || store.files(".sent").len() == 1);
-    std::fs::write(&oldest, text).unwrap();
+    let aside = store.logs.path().join("aside");
+    std::fs::write(&aside, text).unwrap();
+    std::fs::rename(&aside, &oldest).unwrap();
     asked.extend(ask(&proxy, "after", 2));
     store.holds(&asked);
     until("nothing waits", || waiting(admin) == 0.0);
@@ -262,7 +265,7 @@ fn what_cannot_be_shipped_waits_and_outlives_the_process() {
     store.stop();
     asked.extend(ask(&proxy, "gone", 2));
     until("it is noticed", || {
-        proxy.count_said("cannot be shipped") == 1
+        proxy.count_said("cannot be shipped") >= 1
     });
     store.start();
     store.holds(&asked);
@@ -281,8 +284,27 @@ fn a_wrong_key_loses_nothing() {
     ask(&proxy, "a", 2);
     let said = proxy.said("cannot be shipped");
     assert!(said.contains("SignatureDoesNotMatch"), "{said}");
+    assert!(!said.contains("secret") && said.len() < 900, "{said}");
     assert!(store.names().is_empty());
     assert_eq!(store.files(".log.20").len(), 1);
+}
+
+/// One that the store will never take, or that cannot be read, is not in the way of the others.
+#[test]
+fn one_that_cannot_be_shipped_does_not_hold_up_the_others() {
+    let store = Store::started();
+    let stamp = |n: u32| format!("access.log.20261129T10203{n}.203Z");
+    let line = |n: u32| format!("{{\"url.path\":\"/{n}\"}}\n");
+    std::fs::create_dir(store.logs.path().join(stamp(0))).unwrap();
+    let secret = store.logs.path().join(stamp(1));
+    std::os::unix::fs::symlink("/nowhere", &secret).unwrap();
+    for n in 2..5 {
+        std::fs::write(store.logs.path().join(stamp(n)), line(n)).unwrap();
+    }
+    let origin = Origin::always(Reply::ok("x"));
+    let setup = with_key(Proxy::with()).key("access_log", &store.log(""));
+    let _proxy = setup.start(&one_route(&[origin.port], ""));
+    store.holds(&["/2".into(), "/3".into(), "/4".into()]);
 }
 
 /// An address of the link, as instances have it, that says who they are.

@@ -1,11 +1,11 @@
 //! Spans of requests and of their tries, as a collector gets them.
 
 use crate::admin::with_admin;
-use crate::client::{get, request};
+use crate::client::{Client, get, request};
 use crate::harness::{Proxy, Setup, eventually, free_port, one_route, until, with_upstream};
 use crate::observe::{metrics, value};
 use crate::origin::Origin;
-use crate::reply::{Reply, Request};
+use crate::reply::{Gate, Reply, Request};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -170,12 +170,10 @@ fn who_says_whether_it_is_recorded() {
     request(proxy.port, "GET", "/", &fields, b"");
     assert_eq!(told().len(), GIVEN.len());
     assert_eq!(origin.last().header("tracestate"), None);
-    assert!(
-        proxy
-            .log_lines()
-            .iter()
-            .all(|line| line["trace_id"].is_string())
-    );
+    until("both are in the log", || {
+        let lines = proxy.log_lines();
+        lines.len() == 2 && lines.iter().all(|line| line["trace_id"].is_string())
+    });
     // One that is believed says so.
     let proxy = tracing(Proxy::with(), collector.port, ", sample: 0%")
         .key("trusted_proxies", "[127.0.0.1]")
@@ -199,7 +197,8 @@ fn answers_of_ours_and_fills_have_spans_too() {
     for _ in 0..2 {
         assert_eq!(get(proxy.port, "/a").text(), "kept");
     }
-    let all = await_spans(&collector, 3);
+    let mut all = await_spans(&collector, 3);
+    all.sort_by_key(|span| span.start_time_unix_nano);
     let cache: Vec<_> = all
         .iter()
         .map(|span| text(span, "backstop.cache"))
@@ -207,6 +206,7 @@ fn answers_of_ours_and_fills_have_spans_too() {
     assert_eq!(cache, ["miss", "", "hit"]);
     // The try is that of the fill, which is of the first request.
     assert_eq!(all[1].parent_span_id, all[0].span_id);
+    assert_eq!(number(&all[1], "http.response.status_code"), Some(200));
     let told = origin.last().header("traceparent").unwrap().to_string();
     assert!(told.contains(&hex(&all[1].span_id)), "{told}");
 }
@@ -225,11 +225,42 @@ fn second_requests_have_spans_of_their_own() {
         let told = origin.last().header("traceparent").unwrap().to_string();
         assert!(told.contains(&hex(&span.span_id)), "{told}");
     }
+    // One that the first overtook was a try too, and its backend was told of it.
+    let gate = Gate::default();
+    let open = gate.clone();
+    late.set(move |_| Reply::ok("late").when(&open));
+    quick.set(|_| Reply::hang());
+    let mut asked = 3;
+    loop {
+        let before = quick.count();
+        let mut client = Client::to(proxy.port);
+        client.begin("GET", "/", &[], b"");
+        until("both were asked", || quick.count() > before);
+        gate.open();
+        let first = client.answer().text();
+        let line = spans_after(&collector, &mut asked);
+        if first == "late" {
+            let told = quick.last().header("traceparent").unwrap().to_string();
+            let span = line.iter().find(|span| told.contains(&hex(&span.span_id)));
+            assert_eq!(text(span.unwrap(), "backstop.outcome"), "hedged");
+            break;
+        }
+    }
+}
+
+/// Those of one request, after so many.
+fn spans_after(collector: &Origin, seen: &mut usize) -> Vec<Span> {
+    let more = || Some(spans(collector)).filter(|spans| spans.len() > *seen);
+    let all = eventually("more spans", more);
+    let new = all[*seen..].to_vec();
+    *seen = all.len();
+    new
 }
 
 #[test]
 fn a_collector_that_is_busy_or_away_costs_no_request() {
-    let collector = Origin::sequence(&[Reply::status(503), Reply::ok("")]);
+    let busy = Reply::answer(503, &[("Retry-After", "1")], b"");
+    let collector = Origin::sequence(&[busy, Reply::ok("")]);
     let origin = Origin::always(Reply::ok(""));
     let upstreams = one_route(&[origin.port], "");
     let (setup, admin) = with_admin();
@@ -244,6 +275,8 @@ fn a_collector_that_is_busy_or_away_costs_no_request() {
     // What was sent twice is the same.
     let requests = collector.requests();
     assert_eq!(requests[0].body, requests[1].body);
+    let pause = requests[1].at - requests[0].at;
+    assert!(pause >= Duration::from_millis(950), "{pause:?}");
     let away = free_port();
     let (setup, admin) = with_admin();
     let mut proxy = tracing(setup, away, "").start(&upstreams);
@@ -261,6 +294,7 @@ fn a_collector_that_is_busy_or_away_costs_no_request() {
     until("they are lost", || figure(admin, "dropped_spans") == 2.0);
     assert_eq!(refusing.count(), 1);
     // The end does not wait for it either.
+    get(proxy.port, "/");
     proxy.signal(Signal::TERM);
     let (_, took) = proxy.wait_exit(Duration::from_secs(10));
     assert!(took < Duration::from_secs(5), "{took:?}");

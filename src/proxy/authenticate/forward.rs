@@ -10,7 +10,6 @@ use crate::policy::balancer::Tried;
 use crate::policy::claims;
 use crate::policy::route::ForwardAuth;
 use crate::policy::timeouts::Timeouts;
-use crate::policy::trace;
 use crate::proxy::aside::{self, Said};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::facts::{authority, target};
@@ -96,9 +95,7 @@ fn question(plan: &ForwardAuth, request: &RequestHeader, ctx: &Ctx) -> Result<Re
     let client = ctx.client.map(|ip| ip.to_string()).unwrap_or_default();
     question.insert_header("X-Forwarded-For", client)?;
     question.insert_header("X-Request-ID", ctx.request_id.as_str())?;
-    if let Some(trace) = &ctx.trace {
-        question.insert_header(trace::PARENT, trace.header(trace.span))?;
-    }
+    forward::pass_trace(&mut question, ctx, ctx.trace.map_or(0, |trace| trace.span))?;
     Ok(question)
 }
 
