@@ -43,14 +43,34 @@ pub struct More<'a> {
     pub kind: &'static str,
     /// Bytes of the request.
     pub received: usize,
-    /// From the head to the first try, and the try that answered.
-    pub processing: Option<(Duration, Duration)>,
+    /// Bytes of the head of the response, as HTTP/1.1 writes it.
+    pub head_sent: usize,
+    /// Until the request went to the backend that answered last, if it went there, and from then until the head of its answer came,
+    /// if it did.
+    pub processing: Option<(Duration, Option<Duration>)>,
+    /// Where a client was sent that is to ask elsewhere, by this program itself.
+    pub redirect: Option<Cow<'a, str>>,
     /// Of each try: its backend and the status it answered with, if it did.
     pub answers: Vec<(&'a str, Option<u16>)>,
     /// The name that the client asked for in its handshake.
     pub server_name: Option<&'a str>,
     /// The head of the request.
     pub headers: Option<&'a HeaderMap>,
+}
+
+/// What OpenSSL calls a cipher that IANA calls so.
+fn by_openssl(cipher: &str) -> Cow<'_, str> {
+    // Those of TLS 1.3 have one name.
+    let Some((exchange, rest)) = cipher
+        .strip_prefix("TLS_")
+        .and_then(|c| c.split_once("_WITH_"))
+    else {
+        return Cow::Borrowed(cipher);
+    };
+    let rest = rest
+        .replace("AES_", "AES")
+        .replace("_POLY1305_SHA256", "_POLY1305");
+    Cow::Owned(format!("{exchange}_{rest}").replace('_', "-"))
 }
 
 /// Writes a line as nginx's `combined`: `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent
@@ -145,16 +165,12 @@ pub fn alb(line: &Line<'_>) -> String {
         .map_or(("-", None), |(backend, status)| (*backend, *status));
     let _ = write!(out, "{last} ");
     match more.processing {
-        Some((before, answered)) => {
-            let all = Duration::from_secs_f64(line.duration_ms / 1000.0);
-            let after = all.saturating_sub(before + answered);
-            let _ = write!(
-                out,
-                "{} {} {} ",
-                seconds(before),
-                seconds(answered),
-                seconds(after)
-            );
+        // The answer goes on as soon as it is there.
+        Some((before, Some(answered))) => {
+            let _ = write!(out, "{} {} 0.000 ", seconds(before), seconds(answered));
+        }
+        Some((before, None)) => {
+            let _ = write!(out, "{} -1 -1 ", seconds(before));
         }
         None => out.push_str("-1 -1 -1 "),
     }
@@ -166,7 +182,7 @@ pub fn alb(line: &Line<'_>) -> String {
         "{seen} {} {} {} \"",
         code(status),
         more.received,
-        line.bytes
+        more.head_sent + line.bytes
     );
     if line.method.is_empty() {
         out.push_str("- - -");
@@ -195,7 +211,8 @@ pub fn alb(line: &Line<'_>) -> String {
         Some(agent) if !agent.is_empty() => quoted(&mut out, &String::from_utf8_lossy(agent)),
         _ => out.push('-'),
     }
-    let (version, cipher) = (line.tls.unwrap_or("-"), line.cipher.unwrap_or("-"));
+    let cipher = line.cipher.map_or(Cow::Borrowed("-"), by_openssl);
+    let version = line.tls.unwrap_or("-");
     let _ = write!(out, "\" {cipher} {version} ");
     match line.upstream {
         Some(upstream) => quoted(&mut out, &upstream.replace(' ', "_")),
@@ -215,16 +232,19 @@ pub fn alb(line: &Line<'_>) -> String {
         None => out.push('-'),
     }
     let began = ended - Duration::from_secs_f64(line.duration_ms / 1000.0);
-    let action = if line.upstream.is_some() {
-        "forward"
-    } else {
-        "fixed-response"
+    let action = match (line.upstream, &more.redirect, line.status) {
+        (Some(_), ..) => "forward",
+        (None, Some(_), _) => "redirect",
+        // What is no request came to no rule.
+        (None, None, 400) => "-",
+        (None, None, _) => "fixed-response",
     };
-    let _ = write!(
-        out,
-        "\" \"-\" 0 {} \"{action}\" \"-\" \"-\" \"",
-        micros(began)
-    );
+    let _ = write!(out, "\" \"-\" 0 {} \"{action}\" \"", micros(began));
+    match &more.redirect {
+        Some(to) => quoted(&mut out, to),
+        None => out.push('-'),
+    }
+    out.push_str("\" \"-\" \"");
     // Of several, no space between: the published table takes none.
     let list = |parts: Vec<String>| match parts.is_empty() {
         true => "-".to_string(),
@@ -317,9 +337,31 @@ mod tests {
             client_port: Some(4711),
             kind: "http",
             received: 99,
-            processing: Some((Duration::from_millis(2), Duration::from_millis(1400))),
+            processing: Some((Duration::from_millis(2), Some(Duration::from_millis(1400)))),
+            head_sent: 100,
             answers: vec![("10.0.0.1:80", Some(500)), ("10.0.0.2:80", Some(200))],
             ..More::default()
+        }
+    }
+
+    #[test]
+    fn ciphers() {
+        for (iana, openssl) in [
+            ("TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
+            (
+                "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+                "ECDHE-RSA-AES128-GCM-SHA256",
+            ),
+            (
+                "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+                "ECDHE-ECDSA-AES256-GCM-SHA384",
+            ),
+            (
+                "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+                "ECDHE-RSA-CHACHA20-POLY1305",
+            ),
+        ] {
+            assert_eq!(by_openssl(iana), openssl);
         }
     }
 
@@ -345,7 +387,7 @@ mod tests {
         line.path = "/a".into();
         assert_eq!(
             alb(&line),
-            "http 2025-11-26T02:00:00.000123Z backstop 203.0.113.7:4711 10.0.0.2:80 0.002 1.400 0.098 200 200 99 12 \
+            "http 2025-11-26T02:00:00.000123Z backstop 203.0.113.7:4711 10.0.0.2:80 0.002 1.400 0.000 200 200 99 112 \
              \"GET http://api.example:80/a HTTP/1.1\" \"curl/8\" - - the_pool \"Root=abc\" \"-\" \"-\" 0 2025-11-26T01:59:58.500123Z \
              \"forward\" \"-\" \"-\" \"10.0.0.1:80,10.0.0.2:80\" \"500,200\" \"-\" \"-\""
         );

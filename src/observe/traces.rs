@@ -392,8 +392,10 @@ fn method(line: &Line<'_>) -> Option<&'static str> {
 
 /// As much of a text as there is room for.
 fn cut(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(LONGEST))
-        .unwrap_or(text)
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => text.get(..at).unwrap_or(text),
+        None => text,
+    }
 }
 
 fn request(line: &Line<'_>, trace: &Trace, began: SystemTime) -> Span {

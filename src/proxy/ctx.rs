@@ -137,6 +137,8 @@ pub struct Ctx {
     pub(super) dropped: bool,
     /// Status and body bytes of an answer that was sent beside the session.
     pub(super) sent_at_once: Option<(StatusCode, usize)>,
+    /// Bytes of the head of that.
+    pub(super) head_at_once: usize,
     pub(super) client_left: bool,
     /// Whether an answer of ours was written whole, so that the connection can serve on.
     pub(super) answered_here: bool,
@@ -332,6 +334,7 @@ impl Ctx {
             encoder: None,
             dropped: false,
             sent_at_once: None,
+            head_at_once: 0,
             client_left: false,
             answered_here: false,
             reason: None,

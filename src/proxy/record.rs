@@ -15,6 +15,7 @@ use crate::policy::retry::Failure;
 use crate::policy::success::Saved;
 use crate::server::stream::ClientStream;
 use http::{HeaderValue, StatusCode, Version, header};
+use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -136,10 +137,22 @@ fn more<'a>(
         };
         (t.backend.label.as_str(), told.map(|told| told.as_u16()))
     };
-    let before = ctx.tries.split_last().map(|(last, earlier)| {
-        let spent: Duration = earlier.iter().map(|t| t.took + t.waited + t.queued).sum();
-        (spent + last.waited + last.queued, last.took)
+    let processing = ctx.tries.last().and_then(|last| {
+        let connected = last.connected.unwrap_or_default();
+        let went = !matches!(last.outcome, Outcome::Failed(failure) if failure.nothing_was_sent());
+        let began = last.started.saturating_duration_since(ctx.watch.started);
+        let answered = last.answered.map(|at| at.saturating_sub(connected));
+        went.then_some((began + connected, answered))
     });
+    let written = session.response_written();
+    let sent_head = |head: &ResponseHeader| -> usize {
+        let fields = head.headers.iter();
+        let fields: usize = fields.map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
+        let reason = head.get_reason_phrase().map_or(0, str::len);
+        "HTTP/1.1 200 \r\n\r\n".len() + reason + fields
+    };
+    let location = written.filter(|head| head.status.is_redirection());
+    let location = location.and_then(|head| head.headers.get(header::LOCATION));
     More {
         ended: Some(SystemTime::now()),
         // A page hands its own query on in it, with what is in that.
@@ -158,7 +171,15 @@ fn more<'a>(
             (scheme, _, _) => scheme,
         },
         received: head + session.body_bytes_read(),
-        processing: before,
+        head_sent: match ctx.head_at_once {
+            0 => written.map_or(0, sent_head),
+            head => head,
+        },
+        processing,
+        redirect: location
+            .filter(|_| ctx.upstream().is_none())
+            .map(|to| String::from_utf8_lossy(to.as_bytes()))
+            .map(|to| redaction.redact(&to).into_owned().into()),
         answers: ctx.tries.iter().map(answer).collect(),
         server_name: ctx.secured.as_ref().and_then(|s| s.server_name.as_deref()),
         headers: Some(&request.headers),

@@ -41,7 +41,7 @@ const FIRST_REQUEST: u64 = 60;
 pub struct Secured {
     /// `TLSv1.3` and the like.
     pub version: &'static str,
-    /// As rustls names it.
+    /// As IANA names it.
     pub cipher: String,
     /// The host that the client asked for.
     pub server_name: Option<String>,
@@ -61,7 +61,7 @@ impl Secured {
         Secured {
             version,
             cipher: suite
-                .map(|suite| format!("{:?}", suite.suite()))
+                .map(|suite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_"))
                 .unwrap_or_default(),
             server_name: session.server_name().map(str::to_owned),
             client_cert: session

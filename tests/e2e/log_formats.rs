@@ -186,7 +186,6 @@ fn s9_a_line_of_a_load_balancer_is_read_by_its_published_table() {
         (6, &backend),
         (10, "200"),
         (11, "200"),
-        (13, "5"),
         (14, "GET"),
         (15, "http://api.example:80/a?b=c"),
         (16, "HTTP/1.1"),
@@ -199,6 +198,16 @@ fn s9_a_line_of_a_load_balancer_is_read_by_its_published_table() {
     ] {
         assert_eq!(first[column], value, "column {column} of {}", all[0]);
     }
+    // The head and five bytes.
+    let sent: usize = first[13].parse().unwrap();
+    assert!((100..600).contains(&sent), "{sent}");
+    // The second try began after the first and the wait, and was answered at once.
+    let seconds = |column: usize| first[column].parse::<f64>().unwrap();
+    assert!(
+        seconds(7) >= 0.001 && seconds(8) >= 0.0 && first[9] == "0.000",
+        "{}",
+        all[0]
+    );
     assert_eq!(read(&all[1])[10], "400");
     assert_eq!(read(&all[2])[10], "400");
 
@@ -222,7 +231,30 @@ fn s9_a_line_of_a_load_balancer_is_read_by_its_published_table() {
         (&*line[0], &*line[19], &*line[22]),
         ("https", "TLSv1.3", "a.example")
     );
-    assert!(line[18].starts_with("TLS13_AES"), "{}", line[18]);
+    assert!(line[18].starts_with("TLS_AES"), "{}", line[18]);
+
+    // What does not go to a backend, and one that cannot be reached.
+    std::fs::remove_file(dir.path().join("access.log")).unwrap();
+    let proxy = with_format(dir.path(), "alb").start(&format!(
+        "upstreams: {{ gone: {{ backends: [127.0.0.1:{}] }} }}\nroutes:\n  - {{ match: {{ path: /old }}, redirect: {{ to: \"https://b.example/new?token=x\" }} }}\n  - {{ match: {{ path: /here }}, respond: {{ status: 200 }} }}\n  - {{ match: {{ path: /gone }}, upstream: gone, retry: {{ tries: 1 }} }}\n",
+        crate::harness::free_port()
+    ));
+    let mut client = Client::to(proxy.port);
+    for path in ["/old", "/here", "/gone"] {
+        client.get(path);
+    }
+    let all = eventually("three lines", || {
+        Some(lines(dir.path(), "access.log")).filter(|l| l.len() == 3)
+    });
+    for (line, action, to, times) in [
+        (&all[0], "redirect", "https://b.example/new?token=***", "-1"),
+        (&all[1], "fixed-response", "-", "-1"),
+        (&all[2], "forward", "-", "-1"),
+    ] {
+        let line = read(line);
+        assert_eq!((&*line[26], &*line[27]), (action, to));
+        assert_eq!(line[7..10], [times, times, times], "{line:?}");
+    }
 }
 
 /// A page hands its own address on, with the secrets in it.

@@ -119,6 +119,7 @@ async fn send_span(
     downstream::write(&ctx.watch, sent).await?;
     let before = ctx.sent_at_once.map_or(0, |(_, bytes)| bytes);
     ctx.sent_at_once = Some((StatusCode::OK, before + len));
+    ctx.head_at_once = ctx.head_at_once.max(head.len());
     tokio::task::consume_budget().await;
     Ok(())
 }
@@ -161,6 +162,7 @@ async fn write_beside(
         downstream::write(&ctx.watch, sent).await?;
         bytes += piece.len();
         ctx.sent_at_once = Some((StatusCode::OK, bytes));
+        ctx.head_at_once = ctx.head_at_once.max(head.len());
         head = &[];
         // The kernel may take it all at once: others have their turn between two pieces.
         tokio::task::consume_budget().await;
