@@ -6,7 +6,8 @@ usage: benches/peers.py [--rounds 5] [--seconds 3] [--backstop target/release/ba
 Needs nginx, haproxy, wrk and h2load (Debian's packages) and the release build; `make bench` installs what is missing. Each proxy
 runs with two workers as its own documentation recommends, and writes an access log. Ours has what it has in production: routes,
 retries, metrics, a log of JSON lines. Printed are medians over the rounds: CPU time of the proxy's own processes for each request
-(from /proc), the ratio to nginx, requests per second, latency at p50 and p99, resident memory at the end. Starts its own
+(from /proc), the ratio to nginx, requests per second, latency at p50 and p99; then latency at p50, p99 and p99.9 when requests come
+at 70 % of the rate that the slowest of the three could take; resident memory idle, at the end, and with 5,000 idle connections. Starts its own
 processes, ends them by their ids, listens on loopback only.
 """
 import argparse
@@ -25,13 +26,19 @@ from cache_hits import Proxy, cpu, free_port, log_sink, rss  # noqa: E402
 
 CONNECTIONS = 64
 KB, BIG = 1024, 100 * 1024
+# So many of 100 KB that they have no place in a memory of 1 MiB.
+FILES = 200
+IDLE = 5000
+# Of the rate that the slowest can take.
+SHARE = 0.7
 
 
 class Ports:
-    """Where each proxy listens: in clear text, by TLS, by TLS with HTTP/2."""
+    """Where each proxy listens: in clear text, by TLS with and without HTTP/2, and where its answers are in files, if anywhere."""
 
     def __init__(self):
         self.plain, self.tls = free_port(), free_port()
+        self.files = None
 
 
 def write(path, text):
@@ -44,7 +51,7 @@ def origin(d):
     """nginx itself, which answers faster than any of the proxies can ask."""
     port = free_port()
     os.mkdir(os.path.join(d, "www"))
-    for name, size in (("1k", KB), ("100k", BIG)):
+    for name, size in [("1k", KB), ("100k", BIG)] + [(f"100k.{n}", BIG) for n in range(FILES)]:
         write(os.path.join(d, "www", name), "x" * size)
     os.chmod(d, 0o755)
     conf = write(
@@ -63,9 +70,22 @@ def backstop(program, o, d, ports):
         f"  - {{ address: 127.0.0.1:{ports.tls}, tls: {{ certificates: [{{ cert: {d}/../site.pem, key: {d}/../site.key }}] }} }}\n"
         f"workers: 2\ncache: {{ memory: 64MiB }}\naccess_log: {{ path: {d}/access.log }}\nadmin: {{ address: 127.0.0.1:{free_port()} }}\n---\n"
         f"upstreams: {{ pool: {{ backends: [127.0.0.1:{o}] }} }}\n"
-        "routes:\n  - { match: { path: /cached }, upstream: pool, strip_prefix: /cached, cache: { ttl: 1h } }\n  - { upstream: pool, retry: { tries: 3 } }\n",
+        "routes:\n  - { match: { path: /cached }, upstream: pool, strip_prefix: /cached, cache: { ttl: 1h } }\n"
+        "  - { upstream: pool, retry: { tries: 3 } }\n",
     )
     return Proxy("backstop", [program, "-c", conf], ports.plain)
+
+
+def backstop_with_files(program, o, d, port):
+    """Another one, whose answers are in files."""
+    conf = write(
+        os.path.join(d, "files.yaml"),
+        f"listeners: [{{ address: 127.0.0.1:{port} }}]\nworkers: 2\ncache: {{ memory: 1MiB, path: {d}/files, max_size: 1GiB, min_free: 1MiB }}\n"
+        f"access_log: {{ path: {d}/files.log }}\nadmin: {{ address: 127.0.0.1:{free_port()} }}\n---\n"
+        f"upstreams: {{ pool: {{ backends: [127.0.0.1:{o}] }} }}\n"
+        "routes:\n  - { match: { path: /cached }, upstream: pool, strip_prefix: /cached, cache: { ttl: 1h } }\n",
+    )
+    return Proxy("backstop files", [program, "-c", conf], port)
 
 
 def nginx(o, d, ports):
@@ -141,11 +161,54 @@ CASES = [
     ("1 KB cached", wrk, "plain", "/cached/1k", []),
     ("100 KB cached", wrk, "plain", "/cached/100k", []),
     ("new connection", wrk, "plain", "/1k", ["-H", "Connection: close"]),
+    ("100 KB from files", wrk, "files", "/cached/100k.", ["-s", "SPREAD"]),
     ("1 KB POST", wrk, "plain", "/post", ["-s", "POST"]),
+    ("1 MiB POST", wrk, "plain", "/post", ["-s", "POST1M"]),
     ("TLS 1.3, 1 KB", wrk, "tls", "/1k", []),
     ("TLS 1.3, new connection", wrk, "tls", "/1k", ["-H", "Connection: close"]),
     ("HTTP/2 over TLS, 1 KB", h2load, "tls", "/1k", []),
 ]
+
+
+def percentile(sorted_times, share):
+    return sorted_times[min(len(sorted_times) - 1, int(len(sorted_times) * share))]
+
+
+def at_rate(url, rate, seconds, extra, root):
+    """Latencies in microseconds at p50, p99 and p99.9 when so many requests come in a second, whatever becomes of those before."""
+    times = os.path.join(root, "times")
+    clients = 16 if "-m4" in extra else CONNECTIONS
+    subprocess.run(
+        ["h2load", "-t1", f"-c{clients}", f"-D{seconds}", f"--rps={max(1, round(rate / clients))}", f"--log-file={times}", *extra, url],
+        capture_output=True,
+        timeout=seconds + 60,
+        check=True,
+    )
+    with open(times) as f:
+        found = sorted(int(line.split("\t")[2]) for line in f)
+    os.remove(times)
+    return [percentile(found, share) for share in (0.5, 0.99, 0.999)]
+
+
+def steady(cases, proxies, ports, results, root, args):
+    """Latency at a rate that all can take."""
+    print(f"\n| at {SHARE:.0%} of the slowest | | per s | p50 µs | p99 µs | p99.9 µs | p99 / nginx |\n|---|---|---|---|---|---|---|")
+    for case, load, kind, path, extra in cases:
+        if extra:
+            # New connections, content and paths in turn are not what h2load can do by the clock.
+            continue
+        rate = SHARE * min(statistics.median(row[1] for row in results[(case, name)]) for name in proxies)
+        extra = ["-m4"] if load is h2load else ["--h1"]
+        found = {name: [] for name in proxies}
+        for _ in range(min(args.rounds, 3)):
+            for name in proxies:
+                port = getattr(ports[name], kind)
+                url = f"{'https' if kind == 'tls' else 'http'}://127.0.0.1:{port}{path}"
+                found[name].append(at_rate(url, rate, args.seconds, extra, root))
+        medians = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in found.items()}
+        for name, (half, most, nearly_all) in medians.items():
+            print(f"| {case} | {name} | {rate:.0f} | {half:.0f} | {most:.0f} | {nearly_all:.0f} | {most / medians['nginx'][1]:.2f} |")
+    print()
 
 
 def main():
@@ -165,7 +228,12 @@ def main():
         check=True,
         capture_output=True,
     )
-    post = write(f"{root}/post.lua", 'wrk.method = "POST"; wrk.body = string.rep("x", 1024)\n')
+    scripts = {
+        "POST": 'wrk.method = "POST"; wrk.body = string.rep("x", 1024)\n',
+        "POST1M": 'wrk.method = "POST"; wrk.body = string.rep("x", 1024 * 1024)\n',
+        "SPREAD": f'n = 0\nfunction request() n = (n + 7) % {FILES}; return wrk.format("GET", wrk.path .. n) end\n',
+    }
+    scripts = {name: write(f"{root}/{name}.lua", text) for name, text in scripts.items()}
 
     def place(name):
         d = os.path.join(root, name)
@@ -184,13 +252,22 @@ def main():
             proxy = backstop(program, behind.port, d, ports[name]) if make is None else make(behind.port, d, ports[name])
             proxies[name] = proxy
             started.append(proxy)
+        # nginx keeps stored answers in files always, HAProxy never.
+        ports["nginx"].files = ports["nginx"].plain
+        ports["backstop"].files = free_port()
+        files = backstop_with_files(program, behind.port, os.path.join(root, "backstop"), ports["backstop"].files)
+        started.append(files)
+        idle = {name: rss(proxy.process.pid) for name, proxy in proxies.items()}
         results = {}
         cases = [case for case in CASES if args.only in case[0]]
         for _ in range(args.rounds):
             for case, load, kind, path, extra in cases:
-                extra = [post if word == "POST" else word for word in extra]
+                extra = [scripts.get(word, word) for word in extra]
                 for name, proxy in proxies.items():
                     port = getattr(ports[name], kind)
+                    if port is None:
+                        continue
+                    proxy = files if port == files.port else proxy
                     url = f"{'https' if kind == 'tls' else 'http'}://127.0.0.1:{port}{path}"
                     before, began = cpu(proxy.process.pid), time.time()
                     done, errors, latency = load(url, args.seconds, extra)
@@ -210,25 +287,29 @@ def main():
         for case, *_ in cases:
             base = statistics.median(row[0] for row in results[(case, "nginx")])
             for name in proxies:
-                rows = results[(case, name)]
+                rows = results.get((case, name))
+                if rows is None:
+                    continue
                 med = [statistics.median(column) for column in zip(*rows)]
                 spread = " ".join(f"{row[0]:.1f}" for row in rows)
                 print(
                     f"| {case} | {name} | {med[0]:.1f} | {med[0] / base:.2f} | {med[1]:.0f} | {med[2]:.0f} | {med[3]:.0f} | {sum(row[4] for row in rows)} | {spread} |"
                 )
-        print("\nresident memory at the end: " + ", ".join(f"{name} {rss(p.process.pid) / 2**20:.0f} MiB" for name, p in proxies.items()))
-        # Idle connections, kept open.
+        steady(cases, proxies, ports, results, root, args)
         for name, proxy in proxies.items():
-            before = rss(proxy.process.pid)
-            idle = []
-            for _ in range(2000):
+            ending = rss(proxy.process.pid)
+            # Kept open, with nothing to do.
+            connections = []
+            for _ in range(IDLE):
                 s = socket.create_connection(("127.0.0.1", ports[name].plain))
                 s.sendall(b"GET /cached/1k HTTP/1.1\r\nHost: a\r\n\r\n")
                 s.recv(65536)
-                idle.append(s)
-            grown = rss(proxy.process.pid) - before
-            print(f"{name}: {grown / 2000 / 1024:.1f} KiB for each of 2000 idle connections")
-            for s in idle:
+                connections.append(s)
+            held = rss(proxy.process.pid)
+            sizes = ", ".join(f"{size / 2**20:.0f} MiB {when}" for size, when in (
+                (idle[name], "idle"), (ending, "at the end"), (held, f"with {IDLE} idle connections")))
+            print(f"{name}: {sizes}, {(held - ending) / IDLE / 1024:.1f} KiB for each")
+            for s in connections:
                 s.close()
     finally:
         for p in reversed(started):

@@ -159,10 +159,11 @@ impl Written for Endpoint {
         }
         match is_known && has_host && !word.contains(['?', '#']) {
             // Hosts are signed as they are asked for.
-            true => Ok(Endpoint(
-                word.trim_end_matches('/')
-                    .replace(authority, &authority.to_ascii_lowercase()),
-            )),
+            true => Ok(Endpoint(word.trim_end_matches('/').replacen(
+                authority,
+                &authority.to_ascii_lowercase(),
+                1,
+            ))),
             false => Err(Complaint::unfit()),
         }
     }

@@ -277,18 +277,23 @@ impl Writer {
     pub fn finish(self, shipping: Duration) {
         self.log.state.finish.store(true, Ordering::Release);
         self.wake();
-        let deadline = Instant::now() + PATIENCE;
+        let began = Instant::now();
+        let patience = match &self.shipper {
+            Some(_) => PATIENCE.max(shipping),
+            None => PATIENCE,
+        };
         if let Some(thread) = self.thread {
             // Whoever reads stdout may have stopped reading.
             while !thread.is_finished() {
-                if Instant::now() > deadline {
-                    return error!("the access log takes nothing");
+                if began.elapsed() > patience {
+                    error!("the access log takes nothing");
+                    break;
                 }
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
         if let Some(shipper) = self.shipper {
-            shipper.finish(shipping);
+            shipper.finish(shipping.saturating_sub(began.elapsed()));
         }
     }
 }

@@ -232,11 +232,11 @@ pub fn alb(line: &Line<'_>) -> String {
         None => out.push('-'),
     }
     let began = ended - Duration::from_secs_f64(line.duration_ms / 1000.0);
-    let action = match (line.upstream, &more.redirect, line.status) {
+    let action = match (line.upstream, &more.redirect, line.method) {
         (Some(_), ..) => "forward",
         (None, Some(_), _) => "redirect",
         // What is no request came to no rule.
-        (None, None, 400) => "-",
+        (None, None, "") => "-",
         (None, None, _) => "fixed-response",
     };
     let _ = write!(out, "\" \"-\" 0 {} \"{action}\" \"", micros(began));

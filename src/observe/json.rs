@@ -14,18 +14,18 @@ use std::net::IpAddr;
 pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     out.reserve(512);
     out.extend(b"{\"time\":");
-    text(out, &line.time);
+    plain(out, &line.time);
     out.extend(b",\"client.address\":");
     match line.client {
         Some(client) => address(out, client),
         None => null(out),
     }
     field(out, b",\"enduser.id\":", line.identity.as_deref());
-    field(out, b",\"identity_from\":", line.identity_from);
+    word(out, b",\"identity_from\":", line.identity_from);
     out.extend(b",\"request_id\":");
-    text(out, line.request_id);
+    plain(out, line.request_id);
     out.extend(b",\"http.request.method\":");
-    text(out, line.method);
+    plain(out, line.method);
     let (host, port) = parted(line.host);
     out.extend(b",\"server.address\":");
     text(out, host);
@@ -36,10 +36,7 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     out.extend(b",\"url.scheme\":\"");
     out.extend(line.scheme.as_bytes());
     out.push(b'"');
-    let (path, query) = match line.path.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (&*line.path, None),
-    };
+    let (path, query) = parted_path(&line.path);
     out.extend(b",\"url.path\":");
     text(out, path);
     field(out, b",\"url.query\":", query);
@@ -71,10 +68,10 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
         attempt(out, one);
     }
     out.push(b']');
-    field(out, b",\"cache\":", line.cache);
-    field(out, b",\"retry\":", line.retry);
-    field(out, b",\"refused\":", line.refused);
-    field(out, b",\"error.type\":", line.error);
+    word(out, b",\"cache\":", line.cache);
+    word(out, b",\"retry\":", line.retry);
+    word(out, b",\"refused\":", line.refused);
+    word(out, b",\"error.type\":", line.error);
     out.extend(b",\"http.response.status_code\":");
     whole(out, usize::from(line.status));
     if line.received > 0 {
@@ -135,8 +132,20 @@ fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
     out.push(b'}');
 }
 
+/// Path and query of a target.
+pub(super) fn parted_path(target: &str) -> (&str, Option<&str>) {
+    match target.bytes().position(|byte| byte == b'?') {
+        Some(at) => (target.get(..at).unwrap_or_default(), target.get(at + 1..)),
+        None => (target, None),
+    }
+}
+
 /// Host and port of an authority.
 pub(super) fn parted(authority: &str) -> (&str, Option<u16>) {
+    // Most have none.
+    if !authority.bytes().any(|byte| byte == b':') {
+        return (authority, None);
+    }
     let parts = authority.rsplit_once(':');
     let number = |port: &str| {
         let digits = port.bytes().all(|byte| byte.is_ascii_digit());
@@ -155,6 +164,27 @@ fn field(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
         out.extend(name);
         text(out, value);
     }
+}
+
+/// The same for a word of ours.
+fn word(out: &mut Vec<u8>, name: &[u8], word: Option<&str>) {
+    if let Some(word) = word {
+        out.extend(name);
+        plain(out, word);
+    }
+}
+
+/// A text in which nothing can need escaping: a method is a token (RFC 9110 §5.6.2), an id of a request has letters, digits and
+/// what joins them.
+fn plain(out: &mut Vec<u8>, text: &str) {
+    debug_assert!(
+        !text
+            .bytes()
+            .any(|b| !matches!(b, b' '..0x7f) || b == b'"' || b == b'\\')
+    );
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 fn null(out: &mut Vec<u8>) {

@@ -9,13 +9,17 @@ use std::time::Duration;
 
 /// A batch that has so many bytes is not added to.
 const LARGE: usize = 128 * 1024;
+/// What may wait in each lane whatever waits in others.
+const OWN: usize = 256 * 1024;
 
 /// Lines that are written at once.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// Whole lines, ends included.
     pub(super) text: Vec<u8>,
-    /// How many.
+    /// How many of its bytes those are.
+    whole: usize,
+    /// How many lines.
     pub(super) lines: u64,
 }
 
@@ -24,8 +28,9 @@ pub(super) struct Batch {
 struct Lines {
     full: Vec<Batch>,
     open: Batch,
-    /// Of all of it.
+    /// Of all of it, and how much of that counts among what lanes have in common.
     bytes: usize,
+    common: usize,
 }
 
 /// A worker's lane.
@@ -38,8 +43,10 @@ pub(super) struct Lane {
 /// What the lanes and the log's thread know of each other.
 #[derive(Debug)]
 struct Shared {
-    /// Bytes that may wait in each.
-    most: AtomicUsize,
+    /// Bytes that wait in lanes beyond what each has of its own, and how many of those there may be. What was taken and is not yet
+    /// written counts too.
+    common: AtomicUsize,
+    most: usize,
     /// Whether the thread waits to be woken.
     asleep: AtomicBool,
     thread: Mutex<Option<Thread>>,
@@ -49,8 +56,6 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct Lanes {
     all: Mutex<Vec<Arc<Lane>>>,
-    /// Bytes that may wait in all of them together.
-    most: usize,
     shared: Arc<Shared>,
 }
 
@@ -62,14 +67,23 @@ impl Lane {
     /// Has a line written, without its end. Says whether there was room for it.
     pub(super) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut lines = locked(&self.lines);
-        if lines.bytes > self.shared.most.load(Ordering::Relaxed) {
+        let is_much = lines.bytes > OWN;
+        if is_much && self.shared.common.load(Ordering::Relaxed) > self.shared.most {
             return false;
         }
-        let before = lines.open.text.len();
+        let before = lines.open.whole;
+        // What a panic left of the one before.
+        lines.open.text.truncate(before);
         write(&mut lines.open.text);
         lines.open.text.push(b'\n');
+        lines.open.whole = lines.open.text.len();
         lines.open.lines += 1;
-        lines.bytes += lines.open.text.len() - before;
+        let more = lines.open.whole - before;
+        lines.bytes += more;
+        if is_much {
+            lines.common += more;
+            self.shared.common.fetch_add(more, Ordering::Relaxed);
+        }
         if lines.open.text.len() >= LARGE {
             let full = std::mem::take(&mut lines.open);
             lines.full.push(full);
@@ -93,13 +107,13 @@ impl Shared {
 }
 
 impl Lanes {
-    /// None so far; so many bytes may wait in all.
+    /// None so far; so many bytes may wait in all, beyond a little of each.
     pub(super) fn new(most: usize) -> Self {
         Lanes {
             all: Mutex::default(),
-            most,
             shared: Arc::new(Shared {
-                most: AtomicUsize::new(most),
+                common: AtomicUsize::new(0),
+                most,
                 asleep: AtomicBool::new(false),
                 thread: Mutex::new(None),
             }),
@@ -112,11 +126,7 @@ impl Lanes {
             lines: Mutex::default(),
             shared: self.shared.clone(),
         });
-        let mut all = locked(&self.all);
-        all.push(lane.clone());
-        self.shared
-            .most
-            .store(self.most / all.len(), Ordering::Relaxed);
+        locked(&self.all).push(lane.clone());
         lane
     }
 
@@ -125,23 +135,26 @@ impl Lanes {
         let all = locked(&self.all).clone();
         let mut any = false;
         for lane in &all {
-            let taken = {
+            let (taken, common) = {
                 let mut lines = locked(&lane.lines);
                 let room = Batch {
                     // As much as the last time.
-                    text: Vec::with_capacity(lines.open.text.len()),
-                    lines: 0,
+                    text: Vec::with_capacity(lines.open.whole),
+                    ..Batch::default()
                 };
                 lines.bytes = 0;
-                let open = std::mem::replace(&mut lines.open, room);
+                let common = std::mem::take(&mut lines.common);
+                let mut open = std::mem::replace(&mut lines.open, room);
+                open.text.truncate(open.whole);
                 let mut taken = std::mem::take(&mut lines.full);
                 taken.push(open);
-                taken
+                (taken, common)
             };
             for batch in taken.into_iter().filter(|batch| batch.lines > 0) {
                 any = true;
                 each(batch);
             }
+            self.shared.common.fetch_sub(common, Ordering::Relaxed);
         }
         any
     }
@@ -205,16 +218,33 @@ mod tests {
     fn so_much_waits_and_no_more() {
         let lanes = Lanes::new(1000);
         let (one, other) = (lanes.open(), lanes.open());
-        let fill = |lane: &Lane| {
-            (0..100)
-                .filter(|_| lane.append(|out| out.extend([b'x'; 49])))
-                .count()
-        };
-        assert_eq!((fill(&one), fill(&other)), (11, 11));
+        let line = |lane: &Lane| lane.append(|out| out.extend([b'x'; 49]));
+        let fill = |lane: &Lane| (0..OWN).take_while(|_| line(lane)).count();
+        // One takes what all have in common; what is its own is still there for the other.
+        let own = OWN / 50 + 1;
+        assert_eq!((fill(&one), fill(&other)), (own + 21, own));
         assert!(!one.append(|_| unreachable!("there is no room")));
+        // What is not yet written is not room.
+        assert!(lanes.take(|_| assert!(fill(&one) <= own)));
         assert!(lanes.take(|_| {}));
-        assert!(one.append(|out| out.push(b'x')));
-        assert!(lanes.take(|batch| assert_eq!(batch.text, b"x\n")));
+        assert!(line(&one) && line(&other));
+        assert!(lanes.take(|batch| assert_eq!(batch.text.len(), 50)));
         assert!(!lanes.take(|_| unreachable!("nothing is left")));
+    }
+
+    #[test]
+    fn a_line_that_breaks_off_is_no_line() {
+        let lanes = Lanes::new(1000);
+        let lane = lanes.open();
+        assert!(lane.append(|out| out.extend(b"one")));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            lane.append(|out| {
+                out.extend(b"half of");
+                panic!("in the middle");
+            })
+        }));
+        assert!(panicked.is_err());
+        assert!(lane.append(|out| out.extend(b"two")));
+        assert!(lanes.take(|batch| assert_eq!(batch.text, b"one\ntwo\n")));
     }
 }

@@ -77,6 +77,8 @@ struct Job {
     progress: Arc<Progress>,
     /// Those that were sent, but cannot be renamed.
     stuck: Mutex<HashSet<PathBuf>>,
+    /// Those of which it was said that there is something the matter with them.
+    odd: Mutex<HashSet<PathBuf>>,
 }
 
 impl Shipper {
@@ -102,6 +104,7 @@ impl Shipper {
             store: store::open(ship).map_err(io::Error::other)?,
             progress,
             stuck: Mutex::default(),
+            odd: Mutex::default(),
         };
         let ends = Arc::<Ends>::default();
         let ending = ends.clone();
@@ -130,7 +133,10 @@ async fn follow(job: &Job, moved: &Notify, ends: &Ends) {
         // Asked before: what is moved aside after this is told of.
         let is_last = ends.is_said.load(Ordering::Acquire);
         let round = AssertUnwindSafe(job.round()).catch_unwind().await;
-        let round = round.unwrap_or_else(|_| Err("it panicked, see above".to_string()));
+        let round = round.unwrap_or_else(|_| {
+            job.progress.failures.fetch_add(1, Ordering::Relaxed);
+            Err("it panicked, see above".to_string())
+        });
         let wait = match round {
             Ok(()) => {
                 if std::mem::take(&mut failed) {
@@ -173,8 +179,8 @@ impl Job {
         }
     }
 
-    /// Sends all that wait. One that cannot be read, or is not taken, is no reason to keep the others; with two, something else
-    /// is the matter.
+    /// Sends all that wait. One that cannot be read, or is not taken, is no reason to keep the others; if two in a row are not
+    /// taken, something else is the matter.
     async fn round(&self) -> Result<(), String> {
         let progress = &self.progress;
         let files = rotation::aside(&self.path).map_err(|e| {
@@ -183,11 +189,12 @@ impl Job {
         })?;
         let mut waiting = files.len() as u64;
         let mut outcome = Ok(());
-        let mut failures = 0;
+        let mut not_taken = 0;
         progress.waiting.store(waiting, Ordering::Relaxed);
         for file in files {
             match self.send(&file).await {
                 Ok(bytes) => {
+                    not_taken = 0;
                     waiting -= 1;
                     progress.waiting.store(waiting, Ordering::Relaxed);
                     if let Some(bytes) = bytes {
@@ -201,11 +208,26 @@ impl Job {
                         warn!("files of the access log that were shipped stay: {e}");
                     }
                 }
-                Err(e) => {
-                    failures += 1;
+                Err(Failure::File(path, e)) => {
+                    progress.failures.fetch_add(1, Ordering::Relaxed);
+                    // Said once: it may stay so for ever, and is no reason to wait with the others.
+                    if self
+                        .odd
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(path)
+                    {
+                        error!(
+                            "{} of the access log cannot be shipped: {e}",
+                            file.display()
+                        );
+                    }
+                }
+                Err(e @ Failure::Store(_)) => {
+                    not_taken += 1;
                     progress.failures.fetch_add(1, Ordering::Relaxed);
                     outcome = outcome.and(Err(e.to_string()));
-                    if failures == 2 {
+                    if not_taken == 2 {
                         break;
                     }
                 }

@@ -5,7 +5,7 @@
 //! which requests are recorded.
 
 use super::access_log::{Line, TryLine};
-use super::json::parted;
+use super::json::{parted, parted_path};
 use super::outgoing::{Http, NoAnswer, in_words};
 use crate::config;
 use crate::policy::trace::Trace;
@@ -151,8 +151,16 @@ impl Traces {
 
     /// Queues the spans of a request that ended; never waits.
     pub fn write(&self, line: &Line<'_>, trace: &Trace, what: Record) {
+        let tries = (line.tries.len() + line.overtaken.len()) as u64;
+        let count = match what {
+            Record::All => 1 + tries,
+            Record::Request => 1,
+            Record::Tries => tries,
+        };
+        if count == 0 {
+            return;
+        }
         let Ok(place) = self.queue.try_reserve() else {
-            let count = 1 + line.tries.len() as u64;
             self.sending.dropped.fetch_add(count, Ordering::Relaxed);
             return;
         };
@@ -204,16 +212,18 @@ impl NotTaken {
 impl Collector {
     async fn send_all(&self, mut queue: Receiver<Message>, counts: &Sending) {
         let mut failing = false;
-        let mut told = 0;
+        // Those that were dropped here, or of which it was said.
+        let mut known = 0;
         loop {
             let (batch, is_last) = gather(&mut queue).await;
             let dropped = counts.dropped.load(Ordering::Relaxed);
-            if dropped > told && !failing {
+            if dropped > known && !failing {
                 warn!(
                     "{} spans were dropped: they come faster than they are taken",
-                    dropped - told
+                    dropped - known
                 );
             }
+            let mut own = 0;
             if !batch.is_empty() {
                 let count = batch.len() as u64;
                 match self.send(batch, counts).await {
@@ -221,19 +231,21 @@ impl Collector {
                         let taken = count.saturating_sub(rejected);
                         counts.sent.fetch_add(taken, Ordering::Relaxed);
                         counts.dropped.fetch_add(count - taken, Ordering::Relaxed);
+                        own += count - taken;
                         if std::mem::take(&mut failing) {
                             info!("spans are taken by {} again", self.address);
                         }
                     }
                     Err(e) => {
                         counts.dropped.fetch_add(count, Ordering::Relaxed);
+                        own += count;
                         if !std::mem::replace(&mut failing, true) {
                             error!("spans are lost until {} takes them: {e}", self.address);
                         }
                     }
                 }
             }
-            told = counts.dropped.load(Ordering::Relaxed).max(dropped);
+            known = dropped + own;
             if is_last {
                 return;
             }
@@ -400,10 +412,7 @@ fn cut(text: &str) -> &str {
 
 fn request(line: &Line<'_>, trace: &Trace, began: SystemTime) -> Span {
     let (host, port) = parted(line.host);
-    let (path, query) = match line.path.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (&*line.path, None),
-    };
+    let (path, query) = parted_path(&line.path);
     let mut attributes = vec![
         text("http.request.method", method(line).unwrap_or("_OTHER")),
         text("url.scheme", line.scheme),
@@ -449,7 +458,8 @@ fn request(line: &Line<'_>, trace: &Trace, began: SystemTime) -> Span {
         attributes.push(whole("http.response.status_code", i64::from(line.status)));
     }
     let last = line.tries.last().map(|last| last.outcome);
-    let broke_off = last.filter(|last| last.is_failure() && line.status < 400);
+    let is_stored = matches!(line.cache, Some("hit" | "stale"));
+    let broke_off = last.filter(|last| last.is_failure() && line.status < 400 && !is_stored);
     let failed = line.status >= 500 || broke_off.is_some();
     if failed {
         let status = line.status.to_string();

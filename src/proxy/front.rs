@@ -332,7 +332,7 @@ impl Front {
                 Kept::Sample(share) => Some(share),
                 Kept::Not => return,
             };
-            let mut line = record::line(session, ctx, &self.log);
+            let mut line = record::line(session, ctx, ended.took, &self.log);
             line.sample = sample;
             self.log.write(&line);
         }
@@ -342,7 +342,8 @@ impl Front {
     pub(super) fn record(&self, session: &ServerSession, ctx: &Ctx, what: Record) {
         let trace = ctx.trace.filter(|trace| trace.sampled);
         if let (Some(traces), Some(trace)) = (&self.traces, trace) {
-            traces.write(&record::line(session, ctx, &self.log), &trace, what);
+            let lasted = ctx.watch.elapsed();
+            traces.write(&record::line(session, ctx, lasted, &self.log), &trace, what);
         }
     }
 }

@@ -11,7 +11,6 @@ use crate::observe::identity::{self, Identity};
 use crate::observe::tally::{Ended, Failed, Phases};
 use crate::policy::outcome::Outcome;
 use crate::policy::redact::Redaction;
-use crate::policy::retry::Failure;
 use crate::policy::success::Saved;
 use crate::server::stream::ClientStream;
 use http::{HeaderValue, StatusCode, Version, header};
@@ -22,10 +21,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// The line of a request that ends now.
-pub(super) fn line<'a>(session: &'a ServerSession, ctx: &'a Ctx, log: &AccessLog) -> Line<'a> {
+/// The line of a request that ends now, and lasted so long.
+pub(super) fn line<'a>(
+    session: &'a ServerSession,
+    ctx: &'a Ctx,
+    lasted: Duration,
+    log: &AccessLog,
+) -> Line<'a> {
     let request = session.req_header();
-    let (now, lasted) = (SystemTime::now(), ctx.watch.elapsed());
+    let now = SystemTime::now();
     let (status, bytes) = sent(session, ctx);
     let more = match log.format {
         Format::Json => More::default(),
@@ -129,17 +133,14 @@ fn more<'a>(
             .sum(),
     };
     let websocket = status == Some(StatusCode::SWITCHING_PROTOCOLS);
-    let answer = |t: &'a Try| {
-        let told = match t.outcome {
-            Outcome::Failed(Failure::Status(told)) => Some(told),
-            Outcome::Ok => status,
-            _ => None,
-        };
-        (t.backend.label.as_str(), told.map(|told| told.as_u16()))
-    };
+    let answer = |t: &'a Try| (t.backend.label.as_str(), t.status.map(|told| told.as_u16()));
     let processing = ctx.tries.last().and_then(|last| {
         let connected = last.connected.unwrap_or_default();
-        let went = !matches!(last.outcome, Outcome::Failed(failure) if failure.nothing_was_sent());
+        let went = match last.outcome {
+            Outcome::Failed(failure) => !failure.nothing_was_sent(),
+            Outcome::ClientLeft => last.connected.is_some() || last.answered.is_some(),
+            _ => true,
+        };
         let began = last.started.saturating_duration_since(ctx.watch.started);
         let answered = last.answered.map(|at| at.saturating_sub(connected));
         went.then_some((began + connected, answered))
