@@ -41,6 +41,8 @@ def main():
     parser.add_argument("--minutes", type=int, default=20)
     parser.add_argument("--backstop", default="target/release/backstop")
     args = parser.parse_args()
+    if args.minutes < 3:
+        parser.error("memory after two minutes is what the rest is compared with")
     program = os.path.abspath(args.backstop)
     with tempfile.TemporaryDirectory(prefix="soak.") as d:
         os.chmod(d, 0o755)
@@ -73,7 +75,7 @@ def main():
             for minute in range(1, args.minutes + 1):
                 began = time.time()
                 script = write(os.path.join(d, "many.lua"), MANY % minute)
-                spent = []
+                spent, broken = [], 0
                 for path, seconds, extra in (
                     ("/1k", 20, []),
                     ("/100k", 8, []),
@@ -84,11 +86,12 @@ def main():
                 ):
                     before = cpu(proxy.process.pid)
                     done, errors, _ = wrk(url + path, seconds, extra)
-                    failed += errors
+                    broken += errors
                     spent.append((cpu(proxy.process.pid) - before) / max(done, 1) * 1e6)
                 time.sleep(max(0.0, 60 - (time.time() - began)))
                 memory.append(rss(proxy.process.pid))
-                print(f"minute {minute:2}: {memory[-1] / 2**20:6.1f} MiB, {spent[0]:5.1f} us for 1 KB proxied, {errors} errors", flush=True)
+                failed += broken
+                print(f"minute {minute:2}: {memory[-1] / 2**20:6.1f} MiB, {spent[0]:5.1f} us for 1 KB proxied, {broken} errors", flush=True)
             with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=10) as answer:
                 text = answer.read().decode()
         finally:
@@ -96,14 +99,13 @@ def main():
             thread.join()
             proxy.stop()
             behind.stop()
-    loads = next((line for line in text.splitlines() if line.startswith("backstop_config_loads_total")), "")
-    print(f"{reloads[0]} reloads asked for, {loads}; {failed} requests failed")
-    if len(memory) > 2:
-        ratio = memory[-1] / memory[1]
-        print(f"memory at the end is {ratio:.3f} of that after two minutes, median {statistics.median(memory) / 2**20:.1f} MiB")
-        if ratio > MOST:
-            return 1
-    return 1 if failed else 0
+    loads = next(line for line in text.splitlines() if line.startswith("backstop_config_loads_total"))
+    # That of the start is one too.
+    done = float(loads.rsplit(" ", 1)[1]) - 1
+    ratio = memory[-1] / memory[1]
+    print(f"{done:.0f} of {reloads[0]} reloads; {failed} requests failed")
+    print(f"memory at the end is {ratio:.3f} of that after two minutes, median {statistics.median(memory) / 2**20:.1f} MiB")
+    return 1 if failed or ratio > MOST or done < reloads[0] - 1 else 0
 
 
 if __name__ == "__main__":

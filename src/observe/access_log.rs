@@ -1,4 +1,4 @@
-//! The access log: one JSON object per request and line, written by a thread of its own.
+//! The access log: a line for each request, written by a thread of its own.
 //!
 //! A request only formats its line into a lane that is bounded ([`super::lanes`]); it never waits for a disk. When there is no room
 //! the line is dropped and counted. Decides nothing.

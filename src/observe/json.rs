@@ -167,7 +167,7 @@ fn field(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
 }
 
 /// The same for a word of ours.
-fn word(out: &mut Vec<u8>, name: &[u8], word: Option<&str>) {
+fn word(out: &mut Vec<u8>, name: &[u8], word: Option<&'static str>) {
     if let Some(word) = word {
         out.extend(name);
         plain(out, word);

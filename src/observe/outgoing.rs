@@ -46,7 +46,7 @@ pub(super) enum NoAnswer {
 
 impl<B> Http<B>
 where
-    B: http_body::Body + Send + Unpin + 'static,
+    B: hyper::body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {

@@ -14,7 +14,7 @@ use futures::FutureExt;
 use log::{error, info, warn};
 use object_store::path::Path as Name;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::panic::AssertUnwindSafe;
@@ -75,8 +75,8 @@ struct Job {
     keep: usize,
     store: Arc<dyn ObjectStore>,
     progress: Arc<Progress>,
-    /// Those that were sent, but cannot be renamed.
-    stuck: Mutex<HashSet<PathBuf>>,
+    /// Those that were sent, but cannot be renamed, and how many bytes they were there.
+    stuck: Mutex<HashMap<PathBuf, u64>>,
     /// Those of which it was said that there is something the matter with them.
     odd: Mutex<HashSet<PathBuf>>,
 }
@@ -138,8 +138,8 @@ async fn follow(job: &Job, moved: &Notify, ends: &Ends) {
             Err("it panicked, see above".to_string())
         });
         let wait = match round {
-            Ok(()) => {
-                if std::mem::take(&mut failed) {
+            Ok(sent) => {
+                if sent && std::mem::take(&mut failed) {
                     info!("the access log is shipped to {} again", job.place());
                 }
                 pause = PAUSE;
@@ -181,19 +181,25 @@ impl Job {
 
     /// Sends all that wait. One that cannot be read, or is not taken, is no reason to keep the others; if two in a row are not
     /// taken, something else is the matter.
-    async fn round(&self) -> Result<(), String> {
+    ///
+    /// Says whether any was sent.
+    ///
+    /// # Errors
+    /// When none was taken, and some should have been.
+    async fn round(&self) -> Result<bool, String> {
         let progress = &self.progress;
         let files = rotation::aside(&self.path).map_err(|e| {
             progress.failures.fetch_add(1, Ordering::Relaxed);
             e.to_string()
         })?;
         let mut waiting = files.len() as u64;
-        let mut outcome = Ok(());
-        let mut not_taken = 0;
+        let mut refused = None;
+        let (mut sent, mut not_taken) = (false, 0);
         progress.waiting.store(waiting, Ordering::Relaxed);
         for file in files {
             match self.send(&file).await {
                 Ok(bytes) => {
+                    sent = true;
                     not_taken = 0;
                     waiting -= 1;
                     progress.waiting.store(waiting, Ordering::Relaxed);
@@ -208,40 +214,48 @@ impl Job {
                         warn!("files of the access log that were shipped stay: {e}");
                     }
                 }
-                Err(Failure::File(path, e)) => {
+                Err(Failure::File(e)) => {
                     progress.failures.fetch_add(1, Ordering::Relaxed);
-                    // Said once: it may stay so for ever, and is no reason to wait with the others.
-                    if self
-                        .odd
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .insert(path)
-                    {
-                        error!(
-                            "{} of the access log cannot be shipped: {e}",
-                            file.display()
-                        );
-                    }
+                    self.say_odd(file, &e);
                 }
                 Err(e @ Failure::Store(_)) => {
                     not_taken += 1;
                     progress.failures.fetch_add(1, Ordering::Relaxed);
-                    outcome = outcome.and(Err(e.to_string()));
+                    refused = Some((file, e));
                     if not_taken == 2 {
                         break;
                     }
                 }
             }
         }
-        outcome
+        match refused {
+            // Others were taken: it is something of its own.
+            Some((file, e)) if sent => {
+                self.say_odd(file, &e);
+                Ok(true)
+            }
+            Some((_, e)) => Err(e.to_string()),
+            None => Ok(sent),
+        }
+    }
+
+    /// Says once of a file that it cannot be shipped: it may stay so for ever, and is no reason to wait with the others.
+    fn say_odd(&self, file: PathBuf, why: &dyn std::fmt::Display) {
+        let mut odd = self.odd.lock().unwrap_or_else(PoisonError::into_inner);
+        if odd.insert(file.clone()) {
+            error!(
+                "{} of the access log cannot be shipped: {why}",
+                file.display()
+            );
+        }
     }
 
     /// Sends one and marks it as sent. Says how many bytes it was there; nothing if somebody else has sent it.
     async fn send(&self, file: &Path) -> Result<Option<u64>, Failure> {
-        let of_file = |e| Failure::File(file.to_owned(), e);
+        let of_file = Failure::File;
         let stuck = || self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bytes = None;
-        if !stuck().contains(file) {
+        let mut bytes = stuck().get(file).copied();
+        if bytes.is_none() {
             let name = object(&self.ship.prefix, &self.host, file)
                 .ok_or_else(|| of_file(io::ErrorKind::InvalidFilename.into()))?;
             let mut source = match Compressed::open(file) {
@@ -256,14 +270,14 @@ impl Job {
                     self.store.put(&name, PutPayload::from(first)).await?;
                     bytes
                 }
-                false => self.send_parts(&name, first, &mut source, file).await?,
+                false => self.send_parts(&name, first, &mut source).await?,
             });
         }
         let mut sent = file.as_os_str().to_owned();
         sent.push(SENT);
         match std::fs::rename(file, sent) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                stuck().insert(file.to_owned());
+                stuck().insert(file.to_owned(), bytes.unwrap_or_default());
                 return Err(of_file(e));
             }
             _ => stuck().remove(file),
@@ -276,10 +290,9 @@ impl Job {
         name: &Name,
         first: Vec<u8>,
         source: &mut Compressed,
-        file: &Path,
     ) -> Result<u64, Failure> {
         let mut upload = self.store.put_multipart(name).await?;
-        let sent = send_each(&mut *upload, first, source, file).await;
+        let sent = send_each(&mut *upload, first, source).await;
         if sent.is_err() {
             // What came there would be paid for until somebody looks.
             let _ = upload.abort().await;
@@ -300,7 +313,6 @@ async fn send_each(
     upload: &mut dyn MultipartUpload,
     first: Vec<u8>,
     source: &mut Compressed,
-    file: &Path,
 ) -> Result<u64, Failure> {
     let mut bytes = 0;
     let mut part = first;
@@ -311,17 +323,15 @@ async fn send_each(
             upload.complete().await?;
             return Ok(bytes);
         }
-        part = source
-            .part()
-            .map_err(|e| Failure::File(file.to_owned(), e))?;
+        part = source.part().map_err(Failure::File)?;
     }
 }
 
 /// Why a file was not sent.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("{path}: {1}", path = .0.display())]
-    File(PathBuf, io::Error),
+    #[error("{0}")]
+    File(io::Error),
     #[error("{}", store::reason(.0))]
     Store(#[from] object_store::Error),
 }

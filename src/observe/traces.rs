@@ -93,7 +93,7 @@ impl Exporter {
     /// Starts its thread. Nobody is asked yet.
     ///
     /// # Errors
-    /// When the system's certificates cannot be read, the environment has fields that are none, or there is no further thread.
+    /// When the environment has fields that are none, or there is no further thread.
     pub fn start(settings: &config::Traces) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -212,8 +212,8 @@ impl NotTaken {
 impl Collector {
     async fn send_all(&self, mut queue: Receiver<Message>, counts: &Sending) {
         let mut failing = false;
-        // Those that were dropped here, or of which it was said.
-        let mut known = 0;
+        // Those that were dropped here, or before the last look; and whether it was said that some are not wanted.
+        let (mut known, mut rejecting) = (0, false);
         loop {
             let (batch, is_last) = gather(&mut queue).await;
             let dropped = counts.dropped.load(Ordering::Relaxed);
@@ -227,8 +227,11 @@ impl Collector {
             if !batch.is_empty() {
                 let count = batch.len() as u64;
                 match self.send(batch, counts).await {
-                    Ok(rejected) => {
+                    Ok((rejected, why)) => {
                         let taken = count.saturating_sub(rejected);
+                        if rejected > 0 && !std::mem::replace(&mut rejecting, true) {
+                            warn!("{} does not want all spans: {why}", self.address);
+                        }
                         counts.sent.fetch_add(taken, Ordering::Relaxed);
                         counts.dropped.fetch_add(count - taken, Ordering::Relaxed);
                         own += count - taken;
@@ -252,8 +255,8 @@ impl Collector {
         }
     }
 
-    /// Says how many of them the collector did not want.
-    async fn send(&self, spans: Vec<Span>, counts: &Sending) -> Result<u64, NotTaken> {
+    /// Says how many of them the collector did not want, and why.
+    async fn send(&self, spans: Vec<Span>, counts: &Sending) -> Result<(u64, String), NotTaken> {
         let body = Bytes::from(self.wrap(spans).encode_to_vec());
         let mut pause = PAUSE;
         let mut attempt = 1;
@@ -277,7 +280,7 @@ impl Collector {
         }
     }
 
-    async fn offer(&self, body: Bytes) -> Result<u64, NotTaken> {
+    async fn offer(&self, body: Bytes) -> Result<(u64, String), NotTaken> {
         let mut request = Request::post(&self.address)
             .header(header::CONTENT_TYPE, "application/x-protobuf")
             .body(Full::new(body))?;
@@ -294,9 +297,11 @@ impl Collector {
         }
         let said = rest.ok().and_then(Result::ok).map(Collected::to_bytes);
         let said = said.and_then(|said| ExportTraceServiceResponse::decode(said).ok());
-        let partial = said.and_then(|said| said.partial_success);
-        let rejected = partial.map_or(0, |partial| partial.rejected_spans);
-        Ok(u64::try_from(rejected).unwrap_or(0))
+        let partial = said
+            .and_then(|said| said.partial_success)
+            .unwrap_or_default();
+        let why = cut(&partial.error_message).escape_debug().to_string();
+        Ok((u64::try_from(partial.rejected_spans).unwrap_or(0), why))
     }
 
     fn wrap(&self, spans: Vec<Span>) -> ExportTraceServiceRequest {

@@ -22,10 +22,11 @@ const REQUEST: Duration = Duration::from_secs(120);
 const ANSWER: usize = 1024 * 1024;
 /// How long what is said of an error may be.
 const LONGEST: usize = 600;
+
 /// The place that this means. Nobody is asked yet.
 ///
 /// # Errors
-/// When the environment contradicts itself, or the system's certificates cannot be read.
+/// When the environment contradicts itself.
 pub(super) fn open(ship: &Ship) -> object_store::Result<Arc<dyn ObjectStore>> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(&ship.bucket)
