@@ -1,6 +1,6 @@
 //! The access log: a line for each request, written by a thread of its own.
 //!
-//! A request only formats its line into a lane that is bounded ([`super::lanes`]); it never waits for a disk. When there is no room
+//! A request only formats its line into a lane that is bounded (`lanes`); it never waits for a disk. When there is no room
 //! the line is dropped and counted. Decides nothing.
 
 use super::formats::{self, Format, More};

@@ -6,7 +6,9 @@ use crate::harness::{Proxy, Setup, eventually, free_port, one_route, until, with
 use crate::observe::{metrics, value};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply, Request};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -183,8 +185,10 @@ fn who_says_whether_it_is_recorded() {
     assert_eq!(await_spans(&collector, 2).len(), 2);
     // Without a place to send them, nothing is touched.
     let proxy = Proxy::start(&upstreams);
-    request(proxy.port, "GET", "/", &[("traceparent", GIVEN)], b"");
+    let fields = [("traceparent", GIVEN), ("tracestate", "a=1")];
+    request(proxy.port, "GET", "/", &fields, b"");
     assert_eq!(told(), GIVEN);
+    assert_eq!(origin.last().header("tracestate"), Some("a=1"));
     assert_eq!(proxy.logged("/")["trace_id"], serde_json::Value::Null);
 }
 
@@ -255,6 +259,51 @@ fn spans_after(collector: &Origin, seen: &mut usize) -> Vec<Span> {
     let new = all[*seen..].to_vec();
     *seen = all.len();
     new
+}
+
+/// Who is asked beside is asked within the request's own span.
+#[test]
+fn copies_and_questions_are_of_the_same_trace() {
+    let collector = Origin::always(Reply::ok(""));
+    let [origin, service, copy] = [(); 3].map(|()| Origin::always(Reply::ok("")));
+    let yaml = format!(
+        "upstreams:\n  pool: {{ backends: [127.0.0.1:{}] }}\n  login: {{ backends: [127.0.0.1:{}] }}\n  copies: {{ backends: [127.0.0.1:{}] }}\nroutes:\n  - {{ upstream: pool, mirror: {{ upstream: copies }}, auth: {{ forward: {{ upstream: login, path: /ask }} }} }}\n",
+        origin.port, service.port, copy.port
+    );
+    let proxy = tracing(Proxy::with(), collector.port, "").start(&yaml);
+    // What is none, and what belonged to it, reaches nobody.
+    let fields = [("traceparent", "00-x"), ("tracestate", "a=1")];
+    assert_eq!(request(proxy.port, "GET", "/", &fields, b"").status, 200);
+    let all = await_spans(&collector, 2);
+    let told = |span: &Span| format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.span_id));
+    until("the copy", || copy.count() == 1);
+    for (origin, span) in [(&origin, &all[1]), (&service, &all[0]), (&copy, &all[0])] {
+        let seen = origin.last();
+        assert_eq!(seen.header("traceparent"), Some(&*told(span)));
+        assert_eq!(seen.header("tracestate"), None);
+    }
+}
+
+#[test]
+fn what_a_collector_does_not_want_is_said() {
+    let partial = ExportTraceServiceResponse {
+        partial_success: Some(ExportTracePartialSuccess {
+            rejected_spans: 1,
+            error_message: "one is too old".into(),
+        }),
+    };
+    let body = partial.encode_to_vec();
+    let collector = Origin::new(move |_| Reply::answer(200, &[], &body));
+    let origin = Origin::always(Reply::ok(""));
+    let (setup, admin) = with_admin();
+    let proxy = tracing(setup, collector.port, "").start(&one_route(&[origin.port], ""));
+    get(proxy.port, "/");
+    let said = proxy.said("does not want all spans");
+    assert!(said.contains("one is too old"), "{said}");
+    let figure = |name: &str| value(&metrics(admin), &format!("backstop_traces_{name}_total"));
+    until("it is counted", || {
+        figure("sent_spans") == Some(1.0) && figure("dropped_spans") == Some(1.0)
+    });
 }
 
 #[test]
