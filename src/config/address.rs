@@ -3,6 +3,7 @@
 //! Decides what an address looks like. It looks nothing up.
 
 use super::written::{Complaint, Written, meant, written};
+use http::Uri;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -167,6 +168,26 @@ impl fmt::Display for ServerAddress {
 }
 
 written!(BackendAddress, ListenAddress, ServerAddress);
+
+/// Reads the address of somebody who is asked by HTTP, with or without TLS. A user and a password do not belong there: `instead` says what does.
+///
+/// # Errors
+/// It is none, or has a secret in it.
+pub(crate) fn http_address(word: &str, instead: &str) -> Result<Uri, Complaint> {
+    let uri: Uri = word.parse().map_err(|_| Complaint::unfit())?;
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        return Err(Complaint::because("an address has no user and no password").or(instead));
+    }
+    let host = uri.host().unwrap_or_default();
+    // A port that is none is no host either.
+    let has_port = authority.len() == host.len() || uri.port_u16().is_some();
+    let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
+    match is_known && !host.is_empty() && has_port && !word.contains(['?', '#']) {
+        true => Ok(uri),
+        false => Err(Complaint::unfit()),
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,9 @@
 //! `access_log.ship`: where finished files of the log go.
 
+use super::address::http_address;
 use super::duration::PositiveSpan;
 use super::patterns::shown_as_written;
 use super::written::{Complaint, Written, written};
-use http::Uri;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -142,30 +142,15 @@ impl Written for Endpoint {
     const EXPECTED: &'static str = "an address such as https://minio.internal:9000";
 
     fn parse(word: &str) -> Result<Self, Complaint> {
-        let uri: Uri = word.parse().map_err(|_| Complaint::unfit())?;
-        let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
+        let uri = http_address(
+            word,
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment are for that",
+        )?;
         let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let has_host = uri.host().is_some_and(|host| {
-            // A port that is none is no host either.
-            !host.is_empty() && (authority.len() == host.len() || uri.port_u16().is_some())
-        });
-        let has_user = uri.authority().is_some_and(|a| a.as_str().contains('@'));
-        if has_user {
-            return Err(
-                Complaint::because("an address has no user and no password").or(
-                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment are for that",
-                ),
-            );
-        }
-        match is_known && has_host && !word.contains(['?', '#']) {
-            // Hosts are signed as they are asked for.
-            true => Ok(Endpoint(word.trim_end_matches('/').replacen(
-                authority,
-                &authority.to_ascii_lowercase(),
-                1,
-            ))),
-            false => Err(Complaint::unfit()),
-        }
+        // Hosts are signed as they are asked for.
+        let lower = authority.to_ascii_lowercase();
+        let word = word.trim_end_matches('/');
+        Ok(Endpoint(word.replacen(authority, &lower, 1)))
     }
 }
 

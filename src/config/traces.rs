@@ -1,9 +1,9 @@
 //! `traces`: where spans of requests and their tries go.
 
+use super::address::http_address;
 use super::patterns::shown_as_written;
 use super::percentage::Percentage;
 use super::written::{Complaint, Written, written};
-use http::Uri;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -61,21 +61,13 @@ impl Written for Collector {
     const EXPECTED: &'static str = "an address such as http://127.0.0.1:4318";
 
     fn parse(word: &str) -> Result<Self, Complaint> {
-        let uri: Uri = word.parse().map_err(|_| Complaint::unfit())?;
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        if authority.contains('@') {
-            return Err(Complaint::because("an address has no user and no password")
-                .or("OTEL_EXPORTER_OTLP_HEADERS in the environment is for that"));
-        }
+        let uri = http_address(
+            word,
+            "OTEL_EXPORTER_OTLP_HEADERS in the environment is for that",
+        )?;
         if uri.port_u16() == Some(4317) {
             return Err(Complaint::because("4317 is the port of OTLP by gRPC")
                 .or("by HTTP, as it is spoken here, it is 4318"));
-        }
-        let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
-        let host = uri.host().unwrap_or_default();
-        let has_port = authority.len() == host.len() || uri.port_u16().is_some();
-        if !is_known || host.is_empty() || !has_port || word.contains(['?', '#']) {
-            return Err(Complaint::unfit());
         }
         Ok(Collector(match uri.path() {
             "" | "/" => format!("{}{PATH}", word.trim_end_matches('/')),

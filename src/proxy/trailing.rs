@@ -8,6 +8,7 @@ use super::ctx::Ctx;
 use super::trailers::Trailers;
 use crate::policy::answer::Answer;
 use crate::policy::http1::Http1;
+use crate::server::stream::LAST_CHUNK;
 use crate::server::worker::UPSTREAM_POOL;
 use async_trait::async_trait;
 use pingora::connectors::l4::Connect;
@@ -26,9 +27,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
-
-/// How Pingora ends chunked content, in one piece.
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 thread_local! {
     /// One for each worker: connections belong to the runtime they were opened on.

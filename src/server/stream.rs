@@ -39,7 +39,7 @@ const KEPT_TRAILERS: usize = 64 * 1024;
 const MOST_KEPT: usize = 1024;
 
 /// How Pingora ends chunked content, in one piece.
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// How long a client may take nothing of what is sent to it, as nginx's `send_timeout`.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
