@@ -9,7 +9,7 @@ use crate::policy::retry::{Body, RetryPolicy};
 use bytes::BytesMut;
 use http::{Version, header};
 use pingora::Result;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes that all requests hold.
@@ -48,8 +48,8 @@ impl Drop for Room {
 const PINGORA_KEEPS: usize = 64 * 1024;
 
 /// Whether this request's body has to be read ahead to be replayed.
-pub(super) fn wanted(session: &mut Session, policy: &RetryPolicy) -> bool {
-    if session.downstream_session.is_body_empty() {
+pub(super) fn wanted(session: &mut ServerSession, policy: &RetryPolicy) -> bool {
+    if session.is_body_empty() {
         return false;
     }
     match length(session) {
@@ -59,16 +59,16 @@ pub(super) fn wanted(session: &mut Session, policy: &RetryPolicy) -> bool {
 }
 
 /// The body's length, where the head says it.
-fn length(session: &Session) -> Option<usize> {
+fn length(session: &ServerSession) -> Option<usize> {
     let value = session.req_header().headers.get(header::CONTENT_LENGTH)?;
     value.to_str().ok()?.parse().ok()
 }
 
 /// Whether the request's body can be sent once more.
-pub(super) fn state(session: &mut Session, ctx: &Ctx) -> Body {
+pub(super) fn state(session: &mut ServerSession, ctx: &Ctx) -> Body {
     let max_body = ctx.proxy().map_or(0, |proxy| proxy.retry.max_body);
     let length = length(session);
-    let downstream = &mut session.downstream_session;
+    let downstream = session;
     let read = downstream.body_bytes_read();
     if ctx.body_held || !ctx.sent || downstream.is_body_empty() || read == 0 {
         Body::Replayable
@@ -86,14 +86,14 @@ pub(super) fn state(session: &mut Session, ctx: &Ctx) -> Body {
 ///
 /// # Errors
 /// Of the client's connection.
-pub(super) async fn tell_to_go_on(session: &mut Session) -> Result<()> {
+pub(super) async fn tell_to_go_on(session: &mut ServerSession) -> Result<()> {
     let expects = session
         .req_header()
         .headers
         .get(header::EXPECT)
         .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if expects && session.req_header().version == Version::HTTP_11 {
-        session.downstream_session.write_continue_response().await?;
+        session.write_continue_response().await?;
     }
     Ok(())
 }
@@ -103,7 +103,7 @@ pub(super) async fn tell_to_go_on(session: &mut Session) -> Result<()> {
 /// # Errors
 /// Of the client's connection.
 pub(super) async fn read_ahead(
-    session: &mut Session,
+    session: &mut ServerSession,
     watch: &Watch,
     max_body: usize,
     most: u64,
@@ -112,7 +112,7 @@ pub(super) async fn read_ahead(
     let mut held = BytesMut::new();
     let mut room = Room::default();
     loop {
-        let read = session.downstream_session.read_request_body();
+        let read = session.read_request_body();
         let Some(piece) = next_piece(watch, read).await? else {
             break;
         };

@@ -12,7 +12,7 @@ use crate::upstream::line::InLine;
 use crate::upstream::places::{Place, Places};
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{NoBackend, Picked, Reach, Upstream};
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,7 @@ impl Taken {
 /// # Errors
 /// Why it may not begin.
 pub(super) async fn enter(
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Ctx,
     places: &mut Taken,
 ) -> Result<Entry, Barred> {
@@ -132,7 +132,7 @@ pub(super) async fn enter(
 
 /// Takes a place of the upstream, and one of a backend. `asked`: since when it waits for them.
 async fn at_upstream(
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Ctx,
     upstream: &Arc<Upstream>,
     places: &mut Taken,
@@ -151,7 +151,7 @@ async fn at_upstream(
     picked
 }
 
-fn priority_of(rules: &Concurrency, session: &Session) -> Priority {
+fn priority_of(rules: &Concurrency, session: &ServerSession) -> Priority {
     if rules.priorities.is_empty() {
         return Priority::Normal;
     }
@@ -162,7 +162,7 @@ fn priority_of(rules: &Concurrency, session: &Session) -> Priority {
 
 /// Lets a wait run until the client leaves or `total` is over.
 async fn in_time<T>(
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &Ctx,
     wait: impl Future<Output = T>,
 ) -> Result<T, Barred> {
@@ -183,7 +183,7 @@ async fn in_time<T>(
 /// Picks a backend; where all are full, waits for one if the upstream has a queue: so long that it is `queue_timeout` since
 /// `asked`, with what it had waited before.
 async fn pick(
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Ctx,
     upstream: &Arc<Upstream>,
     asked: Instant,
@@ -193,7 +193,7 @@ async fn pick(
         true => Reach::Nothing,
         false => Reach::Down,
     };
-    let try_pick = |session: &Session, ctx: &Ctx| {
+    let try_pick = |session: &ServerSession, ctx: &Ctx| {
         let key = facts::hash_key(upstream.balance(), session.req_header(), ctx.client);
         upstream.pick(&ctx.tried, turn, key.as_deref(), reach)
     };

@@ -3,6 +3,7 @@
 //! Called by Pingora, on the worker that accepted the connection. Never decides by itself: routing is `policy::router`'s,
 //! choosing a backend `policy::balancer`'s, trying again `policy::retry`'s, deadlines `policy::timeouts`'s.
 
+mod answered;
 mod aside;
 pub mod authenticate;
 mod body;
@@ -11,6 +12,7 @@ mod compress;
 pub mod content;
 mod ctx;
 mod downstream;
+mod ending;
 mod entry;
 mod facts;
 mod failure;
@@ -42,20 +44,14 @@ pub use ctx::{Ctx, Try};
 pub use front::{Front, MALFORMED, Received};
 pub use snapshot::{Live, Snapshot};
 
-use crate::cache::fills::Failed;
-use crate::observe::tally::Counts;
 use crate::observe::traces::Record;
-use crate::policy::blame;
-use crate::policy::framing::{self, Doubt};
 use crate::policy::grpc;
-use crate::policy::outcome::Outcome;
 use crate::policy::requirement::Lacks;
-use crate::policy::retry::{self, Failure, Reason, Verdict};
+use crate::policy::retry::{self, Reason, Verdict};
 use crate::policy::timeouts::Phase;
 use async_trait::async_trait;
 use bytes::Bytes;
 use downstream::Watch;
-use failure::Cause;
 use http::{HeaderMap, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -67,7 +63,7 @@ use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCac
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 use respond::Answer;
 use std::time::Duration;
-use tries::{arm, judge_response};
+use tries::arm;
 
 /// The error by which a response is turned into another try.
 const TRY_AGAIN: ErrorType = ErrorType::Custom("try again");
@@ -385,48 +381,19 @@ impl ProxyHttp for Proxy {
             }
             return Ok(());
         }
-        if let Err(doubt) = framing::judge_answer(response.version, &response.headers) {
-            let error = Error::explain(ErrorType::InvalidHTTPHeader, doubt.word());
-            return Err(error.into_up());
-        }
-        if status == StatusCode::SWITCHING_PROTOCOLS
-            && !forward::is_asked_for(session.req_header(), response)
-        {
-            // What followed would reach the client as it is, and be taken for the next answer.
-            let error = Error::explain(ErrorType::InvalidHTTPHeader, "nobody asked to switch");
-            return Err(error.into_up());
-        }
-        if status == StatusCode::NO_CONTENT {
-            // It has none (RFC 9110 §8.6, RFC 9112 §6.1).
-            response.remove_header(&header::CONTENT_LENGTH);
-            response.remove_header(&header::TRANSFER_ENCODING);
-        }
+        answered::check(session.req_header(), response)?;
         ctx.note_answer(status);
-        let listed = ctx
-            .proxy()
-            .is_some_and(|p| p.retry.on.lists_status(status.as_u16()));
-        ctx.reason = Some(if listed {
-            // The other backend may still give a good answer.
-            if hedge::is_open(ctx) && hedge::settle(session, ctx).await {
-                ctx.verdict = Some(Verdict::Retry(Duration::ZERO));
-                return Err(Error::new_up(TRY_AGAIN));
-            }
-            match judge_response(session, ctx, response) {
-                verdict @ Verdict::Retry(_) => {
-                    ctx.verdict = Some(verdict);
-                    return Err(Error::new_up(TRY_AGAIN));
-                }
-                Verdict::GiveUp(reason) => reason,
-            }
-        } else if status.is_server_error() {
-            Reason::NotListed
-        } else {
-            Reason::Answered
-        });
-        hedge::cancel(ctx);
-        if ctx.reason == Some(Reason::Answered) {
-            ctx.tell_head(blame::speaks_by_its_head(status, &response.headers));
+        // The other backend may still give a good answer.
+        if answered::is_listed(ctx, status)
+            && hedge::is_open(ctx)
+            && hedge::settle(session, ctx).await
+        {
+            ctx.verdict = Some(Verdict::Retry(Duration::ZERO));
+            return Err(Error::new_up(TRY_AGAIN));
         }
+        answered::weigh(session, ctx, response)?;
+        hedge::cancel(ctx);
+        answered::tell(ctx, response);
         if caching::fill::prefers_stale(session, ctx, status) {
             ctx.verdict = ctx.reason.map(Verdict::GiveUp);
             return Err(Error::new_up(TRY_AGAIN));
@@ -552,54 +519,10 @@ impl ProxyHttp for Proxy {
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
         downstream::unwrap(session, &ctx.watch);
-        let failed = |code: u16| FailToProxy {
-            error_code: code,
+        FailToProxy {
+            error_code: ending::fail(&self.front.counts, session, ctx, e).await,
             can_reuse_downstream: false,
-        };
-        if let (true, Some(head)) = (ctx.is_whole() || ctx.tunnel, session.response_written()) {
-            return failed(head.status.as_u16());
         }
-        if ctx.end.is_none() && !ctx.client_left {
-            // An error outside the loop of tries.
-            match failure::while_proxying(e) {
-                Cause::Client => ctx.client_left = true,
-                Cause::TooLong => ctx.end = Some(failure::PAYLOAD_TOO_LARGE),
-                Cause::SlowBody => ctx.end = Some(failure::CLIENT_STALLED),
-                Cause::BadRequest => ctx.end = Some(failure::BAD_REQUEST),
-                Cause::Backend(failure, word) => {
-                    ctx.end = Some(failure::end(failure, word, ctx.limit, false))
-                }
-                Cause::Internal => ctx.end = Some(failure::INTERNAL),
-            }
-        }
-        if ctx.end == Some(failure::BAD_REQUEST) {
-            let word = failure::doubt(e).map_or("content", Doubt::word);
-            ctx.refused.get_or_insert(word);
-            Counts::one(&self.front.counts.malformed);
-            // Where the next one would begin is not known.
-            session.set_keepalive(None);
-        }
-        let Some(end) = ctx.end.filter(|_| !ctx.client_left) else {
-            ctx.reason.get_or_insert(Reason::ClientLeft);
-            return failed(failure::CLIENT_LEFT);
-        };
-        tries::warn(session, ctx, end, e);
-        if let Some(job) = &ctx.fill {
-            job.failed(Failed {
-                status: end.status,
-                proxy_error: end.proxy_error,
-                details: end.details,
-            });
-            return failed(end.status.as_u16());
-        }
-        if !tries::response_started(session) {
-            let written = match Answer::failed(end) {
-                Ok(answer) => answer.write(session, ctx).await,
-                Err(error) => Err(error),
-            };
-            ctx.answered_here = written.is_ok();
-        }
-        failed(end.status.as_u16())
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
@@ -610,14 +533,7 @@ impl ProxyHttp for Proxy {
             ctx.note_lost();
         }
         hedge::note_overtaken(ctx);
-        if ctx.current.is_some() {
-            if e.is_some() && !ctx.is_whole() {
-                tries::observe(ctx, Failure::Reset);
-                ctx.end_try(Outcome::Failed(Failure::Reset));
-            } else {
-                tries::end_as_answered(ctx);
-            }
-        }
+        ending::end_try(ctx, e.is_some());
         caching::fill::report(ctx, None);
         if ctx.fill.take().is_some() {
             // Perhaps nobody waits for it any more, and nobody else knows how its last try ends.

@@ -6,6 +6,7 @@ use super::ctx::{Ctx, Current, Told};
 use super::entry::{Barred, Taken};
 use super::{entry, forward, hedge, peer, split, trailing, tries, wait};
 use crate::policy::timeouts::Phase;
+use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -29,6 +30,32 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         waited = tries::after_hope(session, ctx)?;
         pause(session, ctx, waited).await?;
     }
+    enter(session, ctx, waited).await?;
+    let (Some(current), Some(timeouts)) = (&ctx.current, ctx.timeouts()) else {
+        return Err(Error::new_in(ErrorType::InternalError));
+    };
+    let mut peer = peer::dial(
+        (current.index, current.address),
+        &current.upstream,
+        &timeouts,
+        ctx.watch.elapsed(),
+        forward::used_for(session.req_header()),
+    );
+    hedge::plan(session, ctx, &mut peer);
+    trailing::follow(ctx, &mut peer);
+    Ok(peer)
+}
+
+/// Chooses the side, takes the places and picks the backend of a try for which its request `waited` so long: it is the one under
+/// way from now on, and may connect.
+///
+/// # Errors
+/// When there is to be none; why is in the context.
+pub(super) async fn enter(
+    session: &mut ServerSession,
+    ctx: &mut Ctx,
+    waited: Duration,
+) -> Result<()> {
     split::begin(session.req_header(), ctx);
     let asked = Instant::now();
     let mut places = Taken::default();
@@ -38,42 +65,31 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
     {
         entered = entry::enter(session, ctx, &mut places).await;
     }
-    let queued = asked.elapsed();
+    let started = Instant::now();
     let entry = entered.map_err(|barred| tries::barred(ctx, barred))?;
     ctx.charged = None;
     let Some(timeouts) = ctx.timeouts() else {
         return Err(Error::new_in(ErrorType::InternalError));
     };
-    let elapsed = ctx.watch.elapsed();
-    let (_, limit) = timeouts.deadline(Phase::Connecting, elapsed);
-    let mut peer = peer::dial(
-        (entry.picked.index, entry.picked.address),
-        &entry.upstream,
-        &timeouts,
-        elapsed,
-        forward::used_for(session.req_header()),
-    );
-    ctx.limit = limit;
-    let is_odd = entry.upstream.http2 && forward::is_websocket(session.req_header());
+    let elapsed = started.saturating_duration_since(ctx.watch.started);
+    (_, ctx.limit) = timeouts.deadline(Phase::Connecting, elapsed);
     ctx.current = Some(Current {
-        is_odd,
+        is_odd: entry.upstream.http2 && forward::is_websocket(session.req_header()),
         index: entry.picked.index,
         address: entry.picked.address,
         upstream: entry.upstream,
         active: entry.picked.active,
         places: entry.places,
-        started: Instant::now(),
+        started,
         span: ctx.new_span(),
         waited,
-        queued,
+        queued: started.saturating_duration_since(asked),
         took_over: false,
         connected: None,
         answered: None,
         told: Told::Nobody,
     });
-    hedge::plan(session, ctx, &mut peer);
-    trailing::follow(ctx, &mut peer);
-    Ok(peer)
+    Ok(())
 }
 
 /// Waits so long, unless the client leaves or the request has no time left.

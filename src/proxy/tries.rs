@@ -18,17 +18,17 @@ use crate::policy::timeouts::{Limit, Phase};
 use http::{StatusCode, header};
 use log::warn;
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType};
-use pingora_proxy::Session;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The error of a request no further try can be made for.
 const NO_TRY: ErrorType = ErrorType::Custom("no try possible");
 
 /// The facts of the try that just failed.
-fn attempt<'a>(session: &'a mut Session, ctx: &Ctx, failure: Failure) -> Attempt<'a> {
+fn attempt<'a>(session: &'a mut ServerSession, ctx: &Ctx, failure: Failure) -> Attempt<'a> {
     let body = body::state(session, ctx);
-    let response_started = response_started(session);
+    let response_started = response_started(session, ctx);
     Attempt {
         number: ctx.tries_made(),
         failure,
@@ -45,12 +45,12 @@ fn attempt<'a>(session: &'a mut Session, ctx: &Ctx, failure: Failure) -> Attempt
 
 /// Ends the failed try and does what the policy says: says whether there is to be another.
 pub(super) fn judge(
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Ctx,
     failure: Failure,
     proxy_error: &'static str,
 ) -> bool {
-    if hedge::is_open(ctx) && !response_started(session) {
+    if hedge::is_open(ctx) && !response_started(session, ctx) {
         // The other backend may still give a good answer.
         observe(ctx, failure);
         ctx.hoped = Some((failure, end(ctx, failure, proxy_error)));
@@ -113,7 +113,10 @@ fn within_budget(ctx: &mut Ctx, failure: Failure, verdict: Verdict) -> Verdict {
 ///
 /// # Errors
 /// When there is to be none.
-pub(super) fn after_hope(session: &mut Session, ctx: &mut Ctx) -> Result<Duration, Box<Error>> {
+pub(super) fn after_hope(
+    session: &mut ServerSession,
+    ctx: &mut Ctx,
+) -> Result<Duration, Box<Error>> {
     let Some((failure, end)) = ctx.hoped.take() else {
         return Ok(Duration::ZERO);
     };
@@ -158,7 +161,7 @@ pub(super) fn observe(ctx: &Ctx, failure: Failure) {
 
 /// The verdict on a response whose status is listed; nobody has seen the response yet.
 pub(super) fn judge_response(
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Ctx,
     response: &ResponseHeader,
 ) -> Verdict {
@@ -175,7 +178,7 @@ pub(super) fn judge_response(
 }
 
 /// Ends the try for which no connection could be made: says whether there is to be another.
-pub(super) fn after_connect_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bool {
+pub(super) fn after_connect_error(session: &mut ServerSession, ctx: &mut Ctx, e: &Error) -> bool {
     if hedge::has_overtaken(ctx, e) {
         give_way(ctx);
         return true;
@@ -194,7 +197,7 @@ pub(super) fn after_connect_error(session: &mut Session, ctx: &mut Ctx, e: &Erro
 }
 
 /// Ends the try that an error broke off once there was a connection: says whether there is to be another.
-pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bool {
+pub(super) fn after_error(session: &mut ServerSession, ctx: &mut Ctx, e: &Error) -> bool {
     let is_write = matches!(e.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
     if ctx.is_whole() && !is_write {
         // The client has its answer and was still sending: the connection ends, the request did not fail.
@@ -218,9 +221,9 @@ pub(super) fn after_error(session: &mut Session, ctx: &mut Ctx, e: &Error) -> bo
         return false;
     }
     let stalled = *e.etype() == DEADLINE
-        && !response_started(session)
+        && !response_started(session, ctx)
         && !ctx.body_held
-        && !session.downstream_session.is_body_done();
+        && !session.is_body_done();
     match cause {
         Cause::Backend(..) if stalled => {
             // The backend could not answer a request it did not have.
@@ -374,7 +377,7 @@ pub(super) fn barred(ctx: &mut Ctx, barred: Barred) -> Box<Error> {
 
 /// Says in the process log that a request failed. Not where that is no news: that no place was free, or that nothing can be
 /// tried, has been said when it began, and the access log tells of each request.
-pub(super) fn warn(session: &Session, ctx: &Ctx, end: End, e: &Error) {
+pub(super) fn warn(session: &ServerSession, ctx: &Ctx, end: End, e: &Error) {
     if matches!(ctx.reason, Some(Reason::Refused(_) | Reason::NoBackend)) && ctx.tries.is_empty() {
         return;
     }
@@ -396,10 +399,11 @@ pub(super) fn warn(session: &Session, ctx: &Ctx, end: End, e: &Error) {
 }
 
 /// Whether the head of a final response went to the client; after 101 there is no other (RFC 9110 §15.2.2).
-pub(super) fn response_started(session: &Session) -> bool {
-    session.response_written().is_some_and(|head| {
+pub(super) fn response_started(session: &ServerSession, ctx: &Ctx) -> bool {
+    let is_final = |head: &ResponseHeader| {
         !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
-    })
+    };
+    ctx.sent_at_once.is_some() || session.response_written().is_some_and(is_final)
 }
 
 /// Reads an upstream's `Retry-After`.

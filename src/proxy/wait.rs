@@ -1,7 +1,7 @@
 //! The pause between two tries, which ends at once when the client leaves.
 
 use http::Version;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 use std::time::Duration;
 
 /// The client left during a pause.
@@ -12,7 +12,7 @@ pub(super) struct Left;
 ///
 /// # Errors
 /// [`Left`] as soon as the client is seen to have closed its connection or stream.
-pub(super) async fn pause(session: &mut Session, wait: Duration) -> Result<(), Left> {
+pub(super) async fn pause(session: &mut ServerSession, wait: Duration) -> Result<(), Left> {
     if wait.is_zero() {
         return Ok(());
     }
@@ -24,19 +24,18 @@ pub(super) async fn pause(session: &mut Session, wait: Duration) -> Result<(), L
 }
 
 /// Ends when the client closes its connection or stream.
-pub(super) async fn client_leaves(session: &mut Session) {
+pub(super) async fn client_leaves(session: &mut ServerSession) {
     let is_http2 = session.req_header().version == Version::HTTP_2;
-    if is_http2 || session.downstream_session.is_body_done() {
+    if is_http2 || session.is_body_done() {
         // Ends with an error when the client closes, and stays pending otherwise; bytes of a next, pipelined request are
         // put aside for it.
-        let _ = session.downstream_session.read_body_or_idle(true).await;
+        let _ = session.read_body_or_idle(true).await;
         return;
     }
     // Part of an HTTP/1 body is still unread in the socket and has to stay there, so nothing may be read: ask the kernel.
     loop {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let closed = session
-            .downstream_session
             .digest()
             .and_then(|digest| digest.socket_digest.as_ref())
             .and_then(|socket| socket.tcp_info())
