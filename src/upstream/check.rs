@@ -95,20 +95,27 @@ pub async fn connect(
                 .await
                 .map(drop)
                 .map_err(|e| e.to_string()),
-            Some(_) => {
-                let mut peer = dial(address, backend, tls);
-                if http2 {
-                    http2::offer(&mut peer);
-                }
-                let connected = connector().get_http_session(&peer).await;
-                connected.map(drop).map_err(|e| in_words(&e))
-            }
+            // Much larger, and what it is part of is moved as a whole.
+            Some(_) => Box::pin(handshake(address, backend, (tls, http2))).await,
         }
     };
     match tokio::time::timeout(timeout, connected).await {
         Ok(connected) => connected,
         Err(_) => Err(format!("no connection within {timeout:?}")),
     }
+}
+
+async fn handshake(
+    address: SocketAddr,
+    backend: &Backend,
+    (tls, http2): (Option<&UpstreamTls>, bool),
+) -> Result<(), String> {
+    let mut peer = dial(address, backend, tls);
+    if http2 {
+        http2::offer(&mut peer);
+    }
+    let connected = connector().get_http_session(&peer).await;
+    connected.map(drop).map_err(|e| in_words(&e))
 }
 
 fn dial(address: SocketAddr, backend: &Backend, tls: Option<&UpstreamTls>) -> HttpPeer {

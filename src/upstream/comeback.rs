@@ -10,8 +10,8 @@ use super::{Backend, Upstream, clock};
 use crate::policy::health::ProbeRules;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// From one attempt to connect to the next, over all requests.
@@ -37,6 +37,8 @@ pub(super) fn tell() {
 #[derive(Debug, Default)]
 pub struct Hope {
     waiting: AtomicUsize,
+    /// Whether somebody tries for all of them.
+    knocking: AtomicBool,
     /// When it was last tried, in nanoseconds of [`clock`], and how often.
     tried_at: AtomicU64,
     tries: AtomicUsize,
@@ -68,23 +70,23 @@ struct Place<'a>(&'a AtomicUsize);
 impl<'a> Place<'a> {
     fn take(waiting: &'a AtomicUsize) -> Option<Self> {
         let place = Place(waiting);
-        (waiting.fetch_add(1, Ordering::Relaxed) < WAITING).then_some(place)
+        (waiting.fetch_add(1, Ordering::SeqCst) < WAITING).then_some(place)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Upstream {
     /// Waits a moment for a backend that can be used; says whether there is one.
-    pub async fn comes_back(&self) -> bool {
+    pub async fn comes_back(self: &Arc<Self>) -> bool {
         let Some(_place) = Place::take(&self.hope.waiting) else {
             return !self.is_down();
         };
-        let until = Instant::now() + MOMENT;
+        let until = tokio::time::Instant::now() + MOMENT;
         loop {
             let mut back = std::pin::pin!(BACK.notified());
             // Before it is looked: what comes back in between is heard of.
@@ -95,20 +97,38 @@ impl Upstream {
             if self.gone().next().is_none() {
                 return false;
             }
-            let next = match self.hope.take(clock::now()) {
-                Ok(number) => {
-                    self.knock(number);
-                    APART
-                }
-                Err(next) => next,
-            };
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
+            self.go_knocking();
+            if tokio::time::timeout_at(until, back).await.is_err() {
+                return !self.is_down();
             }
-            // Heard or not, it is looked again.
-            let _ = tokio::time::timeout(next.min(left), back).await;
         }
+    }
+
+    /// Sees to it that somebody tries to connect for as long as anybody waits.
+    fn go_knocking(self: &Arc<Self>) {
+        if self.hope.knocking.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let upstream = self.clone();
+        tokio::spawn(async move {
+            let hope = &upstream.hope;
+            loop {
+                while hope.waiting.load(Ordering::SeqCst) > 0 && upstream.is_down() {
+                    match hope.take(clock::now()) {
+                        Ok(number) => upstream.knock(number),
+                        Err(next) => tokio::time::sleep(next).await,
+                    }
+                }
+                hope.knocking.store(false, Ordering::SeqCst);
+                // Who came in between has found somebody at it.
+                if hope.waiting.load(Ordering::SeqCst) == 0
+                    || !upstream.is_down()
+                    || hope.knocking.swap(true, Ordering::SeqCst)
+                {
+                    return;
+                }
+            }
+        });
     }
 
     /// Tries to connect to some that are gone.
