@@ -131,7 +131,9 @@ pub struct TryLine<'a> {
 
 /// A duration as the log writes it: milliseconds, to the microsecond.
 pub fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
+    let micros =
+        duration.as_secs() as f64 * 1e6 + f64::from((duration.subsec_nanos() + 500) / 1000);
+    micros / 1e3
 }
 
 /// A time as the log writes it: RFC 3339 with milliseconds, UTC.

@@ -25,8 +25,8 @@ const BEGINNINGS: [&str; 6] = [
 /// The name that servers that make variables of fields (RFC 3875 §4.1.18) take this one for; `None` if that is its own.
 fn alias(name: &HeaderName) -> Option<HeaderName> {
     let name = name.as_str();
-    name.contains('_')
-        .then(|| HeaderName::try_from(name.replace('_', "-")).ok())?
+    let is_one = name.bytes().any(|byte| byte == b'_');
+    is_one.then(|| HeaderName::try_from(name.replace('_', "-")).ok())?
 }
 
 /// Whether a field would be taken for one that is ours, or that is `told` or edited otherwise.

@@ -63,15 +63,15 @@ const VARIABLES: [(&str, Variable); 11] = [
 
 impl Variable {
     fn value<'a>(self, vars: &Vars<'a>) -> &'a str {
-        let (path, query) = vars.uri.split_once('?').unwrap_or((vars.uri, ""));
+        let parts = || vars.uri.split_once('?').unwrap_or((vars.uri, ""));
         match self {
             Variable::ClientIp => vars.client_ip,
             Variable::Host => vars.host,
             Variable::HttpHost => vars.http_host,
             Variable::RequestId => vars.request_id,
             Variable::Uri => vars.uri,
-            Variable::Path => path,
-            Variable::Query => query,
+            Variable::Path => parts().0,
+            Variable::Query => parts().1,
             Variable::Method => vars.method,
             Variable::Scheme => vars.scheme,
             Variable::User => vars.user,

@@ -44,6 +44,25 @@ pub(super) fn is_listed(ctx: &Ctx, status: StatusCode) -> bool {
     ctx.proxy().is_some_and(lists)
 }
 
+/// Whether an answer with this status stands, whatever else its head says, and has content as others have.
+pub(super) fn is_ordinary(ctx: &Ctx, status: StatusCode) -> bool {
+    let is_bare = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    (200..500).contains(&status.as_u16()) && !is_bare && !is_listed(ctx, status)
+}
+
+/// Notes that an answer with this status, which is not listed, came and stands.
+pub(super) fn stands(ctx: &mut Ctx, status: StatusCode) {
+    ctx.note_answer(status);
+    ctx.reason = Some(unlisted(status));
+}
+
+fn unlisted(status: StatusCode) -> Reason {
+    match status.is_server_error() {
+        true => Reason::NotListed,
+        false => Reason::Answered,
+    }
+}
+
 /// Says why the answer stands.
 ///
 /// # Errors
@@ -62,10 +81,8 @@ pub(super) fn weigh(
             }
             Verdict::GiveUp(reason) => reason,
         }
-    } else if status.is_server_error() {
-        Reason::NotListed
     } else {
-        Reason::Answered
+        unlisted(status)
     });
     Ok(())
 }

@@ -135,6 +135,8 @@ pub struct Ctx {
     pub(super) part: Option<PartComing>,
     /// Whether its client is told nothing.
     pub(super) dropped: bool,
+    /// Whether Pingora's phases have it, which ask the session what was sent.
+    pub(super) in_phases: bool,
     /// Status and body bytes of an answer that was sent beside the session.
     pub(super) sent_at_once: Option<(StatusCode, usize)>,
     /// Bytes of the head of that.
@@ -333,6 +335,7 @@ impl Ctx {
             part: None,
             encoder: None,
             dropped: false,
+            in_phases: false,
             sent_at_once: None,
             head_at_once: 0,
             client_left: false,
@@ -512,9 +515,14 @@ impl Ctx {
 
     /// All of the response is here, whether or not the client has it.
     pub(super) fn came_whole(&mut self) {
+        self.has_come();
+        self.linger();
+    }
+
+    /// The same where the request was whole before.
+    pub(super) fn has_come(&mut self) {
         self.response_whole = true;
         self.release();
-        self.linger();
     }
 
     /// The response is whole: for a while the client may go on sending its request.

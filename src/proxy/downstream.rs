@@ -165,7 +165,8 @@ impl Watch {
         }
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    /// When what is waited for has to be there.
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.at(&self.deadline)
     }
 

@@ -2,6 +2,7 @@
 
 use super::ctx::Ctx;
 use crate::policy::balancer::{Balance, HashOn};
+use crate::policy::forwarded;
 use crate::policy::target::{is_host, normalise_host};
 use crate::policy::template::Vars;
 use http::{Method, Version, header};
@@ -90,46 +91,39 @@ pub(super) fn client(session: &ServerSession) -> Option<IpAddr> {
 }
 
 /// The values that header edits and redirects can name.
-pub(super) struct Values {
+pub(super) struct Values<'a> {
     client_ip: String,
-    host: String,
-    http_host: String,
-    uri: String,
-    method: String,
+    host: Cow<'a, str>,
+    request: &'a RequestHeader,
     scheme: &'static str,
-    user: String,
-    client_cert: String,
+    user: &'a str,
+    client_cert: &'a str,
 }
 
-impl Values {
-    pub(super) fn of(request: &RequestHeader, ctx: &Ctx) -> Self {
+impl<'a> Values<'a> {
+    pub(super) fn of(request: &'a RequestHeader, ctx: &'a Ctx) -> Self {
+        let user = ctx.verified.as_ref().map(|(name, _)| name.as_str());
         Values {
-            client_ip: ctx.client.map(|ip| ip.to_string()).unwrap_or_default(),
-            host: normalise_host(authority(request)).into_owned(),
-            http_host: authority(request).to_owned(),
-            uri: target(request).to_owned(),
-            method: request.method.to_string(),
+            client_ip: ctx.client.map(forwarded::text).unwrap_or_default(),
+            host: normalise_host(authority(request)),
+            request,
             scheme: ctx.scheme,
-            user: ctx
-                .verified
-                .as_ref()
-                .map(|(name, _)| name.clone())
-                .unwrap_or_default(),
-            client_cert: ctx.client_cert().unwrap_or_default().to_owned(),
+            user: user.unwrap_or_default(),
+            client_cert: ctx.client_cert().unwrap_or_default(),
         }
     }
 
-    pub(super) fn vars<'a>(&'a self, request_id: &'a str) -> Vars<'a> {
+    pub(super) fn vars(&'a self, request_id: &'a str) -> Vars<'a> {
         Vars {
             client_ip: &self.client_ip,
             host: &self.host,
-            http_host: &self.http_host,
+            http_host: authority(self.request),
             request_id,
-            uri: &self.uri,
-            method: &self.method,
+            uri: target(self.request),
+            method: self.request.method.as_str(),
             scheme: self.scheme,
-            user: &self.user,
-            client_cert: &self.client_cert,
+            user: self.user,
+            client_cert: self.client_cert,
         }
     }
 }
@@ -144,7 +138,7 @@ pub(super) fn hash_key<'a>(
         return None;
     };
     match on {
-        HashOn::ClientIp => client.map(|ip| Cow::Owned(ip.to_string().into_bytes())),
+        HashOn::ClientIp => client.map(|ip| Cow::Owned(forwarded::text(ip).into_bytes())),
         HashOn::Uri => Some(Cow::Borrowed(target(request).as_bytes())),
         HashOn::Header(name) => request
             .headers

@@ -1,124 +1,24 @@
-//! The request as it goes to the backend: its target rewritten, its headers edited, its way recorded.
+//! What passes through both ways: answers made fit for their clients, and what of a message concerns one connection only.
+//!
+//! How a request changes is in [`super::outgoing`].
 
 use super::caching;
 use super::compress::Encoder;
 use super::ctx::Ctx;
-use super::facts::{Values, authority, target};
+use super::facts::Values;
 use super::peer::Use;
 use super::rate;
 use super::trailers;
-use crate::policy::claims;
 use crate::policy::encoding;
 use crate::policy::framing;
 use crate::policy::grpc;
 use crate::policy::headers::{Edit, HeaderRules};
 use crate::policy::route::{AnswerRules, Proxy};
 use crate::policy::security;
-use crate::policy::template::Vars;
 use crate::policy::trace;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
-
-/// Turns the client's request into the one that is sent. `span`: the name of the try's, where there are traces (W3C Trace Context).
-///
-/// # Errors
-/// When a path cannot be rewritten because it is not a path; the client gets 400.
-pub(super) fn prepare(
-    client_request: &RequestHeader,
-    request: &mut RequestHeader,
-    proxy: &Proxy,
-    ctx: &Ctx,
-    span: u64,
-) -> Result<()> {
-    let asked = target(client_request);
-    let rewritten = proxy
-        .rewrite
-        .apply(asked)
-        .or_err(ErrorType::InvalidHTTPHeader, "the path cannot be rewritten")?;
-    // An absolute target (RFC 9112 §3.2.2) goes on as a path: Pingora has seen to it that its host is the one in `Host`.
-    let raw = client_request.raw_path();
-    let absolute = !raw.starts_with(b"/") && raw != b"*";
-    if rewritten != asked || absolute {
-        request.set_raw_path(rewritten.as_bytes())?;
-    }
-    if request.version == Version::HTTP_2 {
-        // Pingora takes the target's host from there.
-        request.insert_header(header::HOST, authority(client_request))?;
-    }
-    if authority(client_request).is_empty()
-        && let Some(current) = &ctx.current
-    {
-        // HTTP/1.0 may come without a host; HTTP/1.1, as which it goes on, may not.
-        request.insert_header("Host", current.active.backend().label.as_str())?;
-    }
-
-    trailers::announce(client_request, request, ctx)?;
-
-    let via = match client_request.version {
-        Version::HTTP_2 => "2 backstop",
-        Version::HTTP_10 => "1.0 backstop",
-        _ => "1.1 backstop",
-    };
-    match request.headers.get("via").and_then(|v| v.to_str().ok()) {
-        Some(earlier) => {
-            let both = format!("{earlier}, {via}");
-            request.insert_header("Via", both)?;
-        }
-        None => request.insert_header("Via", HeaderValue::from_static(via))?,
-    }
-    // Whatever the client claims of where it comes from, it is not believed, unless it is a proxy that is trusted.
-    request.remove_header(&header::FORWARDED);
-    request.remove_header("x-real-ip");
-    match ctx.client {
-        Some(ip) => {
-            let mut way = ip.to_string();
-            for hop in &ctx.hops {
-                way.push_str(", ");
-                way.push_str(&hop.to_string());
-            }
-            request.insert_header("X-Forwarded-For", way)?;
-        }
-        None => {
-            request.remove_header("X-Forwarded-For");
-        }
-    }
-    if ctx.patience.is_some() {
-        // What the tries before took of it, and what the route gives no one, the backend need not count on.
-        request.insert_header(grpc::TIMEOUT, grpc::written(ctx.time_left()))?;
-    }
-    let proto = HeaderValue::from_static(ctx.scheme);
-    request.insert_header("X-Forwarded-Proto", proto)?;
-    request.insert_header("X-Forwarded-Host", authority(client_request))?;
-    request.insert_header("X-Request-ID", ctx.request_id.as_str())?;
-    pass_trace(request, ctx, span)?;
-    if ctx.body_held || ctx.body_partly_taken || ctx.told_to_go_on {
-        // The client was already told to go on.
-        request.remove_header("Expect");
-    }
-
-    let is_told = |name: &HeaderName| {
-        proxy.request_headers.edit(name) || ctx.told.iter().any(|(told, _)| told == name)
-    };
-    remove(request, |name| claims::passes_for(name, is_told));
-    for (name, value) in &ctx.told {
-        match value {
-            Some(value) => request.insert_header(written(name), value.clone())?,
-            None => {
-                request.remove_header(name);
-            }
-        }
-    }
-    if !proxy.request_headers.is_empty() {
-        let values = Values::of(client_request, ctx);
-        edit_request(
-            request,
-            &proxy.request_headers,
-            &values.vars(&ctx.request_id),
-        )?;
-    }
-    Ok(())
-}
 
 /// Says to which trace a request belongs, where there are traces, and to which span in it (W3C Trace Context).
 ///
@@ -148,23 +48,8 @@ pub(super) fn remove(request: &mut RequestHeader, is_one: impl Fn(&HeaderName) -
     }
 }
 
-fn edit_request(request: &mut RequestHeader, rules: &HeaderRules, vars: &Vars<'_>) -> Result<()> {
-    for edit in rules.edits(vars) {
-        match edit {
-            Edit::Remove(name) => {
-                request.remove_header(name);
-            }
-            Edit::Set(name, value) => request.insert_header(written(name), value)?,
-            Edit::Add(name, value) => {
-                request.append_header(written(name), value)?;
-            }
-        }
-    }
-    Ok(())
-}
-
 /// A name as people write it, `X-Real-Ip`: HTTP does not care, but there are old servers that do.
-fn written(name: &HeaderName) -> String {
+pub(super) fn written(name: &HeaderName) -> String {
     let mut capital = true;
     let letter = |c: char| match std::mem::replace(&mut capital, c == '-') {
         true => c.to_ascii_uppercase(),
@@ -204,6 +89,15 @@ pub(super) fn dress(
         Some(route) => edit_response(response, &route.response_headers, client_request, ctx),
         None => Ok(()),
     }
+}
+
+/// Whether [`dress`] would add nothing but what a cache says.
+pub(super) fn leaves_as_is(ctx: &Ctx) -> bool {
+    let is_edited = ctx
+        .route
+        .as_ref()
+        .is_some_and(|route| !route.response_headers.is_empty() || route.answers.is_some());
+    !is_edited && ctx.hsts().is_none() && ctx.rate.is_none()
 }
 
 /// Gives a response what all answers of its route are given. Only on the way out: what is stored is for everybody.

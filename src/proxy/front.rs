@@ -6,6 +6,7 @@
 use super::authenticate;
 use super::caching;
 use super::ctx::Ctx;
+use super::direct::{self, Served};
 use super::downstream::{self, Watch};
 use super::facts;
 use super::keep;
@@ -120,8 +121,13 @@ impl Front {
                 .filter(|_| !is_last && !ctx.watch.draining());
             session.set_keepalive(kept.map(|_| self.clients.keepalive.as_secs().max(1)));
         }
-        match self.answer(&mut session, &mut ctx).await {
-            Ok(false) => Received::Onward(Box::new(downstream::pack(session, ctx))),
+        let answered = match self.answer(&mut session, &mut ctx).await {
+            Ok(false) => direct::serve(self, &mut session, &mut ctx).await,
+            Ok(true) => Ok(Served::Answered),
+            Err(e) => Err(e),
+        };
+        match answered {
+            Ok(Served::Onward) => Received::Onward(Box::new(downstream::pack(session, ctx))),
             answered => {
                 if answered.is_err() {
                     ctx.client_left = true;
@@ -129,6 +135,10 @@ impl Front {
                 }
                 self.log(&session, &ctx);
                 match answered {
+                    Ok(Served::BrokenOff) => {
+                        session.shutdown().await;
+                        Received::Over(None)
+                    }
                     Ok(_) if ctx.dropped => {
                         session.shutdown().await;
                         Received::Over(None)

@@ -12,7 +12,7 @@ use super::lent::Lent;
 use super::peer::{Use, dial};
 use super::racing::{self, First, Handshake};
 use super::wait::client_leaves;
-use super::{aside, forward, translate};
+use super::{aside, forward, outgoing, translate};
 use crate::policy::balancer::Tried;
 use crate::policy::blame::blame;
 use crate::policy::hedge;
@@ -414,7 +414,7 @@ fn prepare(
     span: u64,
 ) -> pingora::Result<RequestHeader> {
     let mut request = aside::same(original)?;
-    forward::prepare(original, &mut request, proxy, ctx, span)?;
+    outgoing::prepare(original, &mut request, proxy, ctx, span)?;
     if let Some(job) = &ctx.fill {
         job.condition(&mut request, ctx.split)?;
     }

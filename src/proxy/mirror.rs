@@ -6,7 +6,7 @@
 
 use super::ctx::Ctx;
 use super::entry::Taken;
-use super::{aside, forward};
+use super::{aside, outgoing};
 use crate::policy::balancer::Tried;
 use crate::policy::timeouts::Timeouts;
 use crate::upstream::traffic::Copying;
@@ -105,7 +105,7 @@ fn try_send(session: &Session, ctx: &Ctx, body: Bytes, copying: Copying) -> Resu
     let original = session.req_header();
     let mut request = aside::same(original)?;
     let span = ctx.trace.map_or(0, |trace| trace.span);
-    forward::prepare(original, &mut request, proxy, ctx, span)?;
+    outgoing::prepare(original, &mut request, proxy, ctx, span)?;
     aside::strip(&mut request, &body)?;
     let timeouts = proxy.timeouts;
     tokio::spawn(async move {

@@ -11,6 +11,7 @@ mod caching;
 mod compress;
 pub mod content;
 mod ctx;
+mod direct;
 mod downstream;
 mod ending;
 mod entry;
@@ -23,6 +24,7 @@ mod keep;
 mod lent;
 mod mirror;
 mod next;
+mod outgoing;
 mod peer;
 mod racing;
 mod rate;
@@ -37,6 +39,7 @@ mod translate;
 mod tries;
 mod turn;
 mod wait;
+mod wire;
 
 use body::Room;
 pub use body::held;
@@ -107,6 +110,7 @@ impl ProxyHttp for Proxy {
         if let Some(packed) = downstream::unpack(session) {
             *ctx = *packed;
         }
+        ctx.in_phases = true;
         Ok(())
     }
 
@@ -261,7 +265,8 @@ impl ProxyHttp for Proxy {
             body::tell_to_go_on(session).await?;
             ctx.told_to_go_on = true;
         }
-        if let Some(traffic) = ctx.traffic() {
+        // One whose first try is behind it was counted then.
+        if let Some(traffic) = ctx.traffic().filter(|_| ctx.tries.is_empty()) {
             traffic.request();
         }
         match &held {
@@ -321,7 +326,7 @@ impl ProxyHttp for Proxy {
             return Ok(());
         };
         let span = ctx.current.as_ref().map_or(0, |current| current.span);
-        forward::prepare(session.req_header(), request, proxy, ctx, span)
+        outgoing::prepare(session.req_header(), request, proxy, ctx, span)
             .map_err(|e| e.into_down())?;
         if let Some(job) = &ctx.fill {
             job.condition(request, ctx.split)?;

@@ -4,18 +4,20 @@ use super::caching::mark::mark;
 use super::ctx::{Ctx, End};
 use super::facts::Values;
 use super::forward::{edit_response, give, strip_hop_by_hop};
-use super::{downstream, rate};
+use super::{downstream, rate, wire};
 use crate::policy::error_body::{Form, Page, PageBody, Told};
 use crate::policy::grpc;
 use crate::policy::limits::Excess;
 use crate::policy::requirement::Lacks;
 use crate::policy::route::{Redirect, Respond};
 use crate::policy::target;
+use crate::server::stream::ClientStream;
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode};
-use pingora::Result;
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
+use pingora::{ErrorType, OrErr, Result};
+use std::io::IoSlice;
 use std::time::Duration;
 
 /// How long the writing of an answer that is made here may take.
@@ -253,12 +255,23 @@ impl Answer {
 
     /// Writes it, edited as the route says, and keeps the connection where HTTP allows. Over HTTP/2 a client can refuse to take
     /// even this: it has so long for it.
-    pub(super) async fn write(self, session: &mut ServerSession, ctx: &Ctx) -> Result<()> {
+    pub(super) async fn write(mut self, session: &mut ServerSession, ctx: &mut Ctx) -> Result<()> {
         ctx.watch.set_total(Some(ctx.watch.elapsed() + ANSWER_TIME));
-        downstream::write(&ctx.watch, self.send(session, ctx)).await
+        let body = self.dress(session, ctx)?;
+        let is_direct = !ctx.in_phases
+            && !self.head.headers.contains_key(header::LOCATION)
+            && session.is_body_empty();
+        if is_direct && let Some(stream) = wire::stream(session) {
+            let has_body = session.req_header().method != Method::HEAD;
+            let keeps = session.get_keepalive().is_some();
+            let body = if has_body { &body[..] } else { &[] };
+            return beside(stream, ctx, &self.head, body, keeps).await;
+        }
+        downstream::write(&ctx.watch, self.send(session, body)).await
     }
 
-    async fn send(mut self, session: &mut ServerSession, ctx: &Ctx) -> Result<()> {
+    /// Makes the head what it is to be; returns the body.
+    fn dress(&mut self, session: &mut ServerSession, ctx: &Ctx) -> Result<Bytes> {
         let body = self.body(session.req_header(), ctx)?;
         self.head
             .insert_header("X-Request-ID", ctx.request_id.as_str())?;
@@ -285,6 +298,10 @@ impl Answer {
         if ctx.watch.draining() {
             session.set_keepalive(None);
         }
+        Ok(body)
+    }
+
+    async fn send(self, session: &mut ServerSession, body: Bytes) -> Result<()> {
         let request = session.req_header();
         if matches!(self.content, Content::Own(_))
             && grpc::is_call(&request.method, request.version, &request.headers)
@@ -299,6 +316,30 @@ impl Answer {
             session.finish_body().await
         }
     }
+}
+
+/// Writes an answer beside Pingora's session, which is in the way where all of it is there. `keeps`: whether the connection serves
+/// on.
+async fn beside(
+    stream: &ClientStream,
+    ctx: &mut Ctx,
+    head: &ResponseHeader,
+    body: &[u8],
+    keeps: bool,
+) -> Result<()> {
+    let mut out = Vec::with_capacity(wire::USUAL);
+    wire::begin(&mut out, head);
+    wire::date(&mut out, head.headers.contains_key(header::DATE));
+    wire::end(&mut out, keeps);
+    let mut parts = [IoSlice::new(&out), IoSlice::new(body)];
+    let sent = async {
+        let sent = stream.send(&mut parts).await;
+        sent.or_err(ErrorType::WriteError, "writing an answer")
+    };
+    downstream::write(&ctx.watch, sent).await?;
+    ctx.sent_at_once = Some((head.status, body.len()));
+    ctx.head_at_once = out.len();
+    Ok(())
 }
 
 /// Answers what could not be read: nothing is known of it, not even what its client would like to read.

@@ -38,9 +38,12 @@ pub(super) fn straighten(session: &mut ServerSession, ctx: &mut Ctx) -> Result<(
 
 /// Makes one field of cookies that came in several, as HTTP/2 lets clients send them and nothing else does (RFC 9113 §8.2.3).
 fn join_cookies(session: &mut ServerSession) -> Result<(), BadTarget> {
+    if !session.is_http2() {
+        return Ok(());
+    }
     let headers = &session.req_header().headers;
     let mut crumbs = headers.get_all(header::COOKIE).iter();
-    if !session.is_http2() || crumbs.nth(1).is_none() {
+    if crumbs.nth(1).is_none() {
         return Ok(());
     }
     let crumbs: Vec<&[u8]> = headers

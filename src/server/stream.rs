@@ -362,29 +362,37 @@ impl ClientStream {
         self.pending.is_empty() && matches!(self.transport, Transport::Plain(_))
     }
 
-    /// Sends an answer as it is, head and body in one packet where they fit.
+    /// Sends parts of an answer as they are, in one packet where they fit.
     ///
     /// # Errors
     /// When the client is gone, or takes nothing for too long.
-    pub async fn send(&self, mut head: &[u8], mut body: &[u8]) -> io::Result<()> {
+    pub async fn send(&self, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         let tcp = self.transport.tcp();
-        loop {
-            let sent = tcp.try_write_vectored(&[IoSlice::new(head), IoSlice::new(body)]);
-            match sent {
+        // Empty ones are passed over.
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            match tcp.try_write_vectored(parts) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) => {
-                    let of_head = sent.min(head.len());
-                    head = &head[of_head..];
-                    body = &body[sent - of_head..];
-                    if body.is_empty() && head.is_empty() {
-                        return Ok(());
-                    }
-                }
+                Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     tokio::time::timeout(SEND_TIMEOUT, tcp.writable()).await??;
                 }
                 Err(e) => return Err(e),
             }
+        }
+        Ok(())
+    }
+
+    /// Is ready once the client has closed its connection. Nothing is read, and nothing is to be read meanwhile; a client that
+    /// speaks TLS, or has sent its next request, is not known to be gone.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Transport::Plain(tcp) = &self.transport else {
+            return Poll::Pending;
+        };
+        let mut byte = [0];
+        match ready!(tcp.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
+            Ok(0) | Err(_) => Poll::Ready(()),
+            Ok(_) => Poll::Pending,
         }
     }
 

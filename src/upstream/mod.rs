@@ -9,6 +9,7 @@ pub mod clock;
 pub mod comeback;
 pub mod http2;
 pub mod line;
+pub mod links;
 pub mod places;
 pub mod probes;
 pub mod resolver;

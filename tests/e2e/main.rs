@@ -50,6 +50,7 @@ mod concurrency; // how many at once, and who waits
 mod config_cli; // the command line and configuration errors
 mod content; // content that has to be JSON
 mod cors; // whose scripts may read answers
+mod direct; // plain requests, beside Pingora's phases
 mod dns; // backends with names
 mod eject; // backends that fail, and how they come back
 mod error_pages; // what answers of our own say

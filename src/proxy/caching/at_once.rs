@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use pingora::protocols::http::ServerSession;
 use pingora::{ErrorType, OrErr, Result};
+use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 
 /// How much of a file the kernel is given to send before others have their turn.
@@ -59,8 +60,8 @@ pub(in super::super) async fn serve(
         return Ok(false);
     };
     choose(ctx, &object, How::Hit(None));
-    let wire =
-        wire::stream(session).and_then(|stream| Some((stream, wire::head(session, ctx, &object)?)));
+    let wire = super::super::wire::stream(session)
+        .and_then(|stream| Some((stream, wire::head(session, ctx, &object)?)));
     let standing = found.standing.or_else(|| match &object.body {
         Body::File(stored) => Some(stored.standing()),
         _ => None,
@@ -156,7 +157,8 @@ async fn write_beside(
     let mut bytes = 0;
     while let Some(piece) = next {
         let sent = async {
-            let sent = stream.send(head, &piece).await;
+            let mut parts = [IoSlice::new(head), IoSlice::new(&piece)];
+            let sent = stream.send(&mut parts).await;
             sent.or_err(ErrorType::WriteError, "sending a stored answer")
         };
         downstream::write(&ctx.watch, sent).await?;

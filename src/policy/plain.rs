@@ -1,0 +1,200 @@
+//! Whether a request is a plain one: all of it is its head, and nothing in it concerns the connection or what comes after.
+//!
+//! Asked by `proxy::direct`, which sends such requests on by itself; for all others there are Pingora's phases.
+
+use http::{HeaderMap, HeaderName, Method, Version, header};
+
+/// Fields of requests that have content, switch protocols, or speak of the way.
+const SPECIAL: [HeaderName; 8] = [
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::EXPECT,
+    header::UPGRADE,
+    header::TE,
+    header::TRAILER,
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+];
+
+/// Whether this is one; `target` as it was written.
+pub fn is_plain(method: &Method, target: &[u8], version: Version, headers: &HeaderMap) -> bool {
+    let is_read = matches!(*method, Method::GET | Method::HEAD);
+    let is_whole = matches!(version, Version::HTTP_11 | Version::HTTP_2);
+    is_read
+        && is_whole
+        && target.first() == Some(&b'/')
+        && headers
+            .iter()
+            .all(|(name, value)| match *name == header::CONNECTION {
+                true => [&b"keep-alive"[..], b"close"]
+                    .iter()
+                    .any(|word| value.as_bytes().eq_ignore_ascii_case(word)),
+                false => !is_special(name),
+            })
+}
+
+fn is_special(name: &HeaderName) -> bool {
+    SPECIAL.contains(name)
+        || matches!(
+            name.as_str(),
+            "http2-settings" | "keep-alive" | "proxy-connection"
+        )
+}
+
+/// An answer whose fields need only be handed on, but for those of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// How many bytes of content follow; `None` where that comes in chunks.
+    pub length: Option<u64>,
+    /// Whether the connection serves on (RFC 9112 §9.3).
+    pub is_kept: bool,
+    /// Whether it says when it was made.
+    pub is_dated: bool,
+}
+
+/// Whether a field concerns one connection only.
+pub fn is_of_connection(name: &str) -> bool {
+    ["connection", "keep-alive"]
+        .iter()
+        .any(|own| name.eq_ignore_ascii_case(own))
+}
+
+/// What an answer of HTTP/1.1 with these fields is, if it is plain. Nothing about it is decided here: one that is not is looked
+/// at as all others are.
+pub fn answer<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<Answer> {
+    let (mut length, mut chunked) = (None, false);
+    let (mut is_kept, mut is_dated) = (true, false);
+    for (name, value) in fields {
+        let is = |field: &str| name.eq_ignore_ascii_case(field);
+        // Most fields are told from these by how long their names are.
+        match name.len() {
+            2 if is("te") => return None,
+            4 if is("date") => is_dated = true,
+            7 if is("trailer") || is("upgrade") => return None,
+            10 if is("connection") => match value {
+                _ if value.eq_ignore_ascii_case(b"close") => is_kept = false,
+                _ if value.eq_ignore_ascii_case(b"keep-alive") => {}
+                _ => return None,
+            },
+            // Events come for as long as both like.
+            12 if is("content-type")
+                && value
+                    .get(..6)
+                    .is_some_and(|b| b.eq_ignore_ascii_case(b"text/e")) =>
+            {
+                return None;
+            }
+            14 if is("content-length") => {
+                let digits =
+                    (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+                if !digits || length.is_some() {
+                    return None;
+                }
+                let number = |all: u64, digit: &u8| 10 * all + u64::from(digit - b'0');
+                length = Some(value.iter().fold(0, number));
+            }
+            16 if is("proxy-connection") => return None,
+            17 if is("transfer-encoding") => {
+                if chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return None;
+                }
+                chunked = true;
+            }
+            _ => {}
+        }
+    }
+    (chunked != length.is_some()).then_some(Answer {
+        length,
+        is_kept,
+        is_dated,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn what_is_plain() {
+        let (eleven, two) = (Version::HTTP_11, Version::HTTP_2);
+        for (method, target, version, fields, plain) in [
+            (Method::GET, "/a", eleven, "host: a", true),
+            (Method::HEAD, "/a", two, "accept: */*", true),
+            (Method::GET, "/a", eleven, "connection: Keep-Alive", true),
+            (Method::GET, "/a", eleven, "connection: close", true),
+            (Method::GET, "/a", eleven, "connection: close, te", false),
+            (Method::GET, "/a", eleven, "connection: x-key", false),
+            (Method::GET, "/a", eleven, "te: trailers", false),
+            (Method::GET, "/a", eleven, "expect: 100-continue", false),
+            (Method::GET, "/a", eleven, "content-length: 0", false),
+            (Method::GET, "/a", eleven, "proxy-connection: close", false),
+            (Method::GET, "/a", eleven, "upgrade: websocket", false),
+            (Method::GET, "/a", Version::HTTP_10, "host: a", false),
+            (Method::GET, "http://a/a", eleven, "host: a", false),
+            (Method::OPTIONS, "*", eleven, "host: a", false),
+            (Method::POST, "/a", eleven, "host: a", false),
+            (Method::DELETE, "/a", eleven, "host: a", false),
+        ] {
+            let (name, value) = fields.split_once(": ").unwrap();
+            let name: HeaderName = name.parse().unwrap();
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            let found = is_plain(&method, target.as_bytes(), version, &headers);
+            assert_eq!(found, plain, "{method} {target} {fields}");
+        }
+    }
+
+    #[test]
+    fn which_answers_are_plain() {
+        let plain = |length, is_kept, is_dated| {
+            Some(Answer {
+                length,
+                is_kept,
+                is_dated,
+            })
+        };
+        for (fields, found) in [
+            ("Content-Length: 5", plain(Some(5), true, false)),
+            ("content-length: 0\ndate: x", plain(Some(0), true, true)),
+            ("Transfer-Encoding: Chunked", plain(None, true, false)),
+            (
+                "Content-Length: 5\nConnection: Close",
+                plain(Some(5), false, false),
+            ),
+            (
+                "Content-Length: 5\nConnection: keep-alive\nKeep-Alive: timeout=5",
+                plain(Some(5), true, false),
+            ),
+            (
+                "content-type: text/html\ncontent-length: 5",
+                plain(Some(5), true, false),
+            ),
+            (
+                "content-type: text/event-stream\ntransfer-encoding: chunked",
+                None,
+            ),
+            ("content-type: Text/Event-Stream;a\ncontent-length: 5", None),
+            ("Content-Length: 5\nContent-Length: 5", None),
+            ("Content-Length: 5\nTransfer-Encoding: chunked", None),
+            (
+                "Transfer-Encoding: chunked\nTransfer-Encoding: chunked",
+                None,
+            ),
+            ("Transfer-Encoding: gzip, chunked", None),
+            ("Content-Length: +5", None),
+            ("Content-Length: ", None),
+            ("Content-Length: 1000000000000000000", None),
+            ("Content-Length: 5\nConnection: close, x-a", None),
+            ("Content-Length: 5\nTrailer: x-a", None),
+            ("Content-Length: 5\nUpgrade: h2c", None),
+            ("Content-Length: 5\nProxy-Connection: close", None),
+            ("Content-Length: 5\nTE: a", None),
+            // Until it is closed.
+            ("date: x", None),
+        ] {
+            let parts = fields.lines().map(|line| line.split_once(": ").unwrap());
+            let parts = parts.map(|(name, value)| (name, value.as_bytes()));
+            assert_eq!(answer(parts), found, "{fields}");
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! An answer of HTTP/1 as it is read from a backend's connection (RFC 9112 §4, §6).
+//!
+//! Fed by [`super`]. Bytes are read into room that the worker's requests share, and that none of them has while it waits for
+//! more: ten thousand that wait cost no more than the few that do not.
+
+use crate::policy::chunks::{Chunks, Malformed, Piece};
+use crate::policy::plain;
+use crate::upstream::links::Link;
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, Version, header};
+use httparse::{ParserConfig, Status};
+use pingora::http::{IntoCaseHeaderName, ResponseHeader, header_value_from_raw};
+use pingora::{Error, ErrorType, OrErr, Result};
+use std::cell::RefCell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// What is read at once.
+const ROOM: usize = 64 * 1024;
+/// The longest head, and the most fields: what Pingora takes.
+const LONGEST_HEAD: usize = 1024 * 1024;
+const MOST_FIELDS: usize = 256;
+/// Fields that most answers have at most.
+const USUAL_FIELDS: usize = 64;
+/// So many pieces of room are kept by a worker.
+const SPARE: usize = 8;
+/// So many chunks are looked at before what is in them goes on.
+const AT_ONCE: usize = 64;
+
+thread_local! {
+    static ROOMS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What was read and not yet taken.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// Empty while there is nothing.
+    room: Vec<u8>,
+    unread: Range<usize>,
+}
+
+impl Reader {
+    /// Reads what is there; says how many bytes. None at the end.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+    ) -> Poll<io::Result<usize>> {
+        // Asked before there is room for it.
+        ready!(link.tcp.poll_read_ready(cx))?;
+        if self.room.is_empty() {
+            let spare = ROOMS.with_borrow_mut(Vec::pop);
+            self.room = spare.unwrap_or_else(|| vec![0; ROOM]);
+        }
+        if self.unread.start > 0 {
+            self.room.copy_within(self.unread.clone(), 0);
+            self.unread = 0..self.unread.len();
+        }
+        if self.unread.end == self.room.len() {
+            self.room.resize(2 * self.room.len(), 0);
+        }
+        let free = self.room.get_mut(self.unread.end..).unwrap_or_default();
+        let mut free = ReadBuf::new(free);
+        // Unlike a mere attempt it takes note of it when that was all there is, which saves another one.
+        let read = Pin::new(&mut link.tcp).poll_read(cx, &mut free);
+        let bytes = free.filled().len();
+        self.unread.end += bytes;
+        if bytes == 0 {
+            self.rest();
+        }
+        read.map_ok(|()| bytes)
+    }
+
+    /// Gives the room back, if there is nothing in it.
+    pub(super) fn rest(&mut self) {
+        if self.unread.is_empty() && !self.room.is_empty() {
+            let room = std::mem::take(&mut self.room);
+            self.unread = 0..0;
+            ROOMS.with_borrow_mut(|rooms| {
+                if rooms.len() < SPARE && room.len() == ROOM {
+                    rooms.push(room);
+                }
+            });
+        }
+    }
+
+    /// What is there.
+    pub(super) fn unread(&self) -> &[u8] {
+        self.room.get(self.unread.clone()).unwrap_or_default()
+    }
+
+    /// Takes so much of it.
+    pub(super) fn take(&mut self, bytes: usize) {
+        self.unread.start = (self.unread.start + bytes).min(self.unread.end);
+    }
+
+    /// Takes a head, if all of it is there and it is a plain one with a status of which this holds: writes it as it goes to the
+    /// client, but for its end. All others stay where they are.
+    pub(super) fn plain_head(
+        &mut self,
+        is_fit: impl Fn(StatusCode) -> bool,
+        out: &mut Vec<u8>,
+    ) -> Option<(StatusCode, plain::Answer)> {
+        let unread = self.unread();
+        let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let status = ParserConfig::default()
+            .parse_response_with_uninit_headers(&mut parsed, unread, &mut fields)
+            .ok()?;
+        let Status::Complete(length) = status else {
+            return None;
+        };
+        let code = StatusCode::from_u16(parsed.code?).ok()?;
+        if parsed.version != Some(1) || !is_fit(code) {
+            return None;
+        }
+        let fields = parsed.headers.iter();
+        let answer = plain::answer(fields.map(|field| (field.name, field.value)))?;
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(code.as_str().as_bytes());
+        out.push(b' ');
+        let reason = parsed.reason.or(code.canonical_reason());
+        out.extend_from_slice(reason.unwrap_or_default().as_bytes());
+        out.extend_from_slice(b"\r\n");
+        for field in parsed.headers.iter() {
+            if !plain::is_of_connection(field.name) {
+                out.extend_from_slice(field.name.as_bytes());
+                out.extend_from_slice(b": ");
+                out.extend_from_slice(field.value);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        self.take(length);
+        Some((code, answer))
+    }
+
+    /// Takes a head, if all of it is there.
+    ///
+    /// # Errors
+    /// When this is none.
+    pub(super) fn head(&mut self) -> Result<Option<Box<ResponseHeader>>> {
+        let unread = self.unread();
+        if unread.is_empty() {
+            return Ok(None);
+        }
+        let mut config = ParserConfig::default();
+        config.allow_spaces_after_header_name_in_responses(true);
+        config.allow_obsolete_multiline_headers_in_responses(true);
+        let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let status = config
+            .parse_response_with_uninit_headers(&mut parsed, unread, &mut fields)
+            .or_err(ErrorType::InvalidHTTPHeader, "the head of an answer")
+            .map_err(|e| e.into_up())?;
+        let Status::Complete(length) = status else {
+            if unread.len() > LONGEST_HEAD {
+                let error = Error::explain(ErrorType::InvalidHTTPHeader, "the head is too long");
+                return Err(error.into_up());
+            }
+            return Ok(None);
+        };
+        let head = build(unread, length, &parsed).map_err(|e| e.into_up())?;
+        self.take(length);
+        Ok(Some(Box::new(head)))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.unread = 0..0;
+        self.rest();
+    }
+}
+
+fn build(
+    bytes: &[u8],
+    length: usize,
+    parsed: &httparse::Response<'_, '_>,
+) -> Result<ResponseHeader> {
+    let code = parsed.code.unwrap_or_default();
+    let mut head = ResponseHeader::build(code, Some(parsed.headers.len()))?;
+    head.set_version(match parsed.version {
+        Some(1) => Version::HTTP_11,
+        _ => Version::HTTP_10,
+    });
+    head.set_reason_phrase(parsed.reason)?;
+    // All names and values are parts of one copy.
+    let copy = Bytes::copy_from_slice(bytes.get(..length).unwrap_or_default());
+    let part = |of: &[u8]| {
+        let from = (of.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
+        match from + of.len() <= copy.len() {
+            true => copy.slice(from..from + of.len()),
+            false => Bytes::copy_from_slice(of),
+        }
+    };
+    for field in parsed.headers.iter() {
+        let name = part(field.name.as_bytes()).into_case_header_name();
+        head.append_header(name, header_value_from_raw(part(field.value)))?;
+    }
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        // It says nothing beside a coding (RFC 9112 §6.3).
+        head.remove_header(&header::CONTENT_LENGTH);
+    }
+    Ok(head)
+}
+
+/// The content of an answer: how it is told where it ends.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// There is none, or none any more.
+    None,
+    /// So many bytes are to come.
+    Length(u64),
+    Chunks(Chunks),
+    /// All that comes until the connection is closed.
+    UntilClosed,
+}
+
+impl Content {
+    /// That of a plain answer.
+    pub(super) fn of_plain(answer: plain::Answer) -> Content {
+        match answer.length {
+            Some(0) => Content::None,
+            Some(length) => Content::Length(length),
+            None => Content::Chunks(Chunks::default()),
+        }
+    }
+
+    /// That of an answer to a request of this method (RFC 9112 §6.3).
+    pub(super) fn of(method: &Method, head: &ResponseHeader) -> Content {
+        let fields = &head.headers;
+        if *method == Method::HEAD
+            || matches!(
+                head.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            )
+        {
+            return Content::None;
+        }
+        if fields.contains_key(header::TRANSFER_ENCODING) {
+            return Content::Chunks(Chunks::default());
+        }
+        let length = fields.get(header::CONTENT_LENGTH);
+        match length.and_then(|length| length.to_str().ok()?.parse().ok()) {
+            Some(0) => Content::None,
+            Some(length) => Content::Length(length),
+            None => Content::UntilClosed,
+        }
+    }
+
+    /// Whether all of it came.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, Content::None)
+    }
+
+    /// Whether the answer's own length says where it ends, to the client as well.
+    pub(super) fn has_length(&self) -> bool {
+        matches!(self, Content::Length(_) | Content::None)
+    }
+
+    /// Finds content among `bytes`: into `found` goes where it is. Says how much was looked at; what is left, if the content is
+    /// not whole, is for another time.
+    ///
+    /// # Errors
+    /// When this is no content of its kind.
+    pub(super) fn find(
+        &mut self,
+        bytes: &[u8],
+        found: &mut Vec<Range<usize>>,
+    ) -> Result<usize, Malformed> {
+        found.clear();
+        match self {
+            Content::None => Ok(0),
+            Content::Length(left) => {
+                let taken = usize::try_from(*left).map_or(bytes.len(), |l| l.min(bytes.len()));
+                *left -= taken as u64;
+                if *left == 0 {
+                    *self = Content::None;
+                }
+                found.push(0..taken);
+                Ok(taken)
+            }
+            Content::UntilClosed => {
+                found.push(0..bytes.len());
+                Ok(bytes.len())
+            }
+            Content::Chunks(chunks) => {
+                let mut from = 0;
+                while found.len() < AT_ONCE {
+                    match chunks.next(bytes, from)? {
+                        Piece::Content(range) => {
+                            from = range.end;
+                            found.push(range);
+                        }
+                        Piece::None => return Ok(bytes.len()),
+                        Piece::End(end) => {
+                            *self = Content::None;
+                            return Ok(end);
+                        }
+                    }
+                }
+                Ok(from)
+            }
+        }
+    }
+}
+
+/// Whether a connection serves on after this answer (RFC 9112 §9.3).
+pub(super) fn keeps(head: &ResponseHeader, content: &Content) -> bool {
+    let says = |word: &[u8]| names(&head.headers, word);
+    let is_kept = match head.version {
+        Version::HTTP_11 => !says(b"close"),
+        _ => says(b"keep-alive"),
+    };
+    is_kept && !matches!(content, Content::UntilClosed)
+}
+
+fn names(headers: &HeaderMap, word: &[u8]) -> bool {
+    crate::policy::framing::named(headers).any(|name| name.eq_ignore_ascii_case(word))
+}

@@ -1,0 +1,43 @@
+//! The head of an answer as the bytes of HTTP/1 (RFC 9112 §4), for those that are written beside Pingora's session.
+
+use crate::server::stream::ClientStream;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use std::time::SystemTime;
+
+/// Room for most heads.
+pub(super) const USUAL: usize = 1024;
+
+/// The stream to write to, where that can be done beside the session: it is HTTP/1 without TLS, with nothing unsent.
+pub(super) fn stream(session: &ServerSession) -> Option<&ClientStream> {
+    ClientStream::of(session).filter(|stream| stream.is_direct())
+}
+
+/// Writes the status line and the fields.
+pub(super) fn begin(out: &mut Vec<u8>, head: &ResponseHeader) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(head.status.as_str().as_bytes());
+    out.push(b' ');
+    let reason = head.get_reason_phrase().unwrap_or_default();
+    out.extend_from_slice(reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    head.header_to_h1_wire(out);
+}
+
+/// Says when it was made, where its maker does not (RFC 9110 §6.6.1).
+pub(super) fn date(out: &mut Vec<u8>, is_dated: bool) {
+    if !is_dated {
+        out.extend_from_slice(b"Date: ");
+        let now = httpdate::fmt_http_date(SystemTime::now());
+        out.extend_from_slice(now.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Ends it. `keeps`: whether the connection serves on.
+pub(super) fn end(out: &mut Vec<u8>, keeps: bool) {
+    out.extend_from_slice(match keeps {
+        true => b"Connection: keep-alive\r\n\r\n",
+        false => b"Connection: close\r\n\r\n",
+    });
+}

@@ -1,0 +1,330 @@
+//! Plain requests, which go to a backend on a connection of the worker's own: what is sent, what comes back, what is kept.
+
+use crate::client::{Client, request};
+use crate::client2::Client2;
+use crate::harness::{Proxy, never_ejecting, one_route, outcomes, with_upstream};
+use crate::origin::Origin;
+use crate::reply::{Gate, Reply, Request, Step};
+use std::time::Duration;
+
+/// A request's line and fields, however they are ordered.
+fn lines(request: &Request) -> Vec<String> {
+    let line = |(name, value): &(String, String)| format!("{name}: {value}");
+    let mut lines: Vec<_> = request.headers.iter().map(line).collect();
+    lines.sort_unstable();
+    lines.insert(0, format!("{} {}", request.method, request.target));
+    lines
+}
+
+/// The first try is made beside Pingora, the second by it: no backend can tell one from the other.
+#[test]
+fn both_ways_send_the_same_request() {
+    let origin = Origin::new(|r| Reply::status([503, 200][r.number % 2]));
+    let edits = "headers:\n  request:\n    set: { X-Edge: \"{client_ip} {path} {query}\", Via: us, X-Forwarded-Host: '{http_host}' }\n    add: { X-Tag: b }\n    remove: [X-Gone, Forwarded, X-Real-IP]\nstrip_prefix: /app\nretry: { tries: 2, wait: 1ms }";
+    for rules in ["retry: { tries: 2, wait: 1ms }", edits] {
+        let upstreams = never_ejecting(&one_route(&[origin.port], rules));
+        let upstreams = upstreams.replace("{ path: / }", "{ path: /app }");
+        let proxy = Proxy::with().http2().start(&upstreams);
+        let odd: &[&[(&str, &str)]] = &[
+            &[],
+            &[
+                ("connection", "keep-alive"),
+                ("Accept", "*/*"),
+                ("accept", "text/html"),
+            ],
+            &[
+                ("Via", "1.0 a, 1.1 b"),
+                ("X-Forwarded-For", "10.0.0.9"),
+                ("x-forwarded-proto", "https"),
+            ],
+            &[
+                ("X-REAL-ip", "10.0.0.9"),
+                ("Forwarded", "for=10.0.0.9"),
+                ("X_Forwarded_For", "1.2.3.4"),
+            ],
+            &[
+                ("X-Tag", "a"),
+                ("x-gone", "1"),
+                ("X-Gone", "2"),
+                ("X-Edge", "mine"),
+                ("x_edge", "mine"),
+            ],
+            &[
+                ("X-Request-ID", "r-1"),
+                ("traceparent", "00-1-2-03"),
+                ("Cookie", "a=1"),
+                ("Cookie", "b=2"),
+            ],
+            &[
+                ("X-Empty", ""),
+                ("X-High", "caf\u{e9}"),
+                ("Referer", "/a b"),
+                ("If-None-Match", "\"x\""),
+            ],
+            &[("Host", "Other.Example:8080")],
+        ];
+        for method in ["GET", "HEAD"] {
+            for fields in odd {
+                let before = origin.count();
+                let target = "/app/%7e/x;y=1?q=%20&r";
+                let answer = request(proxy.port, method, target, fields, b"");
+                assert_eq!(answer.status, 200);
+                let (first, second) = (origin.request(before), origin.request(before + 1));
+                assert_ne!(first.connection, second.connection);
+                let ids = |r: &Request| r.header("x-request-id").map(str::to_owned);
+                assert_eq!(ids(&first), ids(&second));
+                assert_eq!(lines(&first), lines(&second), "{method} {fields:?}");
+            }
+        }
+        let mut client = Client2::to(proxy.port);
+        for fields in [
+            &[][..],
+            &[("cookie", "a=1"), ("cookie", "b=2")],
+            &[("x-tag", "a")],
+        ] {
+            let before = origin.count();
+            assert_eq!(client.request("GET", "/app/2", fields, b"").status, 200);
+            let (first, second) = (origin.request(before), origin.request(before + 1));
+            // There every name is small; that of ours is as people write it.
+            let small = |r: &Request| {
+                let mut lines: Vec<_> = lines(r).iter().map(|l| l.to_lowercase()).collect();
+                lines.sort_unstable();
+                lines
+            };
+            assert_eq!(small(&first), small(&second), "{fields:?}");
+        }
+    }
+}
+
+#[test]
+fn content_arrives_as_it_was_however_it_is_told_where_it_ends() {
+    let large: String = (0..40_000).map(|n| format!("{n:08}")).collect();
+    let whole = large.clone();
+    let origin = Origin::new(move |r| match r.target.as_str() {
+        "/length" => Reply::ok(&whole),
+        "/chunks" => {
+            let chunks: Vec<_> = whole.as_bytes().chunks(777).collect();
+            Reply::chunked(200, &[], &chunks)
+        }
+        "/odd" => Reply::raw(
+            "HTTP/1.1 200 Just So\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\nx-a: 2\r\n\r\n5;a=b\r\nhello\r\n05 \r\n, you\r\n0\r\nX-Sum: 1\r\n\r\n",
+        ),
+        "/closed" => Reply(vec![
+            Step::Send(b"HTTP/1.1 200 OK\r\nX-A: 1\r\n\r\n".to_vec()),
+            Step::Send(whole.clone().into_bytes()),
+            Step::Close,
+        ]),
+        "/old" => {
+            Reply::raw("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nold")
+        }
+        "/none" => Reply::answer(200, &[], b""),
+        "/204" => Reply::raw("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"),
+        "/304" => {
+            Reply::raw("HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 9\r\n\r\n")
+        }
+        _ => Reply::status(404),
+    });
+    let proxy = Proxy::with().http2().start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    let mut http2 = Client2::to(proxy.port);
+    for _ in 0..2 {
+        for (target, status, body) in [
+            ("/length", 200, &large[..]),
+            ("/chunks", 200, &large),
+            ("/odd", 200, "hello, you"),
+            ("/closed", 200, &large),
+            ("/old", 200, "old"),
+            ("/none", 200, ""),
+            ("/204", 204, ""),
+            ("/304", 304, ""),
+            ("/else", 404, "the backend's own 404\n"),
+        ] {
+            for answer in [client.get(target), http2.get(target)] {
+                assert_eq!((answer.status, answer.complete), (status, true), "{target}");
+                assert!(
+                    answer.text() == body,
+                    "{target}: {} bytes",
+                    answer.body.len()
+                );
+                assert!(answer.trailers.is_empty());
+            }
+            assert_eq!(
+                client.request("HEAD", target, &[], b"").status,
+                status,
+                "{target}"
+            );
+        }
+    }
+    let odd = client.get("/odd");
+    assert_eq!(odd.first_line, "HTTP/1.1 200 Just So");
+    assert_eq!(odd.all("x-a"), ["1", "2"]);
+    assert!(odd.header("date").is_some());
+}
+
+#[test]
+fn a_connection_serves_one_request_after_the_other_as_long_as_nothing_is_wrong_with_it() {
+    let origin = Origin::new(|r| match r.target.as_str() {
+        "/close" => Reply::answer(200, &[("Connection", "close")], b"x"),
+        "/more" => Reply::raw(
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged",
+        ),
+        "/chunks" => Reply::chunked(200, &[], &[b"x"]),
+        _ => Reply::ok("x"),
+    });
+    let upstreams = with_upstream(&one_route(&[origin.port], ""), "keepalive: { idle: 2s }");
+    let proxy = Proxy::with().key("workers", "1").start(&upstreams);
+    let mut client = Client::to(proxy.port);
+    let mut on = |target: &str| {
+        let answer = client.get(target);
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, "x"),
+            "{target}"
+        );
+        origin.last().connection
+    };
+    assert_eq!([on("/"), on("/chunks"), on("/"), on("/close")], [0; 4]);
+    assert_eq!([on("/"), on("/more")], [1; 2]);
+    assert_eq!([on("/"), on("/")], [2; 2]);
+    // Whether or not somebody asks for it.
+    origin.until_released();
+    assert_eq!(on("/"), 3);
+}
+
+/// A backend that closes a connection on which nothing is under way does nothing wrong.
+#[test]
+fn a_connection_that_its_backend_has_closed_is_not_used_again() {
+    let mut origin = Origin::always(Reply::ok("x"));
+    let proxy = Proxy::with()
+        .key("workers", "1")
+        .start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    for n in 0..5 {
+        assert_eq!(client.get("/").status, 200);
+        assert_eq!(origin.last().connection, n);
+        origin.restart();
+        // The end of the connection came before anything that is sent now.
+    }
+}
+
+#[test]
+fn heads_may_be_long_and_come_in_pieces() {
+    let long = "x".repeat(200_000);
+    let value = long.clone();
+    let origin = Origin::new(move |r| match r.target.as_str() {
+        "/long" => Reply::answer(200, &[("X-Long", &value)], b"x"),
+        _ => Reply(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello"
+                .chunks(3)
+                .flat_map(|piece| {
+                    [
+                        Step::Send(piece.to_vec()),
+                        Step::Pause(Duration::from_millis(1)),
+                    ]
+                })
+                .collect(),
+        ),
+    });
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    let answer = client.get("/long");
+    assert_eq!(answer.header("x-long"), Some(&long[..]));
+    let answer = client.get("/pieces");
+    assert_eq!(
+        (answer.text().as_str(), answer.header("x-a")),
+        ("hello", Some("b"))
+    );
+}
+
+#[test]
+fn interim_answers_go_before_the_final_one() {
+    let origin = Origin::always(Reply::raw(
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
+    ));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    for _ in 0..3 {
+        let answer = client.get("/");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "x"));
+        assert_eq!(answer.informational, [103]);
+    }
+}
+
+#[test]
+fn what_is_no_answer_is_a_failed_try_and_what_breaks_off_ends_the_connection() {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let origin = Origin::new(move |r| match r.target.as_str() {
+        "/nonsense" => Reply::raw("what?\r\n\r\n"),
+        "/empty" => Reply(vec![Step::Close]),
+        "/switch" => Reply::raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
+        "/coding" => Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx"),
+        "/lengths" => {
+            Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx")
+        }
+        "/short" => Reply(vec![
+            Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx".to_vec()),
+            Step::Close,
+        ]),
+        "/chunk" => Reply(vec![
+            Step::Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n".to_vec()),
+            Step::Wait(opened.clone()),
+            Step::Send(b"z\r\n".to_vec()),
+            Step::Hang,
+        ]),
+        _ => Reply::ok("x"),
+    });
+    let upstreams = never_ejecting(&one_route(&[origin.port], "retry: { tries: 1 }"));
+    let proxy = Proxy::start(&upstreams);
+    let mut client = Client::to(proxy.port);
+    for (target, word) in [
+        ("/nonsense", "http_protocol_error"),
+        ("/empty", "connection_terminated"),
+        ("/switch", "http_protocol_error"),
+        ("/coding", "http_protocol_error"),
+        ("/lengths", "http_protocol_error"),
+    ] {
+        let answer = client.get(target);
+        assert_eq!(answer.status, 502, "{target}");
+        assert_eq!(
+            answer.header("proxy-status"),
+            Some(format!("backstop; error={word}").as_str())
+        );
+        assert_eq!(outcomes(&proxy.logged(target)), ["reset"], "{target}");
+        assert_eq!(client.get("/").status, 200);
+    }
+    let answer = client.get("/short");
+    assert_eq!((answer.status, answer.complete), (200, false));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/chunk", &[], b"");
+    assert_eq!(client.head().unwrap().status, 200);
+    assert_eq!(client.chunk(), "x");
+    gate.open();
+    client.expect_close();
+    for target in ["/short", "/chunk"] {
+        assert_eq!(outcomes(&proxy.logged(target)), ["reset"], "{target}");
+    }
+}
+
+/// What is there is not held back until there is more.
+#[test]
+fn pieces_reach_the_client_as_they_come() {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let origin = Origin::new(move |_| {
+        Reply(vec![
+            Step::Send(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n".to_vec(),
+            ),
+            Step::Wait(opened.clone()),
+            Step::Send(b"3\r\ntwo\r\n0\r\n\r\n".to_vec()),
+        ])
+    });
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/", &[], b"");
+    assert_eq!(client.head().unwrap().status, 200);
+    assert_eq!(client.chunk(), "one");
+    gate.open();
+    assert_eq!(client.chunk(), "two");
+}
