@@ -8,7 +8,7 @@
 //! | [`cli`] | the command line |
 //! | [`config`] | what the operator wrote: two YAML files, read, checked, compiled. serde, no Pingora |
 //! | [`policy`] | decisions, pure: which route, which backend, try again or not, who waits. No sockets, no clock, no dice |
-//! | [`proxy`] | the mechanism of one request: Pingora's phases in order, each asks a policy and obeys |
+//! | [`proxy`] | the mechanism of one request: the straight way of plain ones, and Pingora's phases; each step asks a policy and obeys |
 //! | [`upstream`] | running pools: backends, what is known of them and of each route's traffic, probes, what outlives a reload |
 //! | [`server`] | the mechanism of the process: listeners, workers, signals, reload, drain, systemd, the admin address |
 //! | [`observe`] | the access log and the process log, neither of which a request waits for |
@@ -22,11 +22,13 @@
 //! A worker ([`server::worker`]) accepts a connection and serves it ([`server::connection`]). Each request takes the
 //! snapshot in force, once ([`proxy::snapshot`]), and keeps it to its end. Then, in [`proxy`]:
 //!
-//! 1. `request_filter`: [`policy::target`] normalises host and path, [`policy::router`] finds the route. Fixed answers and
+//! 1. `front`: [`policy::target`] normalises host and path, [`policy::router`] finds the route. Fixed answers and
 //!    redirects end here, and so do a browser's questions that [`policy::cors`] answers and a client that [`policy::rate`] finds
 //!    asking too often.
 //!    Where the route has a cache, [`policy::cache`] says whether it may be asked, under which key, and what is kept; [`cache`]
-//!    keeps it. A hit goes on at 6.
+//!    keeps it. A common hit is answered at once; any other goes on at 6.
+//!    The first try of a request that [`policy::plain`] finds to be one is made in `direct`: 3 to 7 without the phases, by the same
+//!    functions. All else, and each further try, goes through Pingora's phases:
 //! 2. `proxy_upstream_filter`: a body that may have to be sent again is read ahead; the client's session is wrapped, so that
 //!    deadlines reach into Pingora's waiting.
 //! 3. `upstream_peer`, once for each try: the wait that [`policy::retry`] asked for, which ends when the client leaves;

@@ -17,6 +17,8 @@ pub struct Chunks(At);
 enum At {
     /// A size, and how many digits of it came.
     Size(u64, u8),
+    /// Blanks after it, and how many came: there are servers that fill its place up with them.
+    Blank(u64, u32),
     /// What else is in its line, and how much of it came.
     Extension(u64, u32),
     SizeEnd(u64),
@@ -79,7 +81,12 @@ impl Chunks {
                 }
                 (At::Size(_, 0), _) => return Err(Malformed),
                 (At::Size(size, _), b'\r') => At::SizeEnd(size),
-                (At::Size(size, _), b';' | b' ' | b'\t') => At::Extension(size, 0),
+                (At::Size(size, _) | At::Blank(size, _), b';') => At::Extension(size, 0),
+                (At::Size(size, _), b' ' | b'\t') => At::Blank(size, 1),
+                (At::Blank(size, came), b' ' | b'\t') if came < EXTENSIONS => {
+                    At::Blank(size, came + 1)
+                }
+                (At::Blank(size, _), b'\r') => At::SizeEnd(size),
                 (At::Extension(size, _), b'\r') => At::SizeEnd(size),
                 (At::Extension(size, came), byte)
                     if byte != b'\n' && byte != 0 && came < EXTENSIONS =>
@@ -144,6 +151,8 @@ mod tests {
             ("05 \r\nhello\r\n00;z\r\n\r\n", Ok(Some(("hello", 0)))),
             ("0\r\nx: y\r\nz: 1\r\n\r\n", Ok(Some(("", 0)))),
             ("0\r\n\r\nmore", Ok(Some(("", 4)))),
+            ("5 \t ;a\r\nhello\r\n0\r\n\r\n", Ok(Some(("hello", 0)))),
+            ("5 5\r\nhello\r\n0\r\n\r\n", Err(Malformed)),
             ("5\r\nhel", Ok(None)),
             ("5\r\nhello\r\n0\r\n", Ok(None)),
             ("\r\nhello", Err(Malformed)),

@@ -2,7 +2,7 @@
 //!
 //! Asked by `proxy::direct`, which sends such requests on by itself; for all others there are Pingora's phases.
 
-use http::{HeaderMap, HeaderName, Method, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 
 /// Fields of requests that have content, switch protocols, or speak of the way.
 const SPECIAL: [HeaderName; 8] = [
@@ -20,24 +20,24 @@ const SPECIAL: [HeaderName; 8] = [
 pub fn is_plain(method: &Method, target: &[u8], version: Version, headers: &HeaderMap) -> bool {
     let is_read = matches!(*method, Method::GET | Method::HEAD);
     let is_whole = matches!(version, Version::HTTP_11 | Version::HTTP_2);
-    is_read
-        && is_whole
-        && target.first() == Some(&b'/')
-        && headers
-            .iter()
-            .all(|(name, value)| match *name == header::CONNECTION {
-                true => [&b"keep-alive"[..], b"close"]
-                    .iter()
-                    .any(|word| value.as_bytes().eq_ignore_ascii_case(word)),
-                false => !is_special(name),
-            })
+    let mut connections = 0;
+    let mut is_fit = |(name, value): (&HeaderName, &HeaderValue)| {
+        if *name != header::CONNECTION {
+            return !is_special(name);
+        }
+        connections += 1;
+        let words = [&b"keep-alive"[..], b"close"];
+        let is_known = |word: &&[u8]| value.as_bytes().eq_ignore_ascii_case(word);
+        connections == 1 && words.iter().any(is_known)
+    };
+    is_read && is_whole && target.first() == Some(&b'/') && headers.iter().all(&mut is_fit)
 }
 
 fn is_special(name: &HeaderName) -> bool {
     SPECIAL.contains(name)
         || matches!(
             name.as_str(),
-            "http2-settings" | "keep-alive" | "proxy-connection"
+            "close" | "http2-settings" | "keep-alive" | "proxy-connection"
         )
 }
 
@@ -59,6 +59,11 @@ pub fn is_of_connection(name: &str) -> bool {
         .any(|own| name.eq_ignore_ascii_case(own))
 }
 
+/// Whether a date is in the form that all are to have (RFC 9110 §5.6.7), as far as one looks without reading it.
+pub fn is_date(value: &[u8]) -> bool {
+    value.len() == 29 && value.ends_with(b" GMT")
+}
+
 /// What an answer of HTTP/1.1 with these fields is, if it is plain. Nothing about it is decided here: one that is not is looked
 /// at as all others are.
 pub fn answer<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<Answer> {
@@ -69,7 +74,11 @@ pub fn answer<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<A
         // Most fields are told from these by how long their names are.
         match name.len() {
             2 if is("te") => return None,
-            4 if is("date") => is_dated = true,
+            // One that clients cannot read, or two, are none.
+            4 if is("date") => match is_dated || !is_date(value) {
+                true => return None,
+                false => is_dated = true,
+            },
             7 if is("trailer") || is("upgrade") => return None,
             10 if is("connection") => match value {
                 _ if value.eq_ignore_ascii_case(b"close") => is_kept = false,
@@ -113,7 +122,6 @@ pub fn answer<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<A
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     #[test]
     fn what_is_plain() {
@@ -125,6 +133,7 @@ mod tests {
             (Method::GET, "/a", eleven, "connection: close", true),
             (Method::GET, "/a", eleven, "connection: close, te", false),
             (Method::GET, "/a", eleven, "connection: x-key", false),
+            (Method::GET, "/a", eleven, "close: a", false),
             (Method::GET, "/a", eleven, "te: trailers", false),
             (Method::GET, "/a", eleven, "expect: 100-continue", false),
             (Method::GET, "/a", eleven, "content-length: 0", false),
@@ -155,7 +164,11 @@ mod tests {
         };
         for (fields, found) in [
             ("Content-Length: 5", plain(Some(5), true, false)),
-            ("content-length: 0\ndate: x", plain(Some(0), true, true)),
+            (
+                "content-length: 0\ndate: Sun, 06 Nov 1994 08:49:37 GMT",
+                plain(Some(0), true, true),
+            ),
+            ("content-length: 0\ndate: 0", None),
             ("Transfer-Encoding: Chunked", plain(None, true, false)),
             (
                 "Content-Length: 5\nConnection: Close",

@@ -1,6 +1,6 @@
 //! What one request carries through the phases: the snapshot it was born under, its tries, its deadlines.
 //!
-//! Filled in by the callbacks in `proxy`, read by the access log. Decides nothing.
+//! Filled in by `front`, `direct` and Pingora's callbacks, read by the access log. Decides nothing.
 
 use super::authenticate::Gate;
 use super::body::Room;

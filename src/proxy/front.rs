@@ -1,4 +1,4 @@
-//! The front of the proxy: reads a request, finds its route, and answers what needs no upstream.
+//! The front of the proxy: reads a request, finds its route, and answers what needs no upstream, or only a plain exchange with one.
 //!
 //! Called by [`crate::server::connection`] for each request, before Pingora's phases begin. A fixed answer, a refusal or a
 //! fresh stored answer pays for none of their machinery; all else goes on to them, with what was found out so far.
@@ -39,7 +39,7 @@ use log::debug;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
-use pingora::{ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -78,7 +78,7 @@ pub struct Front {
 pub enum Received {
     /// It is over; the connection comes along if it can serve on.
     Over(Option<ReusedHttpStream>),
-    /// It is for Pingora's phases.
+    /// It is for Pingora's phases, perhaps after a first try that failed.
     Onward(Box<ServerSession>),
 }
 
@@ -98,14 +98,23 @@ impl Front {
         mut session: Box<ServerSession>,
         connection: &Arc<Connection>,
     ) -> Received {
+        // Most connections wait for a request most of the time: what is not needed for that is not kept for it.
         match self.read(&mut session).await {
-            Head::Read => {}
-            Head::None => return Received::Over(None),
+            Head::Read => Box::pin(self.serve(session, connection)).await,
+            Head::None => Received::Over(None),
             Head::Unreadable => {
-                keep::hang_up(session, keep::LINGER_HEAD).await;
-                return Received::Over(None);
+                Box::pin(keep::hang_up(session, keep::LINGER_HEAD)).await;
+                Received::Over(None)
             }
         }
+    }
+
+    /// Answers a request whose head was read, if no upstream is needed, or only a plain exchange with one.
+    async fn serve(
+        &self,
+        mut session: Box<ServerSession>,
+        connection: &Arc<Connection>,
+    ) -> Received {
         let watch = Watch::new(self.draining.clone());
         let mut ctx = Box::new(Ctx::new(self.live.load_full(), watch));
         ctx.scheme = connection.manner.scheme();
@@ -166,10 +175,23 @@ impl Front {
             Some(self.clients.head_timeout),
             self.clients.limits.head,
         );
+        let idle = session.get_keepalive().map(Duration::from_secs);
+        let read = async {
+            if let (Some(stream), Some(idle)) = (ClientStream::of(session), idle)
+                && !stream.begins(idle).await
+            {
+                return None;
+            }
+            Some(session.read_request().await)
+        };
         let read = tokio::select! {
             biased;
-            read = session.read_request() => read,
+            read = read => read,
             () = closing => return Head::None,
+        };
+        let Some(read) = read else {
+            session.shutdown().await;
+            return Head::None;
         };
         let is_too_large = ClientStream::of(session).is_some_and(ClientStream::head_is_too_large);
         let is_late = ClientStream::of(session).is_some_and(ClientStream::head_is_late);
@@ -177,31 +199,37 @@ impl Front {
         match read {
             Ok(true) => Head::Read,
             Ok(false) => Head::None,
-            Err(e) => {
-                debug!("a request cannot be read: {e}");
-                let doubt = ClientStream::of(session).and_then(ClientStream::doubt);
-                let found = match (e.etype.clone(), doubt) {
-                    _ if is_too_large => Some((Excess::Fields.status(), Excess::Fields.word())),
-                    _ if is_late => Some((StatusCode::REQUEST_TIMEOUT, LATE)),
-                    (ErrorType::InvalidHTTPHeader, Some(doubt)) => {
-                        Some((StatusCode::BAD_REQUEST, doubt.word()))
-                    }
-                    (ErrorType::InvalidHTTPHeader, None) => {
-                        Some((StatusCode::BAD_REQUEST, MALFORMED))
-                    }
-                    _ => None,
-                };
-                if let Some((status, why)) = found {
-                    let id = facts::new_request_id();
-                    // The client may be gone already; there is nobody to tell.
-                    let _ = respond::to_nothing(session, status, &id).await;
-                    self.note_malformed(facts::client(session), status, why, &id);
-                    return Head::Unreadable;
-                }
-                session.shutdown().await;
-                Head::None
-            }
+            Err(e) => Box::pin(self.refuse(session, &e, (is_too_large, is_late))).await,
         }
+    }
+
+    /// Answers what cannot be read, if it was something.
+    async fn refuse(
+        &self,
+        session: &mut ServerSession,
+        e: &Error,
+        (is_too_large, is_late): (bool, bool),
+    ) -> Head {
+        debug!("a request cannot be read: {e}");
+        let doubt = ClientStream::of(session).and_then(ClientStream::doubt);
+        let found = match (e.etype.clone(), doubt) {
+            _ if is_too_large => Some((Excess::Fields.status(), Excess::Fields.word())),
+            _ if is_late => Some((StatusCode::REQUEST_TIMEOUT, LATE)),
+            (ErrorType::InvalidHTTPHeader, Some(doubt)) => {
+                Some((StatusCode::BAD_REQUEST, doubt.word()))
+            }
+            (ErrorType::InvalidHTTPHeader, None) => Some((StatusCode::BAD_REQUEST, MALFORMED)),
+            _ => None,
+        };
+        if let Some((status, why)) = found {
+            let id = facts::new_request_id();
+            // The client may be gone already; there is nobody to tell.
+            let _ = respond::to_nothing(session, status, &id).await;
+            self.note_malformed(facts::client(session), status, why, &id);
+            return Head::Unreadable;
+        }
+        session.shutdown().await;
+        Head::None
     }
 
     /// Counts and logs what is no request, what it is or would be answered with, and the log's word for why.

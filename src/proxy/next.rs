@@ -56,6 +56,9 @@ pub(super) async fn enter(
     ctx: &mut Ctx,
     waited: Duration,
 ) -> Result<()> {
+    if ctx.time_left().is_zero() {
+        return Err(tries::barred(ctx, Barred::TimeOver));
+    }
     split::begin(session.req_header(), ctx);
     let asked = Instant::now();
     let mut places = Taken::default();

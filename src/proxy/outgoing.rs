@@ -1,6 +1,6 @@
 //! The request as it goes to the backend: its target rewritten, its headers edited, its way recorded.
 //!
-//! [`changes`] says what is different from what the client sent. [`apply`] makes these changes where Pingora sends the request,
+//! [`changes`] says what is different from what the client sent. [`prepare`] makes these changes where Pingora sends the request,
 //! [`write`] where [`super::direct`] does.
 
 use super::ctx::Ctx;
@@ -9,6 +9,7 @@ use super::forward::written;
 use super::trailers;
 use crate::policy::claims;
 use crate::policy::forwarded;
+use crate::policy::framing;
 use crate::policy::grpc;
 use crate::policy::headers::Edit;
 use crate::policy::route::Proxy;
@@ -163,8 +164,10 @@ pub(super) fn changes<'a>(
         Version::HTTP_10 => "1.0 backstop",
         _ => "1.1 backstop",
     };
-    let earlier = client_request.headers.get(&VIA.name);
-    match earlier.and_then(|via| via.to_str().ok()) {
+    let fields = &client_request.headers;
+    let earlier = fields.get(&VIA.name).and_then(|via| via.to_str().ok());
+    // What `Connection` names went no further than here.
+    match earlier.filter(|_| !framing::hides(fields, &VIA.name)) {
         Some(earlier) => changes.set(&VIA, format!("{earlier}, {via}")),
         None => changes.set(&VIA, via),
     }

@@ -262,7 +262,8 @@ impl Answer {
             && !self.head.headers.contains_key(header::LOCATION)
             && session.is_body_empty();
         if is_direct && let Some(stream) = wire::stream(session) {
-            let has_body = session.req_header().method != Method::HEAD;
+            let is_head = session.req_header().method == Method::HEAD;
+            let has_body = !is_head && !bodiless(self.head.status);
             let keeps = session.get_keepalive().is_some();
             let body = if has_body { &body[..] } else { &[] };
             return beside(stream, ctx, &self.head, body, keeps).await;
@@ -336,9 +337,11 @@ async fn beside(
         let sent = stream.send(&mut parts).await;
         sent.or_err(ErrorType::WriteError, "writing an answer")
     };
+    // Some of it may arrive whatever comes of it.
+    ctx.sent_at_once = Some((head.status, 0));
+    ctx.head_at_once = out.len();
     downstream::write(&ctx.watch, sent).await?;
     ctx.sent_at_once = Some((head.status, body.len()));
-    ctx.head_at_once = out.len();
     Ok(())
 }
 

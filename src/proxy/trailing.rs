@@ -9,7 +9,7 @@ use super::trailers::Trailers;
 use crate::policy::answer::Answer;
 use crate::policy::http1::Http1;
 use crate::server::stream::LAST_CHUNK;
-use crate::server::worker::UPSTREAM_POOL;
+use crate::upstream::links::MOST_KEPT;
 use async_trait::async_trait;
 use pingora::connectors::l4::Connect;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
@@ -31,7 +31,7 @@ use tokio::runtime::Handle;
 thread_local! {
     /// One for each worker: connections belong to the runtime they were opened on.
     static CONNECTOR: Arc<TransportConnector> =
-        Arc::new(TransportConnector::new(Some(ConnectorOptions::new(UPSTREAM_POOL))));
+        Arc::new(TransportConnector::new(Some(ConnectorOptions::new(MOST_KEPT))));
 }
 
 /// Has the connection of a try followed, where its request or answer may have trailers.

@@ -103,12 +103,13 @@ impl Connection {
         let mut is_http2 = false;
         let transport = match &manner.tls {
             None => {
-                is_http2 = manner.http2 && begins_with_preface(&tcp, &shutdown).await;
+                is_http2 = manner.http2 && Box::pin(begins_with_preface(&tcp, &shutdown)).await;
                 Transport::Plain(tcp)
             }
             Some(tls) => {
                 let counts = front.counts.clone();
-                let Some(tls) = handshake(tls, tcp, front.clients.head_timeout).await else {
+                let handshake = Box::pin(handshake(tls, tcp, front.clients.head_timeout));
+                let Some(tls) = handshake.await else {
                     return Counts::one(&counts.handshakes_failed);
                 };
                 Counts::one(&counts.handshakes);
@@ -135,7 +136,8 @@ impl Connection {
         let mut stream = Box::new(ClientStream::new(transport, peer, date));
         if is_http2 {
             stream.expect_frames(connection.front.clients.head_timeout);
-            http2::serve(&connection, stream, connection.http2_options(), &shutdown).await;
+            let options = connection.http2_options();
+            Box::pin(http2::serve(&connection, stream, options, &shutdown)).await;
         } else {
             connection.serve_http1(stream, &shutdown).await;
         }

@@ -5,6 +5,7 @@
 
 pub mod acme;
 pub mod admin;
+pub mod alarm;
 pub mod connection;
 mod http2;
 mod introduction;

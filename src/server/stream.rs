@@ -4,6 +4,7 @@
 //! straight into the buffer of whoever asks and gathers small writes, so that a response head and a small body leave in one
 //! packet. Decides nothing.
 
+use super::alarm::Alarm;
 use super::origin_date::OriginDate;
 use crate::policy::frames::Frames;
 use crate::policy::framing::Doubt;
@@ -18,6 +19,7 @@ use pingora::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use rustix::net::SendFlags;
+use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
 use std::net;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -137,6 +139,8 @@ pub struct ClientStream {
     /// Runs while nothing comes of it.
     head_timer: Option<Pin<Box<Sleep>>>,
     born: Instant,
+    /// Rings when the next request does not begin.
+    idle_alarm: Mutex<Alarm>,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     digest: Arc<SocketDigest>,
@@ -171,6 +175,7 @@ impl ClientStream {
             frames: None,
             head_timer: None,
             born: Instant::now(),
+            idle_alarm: Mutex::default(),
             stalled: None,
             digest: Arc::new(digest),
             date,
@@ -381,6 +386,36 @@ impl ClientStream {
             }
         }
         Ok(())
+    }
+
+    /// Ends once something of the next request came, or the connection is at its end; says whether that was within so long. Nobody
+    /// needs room for it until then.
+    pub async fn begins(&self, within: Duration) -> bool {
+        let until = Instant::now() + within;
+        poll_fn(|cx| {
+            if self.poll_begun(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            let mut idle = self
+                .idle_alarm
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            idle.poll(cx, until).map(|()| false)
+        })
+        .await
+    }
+
+    fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // What was read with the request before, or by TLS, is not in the socket any more. What is still unsent leaves when
+        // something is read.
+        let is_here = self.messages.message() >= self.message()
+            || !self.pending.is_empty()
+            || matches!(&self.transport, Transport::Tls(tls) if !tls.get_ref().1.wants_read());
+        match is_here {
+            true => Poll::Ready(()),
+            // A failure is seen by who reads.
+            false => self.transport.tcp().poll_read_ready(cx).map(|_| ()),
+        }
     }
 
     /// Is ready once the client has closed its connection. Nothing is read, and nothing is to be read meanwhile; a client that

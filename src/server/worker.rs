@@ -13,6 +13,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::tally::Counts;
 use crate::observe::traces::Traces;
 use crate::proxy::{Front, Live, Proxy};
+use crate::upstream::links::MOST_KEPT;
 use log::{error, info};
 use pingora::apps::HttpServerApp;
 use pingora::server::ShutdownWatch;
@@ -29,8 +30,6 @@ use tokio::sync::{mpsc, watch};
 
 /// Pingora's own bound on tries, for the whole process; each route's `tries`, which is at most 100, counts before it.
 const MAX_TRIES: usize = 128;
-/// Idle connections to backends that a worker keeps at most.
-pub const UPSTREAM_POOL: usize = 4096;
 /// When a drain begins, how long idle connections may still bring a request that was already on its way.
 const LINGER: Duration = Duration::from_millis(250);
 
@@ -88,7 +87,7 @@ async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, shared: Shared)
     let conf = ServerConf {
         threads: 1,
         max_retries: MAX_TRIES,
-        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        upstream_keepalive_pool_size: MOST_KEPT,
         ..ServerConf::default()
     };
     let (close_idle, closing) = watch::channel(false);
@@ -165,7 +164,8 @@ async fn accept(
                 if !introducing.contains(peer.ip()) {
                     return visit.turn_away(peer.ip());
                 }
-                match introduction::client(&served_by.0, &mut tcp, peer, &shutdown).await {
+                let introduced = introduction::client(&served_by.0, &mut tcp, peer, &shutdown);
+                match Box::pin(introduced).await {
                     Some(introduced) => {
                         (peer, is_named) = (introduced.client, introduced.is_named);
                     }

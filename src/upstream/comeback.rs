@@ -45,6 +45,12 @@ pub struct Hope {
 }
 
 impl Hope {
+    /// Whether the next attempt should have been made.
+    fn is_overdue(&self, now: Duration) -> bool {
+        let before = Duration::from_nanos(self.tried_at.load(Ordering::Relaxed));
+        now.saturating_sub(before) >= 2 * APART
+    }
+
     /// Takes the next attempt, or says how long it is until then.
     fn take(&self, now: Duration) -> Result<usize, Duration> {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -61,6 +67,15 @@ impl Hope {
             Ok(_) => Ok(self.tries.fetch_add(1, order)),
             Err(_) => Err(APART),
         }
+    }
+}
+
+/// Somebody who tries for all who wait. However that ends, with the worker that it is on for one: another one can begin.
+struct Knocking(Arc<Upstream>);
+
+impl Drop for Knocking {
+    fn drop(&mut self) {
+        self.0.hope.knocking.store(false, Ordering::SeqCst);
     }
 }
 
@@ -98,6 +113,12 @@ impl Upstream {
                 return false;
             }
             self.go_knocking();
+            if self.hope.is_overdue(clock::now())
+                && let Ok(number) = self.hope.take(clock::now())
+            {
+                // Nobody has begun yet, or who is at it is held up.
+                self.knock(number);
+            }
             if tokio::time::timeout_at(until, back).await.is_err() {
                 return !self.is_down();
             }
@@ -109,24 +130,21 @@ impl Upstream {
         if self.hope.knocking.swap(true, Ordering::SeqCst) {
             return;
         }
-        let upstream = self.clone();
+        let knocking = Knocking(self.clone());
         tokio::spawn(async move {
-            let hope = &upstream.hope;
-            loop {
-                while hope.waiting.load(Ordering::SeqCst) > 0 && upstream.is_down() {
-                    match hope.take(clock::now()) {
-                        Ok(number) => upstream.knock(number),
-                        Err(next) => tokio::time::sleep(next).await,
-                    }
+            let upstream = &knocking.0;
+            let is_wanted = || upstream.hope.waiting.load(Ordering::SeqCst) > 0;
+            while is_wanted() && upstream.is_down() {
+                match upstream.hope.take(clock::now()) {
+                    Ok(number) => upstream.knock(number),
+                    Err(next) => tokio::time::sleep(next).await,
                 }
-                hope.knocking.store(false, Ordering::SeqCst);
-                // Who came in between has found somebody at it.
-                if hope.waiting.load(Ordering::SeqCst) == 0
-                    || !upstream.is_down()
-                    || hope.knocking.swap(true, Ordering::SeqCst)
-                {
-                    return;
-                }
+            }
+            let upstream = upstream.clone();
+            drop(knocking);
+            // Who came in between has found somebody at it.
+            if upstream.hope.waiting.load(Ordering::SeqCst) > 0 && upstream.is_down() {
+                upstream.go_knocking();
             }
         });
     }

@@ -3,17 +3,16 @@
 //! Those of `proxy::direct`; Pingora keeps its own. A connection never leaves the thread that opened it. Which backend is
 //! asked is decided elsewhere, and so is how long one is kept.
 
-use crate::server::worker::UPSTREAM_POOL;
+use crate::server::alarm::Alarm;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
 
+/// Connections that a worker keeps at most, of each kind: those here, those of Pingora, and those of requests with trailers.
+pub const MOST_KEPT: usize = 4096;
 /// How often those are looked for that are to be closed.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -63,6 +62,7 @@ impl Link {
             return;
         }
         self.reused = true;
+        self.alarm.forget();
         let until = Instant::now() + so_long;
         KEPT.with_borrow_mut(|kept| kept.put(Idle { link: self, until }));
         if !SWEEPING.replace(true) {
@@ -110,11 +110,17 @@ impl Kept {
     }
 
     fn put(&mut self, idle: Idle) {
-        if self.number < UPSTREAM_POOL {
-            self.number += 1;
-            let there = self.by_address.entry(idle.link.address).or_default();
-            there.push(idle);
+        if self.number >= MOST_KEPT {
+            // The one that is least likely to be needed: where there are most, the oldest.
+            let fullest = self.by_address.values_mut().max_by_key(|there| there.len());
+            if let Some(there) = fullest.filter(|there| !there.is_empty()) {
+                there.remove(0);
+                self.number -= 1;
+            }
         }
+        self.number += 1;
+        let there = self.by_address.entry(idle.link.address).or_default();
+        there.push(idle);
     }
 
     /// Closes those whose time is over, and whose backend has closed them.
@@ -137,29 +143,6 @@ async fn sweep() {
         });
         if is_empty {
             return SWEEPING.set(false);
-        }
-    }
-}
-
-/// A timer that is set for each wait, and moved only when it would ring too late: most waits end long before.
-#[derive(Debug, Default)]
-pub struct Alarm(Option<Pin<Box<Sleep>>>);
-
-impl Alarm {
-    /// Is ready once it is so late.
-    pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let at = tokio::time::Instant::from_std(deadline);
-        let timer = self
-            .0
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        loop {
-            if timer.is_elapsed() || timer.deadline() > at {
-                timer.as_mut().reset(at);
-            }
-            ready!(timer.as_mut().poll(cx));
-            if tokio::time::Instant::now() >= at {
-                return Poll::Ready(());
-            }
         }
     }
 }
@@ -204,21 +187,5 @@ mod tests {
         assert_eq!(there(), 0);
         Link::open(address).await.unwrap().keep(Duration::ZERO);
         assert_eq!(there(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_alarm_rings_when_it_is_set_to() {
-        let mut alarm = Alarm::default();
-        let begin = tokio::time::Instant::now();
-        let mut rings = async |seconds| {
-            let at = (begin + Duration::from_secs(seconds)).into_std();
-            std::future::poll_fn(|cx| alarm.poll(cx, at)).await;
-            begin.elapsed().as_secs()
-        };
-        assert_eq!(rings(5).await, 5);
-        assert_eq!(rings(9).await, 9);
-        // Over already.
-        assert_eq!(rings(7).await, 9);
-        assert_eq!(rings(12).await, 12);
     }
 }

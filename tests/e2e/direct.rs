@@ -96,6 +96,26 @@ fn both_ways_send_the_same_request() {
     }
 }
 
+/// What `Connection` names goes no further (RFC 9110 §7.6.1): such a request is not plain, and loses it.
+#[test]
+fn what_concerns_one_connection_goes_no_further() {
+    let origin = Origin::always(Reply::ok("x"));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    let fields = [
+        ("Connection", "x-hop, via"),
+        ("X-Hop", "1"),
+        ("Via", "1.0 a"),
+        ("Keep-Alive", "5"),
+    ];
+    assert_eq!(client.request("GET", "/", &fields, b"").status, 200);
+    let sent = origin.last();
+    assert_eq!(sent.header("via"), Some("1.1 backstop"));
+    for name in ["x-hop", "keep-alive", "connection"] {
+        assert_eq!(sent.header(name), None, "{name}");
+    }
+}
+
 #[test]
 fn content_arrives_as_it_was_however_it_is_told_where_it_ends() {
     let large: String = (0..40_000).map(|n| format!("{n:08}")).collect();

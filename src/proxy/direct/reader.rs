@@ -50,7 +50,8 @@ impl Reader {
         cx: &mut Context<'_>,
         link: &mut Link,
     ) -> Poll<io::Result<usize>> {
-        // Asked before there is room for it.
+        // Whoever waits has no room, and it is asked before there is any.
+        self.rest();
         ready!(link.tcp.poll_read_ready(cx))?;
         if self.room.is_empty() {
             let spare = ROOMS.with_borrow_mut(Vec::pop);

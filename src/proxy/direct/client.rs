@@ -1,0 +1,156 @@
+//! The client, to whom an answer goes as it comes.
+//!
+//! Called by [`super`]: beside Pingora's session where that is HTTP/1 without TLS, else through it.
+
+use super::backend::Backend;
+use crate::proxy::ctx::Ctx;
+use crate::proxy::{downstream, wire};
+use crate::server::stream::ClientStream;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::{HttpTask, ServerSession};
+use pingora::{Error, ErrorType, Result};
+use std::io::IoSlice;
+use std::ops::Range;
+use std::pin::pin;
+use std::task::Context;
+
+/// Hands on an interim answer (RFC 9110 §15.2).
+pub(super) async fn interim(
+    session: &mut ServerSession,
+    ctx: &mut Ctx,
+    head: Box<ResponseHeader>,
+) -> Result<()> {
+    if head.status == StatusCode::CONTINUE {
+        // Nobody asked to go on.
+        return Ok(());
+    }
+    let Some(stream) = wire::stream(session) else {
+        let tasks = vec![HttpTask::Header(head, false)];
+        let written = downstream::write(&ctx.watch, session.response_duplex_vec(tasks)).await;
+        return written.map(|_| ()).map_err(|e| e.into_down());
+    };
+    let mut out = Vec::with_capacity(wire::USUAL);
+    wire::begin(&mut out, &head);
+    out.extend_from_slice(b"\r\n");
+    write(stream, ctx, &mut [IoSlice::new(&out)]).await
+}
+
+/// Writes beside Pingora's session.
+async fn write(stream: &ClientStream, ctx: &Ctx, parts: &mut [IoSlice<'_>]) -> Result<()> {
+    let failed = |e| Error::because(ErrorType::WriteError, "writing an answer", e);
+    let sent = async { stream.send(parts).await.map_err(failed) };
+    let sent = downstream::write(&ctx.watch, sent).await;
+    sent.map_err(|e| e.into_down())
+}
+
+/// Hands an answer on beside Pingora's session, with this head.
+pub(super) async fn beside(
+    stream: &ClientStream,
+    ctx: &mut Ctx,
+    backend: &mut Backend,
+    (status, mut out): (StatusCode, Vec<u8>),
+) -> Result<()> {
+    let is_chunked = !backend.content.has_length();
+    let mut bytes = 0;
+    let head_length = out.len();
+    let (mut found, mut end) = (Vec::new(), Vec::new());
+    if backend.content.is_whole() {
+        ctx.has_come();
+    }
+    loop {
+        let looked_at = backend.find(ctx, &mut found)?;
+        let is_whole = backend.content.is_whole();
+        let content: usize = found.iter().map(Range::len).sum();
+        if is_chunked {
+            frame(&mut out, &mut end, content, is_whole);
+        }
+        // Some of it may arrive whatever comes of it.
+        ctx.sent_at_once = Some((status, bytes));
+        ctx.head_at_once = head_length;
+        let unread = backend.reader.unread();
+        let mut pieces = found.iter().filter_map(|range| unread.get(range.clone()));
+        match found.len() {
+            0 | 1 => {
+                let piece = pieces.next().unwrap_or_default();
+                let parts = [&out, piece, &end].map(IoSlice::new);
+                write(stream, ctx, &mut { parts }).await?;
+            }
+            _ => {
+                let parts = [&out[..]].into_iter().chain(pieces).chain([&end[..]]);
+                let mut parts: Vec<_> = parts.map(IoSlice::new).collect();
+                write(stream, ctx, &mut parts).await?;
+            }
+        }
+        bytes += content;
+        ctx.sent_at_once = Some((status, bytes));
+        backend.reader.take(looked_at);
+        if is_whole {
+            return Ok(());
+        }
+        out.clear();
+        end.clear();
+        // The kernel may take and give it all at once: others have their turn between two pieces.
+        tokio::task::consume_budget().await;
+        if backend.reader.unread().is_empty() {
+            backend.more(ctx, |cx| stream.poll_gone(cx)).await?;
+        }
+    }
+}
+
+/// Makes a chunk of so much content (RFC 9112 §7.1): `out` is what is before it, `end` what is after it.
+fn frame(out: &mut Vec<u8>, end: &mut Vec<u8>, content: usize, is_last: bool) {
+    if content > 0 {
+        out.extend_from_slice(format!("{content:x}\r\n").as_bytes());
+        end.extend_from_slice(b"\r\n");
+    }
+    if is_last {
+        end.extend_from_slice(b"0\r\n\r\n");
+    }
+}
+
+/// Hands an answer on through Pingora's session, which speaks HTTP/2, or HTTP/1 by TLS.
+pub(super) async fn through(
+    session: &mut ServerSession,
+    ctx: &mut Ctx,
+    backend: &mut Backend,
+    head: Box<ResponseHeader>,
+) -> Result<()> {
+    let mut tasks = Vec::with_capacity(2);
+    if backend.content.is_whole() {
+        ctx.has_come();
+    }
+    let is_alone = backend.content.is_whole();
+    tasks.push(HttpTask::Header(head, is_alone));
+    let mut found = Vec::new();
+    loop {
+        let looked_at = backend.find(ctx, &mut found)?;
+        let is_whole = backend.content.is_whole();
+        let unread = backend.reader.unread();
+        let mut content = BytesMut::with_capacity(found.iter().map(Range::len).sum());
+        for range in &found {
+            content.extend_from_slice(unread.get(range.clone()).unwrap_or_default());
+        }
+        // It is there once, however long it takes the client.
+        backend.reader.take(looked_at);
+        backend.reader.rest();
+        let content = (!content.is_empty()).then(|| Bytes::from(content));
+        if !is_alone && (content.is_some() || is_whole) {
+            tasks.push(HttpTask::Body(content, is_whole));
+        }
+        let tasks = std::mem::take(&mut tasks);
+        if !tasks.is_empty() {
+            let written = downstream::write(&ctx.watch, session.response_duplex_vec(tasks)).await;
+            written.map_err(|e| e.into_down())?;
+        }
+        if is_whole {
+            return Ok(());
+        }
+        if backend.reader.unread().is_empty() {
+            let mut idle = pin!(session.read_body_or_idle(true));
+            let gone = |cx: &mut Context<'_>| idle.as_mut().poll(cx).map(|_| ());
+            backend.more(ctx, gone).await?;
+        }
+    }
+}
