@@ -27,7 +27,7 @@ from cache_hits import Proxy, cpu, free_port, log_sink, rss  # noqa: E402
 
 CONNECTIONS = 64
 KB, BIG = 1024, 100 * 1024
-# So many of 100 KB that they have no place in a memory of 1 MiB.
+# So many of 100 KB that they have no place in a memory of 2 MiB, which has room for what is known of each, with its open file.
 FILES = 200
 IDLE = 5000
 # Of the rate that the slowest can take.
@@ -84,7 +84,7 @@ def backstop_with_files(program, o, d, port):
     """Another one, whose answers are in files."""
     conf = write(
         os.path.join(d, "files.yaml"),
-        f"listeners: [{{ address: 127.0.0.1:{port} }}]\nworkers: 2\ncache: {{ memory: 1MiB, path: {d}/files, max_size: 1GiB, min_free: 1MiB }}\n"
+        f"listeners: [{{ address: 127.0.0.1:{port} }}]\nworkers: 2\ncache: {{ memory: 2MiB, path: {d}/files, max_size: 1GiB, min_free: 1MiB }}\n"
         f"access_log: {{ path: {d}/files.log }}\nadmin: {{ address: 127.0.0.1:{free_port()} }}\n---\n"
         f"upstreams: {{ pool: {{ backends: [127.0.0.1:{o}] }} }}\n"
         "routes:\n  - { match: { path: /cached }, upstream: pool, strip_prefix: /cached, cache: { ttl: 1h } }\n",

@@ -289,6 +289,8 @@ async fn read_head(
     link: &mut Link,
     reader: &mut Reader,
 ) -> Result<Head> {
+    // HTTP/2 has small letters only.
+    let with_case = !session.is_http2();
     let method = &session.req_header().method;
     let may_be_plain =
         *method == Method::GET && wire::stream(session).is_some() && forward::leaves_as_is(ctx);
@@ -301,7 +303,7 @@ async fn read_head(
                 return Ok(Head::Plain(status, plain, out));
             }
         }
-        if let Some(head) = reader.head()? {
+        if let Some(head) = reader.head(with_case)? {
             return Ok(Head::Whole(head));
         }
         // A backend that sends one interim answer after the other is never waited for.

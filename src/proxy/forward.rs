@@ -203,6 +203,19 @@ pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader, with_trailers: boo
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
+    let is_one = |name: &HeaderName| {
+        let known = [
+            header::CONNECTION,
+            header::TE,
+            header::TRAILER,
+            header::UPGRADE,
+        ];
+        known.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    };
+    // Most have none.
+    if !response.headers.keys().any(is_one) {
+        return;
+    }
     for name in &nominated(&response.headers) {
         response.remove_header(name);
     }

@@ -1,6 +1,8 @@
 //! The head of an answer as the bytes of HTTP/1 (RFC 9112 §4), for those that are written beside Pingora's session.
 
+use super::forward::written;
 use crate::server::stream::ClientStream;
+use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use std::time::SystemTime;
@@ -15,13 +17,42 @@ pub(super) fn stream(session: &ServerSession) -> Option<&ClientStream> {
 
 /// Writes the status line and the fields.
 pub(super) fn begin(out: &mut Vec<u8>, head: &ResponseHeader) {
+    status_line(out, head);
+    head.header_to_h1_wire(out);
+}
+
+/// The same, but for fields with one of these names.
+pub(super) fn begin_without(out: &mut Vec<u8>, head: &ResponseHeader, names: &[HeaderName]) {
+    let fields = &head.headers;
+    if !names.iter().any(|name| fields.contains_key(name)) {
+        return begin(out, head);
+    }
+    status_line(out, head);
+    let mut line = |name: &[u8], value: &HeaderValue| {
+        for part in [name, b": ", value.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    };
+    if head.has_case() {
+        for ((name, value), (written, _)) in fields.iter().zip(head.case_header_iter()) {
+            if !names.contains(name) {
+                line(written.as_slice(), value);
+            }
+        }
+    } else {
+        for (name, value) in fields.iter().filter(|(name, _)| !names.contains(name)) {
+            line(written(name).as_bytes(), value);
+        }
+    }
+}
+
+fn status_line(out: &mut Vec<u8>, head: &ResponseHeader) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.status.as_str().as_bytes());
     out.push(b' ');
     let reason = head.get_reason_phrase().unwrap_or_default();
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
-    head.header_to_h1_wire(out);
 }
 
 /// Says when it was made, where its maker does not (RFC 9110 §6.6.1).

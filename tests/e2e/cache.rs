@@ -153,6 +153,27 @@ fn s2_after_the_ttl_the_origin_is_asked_again() {
     assert!(seen[1].at - seen[0].at >= 400 * MS);
 }
 
+/// Many origins say of their files that parts can be had, and caches on the way how old an answer is.
+#[test]
+fn what_the_cache_says_itself_is_there_once() {
+    let own = [
+        ("aCCept-Ranges", "none"),
+        ("AGE", "5"),
+        ("X-Case", "a"),
+        ("X-Case", "b"),
+    ];
+    let origin = Origin::always(Reply::answer(200, &own, b"x"));
+    let proxy = Proxy::start(&one_route(&[origin.port], "cache: { ttl: 1m }"));
+    for _ in 0..3 {
+        let answer = get(proxy.port, "/x");
+        assert_eq!(answer.header("accept-ranges"), Some("bytes"));
+        assert!((5..60).contains(&age(&answer)));
+        assert_eq!(answer.all("X-Case"), ["a", "b"]);
+        assert_eq!(answer.text(), "x");
+    }
+    assert_eq!(origin.count(), 1);
+}
+
 #[test]
 fn a_route_without_a_cache_says_nothing_of_one_and_a_default_can_be_switched_off() {
     let origin = counting(&[]);

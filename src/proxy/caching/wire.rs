@@ -15,13 +15,14 @@ use pingora::protocols::http::ServerSession;
 pub(super) fn head(session: &ServerSession, ctx: &Ctx, object: &Object) -> Option<Vec<u8>> {
     let fields = &object.head.headers;
     let complete = fields.contains_key(header::CONTENT_LENGTH) && fields.contains_key(header::DATE);
-    let own = [header::AGE, header::ACCEPT_RANGES, header::CONNECTION];
-    if !leaves_as_is(ctx) || !complete || own.iter().any(|name| fields.contains_key(name)) {
+    if !leaves_as_is(ctx) || !complete {
         return None;
     }
     let mut out = Vec::with_capacity(wire::USUAL);
     let mut digits = itoa::Buffer::new();
-    wire::begin(&mut out, &object.head);
+    // Those are ours to write, whatever its maker said of them.
+    let own = [header::AGE, header::ACCEPT_RANGES, header::CONNECTION];
+    wire::begin_without(&mut out, &object.head, &own);
     out.extend(b"Accept-Ranges: bytes\r\nAge: ");
     out.extend(
         digits

@@ -139,11 +139,11 @@ impl Reader {
         Some((code, answer))
     }
 
-    /// Takes a head, if all of it is there.
+    /// Takes a head, if all of it is there. `with_case`: whether it matters how the names of its fields are written.
     ///
     /// # Errors
     /// When this is none.
-    pub(super) fn head(&mut self) -> Result<Option<Box<ResponseHeader>>> {
+    pub(super) fn head(&mut self, with_case: bool) -> Result<Option<Box<ResponseHeader>>> {
         let unread = self.unread();
         if unread.is_empty() {
             return Ok(None);
@@ -164,7 +164,7 @@ impl Reader {
             }
             return Ok(None);
         };
-        let head = build(unread, length, &parsed).map_err(|e| e.into_up())?;
+        let head = build((unread, length), &parsed, with_case).map_err(|e| e.into_up())?;
         self.take(length);
         Ok(Some(Box::new(head)))
     }
@@ -178,12 +178,16 @@ impl Drop for Reader {
 }
 
 fn build(
-    bytes: &[u8],
-    length: usize,
+    (bytes, length): (&[u8], usize),
     parsed: &httparse::Response<'_, '_>,
+    with_case: bool,
 ) -> Result<ResponseHeader> {
     let code = parsed.code.unwrap_or_default();
-    let mut head = ResponseHeader::build(code, Some(parsed.headers.len()))?;
+    let fields = Some(parsed.headers.len());
+    let mut head = match with_case {
+        true => ResponseHeader::build(code, fields)?,
+        false => ResponseHeader::build_no_case(code, fields)?,
+    };
     head.set_version(match parsed.version {
         Some(1) => Version::HTTP_11,
         _ => Version::HTTP_10,
