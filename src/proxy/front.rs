@@ -175,7 +175,9 @@ impl Front {
             Some(self.clients.head_timeout),
             self.clients.limits.head,
         );
-        let idle = session.get_keepalive().map(Duration::from_secs);
+        // To Pingora 0 is for ever.
+        let idle = session.get_keepalive().filter(|seconds| *seconds > 0);
+        let idle = idle.map(Duration::from_secs);
         let read = async {
             if let (Some(stream), Some(idle)) = (ClientStream::of(session), idle)
                 && !stream.begins(idle).await
@@ -190,7 +192,8 @@ impl Front {
             () = closing => return Head::None,
         };
         let Some(read) = read else {
-            session.shutdown().await;
+            // Whoever does not say anything need not take anything either.
+            let _ = tokio::time::timeout(keep::HANG_UP, session.shutdown()).await;
             return Head::None;
         };
         let is_too_large = ClientStream::of(session).is_some_and(ClientStream::head_is_too_large);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 /// How long what comes is thrown away before a connection is closed.
-const HANG_UP: Duration = Duration::from_secs(2);
+pub(super) const HANG_UP: Duration = Duration::from_secs(2);
 
 /// How much of a body that nobody wants is taken at most.
 pub(super) const LINGER_BYTES: usize = 64 * 1024 * 1024;

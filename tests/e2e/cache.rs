@@ -172,6 +172,18 @@ fn what_the_cache_says_itself_is_there_once() {
         assert_eq!(answer.text(), "x");
     }
     assert_eq!(origin.count(), 1);
+    // Nor does anybody get a date that is none.
+    let head = "HTTP/1.1 200 OK\r\nDate: 0\r\nDate: 1\r\nContent-Length: 1\r\n\r\nx";
+    origin.set(move |_| Reply::raw(head));
+    for _ in 0..3 {
+        let answer = get(proxy.port, "/y");
+        assert!(
+            answer
+                .header("date")
+                .is_some_and(|date| date.ends_with(" GMT"))
+        );
+    }
+    assert_eq!(origin.count(), 2);
 }
 
 #[test]

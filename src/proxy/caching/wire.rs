@@ -8,13 +8,17 @@ use super::super::forward::leaves_as_is;
 use super::super::wire;
 use super::{mark, now};
 use crate::cache::object::Object;
+use crate::policy::plain::is_date;
 use http::header;
 use pingora::protocols::http::ServerSession;
 
 /// The head of a fresh answer; `None` where its fields need more than to be written down.
 pub(super) fn head(session: &ServerSession, ctx: &Ctx, object: &Object) -> Option<Vec<u8>> {
     let fields = &object.head.headers;
-    let complete = fields.contains_key(header::CONTENT_LENGTH) && fields.contains_key(header::DATE);
+    let mut dates = fields.get_all(header::DATE).iter();
+    let is_dated =
+        dates.next().is_some_and(|date| is_date(date.as_bytes())) && dates.next().is_none();
+    let complete = fields.contains_key(header::CONTENT_LENGTH) && is_dated;
     if !leaves_as_is(ctx) || !complete {
         return None;
     }
