@@ -99,10 +99,11 @@ pub(super) async fn ask(request: &RequestHeader, ctx: &mut Ctx) -> Result<Found>
     let Some(gate) = ctx.gate().cloned() else {
         return Ok(Found::Passed);
     };
+    // Each is far larger than all else that a request waits with, and most routes have none.
     let found = match &gate {
-        Gate::Basic(directory) => directory.ask(request, ctx.client).await,
-        Gate::Jwt(bearers) => bearers.ask(request).await,
-        Gate::Forward(plan) => match forward::ask(plan, request, ctx).await? {
+        Gate::Basic(directory) => Box::pin(directory.ask(request, ctx.client)).await,
+        Gate::Jwt(bearers) => Box::pin(bearers.ask(request)).await,
+        Gate::Forward(plan) => match Box::pin(forward::ask(plan, request, ctx)).await? {
             Ok(passed) => {
                 ctx.told = passed.told;
                 ctx.verified = passed.name.map(|name| (name, gate.word()));

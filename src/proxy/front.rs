@@ -154,7 +154,7 @@ impl Front {
                     }
                     Ok(_) if !ctx.body_unknown => Received::Over(serve_on(session).await),
                     Ok(_) => {
-                        keep::hang_up(session, keep::LINGER_BYTES).await;
+                        Box::pin(keep::hang_up(session, keep::LINGER_BYTES)).await;
                         Received::Over(None)
                     }
                     Err(_) => Received::Over(None),
