@@ -19,7 +19,8 @@
 //!
 //! # A request's walk
 //!
-//! A worker ([`server::worker`]) accepts a connection and serves it ([`server::connection`]). Each request takes the
+//! A worker ([`server::worker`]) accepts a connection, hands it on if [`policy::spread`] says so, and serves it
+//! ([`server::connection`]). Each request takes the
 //! snapshot in force, once ([`proxy::snapshot`]), and keeps it to its end. Then, in [`proxy`]:
 //!
 //! 1. `front`: [`policy::target`] normalises host and path, [`policy::router`] finds the route. Fixed answers and

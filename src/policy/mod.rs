@@ -50,6 +50,7 @@ pub mod route;
 pub mod router;
 pub mod sampling;
 pub mod security;
+pub mod spread;
 pub mod success;
 pub mod target;
 pub mod template;

@@ -14,6 +14,7 @@ mod origin_date;
 pub mod pid_file;
 pub mod reload;
 pub mod sites;
+pub mod spread;
 mod state;
 pub mod stream;
 mod subject;
@@ -301,6 +302,7 @@ impl Server {
         }
         let live: Live = Arc::new(ArcSwap::from_pointee(snapshot));
         let (shutdown, stopping) = watch::channel(false);
+        let (spread, shares) = spread::among(settings.workers);
         let shared = Shared {
             live: live.clone(),
             log: access_log.log(),
@@ -311,10 +313,13 @@ impl Server {
             draining: Arc::new(AtomicBool::new(false)),
             shutdown: stopping,
             visitors: Visitors::new(settings.clients),
+            spread,
             clients: settings.clients,
         };
-        let workers = (0..settings.workers)
-            .map(|index| worker::start(index, &open.listeners, shared.clone()))
+        let workers = shares
+            .into_iter()
+            .enumerate()
+            .map(|(index, share)| worker::start(index, &open.listeners, share, shared.clone()))
             .collect::<io::Result<Vec<_>>>()?;
         tokio::spawn(follow_names(live.clone(), resolver.clone()));
         let certificates_due = Arc::new(Notify::new());

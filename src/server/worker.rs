@@ -1,12 +1,14 @@
 //! A worker: one thread, one single-threaded runtime, one Pingora proxy with its own pool of upstream connections.
 //!
 //! One per core, so that no connection is ever polled from another thread. The workers share the listening sockets, each
-//! through its own descriptor; the kernel hands a connection to whichever asks first.
+//! through its own descriptor; the kernel hands a connection to whichever asks first, and that one to another which has clearly
+//! fewer ([`super::spread`]).
 
 use super::connection::Connection;
 use super::introduction;
 use super::listener::{self, Listener, Manner};
-use super::visitors::Visitors;
+use super::spread::{self, Arrival, Seat, Share, Usher};
+use super::visitors::{Visit, Visitors};
 use crate::cache::Cache;
 use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
@@ -61,15 +63,22 @@ pub struct Shared {
     pub shutdown: watch::Receiver<bool>,
     /// Who is connected, over all workers.
     pub visitors: Arc<Visitors>,
+    /// How many of those each worker has.
+    pub spread: spread::Counts,
     /// How long clients are borne with.
     pub clients: Clients,
 }
 
-/// Starts worker number `index` on its own descriptors of the listening sockets.
+/// Starts worker number `index` on its own descriptors of the listening sockets, with its share of the connections.
 ///
 /// # Errors
 /// When the sockets cannot be shared, or the system gives no further thread.
-pub fn start(index: usize, listeners: &[Listener], shared: Shared) -> io::Result<JoinHandle<()>> {
+pub fn start(
+    index: usize,
+    listeners: &[Listener],
+    share: Share,
+    shared: Shared,
+) -> io::Result<JoinHandle<()>> {
     let sockets = listeners
         .iter()
         .map(|listener| Ok((listener.socket.try_clone()?, listener.manner.clone())))
@@ -80,10 +89,10 @@ pub fn start(index: usize, listeners: &[Listener], shared: Shared) -> io::Result
         .build()?;
     std::thread::Builder::new()
         .name(format!("worker-{index}"))
-        .spawn(move || runtime.block_on(run(sockets, shared)))
+        .spawn(move || runtime.block_on(run(sockets, share, shared)))
 }
 
-async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, shared: Shared) {
+async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, share: Share, shared: Shared) {
     let conf = ServerConf {
         threads: 1,
         max_retries: MAX_TRIES,
@@ -101,54 +110,81 @@ async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, shared: Shared)
         draining: shared.draining.clone(),
         closing,
     };
-    let proxy = http_proxy(&Arc::new(conf), Proxy::new(front.clone()));
-    let served_by = (Arc::new(front), Arc::new(proxy));
+    let proxy = Arc::new(http_proxy(&Arc::new(conf), Proxy::new(front.clone())));
 
     // Every connection holds a clone of `open`; when the last is gone, `all_closed` ends.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
+    let server = Server {
+        served_by: (Arc::new(front), proxy.clone()),
+        shared,
+        open,
+    };
+    let (usher, mut arrivals) = share.open();
     let mut acceptors = Vec::new();
     for (socket, manner) in sockets {
         match TcpListener::from_std(socket) {
-            Ok(listener) => acceptors.push(tokio::spawn(accept(
-                listener,
-                manner,
-                served_by.clone(),
-                shared.clone(),
-                open.clone(),
-            ))),
+            Ok(listener) => {
+                let (usher, server) = (usher.clone(), server.clone());
+                acceptors.push(tokio::spawn(accept(listener, manner, usher, server)));
+            }
             Err(e) => error!("a listening socket cannot be used: {e}"),
         }
     }
-    drop(open);
+    drop(usher);
+    let receiving = tokio::spawn(async move {
+        while let Some(arrival) = arrivals.recv().await {
+            server.receive(arrival);
+        }
+    });
     for acceptor in acceptors {
         let _ = acceptor.await;
     }
+    // Until the others have stopped accepting, too.
+    let _ = receiving.await;
 
     // Drain. Requests under way end with `Connection: close`; a connection that is idle may have one in flight that was
     // sent before the client could know.
     let _ = tokio::time::timeout(LINGER, all_closed.recv()).await;
     let _ = close_idle.send(true);
-    served_by.1.http_cleanup().await;
+    proxy.http_cleanup().await;
     all_closed.recv().await;
 }
 
-async fn accept(
-    listener: TcpListener,
-    manner: Arc<Manner>,
+/// What serves a worker's connections.
+#[derive(Clone)]
+struct Server {
     served_by: (Arc<Front>, Arc<HttpProxy<Proxy>>),
     shared: Shared,
     open: mpsc::Sender<()>,
-) {
-    let mut shutdown = shared.shutdown.clone();
-    let serve = |tcp: TcpStream, peer: SocketAddr| {
-        let served_by = served_by.clone();
-        let manner = manner.clone();
-        let shutdown: ShutdownWatch = shared.shutdown.clone();
-        let Some(mut visit) = shared.visitors.enter() else {
-            return;
-        };
+}
+
+impl Server {
+    /// Serves one that another worker accepted.
+    fn receive(&self, arrival: Arrival) {
+        let Arrival {
+            tcp,
+            peer,
+            manner,
+            visit,
+            seat,
+        } = arrival;
+        match TcpStream::from_std(tcp) {
+            Ok(tcp) => self.serve((tcp, peer), manner, (visit, seat)),
+            Err(e) => error!("a connection cannot be used: {e}"),
+        }
+    }
+
+    /// Serves one, or turns it away.
+    fn serve(
+        &self,
+        (tcp, peer): (TcpStream, SocketAddr),
+        manner: Arc<Manner>,
+        (mut visit, seat): (Visit, Seat),
+    ) {
+        let served_by = self.served_by.clone();
+        let shutdown: ShutdownWatch = self.shared.shutdown.clone();
         let (trusted, introducing) = {
-            let snapshot = shared.live.load();
+            let snapshot = self.shared.live.load();
             (
                 snapshot.doors.trusted.clone(),
                 snapshot.doors.introducing.clone(),
@@ -157,7 +193,7 @@ async fn accept(
         if !manner.proxy_protocol && !visit.is_of(peer.ip(), trusted.contains(peer.ip())) {
             return;
         }
-        let open = open.clone();
+        let open = self.open.clone();
         tokio::spawn(async move {
             let (mut tcp, mut peer, mut is_named) = (tcp, peer, true);
             if manner.proxy_protocol {
@@ -176,17 +212,47 @@ async fn accept(
                 }
             }
             Connection::serve(served_by, tcp, (peer, is_named), manner, shutdown).await;
-            drop(visit);
+            drop((visit, seat));
             drop(open);
         });
-    };
+    }
+
+    /// Serves one that was accepted here, or hands it on.
+    fn take(&self, (tcp, peer): (TcpStream, SocketAddr), manner: &Arc<Manner>, usher: &Usher) {
+        let Some(visit) = self.shared.visitors.enter() else {
+            return;
+        };
+        let manner = manner.clone();
+        let (seat, is_here) = usher.seat();
+        if is_here {
+            return self.serve((tcp, peer), manner, (visit, seat));
+        }
+        let tcp = match tcp.into_std() {
+            Ok(tcp) => tcp,
+            Err(e) => return error!("a connection cannot be handed on: {e}"),
+        };
+        let arrival = Arrival {
+            tcp,
+            peer,
+            manner,
+            visit,
+            seat,
+        };
+        if let Err(refused) = usher.hand_on(arrival) {
+            self.receive(*refused);
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, manner: Arc<Manner>, usher: Usher, server: Server) {
+    let mut shutdown = server.shared.shutdown.clone();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = shutdown.wait_for(|stop| *stop) => break,
         };
         match accepted {
-            Ok((tcp, peer)) => serve(tcp, peer),
+            Ok(client) => server.take(client, &manner, &usher),
             Err(e) => refuse(&e).await,
         }
     }
@@ -200,7 +266,7 @@ async fn accept(
             if tcp.set_nonblocking(true).is_ok()
                 && let Ok(tcp) = TcpStream::from_std(tcp)
             {
-                serve(tcp, peer);
+                server.take((tcp, peer), &manner, &usher);
             }
         }
     }

@@ -10,11 +10,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(super) fn write(scene: &Scene, all: &mut Exposition) {
     let shared = &scene.shared;
     let counts = &shared.counts;
+    #[allow(clippy::cast_precision_loss)]
+    let of = |n: u64| n as f64;
+    let mut workers = all.family(
+        "backstop_worker_connections",
+        Kind::Gauge,
+        "Connections of clients, by the worker that serves them.",
+    );
+    for (worker, open) in shared.spread.open().enumerate() {
+        workers.sample(&[("worker", &worker.to_string())], of(open as u64));
+    }
     let mut number = |name: &str, kind, help: &str, value: f64| {
         all.family(name, kind, help).sample(&[], value);
     };
-    #[allow(clippy::cast_precision_loss)]
-    let of = |n: u64| n as f64;
     let read = |counter: &std::sync::atomic::AtomicU64| of(counter.load(Ordering::Relaxed));
     let seconds = |at: SystemTime| {
         at.duration_since(UNIX_EPOCH)
