@@ -2,6 +2,7 @@
 //!
 //! Nothing is verified here, and whoever reads the log is told so.
 
+use crate::policy::fields;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderMap, header};
@@ -26,7 +27,9 @@ pub struct Identity {
 
 /// Reads it from `Authorization` (RFC 7617, RFC 6750 with RFC 7519). `claim`: which claim of a token is the name.
 pub fn of(headers: &HeaderMap, claim: &str) -> Option<Identity> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let value = fields::first(headers, &header::AUTHORIZATION)?
+        .to_str()
+        .ok()?;
     let (scheme, credentials) = value.split_once(' ')?;
     let credentials = credentials.trim();
     if credentials.len() > MOST_TOKEN {

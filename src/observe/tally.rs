@@ -209,9 +209,9 @@ impl Tally {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a request that ended.
-    pub fn add(&self, ended: &Ended) {
-        let now = now();
+    /// Counts a request that ended at this time.
+    pub fn add(&self, at: SystemTime, ended: &Ended) {
+        let now = since_epoch(at);
         let mut sums = self.sums();
         *sums
             .requests
@@ -284,9 +284,11 @@ impl Tally {
 }
 
 fn now() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
+    since_epoch(SystemTime::now())
+}
+
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A request that failed.
@@ -421,14 +423,17 @@ mod tests {
             ("GET", 503, 1),
             ("GET", 499, 0),
         ] {
-            tally.add(&Ended {
-                took: Duration::from_millis(3),
-                tries: failed + 1,
-                tries_failed: failed,
-                saved: (failed > 0).then_some(Saved::Failover),
-                cache: Some("miss"),
-                ..Ended::new(&method.parse().unwrap(), status)
-            });
+            tally.add(
+                SystemTime::now(),
+                &Ended {
+                    took: Duration::from_millis(3),
+                    tries: failed + 1,
+                    tries_failed: failed,
+                    saved: (failed > 0).then_some(Saved::Failover),
+                    cache: Some("miss"),
+                    ..Ended::new(&method.parse().unwrap(), status)
+                },
+            );
         }
         let mut sums = tally.figures();
         let requests: Vec<_> = sums.requests().collect();

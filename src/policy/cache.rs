@@ -23,6 +23,7 @@ pub use reuse::{Reuse, reuse};
 pub use storing::{Keep, storable};
 
 use super::cache_control::CacheControl;
+use super::fields;
 use super::framing;
 use http::{HeaderMap, HeaderName, Method, header};
 use std::time::Duration;
@@ -163,7 +164,7 @@ pub fn lookup(_policy: &CachePolicy, method: &Method, headers: &HeaderMap) -> Re
         return Err(Bypass::Method);
     }
     // RFC 9110 §7.8: the answer may be a change of protocol.
-    if headers.contains_key(header::UPGRADE) {
+    if fields::has(headers, &header::UPGRADE) {
         return Err(Bypass::Upgrade);
     }
     // RFC 9110 §7.6.1: what it answers without the field is not for who sends that.
@@ -188,10 +189,8 @@ fn is_usual(name: &[u8]) -> bool {
 
 /// Whether content follows the head, as far as the head says (RFC 9112 §6.3).
 fn announces_content(headers: &HeaderMap) -> bool {
-    let lengths = headers.get_all(header::CONTENT_LENGTH);
-    headers.contains_key(header::TRANSFER_ENCODING)
-        || lengths
-            .iter()
+    fields::has(headers, &header::TRANSFER_ENCODING)
+        || fields::all(headers, &header::CONTENT_LENGTH)
             .any(|l| l.as_bytes().iter().any(|&b| b != b'0'))
 }
 

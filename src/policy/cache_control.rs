@@ -7,6 +7,7 @@
 
 mod dictionary;
 
+use super::fields;
 use http::{HeaderMap, HeaderName, header};
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ impl CacheControl {
     /// Reads another field in the same way; `Pragma` is one that is written alike (RFC 9111 §5.4).
     pub fn parse_field(headers: &HeaderMap, name: &HeaderName) -> Self {
         let mut directives = Vec::new();
-        for value in headers.get_all(name) {
+        for value in fields::all(headers, name) {
             read_line(value.as_bytes(), &mut directives);
         }
         CacheControl { directives }
@@ -49,7 +50,7 @@ impl CacheControl {
     /// A number is believed only where it is an integer, not a string; what else stands in its place is an argument
     /// that cannot be read.
     pub fn parse_targeted(headers: &HeaderMap, name: &HeaderName) -> Option<Self> {
-        let lines: Vec<_> = headers.get_all(name).iter().map(|v| v.as_bytes()).collect();
+        let lines: Vec<_> = fields::all(headers, name).map(|v| v.as_bytes()).collect();
         let directives = dictionary::parse(&lines.join(&b", "[..]))?;
         (!directives.is_empty()).then_some(CacheControl { directives })
     }

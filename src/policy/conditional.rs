@@ -3,6 +3,7 @@
 //! `proxy/` asks [`only_for_origin`] before it answers from what is stored, and [`evaluate`] of the answer it is about
 //! to send, before [`super::range`]. Validators of stored answers on their way to the origin are not decided here.
 
+use super::fields;
 use super::validator::{EntityTag, Named, ReadDate, date_in};
 use http::{HeaderMap, Method, StatusCode, header};
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub enum Condition {
 /// `If-Unmodified-Since` ask what the state is now, which a stored answer does not tell. It may with what has just
 /// come.
 pub fn only_for_origin(request: &HeaderMap) -> bool {
-    request.contains_key(header::IF_MATCH) || request.contains_key(header::IF_UNMODIFIED_SINCE)
+    fields::has(request, &header::IF_MATCH) || fields::has(request, &header::IF_UNMODIFIED_SINCE)
 }
 
 /// Judges the preconditions of a request in the order of RFC 9110 §13.2.2, save the last, which is

@@ -4,6 +4,7 @@
 //! `proxy` carries out the edits on each answer's way out, so that nothing of it is ever stored. Who is refused is told
 //! nothing: an answer without these fields is how browsers learn that they may not (Fetch §4.10, "CORS check").
 
+use super::fields;
 use super::headers::Edit;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
@@ -89,7 +90,7 @@ static VARY: HeaderName = header::VARY;
 /// The method that a request asks to be allowed to use, if that is all that it is for (Fetch §3.3.2, a "CORS-preflight
 /// request").
 pub fn asked_for(method: &Method, request: &HeaderMap) -> Option<Method> {
-    if *method != Method::OPTIONS || !request.contains_key(header::ORIGIN) {
+    if *method != Method::OPTIONS || !fields::has(request, &header::ORIGIN) {
         return None;
     }
     let wanted = only(request, &header::ACCESS_CONTROL_REQUEST_METHOD)?;
@@ -121,7 +122,7 @@ impl CorsRules {
             &EXPOSE_HEADERS,
             &MAX_AGE,
         ] {
-            if response.contains_key(name) {
+            if fields::has(response, name) {
                 edits.push(Edit::Remove(name));
             }
         }
@@ -172,9 +173,7 @@ impl CorsRules {
         if self.origins == Origins::Any {
             return None;
         }
-        let mut names = response
-            .get_all(header::VARY)
-            .iter()
+        let mut names = fields::all(response, &header::VARY)
             .flat_map(|line| line.as_bytes().split(|b| *b == b','))
             .map(<[u8]>::trim_ascii);
         let said = names.any(|name| name == b"*" || name.eq_ignore_ascii_case(b"origin"));
@@ -198,7 +197,7 @@ fn listed(words: &[&str]) -> Option<HeaderValue> {
 
 /// The value of a field that is there once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut values = headers.get_all(name).iter();
+    let mut values = fields::all(headers, name);
     match (values.next(), values.next()) {
         (Some(value), None) => Some(value),
         _ => None,

@@ -3,6 +3,7 @@
 //! Asked by `proxy::front` of every head that was read, after `policy::http1`. What two programs could read in two ways is refused, so that nothing
 //! ambiguous is ever sent on: each way of smuggling a request into another begins with such a head.
 
+use super::fields;
 use http::{HeaderMap, HeaderName, Version, header};
 use std::fmt;
 
@@ -69,8 +70,8 @@ impl Doubt {
 /// # Errors
 /// With the first thing that is doubtful.
 pub fn judge(version: Version, authority: Option<&str>, headers: &HeaderMap) -> Result<(), Doubt> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut lengths = fields::all(headers, &header::CONTENT_LENGTH);
+    let mut codings = fields::all(headers, &header::TRANSFER_ENCODING);
     let (length, coding) = (lengths.next(), codings.next());
     if let Some(coding) = coding {
         // HTTP/2 has none, and HTTP/1.0 did not know of it (§6.1).
@@ -91,7 +92,7 @@ pub fn judge(version: Version, authority: Option<&str>, headers: &HeaderMap) -> 
     if named(headers).any(is_end_to_end) {
         return Err(Doubt::Connection);
     }
-    let mut hosts = headers.get_all(header::HOST).iter();
+    let mut hosts = fields::all(headers, &header::HOST);
     let host = hosts.next().map(|host| host.as_bytes());
     // Even if it is the same twice (RFC 9112 §3.2).
     if hosts.next().is_some() {
@@ -108,10 +109,10 @@ pub fn judge(version: Version, authority: Option<&str>, headers: &HeaderMap) -> 
 /// # Errors
 /// With the first thing that is doubtful.
 pub fn judge_answer(version: Version, headers: &HeaderMap) -> Result<(), Doubt> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut codings = fields::all(headers, &header::TRANSFER_ENCODING);
     if let Some(coding) = codings.next() {
         let plain = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-        if headers.contains_key(header::CONTENT_LENGTH) {
+        if fields::has(headers, &header::CONTENT_LENGTH) {
             return Err(Doubt::LengthAndCoding);
         }
         // A server of HTTP/1.0 that sends one does not know what it does (RFC 9112 §6.1).
@@ -119,7 +120,7 @@ pub fn judge_answer(version: Version, headers: &HeaderMap) -> Result<(), Doubt> 
             return Err(Doubt::Coding);
         }
     }
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut lengths = fields::all(headers, &header::CONTENT_LENGTH);
     match (lengths.next(), lengths.next()) {
         (Some(length), None) if !is_number(length.as_bytes()) => Err(Doubt::Length),
         (Some(_), Some(_)) => Err(Doubt::Length),
@@ -155,7 +156,7 @@ fn is_end_to_end(name: &[u8]) -> bool {
 
 /// The words of `Connection`: what becomes of it, and the fields that concern it only (RFC 9110 §7.6.1).
 pub fn named(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let lines = headers.get_all(header::CONNECTION).iter();
+    let lines = fields::all(headers, &header::CONNECTION);
     let words = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     words.map(<[u8]>::trim_ascii)
 }

@@ -3,6 +3,7 @@
 //! As "gRPC over HTTP2" has it, and for statuses "HTTP to gRPC Status Code Mapping". A call is a request of HTTP/2 whose outcome
 //! is in its trailers: to a client of gRPC an answer of HTTP alone says that something is in its way, not what became of the call.
 
+use super::fields;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ pub const TIMEOUT: &str = "grpc-timeout";
 
 /// Whether a request is one.
 pub fn is_call(method: &Method, version: Version, headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE);
+    let content_type = fields::first(headers, &header::CONTENT_TYPE);
     let rest = content_type.and_then(|t| t.as_bytes().strip_prefix(b"application/grpc"));
     // HTTP/1 has no frames to go both ways with; what has another name, such as `grpc-web`, is no call.
     version == Version::HTTP_2

@@ -93,10 +93,11 @@ pub fn forbidden(name: &HeaderName) -> Option<&'static str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::net::{IpAddr, Ipv4Addr};
 
     fn vars(uri: &str) -> Vars<'_> {
         Vars {
-            client_ip: "192.0.2.7",
+            client_ip: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))),
             host: "api.example.com",
             http_host: "api.example.com",
             request_id: "r-1",

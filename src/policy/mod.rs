@@ -25,6 +25,7 @@ mod cycle;
 pub mod date;
 pub mod encoding;
 pub mod error_body;
+pub mod fields;
 pub mod forwarded;
 pub mod frames;
 pub mod framing;

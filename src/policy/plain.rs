@@ -2,6 +2,7 @@
 //!
 //! Asked by `proxy::direct`, which sends such requests on by itself; for all others there are Pingora's phases.
 
+use super::fields;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 
 /// Fields of requests that have content, switch protocols, or speak of the way.
@@ -60,8 +61,14 @@ pub fn is_of_connection(name: &str) -> bool {
 }
 
 /// Whether a date is in the form that all are to have (RFC 9110 §5.6.7), as far as one looks without reading it.
-pub fn is_date(value: &[u8]) -> bool {
+fn is_date(value: &[u8]) -> bool {
     value.len() == 29 && value.ends_with(b" GMT")
+}
+
+/// Whether an answer says when it was made, once and in that form.
+pub fn is_dated(headers: &HeaderMap) -> bool {
+    let mut dates = fields::all(headers, &header::DATE);
+    dates.next().is_some_and(|date| is_date(date.as_bytes())) && dates.next().is_none()
 }
 
 /// What an answer of HTTP/1.1 with these fields is, if it is plain. Nothing about it is decided here: one that is not is looked

@@ -2,6 +2,7 @@
 //!
 //! Asked by `proxy::front`, after [`super::access`] and before anything is stored, sent or counted.
 
+use super::fields;
 use super::framing;
 use super::pattern::Pattern;
 use form_urlencoded::parse;
@@ -210,7 +211,7 @@ impl Requirement {
             if !arrives(&wanted.name) {
                 return Err(Lacks::Header(wanted.name.clone()));
             }
-            let mut values = headers.get_all(&wanted.name).iter();
+            let mut values = fields::all(headers, &wanted.name);
             if !values.all(|value| wanted.takes(value.as_bytes().trim_ascii())) {
                 return Err(Lacks::HeaderUnfit(wanted.name.clone()));
             }
@@ -224,7 +225,7 @@ impl Requirement {
             return Err(Lacks::ContentType);
         }
         // What is compressed cannot be looked at.
-        if self.json.is_some() && has_content && headers.contains_key(header::CONTENT_ENCODING) {
+        if self.json.is_some() && has_content && fields::has(headers, &header::CONTENT_ENCODING) {
             return Err(Lacks::ContentType);
         }
         Ok(())
@@ -276,7 +277,7 @@ impl Requirement {
     }
 
     fn takes(&self, headers: &HeaderMap) -> bool {
-        let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+        let mut values = fields::all(headers, &header::CONTENT_TYPE);
         let (Some(value), None) = (values.next(), values.next()) else {
             return false;
         };
@@ -303,12 +304,12 @@ impl Requirement {
 }
 
 fn has_value(headers: &HeaderMap, name: &HeaderName) -> bool {
-    let mut values = headers.get_all(name).iter();
+    let mut values = fields::all(headers, name);
     values.any(|value| !value.as_bytes().trim_ascii().is_empty())
 }
 
 fn has_credentials(scheme: Scheme, headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let mut values = fields::all(headers, &header::AUTHORIZATION);
     let (Some(value), None) = (values.next(), values.next()) else {
         return false;
     };
@@ -332,13 +333,15 @@ fn is_decodable(query: &str) -> bool {
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {
-    let value = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    let value = fields::first(headers, &header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?;
     value.parse().ok()
 }
 
 fn announces_content(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::TRANSFER_ENCODING)
-        || headers.contains_key(header::CONTENT_TYPE)
+    fields::has(headers, &header::TRANSFER_ENCODING)
+        || fields::has(headers, &header::CONTENT_TYPE)
         || length(headers).is_some_and(|length| length > 0)
 }
 

@@ -22,17 +22,18 @@ pub fn is_host(raw: &str) -> bool {
             (host, port.get(1..).unwrap_or_default())
         }
     };
-    let fits = |b: u8| match raw.starts_with('[') {
+    let is_literal = raw.starts_with('[');
+    let fits = |b: u8| match is_literal {
         true => b.is_ascii_hexdigit() || b":.".contains(&b),
         false => b.is_ascii_alphanumeric() || b"-._~".contains(&b),
     };
     // A dot ends a name, or a part that is something.
-    let mut pairs = host.as_bytes().windows(2);
-    let has_parts = !host.starts_with('.') && !pairs.any(|pair| pair == b"..");
-    !host.is_empty()
-        && has_parts
-        && host.bytes().all(fits)
-        && port.bytes().all(|b| b.is_ascii_digit())
+    let mut before = b'.';
+    let is_name = host.bytes().all(|byte| {
+        let follows_dot = std::mem::replace(&mut before, byte) == b'.';
+        fits(byte) && !(follows_dot && byte == b'.')
+    });
+    !host.is_empty() && is_name && port.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// A host for matching: lower-case, without port and without one trailing dot; an IPv6 literal keeps its brackets.
@@ -128,18 +129,13 @@ fn split_target(raw: &str) -> (&str, &str) {
 
 /// Whether normalising would certainly change nothing: the common case, seen without copying.
 fn is_normal(below_root: &str) -> bool {
-    let bytes = below_root.as_bytes();
-    if bytes.iter().any(|byte| matches!(byte, b'%' | 0 | b'\\')) {
-        return false;
-    }
-    let mut segments = bytes.split(|byte| *byte == b'/');
-    let last = segments.next_back();
-    !last.is_some_and(has_dots) && segments.all(|segment| !segment.is_empty() && !has_dots(segment))
-}
-
-/// Whether a segment is dots, or begins with them and a parameter.
-fn has_dots(segment: &[u8]) -> bool {
-    matches!(segment, b"." | b"..") || segment.starts_with(b".;") || segment.starts_with(b"..;")
+    // A segment that begins with a dot is nearly never one of dots; but whoever has one can wait.
+    let mut before = b'/';
+    below_root.bytes().all(|byte| {
+        let begins = std::mem::replace(&mut before, byte) == b'/';
+        let is_odd = matches!(byte, b'%' | 0 | b'\\') || begins && matches!(byte, b'/' | b'.');
+        !is_odd
+    })
 }
 
 /// What is sent in place of a target that leads somewhere by `.` or `..`, encoded or not: where it leads, so that the upstream
@@ -166,7 +162,7 @@ pub fn without_dots(path_and_query: &str) -> Result<Option<String>, BadPath> {
 /// A path without the parameters of its segments, `/a;x=1/b` being `/a/b`: how servers of Java read it, and few others
 /// (RFC 3986 §3.3). `None` where there are none. `normal`: see [`normalise_path`].
 pub fn without_parameters(normal: &str) -> Option<String> {
-    if !normal.contains(';') {
+    if !normal.bytes().any(|byte| byte == b';') {
         return None;
     }
     let names = normal

@@ -3,14 +3,17 @@
 //! `config` parses them; `policy::headers` and the redirects of `proxy/` render them. A template knows only the variables
 //! in [`Vars`] and takes them as they are: whether a client may be believed is decided before.
 
+use super::forwarded;
 use http::HeaderValue;
+use std::borrow::Cow;
 use std::fmt::{self, Write};
+use std::net::IpAddr;
 
 /// What a request puts in place of the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vars<'a> {
-    /// `{client_ip}`: the client's address without its port.
-    pub client_ip: &'a str,
+    /// `{client_ip}`: the client's address without its port; empty where that is not known.
+    pub client_ip: Option<IpAddr>,
     /// `{host}`: the host asked for, without its port, as nginx's `$host`.
     pub host: &'a str,
     /// `{http_host}`: the same as the client wrote it, with the port if there was one.
@@ -62,10 +65,16 @@ const VARIABLES: [(&str, Variable); 11] = [
 ];
 
 impl Variable {
-    fn value<'a>(self, vars: &Vars<'a>) -> &'a str {
+    fn value<'a>(self, vars: &Vars<'a>) -> Cow<'a, str> {
         let parts = || vars.uri.split_once('?').unwrap_or((vars.uri, ""));
-        match self {
-            Variable::ClientIp => vars.client_ip,
+        Cow::Borrowed(match self {
+            Variable::ClientIp => {
+                return vars
+                    .client_ip
+                    .map(forwarded::text)
+                    .unwrap_or_default()
+                    .into();
+            }
             Variable::Host => vars.host,
             Variable::HttpHost => vars.http_host,
             Variable::RequestId => vars.request_id,
@@ -76,7 +85,7 @@ impl Variable {
             Variable::Scheme => vars.scheme,
             Variable::User => vars.user,
             Variable::ClientCert => vars.client_cert,
-        }
+        })
     }
 }
 
@@ -165,7 +174,7 @@ impl Template {
 
     /// The text for one request.
     pub fn render(&self, vars: &Vars<'_>) -> String {
-        let mut out = String::with_capacity(self.pieces(vars).map(str::len).sum());
+        let mut out = String::new();
         self.render_into(vars, &mut out);
         out
     }
@@ -209,9 +218,9 @@ impl Template {
         &self.source
     }
 
-    fn pieces<'a>(&'a self, vars: &Vars<'a>) -> impl Iterator<Item = &'a str> {
+    fn pieces<'a>(&'a self, vars: &Vars<'a>) -> impl Iterator<Item = Cow<'a, str>> {
         self.parts.iter().map(|part| match part {
-            Part::Literal(text) => text.as_str(),
+            Part::Literal(text) => Cow::Borrowed(text.as_str()),
             Part::Variable(variable) => variable.value(vars),
         })
     }
@@ -288,9 +297,10 @@ impl std::error::Error for TemplateError {}
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::net::Ipv4Addr;
 
     const VARS: Vars<'static> = Vars {
-        client_ip: "192.0.2.7",
+        client_ip: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))),
         host: "api.example.com",
         http_host: "api.example.com:8443",
         request_id: "r-1",
@@ -417,7 +427,7 @@ mod tests {
             let (mut source, mut expected) = (escaped.clone(), text.clone());
             for (name, variable) in names.into_iter().map(|i| VARIABLES[i]) {
                 source += &format!("{{{name}}}{escaped}");
-                expected += variable.value(&VARS);
+                expected += &variable.value(&VARS);
                 expected += &text;
             }
             prop_assert_eq!(Template::parse(&source).unwrap().render(&VARS), expected);

@@ -4,12 +4,13 @@
 //! head decides by may not pass as a trailer (§6.5.1). `proxy::trailers` sees to it that they get through.
 
 use super::claims;
+use super::fields;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Whether these fields ask for trailers (`TE`, RFC 9110 §10.1.4), which is all that the field may say in HTTP/2 (RFC 9113
 /// §8.2.2).
 pub fn are_wanted(headers: &HeaderMap) -> bool {
-    let words = headers.get_all(header::TE).iter();
+    let words = fields::all(headers, &header::TE);
     let mut words = words.flat_map(|line| line.as_bytes().split(|b| *b == b','));
     words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }

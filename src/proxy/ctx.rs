@@ -59,6 +59,8 @@ pub struct Ctx {
     pub(super) asked: Option<String>,
     /// Whether it cannot be said where its body ends.
     pub(super) body_unknown: bool,
+    /// Whether there is content, as far as its head says.
+    pub(super) has_content: bool,
     /// Bytes of its body that came so far.
     pub(super) body_seen: u64,
     /// How its listener serves; none for what is no client's.
@@ -296,6 +298,7 @@ impl Ctx {
             refused: None,
             asked: None,
             body_unknown: false,
+            has_content: false,
             body_seen: 0,
             manner: None,
             secured: None,

@@ -13,6 +13,7 @@ use super::ctx::Ctx;
 use super::front::Front;
 use super::tries::{self, arm};
 use super::{answered, caching, ending, forward, next, outgoing, wire};
+use crate::policy::fields;
 use crate::policy::plain::{self, is_plain};
 use crate::policy::route::Proxy;
 use crate::policy::timeouts::Phase;
@@ -113,7 +114,7 @@ fn is_ours(session: &mut ServerSession, ctx: &Ctx) -> bool {
     }
     let request = session.req_header();
     let (method, target) = (&request.method, request.raw_path());
-    is_plain(method, target, request.version, &request.headers) && session.is_body_empty()
+    is_plain(method, target, request.version, &request.headers) && !ctx.has_content
 }
 
 /// Sends the request and hands on its answer.
@@ -190,7 +191,7 @@ impl Dressed {
             Dressed::Head(head) => {
                 let mut out = Vec::with_capacity(wire::USUAL);
                 wire::begin(&mut out, &head);
-                wire::date(&mut out, head.headers.contains_key(header::DATE));
+                wire::date(&mut out, fields::has(&head.headers, &header::DATE));
                 (head.status, out)
             }
         }
@@ -218,12 +219,7 @@ fn dress(
     }
     head.set_version(Version::HTTP_11);
     forward::dress(&mut head, session.req_header(), ctx)?;
-    let mut dates = head.headers.get_all(header::DATE).iter();
-    if !(dates
-        .next()
-        .is_some_and(|date| plain::is_date(date.as_bytes()))
-        && dates.next().is_none())
-    {
+    if !plain::is_dated(&head.headers) {
         head.remove_header(&header::DATE);
     }
     if let Some(connection) = ctx

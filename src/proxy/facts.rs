@@ -2,6 +2,7 @@
 
 use super::ctx::Ctx;
 use crate::policy::balancer::{Balance, HashOn};
+use crate::policy::fields;
 use crate::policy::forwarded;
 use crate::policy::target::{is_host, normalise_host};
 use crate::policy::template::Vars;
@@ -18,9 +19,7 @@ pub(super) const REQUEST_ID: &str = "x-request-id";
 pub(super) fn authority(request: &RequestHeader) -> &str {
     match request.uri.authority() {
         Some(authority) => authority.as_str(),
-        None => request
-            .headers
-            .get(header::HOST)
+        None => fields::first(&request.headers, &header::HOST)
             .and_then(|host| host.to_str().ok())
             .unwrap_or_default(),
     }
@@ -29,7 +28,7 @@ pub(super) fn authority(request: &RequestHeader) -> &str {
 /// Whether the request is not what [`authority`] and [`target`] make of it: a `Host` that is no host, missing (but for
 /// HTTP/1.0) or there more than once, or a target that is neither a path, nor the `*` of `OPTIONS`, nor begins with a scheme (RFC 9112 §3.2).
 pub(super) fn is_odd(request: &RequestHeader) -> bool {
-    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let mut hosts = fields::all(&request.headers, &header::HOST);
     let unreadable = hosts.next().is_some_and(|host| host.to_str().is_err());
     let host = authority(request);
     let may_lack_host = request.version <= Version::HTTP_10;
@@ -68,13 +67,13 @@ pub(super) fn request_id(request: &RequestHeader) -> String {
 
 /// 128 random bits in hexadecimal digits.
 pub(super) fn new_request_id() -> String {
-    let mut bits = fastrand::u128(..);
-    let mut id = String::with_capacity(32);
-    for _ in 0..32 {
-        id.push(char::from(b"0123456789abcdef"[(bits & 15) as usize]));
-        bits >>= 4;
+    let bits = fastrand::u128(..).to_le_bytes();
+    let mut id = [0; 32];
+    for (place, byte) in id.chunks_exact_mut(2).zip(bits) {
+        let digit = |four_bits: u8| b"0123456789abcdef"[usize::from(four_bits & 15)];
+        place.copy_from_slice(&[digit(byte >> 4), digit(byte)]);
     }
-    id
+    str::from_utf8(&id).unwrap_or_default().to_owned()
 }
 
 fn is_plain(id: &str) -> bool {
@@ -92,7 +91,7 @@ pub(super) fn client(session: &ServerSession) -> Option<IpAddr> {
 
 /// The values that header edits and redirects can name.
 pub(super) struct Values<'a> {
-    client_ip: String,
+    client_ip: Option<IpAddr>,
     host: Cow<'a, str>,
     request: &'a RequestHeader,
     scheme: &'static str,
@@ -104,7 +103,7 @@ impl<'a> Values<'a> {
     pub(super) fn of(request: &'a RequestHeader, ctx: &'a Ctx) -> Self {
         let user = ctx.verified.as_ref().map(|(name, _)| name.as_str());
         Values {
-            client_ip: ctx.client.map(forwarded::text).unwrap_or_default(),
+            client_ip: ctx.client,
             host: normalise_host(authority(request)),
             request,
             scheme: ctx.scheme,
@@ -115,7 +114,7 @@ impl<'a> Values<'a> {
 
     pub(super) fn vars(&'a self, request_id: &'a str) -> Vars<'a> {
         Vars {
-            client_ip: &self.client_ip,
+            client_ip: self.client_ip,
             host: &self.host,
             http_host: authority(self.request),
             request_id,
@@ -140,20 +139,16 @@ pub(super) fn hash_key<'a>(
     match on {
         HashOn::ClientIp => client.map(|ip| Cow::Owned(forwarded::text(ip).into_bytes())),
         HashOn::Uri => Some(Cow::Borrowed(target(request).as_bytes())),
-        HashOn::Header(name) => request
-            .headers
-            .get(name)
-            .map(|v| Cow::Borrowed(v.as_bytes())),
+        HashOn::Header(name) => {
+            fields::first(&request.headers, name).map(|v| Cow::Borrowed(v.as_bytes()))
+        }
         HashOn::Cookie(name) => cookie(request, name).map(Cow::Borrowed),
     }
 }
 
 /// The value of the first cookie of that name (RFC 6265 §5.4: `a=1; b=2`).
 pub(super) fn cookie<'a>(request: &'a RequestHeader, name: &str) -> Option<&'a [u8]> {
-    request
-        .headers
-        .get_all(header::COOKIE)
-        .iter()
+    fields::all(&request.headers, &header::COOKIE)
         .flat_map(|line| line.as_bytes().split(|b| *b == b';'))
         .filter_map(|pair| {
             let equals = pair.iter().position(|b| *b == b'=')?;

@@ -10,6 +10,7 @@ use super::peer::Use;
 use super::rate;
 use super::trailers;
 use crate::policy::encoding;
+use crate::policy::fields;
 use crate::policy::framing;
 use crate::policy::grpc;
 use crate::policy::headers::{Edit, HeaderRules};
@@ -76,7 +77,10 @@ pub(super) fn dress(
     }
     caching::mark::mark(response, ctx)?;
     rate::mark(response, ctx)?;
-    if let (Some(connection), Some(date)) = (&ctx.connection, response.headers.get(header::DATE)) {
+    if let (Some(connection), Some(date)) = (
+        &ctx.connection,
+        fields::first(&response.headers, &header::DATE),
+    ) {
         connection.date.set(date.as_bytes());
     }
     if !ctx.watch.filling() {
@@ -154,7 +158,7 @@ fn compress(
         let edits = encoding::not_modified(asked, fields);
         return carry_out(response, edits);
     }
-    let length = fields.get(header::CONTENT_LENGTH);
+    let length = fields::first(fields, &header::CONTENT_LENGTH);
     let length = length.and_then(|l| l.to_str().ok()?.parse().ok());
     if !encoding::varies(policy, status, fields, length) {
         return Ok(());
@@ -260,7 +264,7 @@ pub(super) fn varies_on_ours(response: &HeaderMap, proxy: &Proxy, told: &[Header
         "x-request-id",
         "via",
     ];
-    let lines = response.get_all(header::VARY).iter();
+    let lines = fields::all(response, &header::VARY);
     let names = lines.flat_map(|line| line.as_bytes().split(|b| b",; \t".contains(b)));
     let mut names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
     names.any(|name| {
@@ -275,14 +279,14 @@ pub(super) fn has_idempotency_key(request: &RequestHeader) -> bool {
 
 /// Whether the request opens a WebSocket (RFC 6455 §4.1); Pingora lets no other upgrade through.
 pub(super) fn is_websocket(request: &RequestHeader) -> bool {
-    let upgrade = request.headers.get(header::UPGRADE);
+    let upgrade = fields::first(&request.headers, &header::UPGRADE);
     request.version == Version::HTTP_11
         && upgrade.is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Whether a backend that switches to another protocol does what the client asked for (RFC 9110 §15.2.2).
 pub(super) fn is_asked_for(request: &RequestHeader, response: &ResponseHeader) -> bool {
-    let to = response.headers.get(header::UPGRADE);
+    let to = fields::first(&response.headers, &header::UPGRADE);
     is_websocket(request) && to.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
@@ -304,7 +308,7 @@ pub(super) fn is_duplex(request: &RequestHeader) -> bool {
 
 /// Whether this response ends with its head (RFC 9112 §6.3).
 pub(super) fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
-    let length = response.headers.get(header::CONTENT_LENGTH);
+    let length = fields::first(&response.headers, &header::CONTENT_LENGTH);
     *method == Method::HEAD
         || matches!(
             response.status,

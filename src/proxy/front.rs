@@ -11,7 +11,7 @@ use super::downstream::{self, Watch};
 use super::facts;
 use super::keep;
 use super::rate;
-use super::record;
+use super::record::{self, Finish};
 use super::respond::{self, Answer};
 use super::snapshot::Live;
 use super::split;
@@ -152,7 +152,9 @@ impl Front {
                         session.shutdown().await;
                         Received::Over(None)
                     }
-                    Ok(_) if !ctx.body_unknown => Received::Over(serve_on(session).await),
+                    Ok(_) if !ctx.body_unknown => {
+                        Received::Over(serve_on(session, ctx.has_content).await)
+                    }
                     Ok(_) => {
                         Box::pin(keep::hang_up(session, keep::LINGER_BYTES)).await;
                         Received::Over(None)
@@ -178,6 +180,11 @@ impl Front {
         // To Pingora 0 is for ever.
         let idle = session.get_keepalive().filter(|seconds| *seconds > 0);
         let idle = idle.map(Duration::from_secs);
+        if idle.is_some() {
+            // The stream sees to that, and to how long a head may take: Pingora need not watch the clock as well. How long the
+            // connection is kept after this request is said once it was read.
+            session.set_keepalive(Some(0));
+        }
         let read = async {
             if let (Some(stream), Some(idle)) = (ClientStream::of(session), idle)
                 && !stream.begins(idle).await
@@ -254,7 +261,7 @@ impl Front {
     /// When the client cannot be written to.
     async fn answer(&self, session: &mut ServerSession, ctx: &mut Ctx) -> Result<bool> {
         ctx.client = facts::client(session);
-        let has_content = !session.is_body_empty();
+        ctx.has_content = !session.is_body_empty();
         let request = session.req_header();
         let is_believed = look_behind(request, ctx);
         if let Some(traces) = &self.traces {
@@ -291,7 +298,7 @@ impl Front {
         }
         let request = session.req_header();
         let refused = match route(request, ctx)? {
-            None => admit(request, has_content, ctx)?,
+            None => admit(request, ctx)?,
             refused => refused,
         };
         // Counted before a password is checked, which costs more than most answers.
@@ -345,17 +352,19 @@ impl Front {
 
     /// Counts and logs a request that ends now.
     pub(super) fn log(&self, session: &ServerSession, ctx: &Ctx) {
-        let ended = record::ended(session, ctx);
+        let finish = Finish::now(ctx);
+        let ended = record::ended(session, ctx, finish);
         let tally = ctx
             .traffic()
             .map_or(&self.counts.unrouted, |traffic| &traffic.tally);
-        tally.add(&ended);
+        tally.add(finish.at, &ended);
         if ended.has_failed() {
             self.counts.remember(record::failed(session, ctx, &ended));
         }
         self.record(
             session,
             ctx,
+            finish,
             match ctx.filled_by_another {
                 true => Record::Request,
                 false => Record::All,
@@ -373,18 +382,17 @@ impl Front {
                 Kept::Sample(share) => Some(share),
                 Kept::Not => return,
             };
-            let mut line = record::line(session, ctx, ended.took, &self.log);
+            let mut line = record::line(session, ctx, finish, &self.log);
             line.sample = sample;
             self.log.write(&line);
         }
     }
 
     /// Records a request that ends now, where it is to be in its trace.
-    pub(super) fn record(&self, session: &ServerSession, ctx: &Ctx, what: Record) {
+    pub(super) fn record(&self, session: &ServerSession, ctx: &Ctx, finish: Finish, what: Record) {
         let trace = ctx.trace.filter(|trace| trace.sampled);
         if let (Some(traces), Some(trace)) = (&self.traces, trace) {
-            let lasted = ctx.watch.elapsed();
-            traces.write(&record::line(session, ctx, lasted, &self.log), &trace, what);
+            traces.write(&record::line(session, ctx, finish, &self.log), &trace, what);
         }
     }
 }
@@ -410,7 +418,7 @@ fn look_behind(request: &RequestHeader, ctx: &mut Ctx) -> bool {
 }
 
 /// Asks whether the request may pass its route. An answer comes back if not.
-fn admit(request: &RequestHeader, has_content: bool, ctx: &mut Ctx) -> Result<Option<Answer>> {
+fn admit(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
     let Some(route) = &ctx.route else {
         return Ok(None);
     };
@@ -422,7 +430,7 @@ fn admit(request: &RequestHeader, has_content: bool, ctx: &mut Ctx) -> Result<Op
         &request.method,
         request.uri.query(),
         &request.headers,
-        has_content,
+        ctx.has_content,
     );
     match judged {
         Ok(()) => Ok(None),
@@ -550,9 +558,11 @@ fn permission(
     }
 }
 
-/// Ends an answered request; the connection comes back if it can serve on.
-async fn serve_on(mut session: Box<ServerSession>) -> Option<ReusedHttpStream> {
-    keep::linger(&mut session).await;
+/// Ends an answered request; the connection comes back if it can serve on. `has_content`: whether some may still be coming.
+async fn serve_on(mut session: Box<ServerSession>, has_content: bool) -> Option<ReusedHttpStream> {
+    if has_content {
+        Box::pin(keep::linger(&mut session)).await;
+    }
     let settings = HttpPersistentSettings::for_session(&session);
     let stream = session.finish().await.ok().flatten()?;
     Some(ReusedHttpStream::from_reusable_stream(stream, settings))

@@ -4,6 +4,7 @@
 //! handed back to its own loop, [`crate::server::connection`].
 
 use super::ctx::{Ctx, LINGER};
+use crate::policy::fields;
 use crate::policy::framing::Doubt;
 use http::header;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
@@ -23,7 +24,7 @@ pub(super) const LINGER_HEAD: usize = 64 * 1024;
 /// Takes what the client still sends of a body nobody wants: closing at once would reset the connection, and with it the
 /// answer, before the client has read it.
 pub(super) async fn linger(session: &mut ServerSession) {
-    let waits_for_100 = session.req_header().headers.contains_key(header::EXPECT);
+    let waits_for_100 = fields::has(&session.req_header().headers, &header::EXPECT);
     if session.as_http1().is_none() || waits_for_100 {
         return;
     }

@@ -64,6 +64,7 @@ use pingora::{Error, ErrorType, OrErr, Result};
 use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
+use record::Finish;
 use respond::Answer;
 use std::time::Duration;
 use tries::arm;
@@ -543,7 +544,9 @@ impl ProxyHttp for Proxy {
         if ctx.fill.take().is_some() {
             // Perhaps nobody waits for it any more, and nobody else knows how its last try ends.
             self.front.count_tries(ctx);
-            return self.front.record(session, ctx, Record::Tries);
+            return self
+                .front
+                .record(session, ctx, Finish::now(ctx), Record::Tries);
         }
         if let Some(report) = ctx.report.take() {
             ctx.filled_by_another = true;

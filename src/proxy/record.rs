@@ -9,6 +9,7 @@ use crate::observe::access_log::{AccessLog, Line, TryLine, millis, stamp};
 use crate::observe::formats::{Format, More};
 use crate::observe::identity::{self, Identity};
 use crate::observe::tally::{Ended, Failed, Phases};
+use crate::policy::fields;
 use crate::policy::outcome::Outcome;
 use crate::policy::redact::Redaction;
 use crate::policy::success::Saved;
@@ -21,15 +22,33 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// The line of a request that ends now, and lasted so long.
+/// The end of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finish {
+    /// When that is.
+    pub(super) at: SystemTime,
+    /// How long it lasted.
+    pub(super) lasted: Duration,
+}
+
+impl Finish {
+    /// It ends now.
+    pub(super) fn now(ctx: &Ctx) -> Self {
+        Finish {
+            at: SystemTime::now(),
+            lasted: ctx.watch.elapsed(),
+        }
+    }
+}
+
+/// The line of a request that ends now.
 pub(super) fn line<'a>(
     session: &'a ServerSession,
     ctx: &'a Ctx,
-    lasted: Duration,
+    Finish { at, lasted }: Finish,
     log: &AccessLog,
 ) -> Line<'a> {
     let request = session.req_header();
-    let now = SystemTime::now();
     let (status, bytes) = sent(session, ctx);
     let more = match log.format {
         Format::Json => More::default(),
@@ -46,7 +65,7 @@ pub(super) fn line<'a>(
         })
     });
     let identity = verified.or_else(|| identity::of(&request.headers, &log.claim));
-    let began = now - lasted;
+    let began = at.checked_sub(lasted).unwrap_or(at);
     Line {
         time: stamp(began),
         began: Some(began),
@@ -65,10 +84,7 @@ pub(super) fn line<'a>(
         protocol: protocol(request.version),
         tls: ctx.secured.as_ref().map(|secured| secured.version),
         cipher: ctx.secured.as_ref().map(|secured| secured.cipher.as_str()),
-        user_agent: request
-            .headers
-            .get(header::USER_AGENT)
-            .map(HeaderValue::as_bytes),
+        user_agent: fields::first(&request.headers, &header::USER_AGENT).map(HeaderValue::as_bytes),
         route: ctx.route.as_deref().map(|route| route.name.as_str()),
         upstream: ctx.upstream().map(|upstream| upstream.name.as_str()),
         backend: ctx.tries.last().map(|t| t.backend.label.as_str()),
@@ -117,12 +133,8 @@ fn more<'a>(
     redaction: &Redaction,
 ) -> More<'a> {
     let request = session.req_header();
-    let field = |name| {
-        request
-            .headers
-            .get(name)
-            .map(|value: &HeaderValue| value.as_bytes())
-    };
+    let field =
+        |name| fields::first(&request.headers, &name).map(|value: &HeaderValue| value.as_bytes());
     let peer = session.client_addr().and_then(|address| address.as_inet());
     let head = match session.as_http1() {
         Some(http1) => http1.get_headers_raw_bytes().len(),
@@ -153,7 +165,7 @@ fn more<'a>(
         "HTTP/1.1 200 \r\n\r\n".len() + reason + fields
     };
     let location = written.filter(|head| head.status.is_redirection());
-    let location = location.and_then(|head| head.headers.get(header::LOCATION));
+    let location = location.and_then(|head| fields::first(&head.headers, &header::LOCATION));
     More {
         ended: Some(SystemTime::now()),
         // A page hands its own query on in it, with what is in that.
@@ -188,7 +200,7 @@ fn more<'a>(
 }
 
 /// How a request ended, for the counts.
-pub(super) fn ended(session: &ServerSession, ctx: &Ctx) -> Ended {
+pub(super) fn ended(session: &ServerSession, ctx: &Ctx, finish: Finish) -> Ended {
     let (status, bytes) = sent(session, ctx);
     let status = status.map_or(failure::CLIENT_LEFT, |status| status.as_u16());
     let (tries, tries_failed) = match ctx.filled_by_another {
@@ -202,7 +214,7 @@ pub(super) fn ended(session: &ServerSession, ctx: &Ctx) -> Ended {
     let saving = saving.map(|t| (Arc::as_ptr(&t.backend), t.outcome.is_failure()));
     Ended {
         bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
-        took: ctx.watch.elapsed(),
+        took: finish.lasted,
         cache: word(ctx),
         tries,
         tries_failed,

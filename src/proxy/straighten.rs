@@ -4,6 +4,7 @@
 
 use super::ctx::Ctx;
 use super::facts;
+use crate::policy::fields;
 use crate::policy::target::{self, BadPath};
 use http::{HeaderValue, Method, Uri, header};
 use pingora::protocols::http::ServerSession;
@@ -42,13 +43,10 @@ fn join_cookies(session: &mut ServerSession) -> Result<(), BadTarget> {
         return Ok(());
     }
     let headers = &session.req_header().headers;
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
-    if crumbs.nth(1).is_none() {
+    if fields::all(headers, &header::COOKIE).nth(1).is_none() {
         return Ok(());
     }
-    let crumbs: Vec<&[u8]> = headers
-        .get_all(header::COOKIE)
-        .iter()
+    let crumbs: Vec<&[u8]> = fields::all(headers, &header::COOKIE)
         .map(HeaderValue::as_bytes)
         .collect();
     let joined = crumbs.join(&b"; "[..]);

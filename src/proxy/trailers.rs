@@ -6,6 +6,7 @@
 use super::ctx::Ctx;
 use super::forward::is_duplex;
 use crate::policy::claims;
+use crate::policy::fields;
 use crate::policy::route::{Action, Route};
 use crate::policy::trailers;
 use crate::server::stream::ClientStream;
@@ -136,8 +137,8 @@ pub(super) fn plan(session: &mut Session, ctx: &mut Ctx) {
     }
     let wanted = version >= Version::HTTP_11 && trailers::are_wanted(headers);
     let announced = version == Version::HTTP_11
-        && headers.contains_key(header::TRAILER)
-        && headers.contains_key(header::TRANSFER_ENCODING);
+        && fields::has(headers, &header::TRAILER)
+        && fields::has(headers, &header::TRANSFER_ENCODING);
     // Of those that a client of HTTP/2 gets from Pingora, not all may pass.
     let may_come = wanted || announced || version == Version::HTTP_2;
     // What is stored for others has none.
@@ -200,7 +201,7 @@ pub(super) fn announce(
     }
     let planned = ctx.watch.trailers.get();
     if planned.is_some_and(|trailers| trailers.announced) && !by_http2 {
-        for line in client_request.headers.get_all(header::TRAILER) {
+        for line in fields::all(&client_request.headers, &header::TRAILER) {
             request.append_header("Trailer", line.clone())?;
         }
     }
@@ -225,7 +226,8 @@ pub(super) async fn end(
         client.response_duplex_vec(tasks).await?;
     }
     let head = client.response_written();
-    let is_chunked = head.is_some_and(|head| head.headers.contains_key(header::TRANSFER_ENCODING));
+    let is_chunked =
+        head.is_some_and(|head| fields::has(&head.headers, &header::TRANSFER_ENCODING));
     let end_with = |client: &ServerSession, last_chunk| {
         if let Some(stream) = ClientStream::of(client).filter(|_| is_chunked) {
             stream.end_with(last_chunk);

@@ -1,6 +1,7 @@
 //! The head of an answer as the bytes of HTTP/1 (RFC 9112 §4), for those that are written beside Pingora's session.
 
 use super::forward::written;
+use crate::policy::fields;
 use crate::server::stream::ClientStream;
 use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
@@ -24,7 +25,7 @@ pub(super) fn begin(out: &mut Vec<u8>, head: &ResponseHeader) {
 /// The same, but for fields with one of these names.
 pub(super) fn begin_without(out: &mut Vec<u8>, head: &ResponseHeader, names: &[HeaderName]) {
     let fields = &head.headers;
-    if !names.iter().any(|name| fields.contains_key(name)) {
+    if !names.iter().any(|name| fields::has(fields, name)) {
         return begin(out, head);
     }
     status_line(out, head);

@@ -19,6 +19,7 @@ use pingora::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use rustix::net::SendFlags;
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
 use std::net;
@@ -35,6 +36,9 @@ use tokio_rustls::server::TlsStream;
 
 /// Writes up to this size are gathered until the next flush.
 const GATHER: usize = 8 * 1024;
+
+/// Up to how many bytes are put together for one write.
+const SMALL: usize = 4 * 1024;
 
 /// Bytes of trailers that are kept, those of requests that were sent ahead included, and of how many of those.
 const KEPT_TRAILERS: usize = 64 * 1024;
@@ -376,7 +380,7 @@ impl ClientStream {
         // Empty ones are passed over.
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
-            match tcp.try_write_vectored(parts) {
+            match try_write(tcp, parts) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -511,6 +515,27 @@ impl ClientStream {
         }
         (sent, Poll::Ready(Ok(())))
     }
+}
+
+/// Writes what the socket takes now. Small parts are put together first: one write from one place is less work for the kernel
+/// than one from several.
+fn try_write(tcp: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    thread_local! {
+        static TOGETHER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    if let [part] = parts {
+        return tcp.try_write(part);
+    }
+    if parts.iter().map(|part| part.len()).sum::<usize>() > SMALL {
+        return tcp.try_write_vectored(parts);
+    }
+    TOGETHER.with_borrow_mut(|together| {
+        together.clear();
+        parts
+            .iter()
+            .for_each(|part| together.extend_from_slice(part));
+        tcp.try_write(together)
+    })
 }
 
 /// What a call on the socket comes to, once the client takes anything.

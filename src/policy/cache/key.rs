@@ -5,6 +5,7 @@
 //! says whether an answer may be kept.
 
 use super::super::cache_control::is_token;
+use super::super::fields;
 use super::{CachePolicy, Lifetime, Per};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +26,7 @@ pub fn personal(policy: &CachePolicy, headers: &HeaderMap) -> bool {
 
 /// Whether a request says who makes it.
 pub fn carries_credentials(headers: &HeaderMap) -> bool {
-    CREDENTIALS.iter().any(|name| headers.contains_key(name))
+    CREDENTIALS.iter().any(|name| fields::has(headers, name))
 }
 
 /// The credentials of a request, as they are: to be hashed before they are kept or shown.
@@ -171,7 +172,7 @@ fn members<'a>(lines: &[&'a [u8]]) -> Option<Vec<&'a [u8]>> {
 /// The names in `Vary` (RFC 9110 §12.5.5), lower-case. Whatever cannot be part of a name separates, so that a forgotten
 /// comma loses none.
 pub(super) fn varies_on(headers: &HeaderMap) -> BTreeSet<String> {
-    let values = headers.get_all(header::VARY).iter();
+    let values = fields::all(headers, &header::VARY);
     values
         .flat_map(|value| value.as_bytes().split(|&byte| !is_token(byte)))
         .filter(|name| !name.is_empty())
@@ -248,7 +249,7 @@ fn accepts(weight: &str) -> Option<bool> {
 fn cookie_pairs<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
     let separates = |byte: &u8| b";, \t".contains(byte);
     let mut pairs = Vec::new();
-    for value in headers.get_all(header::COOKIE) {
+    for value in fields::all(headers, &header::COOKIE) {
         let mut rest = value.as_bytes();
         while !rest.is_empty() {
             let found = rest
@@ -294,7 +295,7 @@ fn frame_list(out: &mut Vec<u8>, tag: u8, name: &[u8], values: &[&[u8]]) {
 }
 
 fn frame_values(out: &mut Vec<u8>, tag: u8, name: &HeaderName, headers: &HeaderMap) {
-    let values = headers.get_all(name).iter();
+    let values = fields::all(headers, name);
     let values: Vec<&[u8]> = values.map(HeaderValue::as_bytes).collect();
     frame_list(out, tag, name.as_str().as_bytes(), &values);
 }

@@ -5,6 +5,7 @@
 //! origin's word comes first, then the client's, then the route's.
 
 use super::super::cache_control::CacheControl;
+use super::super::fields;
 use super::freshness::{Freshness, MOST};
 use super::{CachePolicy, Lifetime};
 use http::{HeaderMap, header};
@@ -136,7 +137,7 @@ fn stale_while_revalidate(policy: &CachePolicy, stored: &Freshness) -> Duration 
 /// `Cache-Control` (§5.4).
 fn wants_validation(request: &HeaderMap, wishes: &CacheControl) -> bool {
     let pragma = || CacheControl::parse_field(request, &header::PRAGMA).has("no-cache");
-    wishes.has("no-cache") || (!request.contains_key(header::CACHE_CONTROL) && pragma())
+    wishes.has("no-cache") || (!fields::has(request, &header::CACHE_CONTROL) && pragma())
 }
 
 /// How far past its lifetime the client takes an answer (RFC 9111 §5.2.1.2); `None` if it does not say.

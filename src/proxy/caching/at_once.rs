@@ -35,10 +35,9 @@ pub(in super::super) async fn serve(
     let Some(policy) = policy(ctx) else {
         return Ok(false);
     };
-    let has_content = !session.is_body_empty();
     let request = session.req_header();
     let headers = &request.headers;
-    if has_content
+    if ctx.has_content
         || request.method != Method::GET
         || asks_for_more(headers)
         || cache::lookup(policy, &request.method, headers).is_err()
@@ -49,10 +48,11 @@ pub(in super::super) async fn serve(
     let key = cache.key(&key_parts(cache, policy, request, ctx));
     let whole = |object: &Object| !matches!(object.body, Body::Parts(_));
     let found = cache.find(&key, headers, whole).await;
+    let now = now();
     let fresh = found.object.as_ref().filter(|object| {
         matches!(object.body, Body::Memory(_) | Body::File(_))
             && object.head.status == StatusCode::OK
-            && reuse::reuse(policy, &object.freshness, headers, now()) == Reuse::Fresh
+            && reuse::reuse(policy, &object.freshness, headers, now) == Reuse::Fresh
     });
     let Some(object) = fresh.cloned() else {
         // What was found is not handed on: a fill may end any moment, and is not to be begun again then.
@@ -61,7 +61,7 @@ pub(in super::super) async fn serve(
     };
     choose(ctx, &object, How::Hit(None));
     let wire = super::super::wire::stream(session)
-        .and_then(|stream| Some((stream, wire::head(session, ctx, &object)?)));
+        .and_then(|stream| Some((stream, wire::head(session, ctx, &object, now)?)));
     let standing = found.standing.or_else(|| match &object.body {
         Body::File(stored) => Some(stored.standing()),
         _ => None,

@@ -6,6 +6,7 @@ use crate::policy::cache::reuse;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// The log's word for what the cache did.
 pub(in super::super) fn word(ctx: &Ctx) -> Option<&'static str> {
@@ -29,14 +30,14 @@ impl Forwarded {
 
 /// Says in `Cache-Status` what the cache did.
 pub(in super::super) fn mark(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
-    if let Some(said) = said(ctx) {
+    if let Some(said) = said(ctx, now()) {
         response.append_header("Cache-Status", said)?;
     }
     Ok(())
 }
 
-/// What `Cache-Status` says; `None` where no cache was to be asked.
-pub(super) fn said(ctx: &Ctx) -> Option<String> {
+/// What `Cache-Status` says `now`; `None` where no cache was to be asked.
+pub(super) fn said(ctx: &Ctx, now: Duration) -> Option<String> {
     let outcome = ctx.cache.as_ref()?;
     let mut said = String::with_capacity(64);
     said.push_str("backstop");
@@ -49,8 +50,9 @@ pub(super) fn said(ctx: &Ctx) -> Option<String> {
         How::Hit(detail) => {
             said.push_str("; hit");
             if let (Some(policy), Some(object)) = (policy(ctx), &outcome.served) {
-                let ttl = reuse::fresh_for(policy, &object.freshness, now());
-                let _ = write!(said, "; ttl={ttl}");
+                let ttl = reuse::fresh_for(policy, &object.freshness, now);
+                said.push_str("; ttl=");
+                said.push_str(itoa::Buffer::new().format(ttl));
             }
             if let Some(detail) = detail {
                 let _ = write!(said, "; detail=\"{detail}\"");

@@ -6,19 +6,23 @@
 use super::super::ctx::Ctx;
 use super::super::forward::leaves_as_is;
 use super::super::wire;
-use super::{mark, now};
+use super::mark;
 use crate::cache::object::Object;
-use crate::policy::plain::is_date;
+use crate::policy::fields;
+use crate::policy::plain::is_dated;
 use http::header;
 use pingora::protocols::http::ServerSession;
+use std::time::Duration;
 
-/// The head of a fresh answer; `None` where its fields need more than to be written down.
-pub(super) fn head(session: &ServerSession, ctx: &Ctx, object: &Object) -> Option<Vec<u8>> {
+/// The head of a fresh answer, as it is `now`; `None` where its fields need more than to be written down.
+pub(super) fn head(
+    session: &ServerSession,
+    ctx: &Ctx,
+    object: &Object,
+    now: Duration,
+) -> Option<Vec<u8>> {
     let fields = &object.head.headers;
-    let mut dates = fields.get_all(header::DATE).iter();
-    let is_dated =
-        dates.next().is_some_and(|date| is_date(date.as_bytes())) && dates.next().is_none();
-    let complete = fields.contains_key(header::CONTENT_LENGTH) && is_dated;
+    let complete = fields::has(fields, &header::CONTENT_LENGTH) && is_dated(fields);
     if !leaves_as_is(ctx) || !complete {
         return None;
     }
@@ -28,13 +32,10 @@ pub(super) fn head(session: &ServerSession, ctx: &Ctx, object: &Object) -> Optio
     let own = [header::AGE, header::ACCEPT_RANGES, header::CONNECTION];
     wire::begin_without(&mut out, &object.head, &own);
     out.extend(b"Accept-Ranges: bytes\r\nAge: ");
-    out.extend(
-        digits
-            .format(object.freshness.age(now()).as_secs())
-            .as_bytes(),
-    );
+    let age = object.freshness.age(now).as_secs();
+    out.extend(digits.format(age).as_bytes());
     out.extend(b"\r\nCache-Status: ");
-    out.extend(mark::said(ctx)?.as_bytes());
+    out.extend(mark::said(ctx, now)?.as_bytes());
     out.extend(b"\r\n");
     wire::end(&mut out, session.get_keepalive().is_some());
     Some(out)

@@ -4,6 +4,7 @@
 //! more: ten thousand that wait cost no more than the few that do not.
 
 use crate::policy::chunks::{Chunks, Malformed, Piece};
+use crate::policy::fields;
 use crate::policy::plain;
 use crate::upstream::links::Link;
 use bytes::Bytes;
@@ -206,7 +207,7 @@ fn build(
         let name = part(field.name.as_bytes()).into_case_header_name();
         head.append_header(name, header_value_from_raw(part(field.value)))?;
     }
-    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+    if fields::has(&head.headers, &header::TRANSFER_ENCODING) {
         // It says nothing beside a coding (RFC 9112 §6.3).
         head.remove_header(&header::CONTENT_LENGTH);
     }
@@ -246,10 +247,10 @@ impl Content {
         {
             return Content::None;
         }
-        if fields.contains_key(header::TRANSFER_ENCODING) {
+        if fields::has(fields, &header::TRANSFER_ENCODING) {
             return Content::Chunks(Chunks::default());
         }
-        let length = fields.get(header::CONTENT_LENGTH);
+        let length = fields::first(fields, &header::CONTENT_LENGTH);
         match length.and_then(|length| length.to_str().ok()?.parse().ok()) {
             Some(0) => Content::None,
             Some(length) => Content::Length(length),
