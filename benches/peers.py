@@ -30,6 +30,7 @@ KB, BIG = 1024, 100 * 1024
 # So many of 100 KB that they have no place in a memory of 2 MiB, which has room for what is known of each, with its open file.
 FILES = 200
 IDLE = 5000
+ECHO = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "echo.py")]
 # Of the rate that the slowest can take.
 SHARE = 0.7
 
@@ -40,6 +41,8 @@ class Ports:
     def __init__(self):
         self.plain, self.tls = free_port(), free_port()
         self.files = None
+        # Where WebSocket messages are answered.
+        self.echo = None
 
 
 def write(path, text):
@@ -73,8 +76,9 @@ def backstop(program, o, d, ports):
         f"listeners:\n  - {{ address: 127.0.0.1:{ports.plain} }}\n"
         f"  - {{ address: 127.0.0.1:{ports.tls}, tls: {{ certificates: [{{ cert: {d}/../site.pem, key: {d}/../site.key }}] }} }}\n"
         f"workers: 2\ncache: {{ memory: 64MiB }}\naccess_log: {{ path: {d}/access.log }}\nadmin: {{ address: 127.0.0.1:{free_port()} }}\n---\n"
-        f"upstreams: {{ pool: {{ backends: [127.0.0.1:{o}] }} }}\n"
+        f"upstreams: {{ pool: {{ backends: [127.0.0.1:{o}] }}, echo: {{ backends: [127.0.0.1:{ports.echo}] }} }}\n"
         "routes:\n  - { match: { path: /cached }, upstream: pool, strip_prefix: /cached, cache: { ttl: 1h } }\n"
+        "  - { match: { path: /echo }, upstream: echo }\n"
         "  - { upstream: pool, retry: { tries: 3 } }\n",
     )
     return Proxy("backstop", [program, "-c", conf], ports.plain)
@@ -103,6 +107,7 @@ def nginx(o, d, ports):
         f" server {{ listen 127.0.0.1:{ports.plain} reuseport; listen 127.0.0.1:{ports.tls} ssl http2 reuseport;\n"
         "  proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n"
         "  location / { proxy_pass http://o; }\n"
+        f"  location /echo {{ proxy_pass http://127.0.0.1:{ports.echo}; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }}\n"
         "  location /cached/ { proxy_pass http://o/; proxy_cache z; proxy_cache_valid 200 1h; proxy_cache_lock on; } } }\n",
     )
     return Proxy("nginx", ["/usr/sbin/nginx", "-c", conf, "-p", d], ports.plain)
@@ -117,7 +122,8 @@ def haproxy(o, d, ports):
         "defaults\n mode http\n log global\n option httplog\n option forwardfor\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n http-reuse always\n"
         "cache c\n total-max-size 64\n max-object-size 1000000\n max-age 3600\n"
         f"frontend f\n bind 127.0.0.1:{ports.plain}\n bind 127.0.0.1:{ports.tls} ssl crt {both} alpn h2,http/1.1\n"
-        " use_backend cached if { path_beg /cached/ }\n default_backend b\n"
+        " use_backend cached if { path_beg /cached/ }\n use_backend echo if { path_beg /echo }\n default_backend b\n"
+        f"backend echo\n timeout tunnel 1h\n server s 127.0.0.1:{ports.echo}\n"
         f"backend b\n server s 127.0.0.1:{o} pool-max-conn 256\n"
         f"backend cached\n http-request cache-use c\n http-response cache-store c\n http-request replace-path /cached(/.*) \\1\n server s 127.0.0.1:{o}\n",
     )
@@ -161,6 +167,13 @@ def h2load(url, seconds, extra):
     return int(done.group(1)), int(done.group(2)) + int(done.group(3)), [micros(mean.group(2)), micros(mean.group(1))]
 
 
+def websocket(url, seconds, _):
+    port, path = re.fullmatch(r"http://127.0.0.1:(\d+)(/.*)", url).groups()
+    out = subprocess.run([*ECHO, "load", port, path, str(seconds)], capture_output=True, text=True, timeout=seconds + 60, check=True).stdout
+    done, wrong, half, most = out.split()
+    return int(done), int(wrong), [float(half), float(most)]
+
+
 CASES = [
     ("1 KB proxied", wrk, "plain", "/1k", []),
     ("100 KB proxied", wrk, "plain", "/100k", []),
@@ -170,6 +183,7 @@ CASES = [
     ("100 KB from files", wrk, "files", "/cached/100k.", ["-s", "SPREAD"]),
     ("1 KB POST", wrk, "plain", "/post", ["-s", "POST"]),
     ("1 MiB POST", wrk, "plain", "/post", ["-s", "POST1M"]),
+    ("WebSocket message", websocket, "plain", "/echo", []),
     ("TLS 1.3, 1 KB", wrk, "tls", "/1k", []),
     ("TLS 1.3, new connection", wrk, "tls", "/1k", ["-H", "Connection: close"]),
     ("HTTP/2 over TLS, 1 KB", h2load, "tls", "/1k", []),
@@ -204,7 +218,7 @@ def steady(cases, proxies, ports, results, root, args):
     """Latency at a rate that all can take."""
     print(f"\n| at {SHARE:.0%} of the slowest | | per s | p50 µs | p99 µs | p99.9 µs | p99 / nginx |\n|---|---|---|---|---|---|---|")
     for case, load, kind, path, extra in cases:
-        if extra:
+        if extra or load is websocket:
             # New connections, content and paths in turn are not what h2load can do by the clock.
             continue
         rate = SHARE * min(statistics.median(row[1] for row in results[(case, name)]) for name in proxies)
@@ -256,8 +270,11 @@ def main():
         behind = origin(place("origin"))
         started.append(behind)
         proxies, ports = {}, {}
+        echo = free_port()
+        started.append(Proxy("echo", [*ECHO, "serve", str(echo)], echo))
         for name, make in (("backstop", None), ("nginx", nginx), ("haproxy", haproxy)):
             ports[name] = Ports()
+            ports[name].echo = echo
             d = place(name)
             proxy = backstop(program, behind.port, d, ports[name]) if make is None else make(behind.port, d, ports[name])
             proxies[name] = proxy

@@ -4,8 +4,12 @@
 //! as `policy::target` has normalised them. The order in which routes are written never matters. Nothing is decoded or
 //! folded here, and what a route does is not known here.
 
+use foldhash::fast::RandomState;
 use http::Method;
 use std::collections::{BTreeSet, HashMap};
+
+/// Its keys are the operator's, whatever is looked for.
+type Table<K, V> = HashMap<K, V, RandomState>;
 
 /// Which hosts a route is for. Names are lower-case, without port or trailing dot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,7 +67,7 @@ pub enum Found<'a, T> {
 #[derive(Debug)]
 pub struct Router<T> {
     routes: Vec<T>,
-    exact: HashMap<String, Paths>,
+    exact: Table<String, Paths>,
     /// By labels from the right: `com`, `example`.
     wildcard: Tree<Paths>,
     any: Paths,
@@ -90,7 +94,7 @@ impl<T> Router<T> {
     pub fn build(routes: Vec<(RouteMatch, T)>) -> Result<Self, Vec<Conflict>> {
         let mut router = Router {
             routes: Vec::with_capacity(routes.len()),
-            exact: HashMap::new(),
+            exact: Table::default(),
             wildcard: Tree::default(),
             any: Paths::default(),
         };
@@ -159,7 +163,7 @@ impl<T> Router<T> {
 /// The paths of one host pattern.
 #[derive(Debug, Default)]
 struct Paths {
-    exact: HashMap<String, Place>,
+    exact: Table<String, Place>,
     /// By segments from the left.
     prefix: Tree<Prefixes>,
 }
@@ -273,7 +277,7 @@ struct Tree<V> {
 struct Node<V> {
     value: V,
     parent: Option<usize>,
-    children: HashMap<Box<[u8]>, usize>,
+    children: Table<Box<[u8]>, usize>,
 }
 
 impl<V: Default> Default for Tree<V> {

@@ -4,8 +4,9 @@
 //! asked is decided elsewhere, and so is how long one is kept.
 
 use crate::server::alarm::Alarm;
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,11 +14,13 @@ use tokio::net::TcpStream;
 
 /// Connections that a worker keeps at most, of each kind: those here, those of Pingora, and those of requests with trailers.
 pub const MOST_KEPT: usize = 4096;
+/// At how many addresses it is looked for one to close, where there are so many.
+const LOOKED_AT: usize = 16;
 /// How often those are looked for that are to be closed.
 const SWEEP: Duration = Duration::from_secs(1);
 
 thread_local! {
-    static KEPT: RefCell<Kept> = RefCell::default();
+    static KEPT: RefCell<Kept> = RefCell::new(Kept::new(MOST_KEPT));
     static SWEEPING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -89,14 +92,27 @@ impl Idle {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
-    by_address: HashMap<SocketAddr, Vec<Idle>>,
+    /// How many there may be.
+    most: usize,
+    by_address: IndexMap<SocketAddr, Vec<Idle>, RandomState>,
     /// How many there are in all.
     number: usize,
+    /// At which address the next search for one to close begins.
+    hand: usize,
 }
 
 impl Kept {
+    fn new(most: usize) -> Self {
+        Kept {
+            most,
+            by_address: IndexMap::default(),
+            number: 0,
+            hand: 0,
+        }
+    }
+
     /// The one that was used last.
     fn take(&mut self, address: SocketAddr, now: Instant) -> Option<Link> {
         let there = self.by_address.get_mut(&address)?;
@@ -110,17 +126,33 @@ impl Kept {
     }
 
     fn put(&mut self, idle: Idle) {
-        if self.number >= MOST_KEPT {
-            // The one that is least likely to be needed: where there are most, the oldest.
-            let fullest = self.by_address.values_mut().max_by_key(|there| there.len());
-            if let Some(there) = fullest.filter(|there| !there.is_empty()) {
-                there.remove(0);
-                self.number -= 1;
-            }
+        while self.number >= self.most {
+            self.close_one();
         }
         self.number += 1;
         let there = self.by_address.entry(idle.link.address).or_default();
         there.push(idle);
+    }
+
+    /// Closes the one that is least likely to be needed: of the next addresses in turn, the oldest where there are most. To look
+    /// at all would take the longer the more there are.
+    fn close_one(&mut self) {
+        let addresses = self.by_address.len();
+        let places = (self.hand..self.hand + LOOKED_AT.min(addresses)).map(|at| at % addresses);
+        self.hand = self.hand.wrapping_add(LOOKED_AT) % addresses.max(1);
+        let length = |at: &usize| self.by_address.get_index(*at).map_or(0, |(_, l)| l.len());
+        let Some(fullest) = places.max_by_key(length) else {
+            self.number = 0;
+            return;
+        };
+        if let Some((_, there)) = self.by_address.get_index_mut(fullest) {
+            if there.is_empty() {
+                self.by_address.swap_remove_index(fullest);
+            } else {
+                there.remove(0);
+                self.number -= 1;
+            }
+        }
     }
 
     /// Closes those whose time is over, and whose backend has closed them.
@@ -187,5 +219,43 @@ mod tests {
         assert_eq!(there(), 0);
         Link::open(address).await.unwrap().keep(Duration::ZERO);
         assert_eq!(there(), 0);
+    }
+
+    #[tokio::test]
+    async fn no_more_are_kept_than_may_be() {
+        let mut kept = Kept::new(20);
+        let until = Instant::now() + Duration::from_secs(3600);
+        let mut listeners = Vec::new();
+        for _ in 0..3 {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        }
+        let places: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap()).collect();
+        let mut backends = Vec::new();
+        let mut own = Vec::new();
+        for n in [0; 18].into_iter().chain([1; 5]).chain([2; 4]) {
+            let link = Link::open(places[n]).await.unwrap();
+            backends.push(listeners[n].accept().await.unwrap().0);
+            own.push(link.tcp.local_addr().unwrap());
+            kept.put(Idle { link, until });
+        }
+        assert_eq!(kept.number, 20);
+        let of = |kept: &Kept, n: usize| -> Vec<_> {
+            let there = kept.by_address.get(&places[n]).into_iter().flatten();
+            there
+                .map(|idle| idle.link.tcp.local_addr().unwrap())
+                .collect()
+        };
+        // The address with the most has lost its oldest.
+        assert_eq!(of(&kept, 0), own[7..18]);
+        assert_eq!(of(&kept, 1), own[18..23]);
+        assert_eq!(of(&kept, 2), own[23..]);
+        // An address that has none left is no obstacle.
+        while kept.take(places[0], Instant::now()).is_some() {}
+        for _ in 0..30 {
+            let link = Link::open(places[1]).await.unwrap();
+            kept.put(Idle { link, until });
+        }
+        assert_eq!(kept.number, 20);
+        assert_eq!(kept.by_address.values().map(Vec::len).sum::<usize>(), 20);
     }
 }
