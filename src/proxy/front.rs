@@ -16,6 +16,7 @@ use super::respond::{self, Answer};
 use super::snapshot::Live;
 use super::split;
 use super::straighten;
+use super::wire;
 use crate::cache::Cache;
 use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
@@ -23,6 +24,7 @@ use crate::observe::tally::Counts;
 use crate::observe::traces::{Record, Traces};
 use crate::policy::blocklist;
 use crate::policy::cors;
+use crate::policy::fields;
 use crate::policy::forwarded;
 use crate::policy::framing;
 use crate::policy::limits::Excess;
@@ -34,7 +36,7 @@ use crate::policy::target;
 use crate::server::acme::proofs;
 use crate::server::connection::Connection;
 use crate::server::stream::ClientStream;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header};
 use log::debug;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::http::RequestHeader;
@@ -74,12 +76,24 @@ pub struct Front {
     pub closing: watch::Receiver<bool>,
 }
 
+/// How long a session is kept for the next request on its connection: those that follow one another closely save making another
+/// one, and those that are idle need not hold the head of the last one.
+const SOON: Duration = Duration::from_secs(1);
+
 /// What became of a request at the front.
 pub enum Received {
     /// It is over; the connection comes along if it can serve on.
-    Over(Option<ReusedHttpStream>),
+    Over(Option<Next>),
     /// It is for Pingora's phases, perhaps after a first try that failed.
     Onward(Box<ServerSession>),
+}
+
+/// A connection on its way to its next request.
+pub enum Next {
+    /// Without a session.
+    Stream(ReusedHttpStream),
+    /// With one that served a request already, and wrote nothing.
+    Session(Box<ServerSession>),
 }
 
 /// What came of reading a head.
@@ -93,13 +107,15 @@ enum Head {
 
 impl Front {
     /// Reads the next request of a connection, or the one of a stream, and answers it if no upstream is needed.
+    /// `is_used`: whether the session served another one.
     pub async fn receive(
         &self,
         mut session: Box<ServerSession>,
+        is_used: bool,
         connection: &Arc<Connection>,
     ) -> Received {
         // Most connections wait for a request most of the time: what is not needed for that is not kept for it.
-        match self.read(&mut session).await {
+        match self.read(&mut session, is_used).await {
             Head::Read => Box::pin(self.serve(session, connection)).await,
             Head::None => Received::Over(None),
             Head::Unreadable => {
@@ -166,7 +182,7 @@ impl Front {
     }
 
     /// Reads a request's head. What cannot be read is answered.
-    async fn read(&self, session: &mut ServerSession) -> Head {
+    async fn read(&self, session: &mut ServerSession, is_used: bool) -> Head {
         let closing = async {
             let mut closing = self.closing.clone();
             // Without a sender the process ends anyway.
@@ -186,12 +202,26 @@ impl Front {
             session.set_keepalive(Some(0));
         }
         let read = async {
+            let mut idle = idle;
+            if let (true, Some(stream)) = (is_used, ClientStream::of(session))
+                && !stream
+                    .begins(idle.map_or(SOON, |idle| idle.min(SOON)))
+                    .await
+            {
+                renew(session);
+                idle = idle.map(|idle| idle.saturating_sub(SOON));
+            }
             if let (Some(stream), Some(idle)) = (ClientStream::of(session), idle)
                 && !stream.begins(idle).await
             {
                 return None;
             }
-            Some(session.read_request().await)
+            let read = session.read_request().await;
+            if is_used && read.is_err() {
+                // It would be taken for the request before.
+                renew(session);
+            }
+            Some(read)
         };
         let read = tokio::select! {
             biased;
@@ -261,7 +291,12 @@ impl Front {
     /// When the client cannot be written to.
     async fn answer(&self, session: &mut ServerSession, ctx: &mut Ctx) -> Result<bool> {
         ctx.client = facts::client(session);
-        ctx.has_content = !session.is_body_empty();
+        let fields = &session.req_header().headers;
+        // Without one of these, HTTP/1 has none (RFC 9112 §6.3); HTTP/2 has frames.
+        let may_have_content = session.is_http2()
+            || fields::has(fields, &header::CONTENT_LENGTH)
+            || fields::has(fields, &header::TRANSFER_ENCODING);
+        ctx.has_content = may_have_content && !session.is_body_empty();
         let request = session.req_header();
         let is_believed = look_behind(request, ctx);
         if let Some(traces) = &self.traces {
@@ -559,11 +594,36 @@ fn permission(
 }
 
 /// Ends an answered request; the connection comes back if it can serve on. `has_content`: whether some may still be coming.
-async fn serve_on(mut session: Box<ServerSession>, has_content: bool) -> Option<ReusedHttpStream> {
+async fn serve_on(mut session: Box<ServerSession>, has_content: bool) -> Option<Next> {
     if has_content {
         Box::pin(keep::linger(&mut session)).await;
+    } else if is_as_new(&session) {
+        return Some(Next::Session(session));
     }
     let settings = HttpPersistentSettings::for_session(&session);
     let stream = session.finish().await.ok().flatten()?;
-    Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+    let stream = ReusedHttpStream::from_reusable_stream(stream, settings);
+    Some(Next::Stream(stream))
+}
+
+/// Whether a session whose request has no content knows nothing that another request could be mistaken by: the answer was written
+/// beside it, and nothing of the next request is in it.
+fn is_as_new(session: &ServerSession) -> bool {
+    session.get_keepalive().is_some()
+        && session.response_written().is_none()
+        && wire::stream(session).is_some_and(|stream| !stream.has_more())
+}
+
+/// Makes another session of HTTP/1 on the same stream, of which nothing was read that was not answered.
+fn renew(session: &mut ServerSession) {
+    let keepalive = session.get_keepalive();
+    let shell = ServerSession::Custom(Box::new(()));
+    match std::mem::replace(session, shell) {
+        ServerSession::H1(http1) => {
+            *session = ServerSession::new_http1(http1.into_inner());
+            session.set_pipelining_enabled(true);
+            session.set_keepalive(keepalive);
+        }
+        other => *session = other,
+    }
 }

@@ -44,7 +44,7 @@ mod wire;
 use body::Room;
 pub use body::held;
 pub use ctx::{Ctx, Try};
-pub use front::{Front, MALFORMED, Received};
+pub use front::{Front, MALFORMED, Next, Received};
 pub use snapshot::{Live, Snapshot};
 
 use crate::observe::traces::Record;

@@ -11,7 +11,7 @@ use super::stream::{ClientStream, Transport};
 use super::subject;
 use super::tls::Terminator;
 use crate::observe::tally::Counts;
-use crate::proxy::{Front, Proxy, Received};
+use crate::proxy::{Front, Next, Proxy, Received};
 use log::debug;
 use pingora::apps::{HttpServerApp, ReusedHttpStream};
 use pingora::protocols::Stream;
@@ -149,32 +149,42 @@ impl Connection {
         // Clients may send the next request before they have the answer (RFC 9112 §9.3.2).
         session.set_pipelining_enabled(true);
         session.set_keepalive(Some(FIRST_REQUEST));
-        while let Some(reusable) = self.exchange(session, shutdown).await {
-            let (stream, settings) = reusable.consume();
-            session = Box::new(ServerSession::new_http1(stream));
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
-            }
+        let mut is_used = false;
+        while let Some(next) = self.exchange(session, is_used, shutdown).await {
+            is_used = matches!(next, Next::Session(_));
+            session = match next {
+                Next::Session(session) => session,
+                Next::Stream(reusable) => {
+                    let (stream, settings) = reusable.consume();
+                    let mut session = Box::new(ServerSession::new_http1(stream));
+                    if let Some(settings) = settings {
+                        settings.apply_to_session(&mut session);
+                    }
+                    session
+                }
+            };
         }
     }
 
-    /// Serves one request. The connection comes back if it can serve on.
+    /// Serves one request; `is_used`: whether its session served another one before. The connection comes back if it can serve on.
     pub(super) async fn exchange(
         self: &Arc<Self>,
         session: Box<ServerSession>,
+        is_used: bool,
         shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let onward = match self.front.receive(session, self).await {
+    ) -> Option<Next> {
+        let onward = match self.front.receive(session, is_used, self).await {
             Received::Over(reusable) => return reusable,
             Received::Onward(onward) => onward,
         };
         let reusable = self.proxy.process_new_http(*onward, shutdown).await;
-        reusable.or_else(|| {
+        let reusable = reusable.or_else(|| {
             self.kept
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take()
-        })
+        });
+        reusable.map(Next::Stream)
     }
 
     /// Counts a request; says whether it is the last of so many.

@@ -242,6 +242,11 @@ impl ClientStream {
         self.heads.load(Ordering::Relaxed).div_ceil(2)
     }
 
+    /// Whether something of the next message came, after one whose head was read.
+    pub fn has_more(&self) -> bool {
+        self.messages.message() > self.message()
+    }
+
     /// What is doubtful in that message, as far as it came.
     pub fn doubt(&self) -> Option<Doubt> {
         self.messages.doubt(self.message())

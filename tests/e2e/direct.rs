@@ -348,3 +348,53 @@ fn pieces_reach_the_client_as_they_come() {
     gate.open();
     assert_eq!(client.chunk(), "two");
 }
+
+/// The session of a client's connection goes on from one plain request to the next.
+#[test]
+fn nothing_of_a_request_is_left_to_the_next_one_on_its_connection() {
+    let origin = Origin::new(|r| {
+        let body = format!("{} {} {}", r.method, r.target, r.body.len());
+        let seen = r.header("x-own").unwrap_or("-");
+        Reply::answer(200, &[("X-Seen", seen)], body.as_bytes())
+    });
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    let own = |value| [("X-Own", value)];
+    let answer = client.request("GET", "/a", &own("1"), b"");
+    assert_eq!(
+        (answer.text().as_str(), answer.header("x-seen")),
+        ("GET /a 0", Some("1"))
+    );
+    let answer = client.request("HEAD", "/b", &[], b"");
+    assert_eq!((answer.body.len(), answer.header("x-seen")), (0, Some("-")));
+    let answer = client.request("GET", "/c", &[], b"");
+    assert_eq!(
+        (answer.text().as_str(), answer.header("x-seen")),
+        ("GET /c 0", Some("-"))
+    );
+    // Through the phases, and back.
+    let answer = client.request("POST", "/d", &[], b"content");
+    assert_eq!(answer.text(), "POST /d 7");
+    assert_eq!(client.get("/e").text(), "GET /e 0");
+    // Longer than a session is kept for.
+    assert!(client.is_silent_for(Duration::from_millis(1300)));
+    assert_eq!(client.get("/f").text(), "GET /f 0");
+    // Two that come at once, and a third.
+    client.send("GET /g HTTP/1.1\r\nHost: a\r\n\r\nGET /h HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer().text(), "GET /g 0");
+    assert_eq!(client.answer().text(), "GET /h 0");
+    assert_eq!(client.get("/i").text(), "GET /i 0");
+    // What cannot be read is not taken for the request before, which was one for no content.
+    assert_eq!(client.request("HEAD", "/j", &own("2"), b"").status, 200);
+    client.send("nonsense\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!(answer.status, 400);
+    assert!(!answer.body.is_empty());
+    client.expect_close();
+    let refused = crate::harness::eventually("its line", || {
+        let mut lines = proxy.log_lines().into_iter();
+        lines.find(|line| line["http.response.status_code"] == 400)
+    });
+    assert_eq!(refused["url.path"], "");
+    assert_eq!(refused["http.request.method"], "");
+}
