@@ -36,8 +36,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// One request; times are in milliseconds. Each form of the log has its own names for it.
 #[derive(Debug, Default)]
 pub struct Line<'a> {
-    /// When the request began, RFC 3339 with milliseconds, UTC.
-    pub time: String,
     /// The address at the other end of the connection.
     pub client: Option<IpAddr>,
     /// Who it says it is, where it does.
@@ -94,9 +92,9 @@ pub struct Line<'a> {
     pub overtaken: Vec<TryLine<'a>>,
     /// Its place in its trace, where there are traces.
     pub trace: Option<Trace>,
-    /// When it began, and how long it lasted.
+    /// When it began: in the log as [`stamp`] writes it. Nothing is the beginning of time.
     pub began: Option<SystemTime>,
-    /// See above.
+    /// How long it lasted.
     pub lasted: Duration,
     /// What only other forms of the log have.
     pub more: More<'a>,
@@ -138,12 +136,19 @@ pub fn millis(duration: Duration) -> f64 {
 
 /// A time as the log writes it: RFC 3339 with milliseconds, UTC.
 pub fn stamp(time: SystemTime) -> String {
+    let mut text = Vec::with_capacity(24);
+    write_stamp(&mut text, time);
+    // Digits and signs.
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// Appends that.
+pub fn write_stamp(out: &mut Vec<u8>, time: SystemTime) {
     thread_local! {
         /// The second of the line before, which most lines share, and how it is written.
         static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
     }
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut text = String::with_capacity(24);
     SECOND.with_borrow_mut(|(second, written)| {
         if *second != since.as_secs() {
             *second = since.as_secs();
@@ -152,15 +157,18 @@ pub fn stamp(time: SystemTime) -> String {
                 .and_then(|s| Timestamp::from_second(s).ok());
             *written = whole.unwrap_or_default().to_string();
         }
-        text.push_str(written.strip_suffix('Z').unwrap_or(written));
+        let digits = written.strip_suffix('Z').unwrap_or(written);
+        out.extend_from_slice(digits.as_bytes());
     });
     let millis = since.subsec_millis();
-    text.push('.');
-    for digit in [millis / 100, millis / 10 % 10, millis % 10] {
-        text.push(char::from(b"0123456789"[digit as usize]));
-    }
-    text.push('Z');
-    text
+    let digit = |number: u32| b"0123456789"[(number % 10) as usize];
+    out.extend_from_slice(&[
+        b'.',
+        digit(millis / 100),
+        digit(millis / 10),
+        digit(millis),
+        b'Z',
+    ]);
 }
 
 /// What requests and the writer know of each other.

@@ -4,64 +4,65 @@
 //! Every request writes one, so the names of its fields are written as they stand, and a text that needs no escaping, as nearly
 //! all do, is copied.
 
-use super::access_log::{Line, TryLine};
+use super::access_log::{Line, TryLine, write_stamp};
 use crate::policy::forwarded;
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::Failure;
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::time::UNIX_EPOCH;
 
 /// Writes the line, without its end.
 pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     out.reserve(512);
-    out.extend(b"{\"time\":");
-    plain(out, &line.time);
-    out.extend(b",\"client.address\":");
+    out.extend_from_slice(b"{\"time\":\"");
+    write_stamp(out, line.began.unwrap_or(UNIX_EPOCH));
     match line.client {
-        Some(client) => address(out, client),
-        None => null(out),
+        Some(client) => {
+            out.extend_from_slice(b"\",\"client.address\":\"");
+            // What an address is written with needs no escaping.
+            forwarded::write(out, client);
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b"\",\"client.address\":null"),
     }
-    field(out, b",\"enduser.id\":", line.identity.as_deref());
-    word(out, b",\"identity_from\":", line.identity_from);
-    out.extend(b",\"request_id\":");
-    plain(out, line.request_id);
-    out.extend(b",\"http.request.method\":");
-    plain(out, line.method);
+    field(out, b",\"enduser.id\":\"", line.identity.as_deref());
+    word(out, b",\"identity_from\":\"", line.identity_from);
+    plain(out, b",\"request_id\":\"", line.request_id);
+    plain(out, b",\"http.request.method\":\"", line.method);
     let (host, port) = parted(line.host);
-    out.extend(b",\"server.address\":");
-    text(out, host);
+    text(out, b",\"server.address\":\"", host);
     if let Some(port) = port {
-        out.extend(b",\"server.port\":");
+        out.extend_from_slice(b",\"server.port\":");
         whole(out, usize::from(port));
     }
-    out.extend(b",\"url.scheme\":\"");
-    out.extend(line.scheme.as_bytes());
-    out.push(b'"');
+    plain(out, b",\"url.scheme\":\"", line.scheme);
     let (path, query) = parted_path(&line.path);
-    out.extend(b",\"url.path\":");
-    text(out, path);
-    field(out, b",\"url.query\":", query);
-    out.extend(b",\"network.protocol.version\":\"");
+    text(out, b",\"url.path\":\"", path);
+    field(out, b",\"url.query\":\"", query);
     let protocol = line.protocol.strip_prefix("HTTP/");
-    out.extend(protocol.unwrap_or_default().as_bytes());
-    out.push(b'"');
+    plain(
+        out,
+        b",\"network.protocol.version\":\"",
+        protocol.unwrap_or_default(),
+    );
     let tls = line.tls.map(|version| version.trim_start_matches("TLSv"));
-    field(out, b",\"tls.protocol.version\":", tls);
-    field(out, b",\"tls.cipher\":", line.cipher);
+    field(out, b",\"tls.protocol.version\":\"", tls);
+    field(out, b",\"tls.cipher\":\"", line.cipher);
     let agent = line.user_agent.map(String::from_utf8_lossy);
-    field(out, b",\"user_agent.original\":", agent.as_deref());
-    for (name, value) in [
-        (&b",\"http.route\":"[..], line.route),
-        (b",\"upstream\":", line.upstream),
-        (b",\"backend\":", line.backend),
-    ] {
-        out.extend(name);
-        match value {
-            Some(value) => text(out, value),
-            None => null(out),
-        }
+    field(out, b",\"user_agent.original\":\"", agent.as_deref());
+    match line.route {
+        Some(route) => text(out, b",\"http.route\":\"", route),
+        None => out.extend_from_slice(b",\"http.route\":null"),
     }
-    out.extend(b",\"tries\":[");
+    match line.upstream {
+        Some(upstream) => text(out, b",\"upstream\":\"", upstream),
+        None => out.extend_from_slice(b",\"upstream\":null"),
+    }
+    match line.backend {
+        Some(backend) => text(out, b",\"backend\":\"", backend),
+        None => out.extend_from_slice(b",\"backend\":null"),
+    }
+    out.extend_from_slice(b",\"tries\":[");
     for (number, one) in line.tries.iter().enumerate() {
         if number > 0 {
             out.push(b',');
@@ -69,23 +70,23 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
         attempt(out, one);
     }
     out.push(b']');
-    word(out, b",\"cache\":", line.cache);
-    word(out, b",\"retry\":", line.retry);
-    word(out, b",\"refused\":", line.refused);
-    word(out, b",\"error.type\":", line.error);
-    out.extend(b",\"http.response.status_code\":");
+    word(out, b",\"cache\":\"", line.cache);
+    word(out, b",\"retry\":\"", line.retry);
+    word(out, b",\"refused\":\"", line.refused);
+    word(out, b",\"error.type\":\"", line.error);
+    out.extend_from_slice(b",\"http.response.status_code\":");
     whole(out, usize::from(line.status));
     if line.received > 0 {
-        out.extend(b",\"http.request.body.size\":");
+        out.extend_from_slice(b",\"http.request.body.size\":");
         whole(out, line.received);
     }
-    out.extend(b",\"http.response.body.size\":");
+    out.extend_from_slice(b",\"http.response.body.size\":");
     whole(out, line.bytes);
     if let Some(idle) = line.idle_ms {
-        out.extend(b",\"idle_ms\":");
+        out.extend_from_slice(b",\"idle_ms\":");
         number(out, idle);
     }
-    out.extend(b",\"duration_ms\":");
+    out.extend_from_slice(b",\"duration_ms\":");
     number(out, line.duration_ms);
     if let Some(trace) = line.trace {
         // Writing to memory does not fail.
@@ -96,29 +97,27 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
         );
     }
     if let Some(sample) = line.sample {
-        out.extend(b",\"sample\":");
+        out.extend_from_slice(b",\"sample\":");
         number(out, sample);
     }
     out.push(b'}');
 }
 
 fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
-    out.extend(b"{\"backend\":");
-    text(out, one.backend);
-    out.extend(b",\"outcome\":\"");
-    out.extend(one.outcome.word().as_bytes());
+    text(out, b"{\"backend\":\"", one.backend);
+    out.extend_from_slice(b",\"outcome\":\"");
+    out.extend_from_slice(one.outcome.word().as_bytes());
     if let Outcome::Failed(Failure::Status(status)) = one.outcome {
         out.push(b' ');
         out.extend(status.as_str().as_bytes());
     }
-    out.push(b'"');
-    out.extend(b",\"ms\":");
+    out.extend_from_slice(b"\",\"ms\":");
     number(out, one.ms);
-    out.extend(b",\"waited_ms\":");
+    out.extend_from_slice(b",\"waited_ms\":");
     number(out, one.waited_ms);
     // Less than the clock shows is what it takes to find out that there is nothing to wait for.
     if one.queued_ms >= 1.0 {
-        out.extend(b",\"queued_ms\":");
+        out.extend_from_slice(b",\"queued_ms\":");
         number(out, one.queued_ms);
     }
     for (name, value) in [
@@ -159,59 +158,61 @@ pub(super) fn parted(authority: &str) -> (&str, Option<u16>) {
         .unwrap_or((authority, None))
 }
 
-/// A field that is left out where there is nothing to say.
+/// A field that is left out where there is nothing to say. `name`: up to the quote before the value, here and below.
 fn field(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
     if let Some(value) = value {
-        out.extend(name);
-        text(out, value);
+        text(out, name, value);
     }
 }
 
 /// The same for a word of ours.
 fn word(out: &mut Vec<u8>, name: &[u8], word: Option<&'static str>) {
     if let Some(word) = word {
-        out.extend(name);
-        plain(out, word);
+        plain(out, name, word);
     }
 }
 
 /// A text in which nothing can need escaping: a method is a token (RFC 9110 §5.6.2), an id of a request has letters, digits and
 /// what joins them.
-fn plain(out: &mut Vec<u8>, text: &str) {
-    debug_assert!(
-        !text
-            .bytes()
-            .any(|b| !matches!(b, b' '..0x7f) || b == b'"' || b == b'\\')
-    );
-    out.push(b'"');
+fn plain(out: &mut Vec<u8>, name: &[u8], text: &str) {
+    debug_assert!(is_plain(text.as_bytes()));
+    out.extend_from_slice(name);
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');
 }
 
-fn null(out: &mut Vec<u8>) {
-    out.extend(b"null");
+/// Any text.
+fn text(out: &mut Vec<u8>, name: &[u8], text: &str) {
+    if is_plain(text.as_bytes()) {
+        out.extend_from_slice(name);
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        out.extend_from_slice(name);
+        text.chars().for_each(|char| escaped(out, char));
+    }
+    out.push(b'"');
 }
 
-/// Which bytes may be part of something that needs escaping.
-static ODD: [bool; 256] = {
-    let mut odd = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        odd[byte] =
-            !(0x20 <= byte && byte < 0x7f) || byte == b'"' as usize || byte == b'\\' as usize;
-        byte += 1;
+/// Whether nothing in it is part of something that needs escaping: looks at eight bytes at a time, none of which may be below a
+/// space, beyond ASCII, a quote, a backslash or 0x7f.
+fn is_plain(text: &[u8]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let is_odd = |eight: [u8; 8]| {
+        let all = u64::from_le_bytes(eight);
+        // A byte borrows from its upper bit if it is less; those above it do not count any more then.
+        let below = all.wrapping_sub(EACH * 0x20) & !all;
+        let is = |byte: u8| {
+            let none = all ^ (EACH * u64::from(byte));
+            none.wrapping_sub(EACH) & !none
+        };
+        (all | below | is(b'"') | is(b'\\') | is(0x7f)) & (EACH * 0x80) != 0
+    };
+    let (eights, rest) = text.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    if let Some(place) = last.get_mut(..rest.len()) {
+        place.copy_from_slice(rest);
     }
-    odd
-};
-
-fn text(out: &mut Vec<u8>, text: &str) {
-    let is_odd = text.bytes().any(|byte| ODD[usize::from(byte)]);
-    out.push(b'"');
-    match is_odd {
-        true => text.chars().for_each(|char| escaped(out, char)),
-        false => out.extend_from_slice(text.as_bytes()),
-    }
-    out.push(b'"');
+    !eights.iter().any(|eight| is_odd(*eight)) && !is_odd(last)
 }
 
 /// Escapes what JSON has to have escaped, and what a terminal or an editor that shows a line could take for a command:
@@ -228,13 +229,6 @@ fn escaped(out: &mut Vec<u8>, char: char) {
         }
         char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
     }
-}
-
-/// What an address is written with needs no escaping.
-fn address(out: &mut Vec<u8>, address: IpAddr) {
-    out.push(b'"');
-    forwarded::write(out, address);
-    out.push(b'"');
 }
 
 fn whole(out: &mut Vec<u8>, number: usize) {
@@ -269,11 +263,26 @@ mod tests {
     use http::StatusCode;
     use proptest::prelude::*;
     use serde_json::{Value, json};
+    use std::net::IpAddr;
+    use std::time::Duration;
 
     fn line(line: &Line<'_>) -> Vec<u8> {
         let mut out = Vec::new();
         write(&mut out, line);
         out
+    }
+
+    #[test]
+    fn what_needs_escaping_is_found_wherever_it_stands() {
+        for at in 0..20 {
+            for byte in 0..=255 {
+                let mut text = [b'a'; 20];
+                text[at] = byte;
+                let is_fit = (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+                assert_eq!(is_plain(&text), is_fit, "{byte} at {at}");
+                assert_eq!(is_plain(&text[..=at]), is_fit, "{byte} at the end, {at}");
+            }
+        }
     }
 
     #[test]
@@ -297,7 +306,7 @@ mod tests {
 
     fn empty() -> Line<'static> {
         Line {
-            time: "2026-11-29T00:00:00.000Z".into(),
+            began: Some(UNIX_EPOCH + Duration::from_secs(1_795_910_400)),
             protocol: "HTTP/2",
             scheme: "http",
             status: 200,
@@ -348,7 +357,7 @@ mod tests {
         ) {
             let [ms, waited, queued] = [ms, waited, queued].map(|n| f64::from(n) / 1e3);
             let connect_ms = (tries > 1).then_some(waited);
-            let one = || TryLine { backend: &label, outcome, ms, waited_ms: waited, queued_ms: queued, connect_ms, first_byte_ms: Some(ms), status: None, span: 0, began: std::time::Duration::ZERO, took: std::time::Duration::ZERO };
+            let one = || TryLine { backend: &label, outcome, ms, waited_ms: waited, queued_ms: queued, connect_ms, first_byte_ms: Some(ms), status: None, span: 0, began: Duration::ZERO, took: Duration::ZERO };
             let given = Line {
                 client,
                 identity: Some(identity.clone()),
@@ -386,7 +395,7 @@ mod tests {
             attempt["first_byte_ms"] = json!(ms);
             let (address, port) = parted(&host);
             let mut expected = json!({
-                "time": given.time, "client.address": client, "enduser.id": identity, "identity_from": "basic",
+                "time": "2026-11-29T00:00:00.000Z", "client.address": client, "enduser.id": identity, "identity_from": "basic",
                 "request_id": "", "http.request.method": "", "server.address": address, "url.scheme": "http",
                 "url.path": path.split('?').next(), "network.protocol.version": "2", "tls.protocol.version": "1.3",
                 "tls.cipher": label, "user_agent.original": agent, "http.route": host, "upstream": null, "backend": label,

@@ -2,7 +2,7 @@
 //!
 //! Whatever clients send is escaped as nginx does it: nobody can begin a line of their own, or end a quoted field.
 
-use super::access_log::{Line, TryLine};
+use super::access_log::{Line, TryLine, stamp};
 use super::formats::nginx;
 use super::json::parted;
 use crate::policy::redact::Redaction;
@@ -10,6 +10,7 @@ use crate::policy::template::{Part, parts};
 use http::{HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::time::UNIX_EPOCH;
 
 /// Before the name of a field of the request's head, as OpenTelemetry has it.
 const HEADER: &str = "http.request.header.";
@@ -193,7 +194,7 @@ impl Field {
             Some(times.sum::<f64>())
         };
         match self {
-            Field::Time => out.push_str(&line.time),
+            Field::Time => out.push_str(&stamp(line.began.unwrap_or(UNIX_EPOCH))),
             Field::Client => number(out, line.client),
             Field::ClientPort => number(out, line.more.client_port),
             Field::Identity => word(out, line.identity.as_deref()),
@@ -302,7 +303,7 @@ mod tests {
         headers.insert("referer", "/r?token=x&page=2".parse().unwrap());
         headers.insert("x-original-url", "/r?a=b&token=x".parse().unwrap());
         let line = Line {
-            time: "2026-11-29T00:00:00.000Z".into(),
+            began: Some(UNIX_EPOCH + std::time::Duration::from_secs(1_795_910_400)),
             client: Some("2001:db8::1".parse().unwrap()),
             method: "GET",
             host: "[::1]:8080",

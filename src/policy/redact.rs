@@ -61,9 +61,11 @@ impl Redaction {
 
     /// The target with `***` for each secret. Names are compared decoded, so that `%74oken` is `token`.
     pub fn redact<'a>(&self, target: &'a str) -> Cow<'a, str> {
-        let Some((path, query)) = target.split_once('?') else {
+        // Most have none, and looking for a character in a text this short takes several times as long.
+        if !target.bytes().any(|byte| byte == b'?') {
             return Cow::Borrowed(target);
-        };
+        }
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let is_secret = |pair: &str| {
             pair.split_once('=')
                 .is_some_and(|(name, value)| !value.is_empty() && self.names_it(name))

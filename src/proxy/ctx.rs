@@ -59,7 +59,7 @@ pub struct Ctx {
     pub(super) asked: Option<String>,
     /// Whether it cannot be said where its body ends.
     pub(super) body_unknown: bool,
-    /// Whether there is content, as far as its head says.
+    /// Whether there is content, as far as was known when its head was read.
     pub(super) has_content: bool,
     /// Bytes of its body that came so far.
     pub(super) body_seen: u64,

@@ -24,7 +24,6 @@ use crate::observe::tally::Counts;
 use crate::observe::traces::{Record, Traces};
 use crate::policy::blocklist;
 use crate::policy::cors;
-use crate::policy::fields;
 use crate::policy::forwarded;
 use crate::policy::framing;
 use crate::policy::limits::Excess;
@@ -36,7 +35,7 @@ use crate::policy::target;
 use crate::server::acme::proofs;
 use crate::server::connection::Connection;
 use crate::server::stream::ClientStream;
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use log::debug;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::http::RequestHeader;
@@ -98,7 +97,8 @@ pub enum Next {
 
 /// What came of reading a head.
 enum Head {
-    Read,
+    /// A head. Whether nothing else came with it.
+    Read { alone: bool },
     /// None came: whoever was there is gone, or the process is to end.
     None,
     /// What came was none, and was answered.
@@ -116,7 +116,7 @@ impl Front {
     ) -> Received {
         // Most connections wait for a request most of the time: what is not needed for that is not kept for it.
         match self.read(&mut session, is_used).await {
-            Head::Read => Box::pin(self.serve(session, connection)).await,
+            Head::Read { alone } => Box::pin(self.serve(session, alone, connection)).await,
             Head::None => Received::Over(None),
             Head::Unreadable => {
                 Box::pin(keep::hang_up(session, keep::LINGER_HEAD)).await;
@@ -129,6 +129,7 @@ impl Front {
     async fn serve(
         &self,
         mut session: Box<ServerSession>,
+        alone: bool,
         connection: &Arc<Connection>,
     ) -> Received {
         let watch = Watch::new(self.draining.clone());
@@ -169,7 +170,7 @@ impl Front {
                         Received::Over(None)
                     }
                     Ok(_) if !ctx.body_unknown => {
-                        Received::Over(serve_on(session, ctx.has_content).await)
+                        Received::Over(serve_on(session, alone, ctx.has_content).await)
                     }
                     Ok(_) => {
                         Box::pin(keep::hang_up(session, keep::LINGER_BYTES)).await;
@@ -196,11 +197,6 @@ impl Front {
         // To Pingora 0 is for ever.
         let idle = session.get_keepalive().filter(|seconds| *seconds > 0);
         let idle = idle.map(Duration::from_secs);
-        if idle.is_some() {
-            // The stream sees to that, and to how long a head may take: Pingora need not watch the clock as well. How long the
-            // connection is kept after this request is said once it was read.
-            session.set_keepalive(Some(0));
-        }
         let read = async {
             let mut idle = idle;
             if let (true, Some(stream)) = (is_used, ClientStream::of(session))
@@ -218,7 +214,7 @@ impl Front {
             }
             let read = session.read_request().await;
             if is_used && read.is_err() {
-                // It would be taken for the request before.
+                // What is in it may be the request before.
                 renew(session);
             }
             Some(read)
@@ -235,9 +231,12 @@ impl Front {
         };
         let is_too_large = ClientStream::of(session).is_some_and(ClientStream::head_is_too_large);
         let is_late = ClientStream::of(session).is_some_and(ClientStream::head_is_late);
+        let came = ClientStream::of(session).map(ClientStream::head_read);
         expect_head(session, None, usize::MAX);
         match read {
-            Ok(true) => Head::Read,
+            Ok(true) => Head::Read {
+                alone: came == session.as_http1().map(|h| h.get_headers_raw_bytes().len()),
+            },
             Ok(false) => Head::None,
             Err(e) => Box::pin(self.refuse(session, &e, (is_too_large, is_late))).await,
         }
@@ -291,12 +290,8 @@ impl Front {
     /// When the client cannot be written to.
     async fn answer(&self, session: &mut ServerSession, ctx: &mut Ctx) -> Result<bool> {
         ctx.client = facts::client(session);
-        let fields = &session.req_header().headers;
-        // Without one of these, HTTP/1 has none (RFC 9112 §6.3); HTTP/2 has frames.
-        let may_have_content = session.is_http2()
-            || fields::has(fields, &header::CONTENT_LENGTH)
-            || fields::has(fields, &header::TRANSFER_ENCODING);
-        ctx.has_content = may_have_content && !session.is_body_empty();
+        // Pingora's session gets ready for content by being asked: what comes next would be lost else.
+        ctx.has_content = !session.is_body_empty();
         let request = session.req_header();
         let is_believed = look_behind(request, ctx);
         if let Some(traces) = &self.traces {
@@ -594,10 +589,11 @@ fn permission(
 }
 
 /// Ends an answered request; the connection comes back if it can serve on. `has_content`: whether some may still be coming.
-async fn serve_on(mut session: Box<ServerSession>, has_content: bool) -> Option<Next> {
+/// `alone`: whether nothing of what follows came with its head.
+async fn serve_on(mut session: Box<ServerSession>, alone: bool, has_content: bool) -> Option<Next> {
     if has_content {
         Box::pin(keep::linger(&mut session)).await;
-    } else if is_as_new(&session) {
+    } else if alone && is_as_new(&session) {
         return Some(Next::Session(session));
     }
     let settings = HttpPersistentSettings::for_session(&session);
@@ -606,12 +602,12 @@ async fn serve_on(mut session: Box<ServerSession>, has_content: bool) -> Option<
     Some(Next::Stream(stream))
 }
 
-/// Whether a session whose request has no content knows nothing that another request could be mistaken by: the answer was written
-/// beside it, and nothing of the next request is in it.
+/// Whether a session whose request was nothing but a head knows nothing that another request could be mistaken by: the answer was
+/// written beside it.
 fn is_as_new(session: &ServerSession) -> bool {
     session.get_keepalive().is_some()
         && session.response_written().is_none()
-        && wire::stream(session).is_some_and(|stream| !stream.has_more())
+        && wire::stream(session).is_some()
 }
 
 /// Makes another session of HTTP/1 on the same stream, of which nothing was read that was not answered.

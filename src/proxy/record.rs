@@ -5,7 +5,7 @@ use super::ctx::{Ctx, Try};
 use super::facts::{authority, target};
 use super::failure;
 use super::respond::StandsFor;
-use crate::observe::access_log::{AccessLog, Line, TryLine, millis, stamp};
+use crate::observe::access_log::{AccessLog, Line, TryLine, millis};
 use crate::observe::formats::{Format, More};
 use crate::observe::identity::{self, Identity};
 use crate::observe::tally::{Ended, Failed, Phases};
@@ -52,7 +52,7 @@ pub(super) fn line<'a>(
     let (status, bytes) = sent(session, ctx);
     let more = match log.format {
         Format::Json => More::default(),
-        _ => more(session, ctx, status, &log.redaction),
+        _ => more(session, ctx, (status, at), &log.redaction),
     };
     let verified = ctx
         .verified
@@ -67,7 +67,6 @@ pub(super) fn line<'a>(
     let identity = verified.or_else(|| identity::of(&request.headers, &log.claim));
     let began = at.checked_sub(lasted).unwrap_or(at);
     Line {
-        time: stamp(began),
         began: Some(began),
         lasted,
         trace: ctx.trace,
@@ -125,11 +124,11 @@ fn attempt<'a>(t: &'a Try, ctx: &Ctx) -> TryLine<'a> {
     }
 }
 
-/// What other forms of the log have than JSON; `status` is the final one that the client got.
+/// What other forms of the log have than JSON; `status` is the final one that the client got, `at` when the request ended.
 fn more<'a>(
     session: &'a ServerSession,
     ctx: &'a Ctx,
-    status: Option<StatusCode>,
+    (status, at): (Option<StatusCode>, SystemTime),
     redaction: &Redaction,
 ) -> More<'a> {
     let request = session.req_header();
@@ -167,7 +166,7 @@ fn more<'a>(
     let location = written.filter(|head| head.status.is_redirection());
     let location = location.and_then(|head| fields::first(&head.headers, &header::LOCATION));
     More {
-        ended: Some(SystemTime::now()),
+        ended: Some(at),
         // A page hands its own query on in it, with what is in that.
         referer: field(header::REFERER).map(|referer| {
             let text = String::from_utf8_lossy(referer);
@@ -291,7 +290,7 @@ pub(super) fn malformed<'a>(
     request_id: &'a str,
 ) -> Line<'a> {
     Line {
-        time: stamp(SystemTime::now()),
+        began: Some(SystemTime::now()),
         client,
         request_id,
         refused: Some(why),

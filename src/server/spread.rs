@@ -4,7 +4,7 @@
 
 use super::listener::Manner;
 use super::visitors::Visit;
-use crate::policy::spread;
+use crate::policy::spread::{self, Load};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// How many connections each worker has.
 #[derive(Debug, Clone)]
-pub struct Counts(Arc<[AtomicUsize]>);
+pub struct Counts(Arc<[Count]>);
+
+#[derive(Debug, Default)]
+struct Count {
+    open: AtomicUsize,
+    waiting: AtomicUsize,
+}
 
 /// A connection on its way to the worker that is to serve it.
 #[derive(Debug)]
@@ -34,15 +40,15 @@ pub struct Arrival {
 pub struct Seat {
     counts: Counts,
     worker: usize,
+    is_waiting: bool,
 }
 
 /// What a worker has to do with the others.
 pub struct Share {
     own: usize,
     counts: Counts,
-    others: Vec<UnboundedSender<Arrival>>,
-    /// What others hand on to this one. Ends when all of them have stopped accepting.
-    pub arrivals: UnboundedReceiver<Arrival>,
+    workers: Arc<[UnboundedSender<Arrival>]>,
+    arrivals: UnboundedReceiver<Arrival>,
 }
 
 /// How a worker that accepts connections asks who is to serve them.
@@ -50,55 +56,79 @@ pub struct Share {
 pub struct Usher {
     own: usize,
     counts: Counts,
-    others: Arc<[UnboundedSender<Arrival>]>,
+    workers: Arc<[UnboundedSender<Arrival>]>,
 }
 
 impl Counts {
     /// Connections of each worker.
     pub fn open(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().map(|open| open.load(Ordering::Relaxed))
+        self.loads().map(|load| load.open)
     }
 
-    fn sit(&self, worker: usize) -> Seat {
-        if let Some(open) = self.0.get(worker) {
-            open.fetch_add(1, Ordering::Relaxed);
+    fn loads(&self) -> impl Iterator<Item = Load> {
+        self.0.iter().map(|count| Load {
+            open: count.open.load(Ordering::Relaxed),
+            waiting: count.waiting.load(Ordering::Relaxed),
+        })
+    }
+
+    fn sit(&self, worker: usize, is_waiting: bool) -> Seat {
+        if let Some(count) = self.0.get(worker) {
+            count.open.fetch_add(1, Ordering::Relaxed);
+            count
+                .waiting
+                .fetch_add(usize::from(is_waiting), Ordering::Relaxed);
         }
         Seat {
             counts: self.clone(),
             worker,
+            is_waiting,
+        }
+    }
+}
+
+impl Seat {
+    /// The worker has the connection now.
+    pub fn is_taken(&mut self) {
+        if std::mem::take(&mut self.is_waiting)
+            && let Some(count) = self.counts.0.get(self.worker)
+        {
+            count.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if let Some(open) = self.counts.0.get(self.worker) {
-            open.fetch_sub(1, Ordering::Relaxed);
+        self.is_taken();
+        if let Some(count) = self.counts.0.get(self.worker) {
+            count.open.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
 /// A share for each of so many workers.
 pub fn among(workers: usize) -> (Counts, Vec<Share>) {
-    let counts = Counts((0..workers).map(|_| AtomicUsize::new(0)).collect());
+    let counts = Counts((0..workers).map(|_| Count::default()).collect());
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
+    let senders: Arc<[_]> = senders.into();
     let shares = receivers.into_iter().enumerate();
     let shares = shares.map(|(own, arrivals)| Share {
         own,
         counts: counts.clone(),
-        others: senders.clone(),
+        workers: senders.clone(),
         arrivals,
     });
     (counts.clone(), shares.collect())
 }
 
 impl Share {
-    /// What each of the worker's listeners asks, and what comes from the others.
+    /// What each of the worker's listeners asks, and what others hand on to it: that ends when none of them accepts any more.
     pub fn open(self) -> (Usher, UnboundedReceiver<Arrival>) {
         let usher = Usher {
             own: self.own,
             counts: self.counts,
-            others: self.others.into(),
+            workers: self.workers,
         };
         (usher, self.arrivals)
     }
@@ -107,26 +137,27 @@ impl Share {
 impl Usher {
     /// A place for a connection that was just accepted here, and whether that is with this worker.
     pub fn seat(&self) -> (Seat, bool) {
-        let worker = spread::place(self.own, self.counts.open());
-        (self.counts.sit(worker), worker == self.own)
+        let worker = spread::place(self.own, self.counts.loads());
+        let is_here = worker == self.own;
+        (self.counts.sit(worker, !is_here), is_here)
     }
 
-    /// Hands one on to the worker that its seat is with. It comes back where that does not take any.
+    /// Hands one on to the worker that its seat is with.
     ///
     /// # Errors
     /// The connection, with a seat here, if that worker is gone.
     pub fn hand_on(&self, arrival: Arrival) -> Result<(), Box<Arrival>> {
-        let Some(other) = self.others.get(arrival.seat.worker) else {
+        let Some(worker) = self.workers.get(arrival.seat.worker) else {
             return Err(Box::new(self.back(arrival)));
         };
-        other
+        worker
             .send(arrival)
             .map_err(|refused| Box::new(self.back(refused.0)))
     }
 
     fn back(&self, arrival: Arrival) -> Arrival {
         Arrival {
-            seat: self.counts.sit(self.own),
+            seat: self.counts.sit(self.own, false),
             ..arrival
         }
     }

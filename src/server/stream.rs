@@ -242,9 +242,9 @@ impl ClientStream {
         self.heads.load(Ordering::Relaxed).div_ceil(2)
     }
 
-    /// Whether something of the next message came, after one whose head was read.
-    pub fn has_more(&self) -> bool {
-        self.messages.message() > self.message()
+    /// How many bytes came since a head was expected.
+    pub fn head_read(&self) -> usize {
+        self.head_read.load(Ordering::Relaxed)
     }
 
     /// What is doubtful in that message, as far as it came.
@@ -528,8 +528,9 @@ fn try_write(tcp: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     thread_local! {
         static TOGETHER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    if let [part] = parts {
-        return tcp.try_write(part);
+    let mut full = parts.iter().filter(|part| !part.is_empty());
+    if let (Some(only), None) = (full.next(), full.next()) {
+        return tcp.try_write(only);
     }
     if parts.iter().map(|part| part.len()).sum::<usize>() > SMALL {
         return tcp.try_write_vectored(parts);

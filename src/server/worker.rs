@@ -39,6 +39,9 @@ const LINGER: Duration = Duration::from_millis(250);
 /// no limit of the cache counts: a slow disk must not make them many.
 const WAITING: usize = 4;
 
+/// How long the other workers are waited for when a drain begins.
+const OTHERS: Duration = Duration::from_millis(500);
+
 /// How long a handshake that had begun may take to complete.
 const HANDSHAKE: Duration = Duration::from_millis(20);
 
@@ -139,8 +142,8 @@ async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, share: Share, s
     for acceptor in acceptors {
         let _ = acceptor.await;
     }
-    // Until the others have stopped accepting, too.
-    let _ = receiving.await;
+    // Until the others have stopped accepting, too. What one hands on that takes longer is served all the same.
+    let _ = tokio::time::timeout(OTHERS, receiving).await;
 
     // Drain. Requests under way end with `Connection: close`; a connection that is idle may have one in flight that was
     // sent before the client could know.
@@ -166,8 +169,9 @@ impl Server {
             peer,
             manner,
             visit,
-            seat,
+            mut seat,
         } = arrival;
+        seat.is_taken();
         match TcpStream::from_std(tcp) {
             Ok(tcp) => self.serve((tcp, peer), manner, (visit, seat)),
             Err(e) => error!("a connection cannot be used: {e}"),
@@ -190,9 +194,6 @@ impl Server {
                 snapshot.doors.introducing.clone(),
             )
         };
-        if !manner.proxy_protocol && !visit.is_of(peer.ip(), trusted.contains(peer.ip())) {
-            return;
-        }
         let open = self.open.clone();
         tokio::spawn(async move {
             let (mut tcp, mut peer, mut is_named) = (tcp, peer, true);
@@ -219,9 +220,15 @@ impl Server {
 
     /// Serves one that was accepted here, or hands it on.
     fn take(&self, (tcp, peer): (TcpStream, SocketAddr), manner: &Arc<Manner>, usher: &Usher) {
-        let Some(visit) = self.shared.visitors.enter() else {
+        let Some(mut visit) = self.shared.visitors.enter() else {
             return;
         };
+        if !manner.proxy_protocol {
+            let is_trusted = self.shared.live.load().doors.trusted.contains(peer.ip());
+            if !visit.is_of(peer.ip(), is_trusted) {
+                return;
+            }
+        }
         let manner = manner.clone();
         let (seat, is_here) = usher.seat();
         if is_here {
@@ -253,7 +260,10 @@ async fn accept(listener: TcpListener, manner: Arc<Manner>, usher: Usher, server
         };
         match accepted {
             Ok(client) => server.take(client, &manner, &usher),
-            Err(e) => refuse(&e).await,
+            Err(e) => tokio::select! {
+                () = refuse(&e) => {}
+                _ = shutdown.wait_for(|stop| *stop) => break,
+            },
         }
     }
     if listener::hang_up(&listener).is_ok() {

@@ -257,5 +257,17 @@ mod tests {
         }
         assert_eq!(kept.number, 20);
         assert_eq!(kept.by_address.values().map(Vec::len).sum::<usize>(), 20);
+        // Nor are very many of those.
+        for n in 0..3 * LOOKED_AT {
+            let address = SocketAddr::from(([127, 0, 0, 2], u16::try_from(n).unwrap()));
+            kept.by_address.insert(address, Vec::new());
+        }
+        for _ in 0..30 {
+            let link = Link::open(places[1]).await.unwrap();
+            kept.put(Idle { link, until });
+        }
+        assert_eq!(kept.number, 20);
+        assert_eq!(kept.by_address.values().map(Vec::len).sum::<usize>(), 20);
+        assert!(kept.by_address.len() < 3 * LOOKED_AT);
     }
 }

@@ -219,6 +219,7 @@ impl Tls {
         Ok(TlsClient {
             stream: StreamOwned::new(session, tcp),
             host: host.to_string(),
+            came: Vec::new(),
         })
     }
 }
@@ -269,6 +270,8 @@ impl ServerCertVerifier for OfRsa {
 pub(crate) struct TlsClient {
     stream: StreamOwned<ClientConnection, TcpStream>,
     host: String,
+    /// Of the next answer.
+    came: Vec<u8>,
 }
 
 impl TlsClient {
@@ -300,9 +303,19 @@ impl TlsClient {
 
     /// Asks by HTTP/1.
     pub(crate) fn get(&mut self, target: &str) -> std::io::Result<Answer> {
+        self.begin(target)?;
+        self.answer()
+    }
+
+    /// Asks, in a write of its own, and waits for nothing.
+    pub(crate) fn begin(&mut self, target: &str) -> std::io::Result<()> {
         let request = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
-        self.stream.write_all(request.as_bytes())?;
-        let mut bytes = Vec::new();
+        self.stream.write_all(request.as_bytes())
+    }
+
+    /// The next answer.
+    pub(crate) fn answer(&mut self) -> std::io::Result<Answer> {
+        let mut bytes = std::mem::take(&mut self.came);
         let mut piece = [0; 16 * 1024];
         let (head, start) = loop {
             if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -329,6 +342,7 @@ impl TlsClient {
                 n => bytes.extend_from_slice(&piece[..n]),
             }
         }
+        self.came = bytes.split_off(start + length);
         Ok(Answer {
             status: first_line.split(' ').nth(1).unwrap().parse().unwrap(),
             first_line,

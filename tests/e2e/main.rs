@@ -83,8 +83,8 @@ mod ship; // files of the log on their way to S3
 mod shutdown; // drain and exit
 mod smuggling; // requests inside of requests
 mod smuggling_http2; // the same by HTTP/2
-mod smuggling_paths;
-mod spread; // paths that are not what they seem
+mod smuggling_paths; // paths that are not what they seem
+mod spread; // which worker has how many connections
 mod timeouts; // every wait ends
 mod tls; // certificates, and what is inside of TLS
 mod traces; // spans of requests and tries
