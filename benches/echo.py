@@ -66,16 +66,15 @@ def serve(port):
             connection, so_far = ready.fileobj, ready.data
             try:
                 piece = connection.recv(65536)
-            except ConnectionError:
+                so_far += piece
+                whole = len(so_far) // len(ASKED)
+                del so_far[: whole * len(ASKED)]
+                connection.sendall(TOLD * whole)
+            except OSError:
                 piece = b""
             if not piece:
                 waiting.unregister(connection)
                 connection.close()
-                continue
-            so_far += piece
-            whole = len(so_far) // len(ASKED)
-            del so_far[: whole * len(ASKED)]
-            connection.sendall(TOLD * whole)
 
 
 def load(port, path, seconds):
@@ -99,17 +98,21 @@ def load(port, path, seconds):
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         for ready, _ in waiting.select(1):
-            piece = ready.fileobj.recv(len(TOLD) - ready.data[0])
+            try:
+                piece = ready.fileobj.recv(len(TOLD) - ready.data[0])
+                ready.data[0] += len(piece)
+                if ready.data[0] == len(TOLD):
+                    now = time.perf_counter()
+                    times.append(now - ready.data[1])
+                    ready.data[:] = [0, now]
+                    ready.fileobj.sendall(ASKED)
+            except OSError:
+                piece = b""
             if not piece:
                 wrong += 1
                 waiting.unregister(ready.fileobj)
-                continue
-            ready.data[0] += len(piece)
-            if ready.data[0] == len(TOLD):
-                now = time.perf_counter()
-                times.append(now - ready.data[1])
-                ready.data[:] = [0, now]
-                ready.fileobj.sendall(ASKED)
+    if not times:
+        raise SystemExit("no message was answered")
     times.sort()
     half, most = (times[min(len(times) - 1, int(len(times) * share))] * 1e6 for share in (0.5, 0.99))
     print(len(times), wrong, f"{half:.0f}", f"{most:.0f}")

@@ -4,9 +4,10 @@
 usage: benches/scale.py [--rounds 5] [--seconds 2] [--backstop target/release/backstop] [--only WORD]
 
 Each size has a process of its own, or for connections a load of its own; all sizes of a kind take turns. Requests are for any of the
-routes or stored answers, at random; with connections, for one stored answer. Printed are medians over the rounds: CPU time of the process for each request (from /proc), how
-much that is beside the smallest size, requests per second, and resident memory. Needs nginx and wrk (Debian's packages) and the release
-build. Starts its own processes, ends them by their ids, listens on loopback only.
+routes or stored answers, at random; with connections, for one stored answer, and what it costs to open them is in their figures.
+Printed are medians over the rounds: CPU time of the process for each request (from /proc), how much that is beside the smallest size,
+requests per second, resident memory at the end. Needs nginx and wrk (Debian's packages) and the release build. Starts its own
+processes, ends them by their ids, listens on loopback only.
 """
 import argparse
 import os
@@ -74,9 +75,14 @@ def wrk(url, connections, seconds, script):
     out = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, url], capture_output=True, text=True, timeout=seconds + 120
     ).stdout
-    done = int(re.search(r"(\d+) requests in", out).group(1))
-    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
-    return done, float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)), int(bad.group(1)) if bad else 0
+    done = re.search(r"(\d+) requests in", out)
+    if done is None or int(done.group(1)) == 0:
+        raise SystemExit(f"no request was answered:\n{out}")
+    errors = 0
+    for found in (r"Non-2xx or 3xx responses: (\d+)", r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)"):
+        bad = re.search(found, out)
+        errors += sum(map(int, bad.groups())) if bad else 0
+    return int(done.group(1)), float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)), errors
 
 
 def ask_all(url, size, d):
@@ -86,7 +92,9 @@ def ask_all(url, size, d):
         # What was on its way when the time was over is asked for again.
         begin = max(0, asked - 2 * CONNECTIONS)
         text = f"n = {begin - 1}\nfunction request() n = n + 1; return wrk.format('GET', '/' .. math.floor(n % {size})) end\n"
-        asked = begin + wrk(url, CONNECTIONS, 2, write(os.path.join(d, "all.lua"), text))[0]
+        before, asked = asked, begin + wrk(url, CONNECTIONS, 2, write(os.path.join(d, "all.lua"), text))[0]
+        if asked <= before:
+            raise SystemExit(f"{url}: it does not get any farther than {before}")
 
 
 def main():
@@ -136,7 +144,8 @@ def main():
                 spent, rate, memory, _ = (statistics.median(column) for column in zip(*found))
                 every = " ".join(f"{row[0]:.1f}" for row in found)
                 errors = sum(row[3] for row in found)
-                print(f"| {kind} | {size:,} | {spent:.1f} | {spent / fewest:.2f} | {rate:.0f} | {memory / 2**20:.0f} | {errors} | {every} |", flush=True)
+                held = "–" if kind == "connections" else f"{memory / 2**20:.0f}"
+                print(f"| {kind} | {size:,} | {spent:.1f} | {spent / fewest:.2f} | {rate:.0f} | {held} | {errors} | {every} |", flush=True)
             for proxy in set(proxies.values()):
                 proxy.stop()
                 started.remove(proxy)

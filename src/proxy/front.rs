@@ -194,6 +194,7 @@ impl Front {
             Some(self.clients.head_timeout),
             self.clients.limits.head,
         );
+        let came_ahead = ClientStream::of(session).is_none_or(ClientStream::came_ahead);
         // To Pingora 0 is for ever.
         let idle = session.get_keepalive().filter(|seconds| *seconds > 0);
         let idle = idle.map(Duration::from_secs);
@@ -231,12 +232,10 @@ impl Front {
         };
         let is_too_large = ClientStream::of(session).is_some_and(ClientStream::head_is_too_large);
         let is_late = ClientStream::of(session).is_some_and(ClientStream::head_is_late);
-        let came = ClientStream::of(session).map(ClientStream::head_read);
+        let alone = matches!(read, Ok(true)) && !came_ahead && is_alone(session);
         expect_head(session, None, usize::MAX);
         match read {
-            Ok(true) => Head::Read {
-                alone: came == session.as_http1().map(|h| h.get_headers_raw_bytes().len()),
-            },
+            Ok(true) => Head::Read { alone },
             Ok(false) => Head::None,
             Err(e) => Box::pin(self.refuse(session, &e, (is_too_large, is_late))).await,
         }
@@ -608,6 +607,16 @@ fn is_as_new(session: &ServerSession) -> bool {
     session.get_keepalive().is_some()
         && session.response_written().is_none()
         && wire::stream(session).is_some()
+}
+
+/// Whether all that came since a head was expected is that head, if nothing came before: then nothing else is in the session.
+/// Empty lines before it may have come with the one before.
+fn is_alone(session: &ServerSession) -> bool {
+    let (Some(stream), Some(http1)) = (ClientStream::of(session), session.as_http1()) else {
+        return false;
+    };
+    let head = http1.get_headers_raw_bytes();
+    stream.head_read() == head.len() && !matches!(head.first(), Some(b'\r' | b'\n'))
 }
 
 /// Makes another session of HTTP/1 on the same stream, of which nothing was read that was not answered.

@@ -247,6 +247,11 @@ impl ClientStream {
         self.head_read.load(Ordering::Relaxed)
     }
 
+    /// Whether something of the message whose head is expected came with the one before.
+    pub fn came_ahead(&self) -> bool {
+        self.messages.message() >= self.message()
+    }
+
     /// What is doubtful in that message, as far as it came.
     pub fn doubt(&self) -> Option<Doubt> {
         self.messages.doubt(self.message())
@@ -417,7 +422,7 @@ impl ClientStream {
     fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<()> {
         // What was read with the request before, or by TLS, is not in the socket any more. What is still unsent leaves when
         // something is read.
-        let is_here = self.messages.message() >= self.message()
+        let is_here = self.came_ahead()
             || !self.pending.is_empty()
             || matches!(&self.transport, Transport::Tls(tls) if !tls.get_ref().1.wants_read());
         match is_here {

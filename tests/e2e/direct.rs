@@ -435,3 +435,29 @@ fn what_is_sent_ahead_by_tls_arrives_as_it_was() {
         assert_eq!(ahead.answer().unwrap().text(), format!("GET {target}"));
     }
 }
+
+/// Empty lines may come before a request (RFC 9112 §2.2), and so with the one before.
+#[test]
+fn empty_lines_between_requests_are_in_nobody_s_way() {
+    let origin = Origin::new(|r| Reply::ok(format!("{} {}", r.method, r.target)));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let mut client = Client::to(proxy.port);
+    let mut pieces = Vec::new();
+    for n in 0..4 {
+        pieces.push(format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    }
+    // With the request before, alone, in the middle of a request, and with as many bytes as came before it.
+    let [a, b, c, d] = &pieces[..] else {
+        unreachable!()
+    };
+    client.send(format!("{a}\r\n"));
+    assert_eq!(client.answer().text(), "GET /0");
+    client.send(format!("{b}\r\n"));
+    assert_eq!(client.answer().text(), "GET /1");
+    client.send(format!("{c}{}", &d[..2]));
+    assert_eq!(client.answer().text(), "GET /2");
+    client.send(format!("{}\r\n", &d[2..]));
+    assert_eq!(client.answer().text(), "GET /3");
+    let answer = client.request("POST", "/4", &[], b"content");
+    assert_eq!(answer.text(), "POST /4");
+}
