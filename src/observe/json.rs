@@ -27,39 +27,50 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     }
     field(out, b",\"enduser.id\":\"", line.identity.as_deref());
     word(out, b",\"identity_from\":\"", line.identity_from);
-    plain(out, b",\"request_id\":\"", line.request_id);
-    plain(out, b",\"http.request.method\":\"", line.method);
+    out.extend_from_slice(b",\"request_id\":\"");
+    plain(out, line.request_id);
+    out.extend_from_slice(b",\"http.request.method\":\"");
+    plain(out, line.method);
     let (host, port) = parted(line.host);
-    text(out, b",\"server.address\":\"", host);
+    out.extend_from_slice(b",\"server.address\":\"");
+    text(out, host);
     if let Some(port) = port {
         out.extend_from_slice(b",\"server.port\":");
         whole(out, usize::from(port));
     }
-    plain(out, b",\"url.scheme\":\"", line.scheme);
+    out.extend_from_slice(b",\"url.scheme\":\"");
+    plain(out, line.scheme);
     let (path, query) = parted_path(&line.path);
-    text(out, b",\"url.path\":\"", path);
+    out.extend_from_slice(b",\"url.path\":\"");
+    text(out, path);
     field(out, b",\"url.query\":\"", query);
     let protocol = line.protocol.strip_prefix("HTTP/");
-    plain(
-        out,
-        b",\"network.protocol.version\":\"",
-        protocol.unwrap_or_default(),
-    );
+    out.extend_from_slice(b",\"network.protocol.version\":\"");
+    plain(out, protocol.unwrap_or_default());
     let tls = line.tls.map(|version| version.trim_start_matches("TLSv"));
     field(out, b",\"tls.protocol.version\":\"", tls);
     field(out, b",\"tls.cipher\":\"", line.cipher);
     let agent = line.user_agent.map(String::from_utf8_lossy);
     field(out, b",\"user_agent.original\":\"", agent.as_deref());
     match line.route {
-        Some(route) => text(out, b",\"http.route\":\"", route),
+        Some(route) => {
+            out.extend_from_slice(b",\"http.route\":\"");
+            text(out, route);
+        }
         None => out.extend_from_slice(b",\"http.route\":null"),
     }
     match line.upstream {
-        Some(upstream) => text(out, b",\"upstream\":\"", upstream),
+        Some(upstream) => {
+            out.extend_from_slice(b",\"upstream\":\"");
+            text(out, upstream);
+        }
         None => out.extend_from_slice(b",\"upstream\":null"),
     }
     match line.backend {
-        Some(backend) => text(out, b",\"backend\":\"", backend),
+        Some(backend) => {
+            out.extend_from_slice(b",\"backend\":\"");
+            text(out, backend);
+        }
         None => out.extend_from_slice(b",\"backend\":null"),
     }
     out.extend_from_slice(b",\"tries\":[");
@@ -104,7 +115,8 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
 }
 
 fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
-    text(out, b"{\"backend\":\"", one.backend);
+    out.extend_from_slice(b"{\"backend\":\"");
+    text(out, one.backend);
     out.extend_from_slice(b",\"outcome\":\"");
     out.extend_from_slice(one.outcome.word().as_bytes());
     if let Outcome::Failed(Failure::Status(status)) = one.outcome {
@@ -161,34 +173,32 @@ pub(super) fn parted(authority: &str) -> (&str, Option<u16>) {
 /// A field that is left out where there is nothing to say. `name`: up to the quote before the value, here and below.
 fn field(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
     if let Some(value) = value {
-        text(out, name, value);
+        out.extend_from_slice(name);
+        text(out, value);
     }
 }
 
 /// The same for a word of ours.
 fn word(out: &mut Vec<u8>, name: &[u8], word: Option<&'static str>) {
     if let Some(word) = word {
-        plain(out, name, word);
+        out.extend_from_slice(name);
+        plain(out, word);
     }
 }
 
-/// A text in which nothing can need escaping: a method is a token (RFC 9110 §5.6.2), an id of a request has letters, digits and
-/// what joins them.
-fn plain(out: &mut Vec<u8>, name: &[u8], text: &str) {
+/// The end of a text in which nothing can need escaping: a method is a token (RFC 9110 §5.6.2), an id of a request has letters,
+/// digits and what joins them.
+fn plain(out: &mut Vec<u8>, text: &str) {
     debug_assert!(is_plain(text.as_bytes()));
-    out.extend_from_slice(name);
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');
 }
 
-/// Any text.
-fn text(out: &mut Vec<u8>, name: &[u8], text: &str) {
-    if is_plain(text.as_bytes()) {
-        out.extend_from_slice(name);
-        out.extend_from_slice(text.as_bytes());
-    } else {
-        out.extend_from_slice(name);
-        text.chars().for_each(|char| escaped(out, char));
+/// That of any text.
+fn text(out: &mut Vec<u8>, text: &str) {
+    match is_plain(text.as_bytes()) {
+        true => out.extend_from_slice(text.as_bytes()),
+        false => text.chars().for_each(|char| escaped(out, char)),
     }
     out.push(b'"');
 }

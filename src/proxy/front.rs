@@ -77,7 +77,7 @@ pub struct Front {
 
 /// How long a session is kept for the next request on its connection: those that follow one another closely save making another
 /// one, and those that are idle need not hold the head of the last one.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(100);
 
 /// What became of a request at the front.
 pub enum Received {
