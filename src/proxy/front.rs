@@ -602,11 +602,12 @@ async fn serve_on(mut session: Box<ServerSession>, alone: bool, has_content: boo
 }
 
 /// Whether a session whose request was nothing but a head knows nothing that another request could be mistaken by: the answer was
-/// written beside it.
+/// written beside it, and nothing was read since. While a request waits for its turn, the session takes a byte of what follows to
+/// see whether the client is still there.
 fn is_as_new(session: &ServerSession) -> bool {
     session.get_keepalive().is_some()
         && session.response_written().is_none()
-        && wire::stream(session).is_some()
+        && wire::stream(session).is_some_and(|stream| stream.head_read() == 0)
 }
 
 /// Whether all that came since a head was expected is that head, if nothing came before: then nothing else is in the session.

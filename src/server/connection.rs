@@ -1,7 +1,7 @@
 //! One client connection: which HTTP it speaks, and the loop of its requests.
 //!
-//! Started by a worker for each accepted socket. Between requests Pingora holds the connection; after a request that
-//! failed but was answered properly, [`Connection::keep`] puts it back here.
+//! Started by a worker for each accepted socket. [`Front`] hands the connection back after each request that it serves, and Pingora
+//! after each other one; after one that failed but was answered properly, [`Connection::keep`] puts it back here.
 
 use super::acme::proofs::ALPN;
 use super::http2;

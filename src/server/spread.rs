@@ -142,6 +142,11 @@ impl Usher {
         (self.counts.sit(worker, !is_here), is_here)
     }
 
+    /// A place with this worker, whatever the others have.
+    pub fn seat_here(&self) -> (Seat, bool) {
+        (self.counts.sit(self.own, false), true)
+    }
+
     /// Hands one on to the worker that its seat is with.
     ///
     /// # Errors

@@ -242,7 +242,7 @@ impl ClientStream {
         self.heads.load(Ordering::Relaxed).div_ceil(2)
     }
 
-    /// How many bytes came since a head was expected.
+    /// How many bytes were read since a head was expected, or since it was read.
     pub fn head_read(&self) -> usize {
         self.head_read.load(Ordering::Relaxed)
     }

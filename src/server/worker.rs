@@ -142,7 +142,7 @@ async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, share: Share, s
     for acceptor in acceptors {
         let _ = acceptor.await;
     }
-    // Until the others have stopped accepting, too. What one hands on that takes longer is served all the same.
+    // What others handed on before they heard of it.
     let _ = tokio::time::timeout(OTHERS, receiving).await;
 
     // Drain. Requests under way end with `Connection: close`; a connection that is idle may have one in flight that was
@@ -230,7 +230,11 @@ impl Server {
             }
         }
         let manner = manner.clone();
-        let (seat, is_here) = usher.seat();
+        // When a drain begins, another worker may already have closed what is idle.
+        let (seat, is_here) = match *self.shared.shutdown.borrow() {
+            true => usher.seat_here(),
+            false => usher.seat(),
+        };
         if is_here {
             return self.serve((tcp, peer), manner, (visit, seat));
         }

@@ -37,7 +37,7 @@ fn limit(admin: u16) -> u64 {
     limit.as_u64().expect("a number")
 }
 
-fn until_queued(admin: u16, n: u64) {
+pub(crate) fn until_queued(admin: u16, n: u64) {
     until("they wait", || {
         status(admin)["routes"][0]["concurrency"]["queued"] == n
     });

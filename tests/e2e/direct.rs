@@ -1,8 +1,10 @@
 //! Plain requests, which go to a backend on a connection of the worker's own: what is sent, what comes back, what is kept.
 
-use crate::client::{Client, request};
+use crate::admin::with_admin;
+use crate::client::{Client, get, request};
 use crate::client_tls::Authority;
 use crate::client2::Client2;
+use crate::concurrency::until_queued;
 use crate::harness::{Proxy, never_ejecting, one_route, outcomes, until, with_upstream};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply, Request, Step};
@@ -460,4 +462,40 @@ fn empty_lines_between_requests_are_in_nobody_s_way() {
     assert_eq!(client.answer().text(), "GET /3");
     let answer = client.request("POST", "/4", &[], b"content");
     assert_eq!(answer.text(), "POST /4");
+}
+
+/// A request that waits for its place is watched, too.
+#[test]
+fn what_is_sent_while_a_request_queues_arrives_as_it_was() {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let origin = Origin::new(move |r| {
+        let Reply(mut steps) = Reply::ok(format!("{} {}", r.method, r.target));
+        if r.target == "/first" {
+            steps.insert(0, Step::Wait(opened.clone()));
+        }
+        Reply(steps)
+    });
+    let (setup, admin) = with_admin();
+    let rules = "concurrency: { max: 1, queue: 3, queue_timeout: 20s }";
+    let proxy = setup
+        .key("workers", "1")
+        .start(&one_route(&[origin.port], rules));
+    let mut first = Client::to(proxy.port);
+    first.begin("GET", "/first", &[], b"");
+    until("it has the place", || origin.count() == 1);
+    let mut client = Client::to(proxy.port);
+    client.begin("GET", "/a", &[], b"");
+    until_queued(admin, 1);
+    for target in ["/b", "/c"] {
+        client.begin("GET", target, &[], b"");
+        // Once this is answered, the only worker has seen what came before it.
+        assert_eq!(get(proxy.port, "/%zz").status, 400);
+    }
+    gate.open();
+    assert_eq!(first.answer().text(), "GET /first");
+    for target in ["/a", "/b", "/c"] {
+        assert_eq!(client.answer().text(), format!("GET {target}"));
+    }
+    assert_eq!(client.get("/d").text(), "GET /d");
 }
