@@ -138,14 +138,17 @@ def micros(text):
     return float(number) * UNIT[unit]
 
 
-def wrk(url, seconds, extra):
+def wrk(url, seconds, extra, connections=CONNECTIONS):
     out = subprocess.run(
-        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", *extra, url],
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *extra, url],
         capture_output=True,
         text=True,
-        timeout=seconds + 60,
+        timeout=seconds + 120,
     ).stdout
-    done = int(re.search(r"(\d+) requests in", out).group(1))
+    found = re.search(r"(\d+) requests in", out)
+    if found is None or int(found.group(1)) == 0:
+        raise SystemExit(f"no request of {url} was answered:\n{out}")
+    done = int(found.group(1))
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     errors = int(bad.group(1)) if bad else 0
     broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out)

@@ -11,17 +11,15 @@ processes, ends them by their ids, listens on loopback only.
 """
 import argparse
 import os
-import re
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cache_hits import Proxy, cpu, free_port, rss  # noqa: E402
-from peers import CONNECTIONS, write  # noqa: E402
+from peers import CONNECTIONS, write, wrk  # noqa: E402
 
 SIZES = {
     "routes": [10, 1_000, 10_000],
@@ -71,20 +69,6 @@ def configured(d, behind, kind, size):
     return port, path
 
 
-def wrk(url, connections, seconds, script):
-    out = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, url], capture_output=True, text=True, timeout=seconds + 120
-    ).stdout
-    done = re.search(r"(\d+) requests in", out)
-    if done is None or int(done.group(1)) == 0:
-        raise SystemExit(f"no request was answered:\n{out}")
-    errors = 0
-    for found in (r"Non-2xx or 3xx responses: (\d+)", r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)"):
-        bad = re.search(found, out)
-        errors += sum(map(int, bad.groups())) if bad else 0
-    return int(done.group(1)), float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)), errors
-
-
 def ask_all(url, size, d):
     """Asks for each of so many paths: has answers stored, and what is counted of each route begun."""
     asked = 0
@@ -92,7 +76,7 @@ def ask_all(url, size, d):
         # What was on its way when the time was over is asked for again.
         begin = max(0, asked - 2 * CONNECTIONS)
         text = f"n = {begin - 1}\nfunction request() n = n + 1; return wrk.format('GET', '/' .. math.floor(n % {size})) end\n"
-        before, asked = asked, begin + wrk(url, CONNECTIONS, 2, write(os.path.join(d, "all.lua"), text))[0]
+        before, asked = asked, begin + wrk(url, 2, ["-s", write(os.path.join(d, "all.lua"), text)])[0]
         if asked <= before:
             raise SystemExit(f"{url}: it does not get any farther than {before}")
 
@@ -137,8 +121,8 @@ def main():
                     # To open very many takes a while.
                     seconds = args.seconds + connections // 1_000
                     before = cpu(proxy.process.pid)
-                    done, rate, errors = wrk(f"http://127.0.0.1:{proxy.port}/", connections, seconds, script)
-                    rows[size].append(((cpu(proxy.process.pid) - before) / done * 1e6, rate, rss(proxy.process.pid), errors))
+                    done, errors, _ = wrk(f"http://127.0.0.1:{proxy.port}/", seconds, ["-s", script], connections)
+                    rows[size].append(((cpu(proxy.process.pid) - before) / done * 1e6, done / seconds, rss(proxy.process.pid), errors))
             fewest = statistics.median(row[0] for row in rows[sizes[0]])
             for size, found in rows.items():
                 spent, rate, memory, _ = (statistics.median(column) for column in zip(*found))
