@@ -78,9 +78,9 @@ impl Answer {
                 }
                 At::Chunks(chunks) => {
                     let trailers = &mut self.trailers;
-                    let keep = |_, bytes: &[u8]| trailers.extend_from_slice(bytes);
+                    let keep = |bytes: &[u8]| trailers.extend_from_slice(bytes);
                     let taken = chunks.follow_one(bytes, keep);
-                    if chunks.doubt(u32::MAX).is_some() {
+                    if chunks.doubt().is_some() {
                         self.at = At::Unknown;
                     } else if chunks.is_between() {
                         self.at = At::Whole;

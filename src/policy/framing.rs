@@ -161,6 +161,18 @@ pub fn named(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     words.map(<[u8]>::trim_ascii)
 }
 
+/// Whether the connection of a request with this head can serve another one after it (RFC 9112 §9.3).
+pub fn keeps(version: Version, headers: &HeaderMap) -> bool {
+    let mut keeps = version >= Version::HTTP_11;
+    for word in named(headers) {
+        if word.eq_ignore_ascii_case(b"close") {
+            return false;
+        }
+        keeps |= word.eq_ignore_ascii_case(b"keep-alive");
+    }
+    keeps
+}
+
 /// Whether `Connection` names this field, which then is not there for the upstream.
 pub fn hides(headers: &HeaderMap, field: &HeaderName) -> bool {
     named(headers).any(|name| name.eq_ignore_ascii_case(field.as_str().as_bytes()))

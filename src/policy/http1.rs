@@ -1,9 +1,9 @@
 //! Whether what a client sends is HTTP/1.1 to the letter, byte by byte: lines, fields, chunks and trailers (RFC 9112 §2.2, §3,
 //! §5, §6, §7.1).
 //!
-//! Fed by `server::stream` with all that a client sends, requests sent ahead of their answers included. A parser that is
-//! lenient escapes, joins and skips what has no place in a message, and nobody can tell any more what was sent: what it was
-//! is found out here, before. Asked by `proxy::front` for each head; what is between fields is `policy::framing`'s.
+//! Fed by `server::stream` with all that a client sends. A parser that is lenient escapes, joins and skips what has no place in
+//! a message, and nobody can tell any more what was sent: what it was is found out here, before. Asked by `proxy::front` for each
+//! head; what is between fields is `policy::framing`'s.
 
 use super::framing::Doubt;
 
@@ -37,7 +37,7 @@ pub struct Http1 {
     value: Word,
     /// The last bytes of the request line.
     end_of_line: [u8; 8],
-    doubt: Option<(u32, Doubt)>,
+    doubt: Option<Doubt>,
 }
 
 /// What the next byte belongs to.
@@ -68,6 +68,17 @@ enum At {
     Chunk(u64),
     ChunkEnd,
     ChunkEnded,
+}
+
+/// How far what comes is followed.
+#[derive(Debug, Clone, Copy)]
+enum Until {
+    /// As far as it came.
+    End,
+    /// To the end of a head.
+    Content,
+    /// To the end of a message.
+    Message,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,27 +152,31 @@ impl Http1 {
 
     /// These bytes came next. After the first doubt nothing is looked at any more: what follows could be anything.
     pub fn see(&mut self, bytes: &[u8]) {
-        self.follow(bytes, |_, _| {});
+        self.go(bytes, Until::End, |_| {});
     }
 
-    /// The same; hands on what belongs to trailers, and whose they are.
-    pub fn follow(&mut self, bytes: &[u8], keep: impl FnMut(u32, &[u8])) {
-        self.go(bytes, false, keep);
+    /// The same up to the end of a head; says how much belongs to it, empty lines before it included, and whether that is all
+    /// of it. That two of its fields contradict each other shows at its end.
+    pub fn follow_head(&mut self, bytes: &[u8]) -> (usize, bool) {
+        self.go(bytes, Until::Content, |_| {})
     }
 
-    /// The same up to the end of the message under way; says how much belongs to it.
-    pub fn follow_one(&mut self, bytes: &[u8], keep: impl FnMut(u32, &[u8])) -> usize {
-        self.go(bytes, true, keep)
+    /// The same up to the end of the message under way; says how much belongs to it. Hands on what belongs to trailers.
+    pub fn follow_one(&mut self, bytes: &[u8], keep: impl FnMut(&[u8])) -> usize {
+        self.go(bytes, Until::Message, keep).0
     }
 
-    fn go(&mut self, all: &[u8], only_one: bool, mut keep: impl FnMut(u32, &[u8])) -> usize {
-        let mut bytes = all;
+    /// Says how much was looked at, and whether that is because all is there that was to be followed.
+    fn go(&mut self, all: &[u8], until: Until, mut keep: impl FnMut(&[u8])) -> (usize, bool) {
+        let (mut bytes, mut is_over) = (all, false);
         while self.doubt.is_none()
+            && !is_over
             && let Some(&byte) = bytes.first()
         {
             if self.is_in_trailers() {
-                keep(self.message, &[byte]);
+                keep(&[byte]);
             }
+            let ends_head = self.at == At::SectionEnd(Section::Head) && byte == b'\n';
             let taken = match self.at {
                 At::Content(left) | At::Chunk(left) => self.pass(left, bytes.len()),
                 // Nearly always a line comes as a whole, and is as it should be.
@@ -179,17 +194,18 @@ impl Http1 {
                 _ => self.take(byte),
             };
             bytes = bytes.get(taken..).unwrap_or_default();
-            if only_one && self.at == At::Between {
-                break;
-            }
+            is_over = match until {
+                Until::End => false,
+                Until::Content => ends_head,
+                Until::Message => self.at == At::Between,
+            };
         }
-        all.len() - bytes.len()
+        (all.len() - bytes.len(), is_over)
     }
 
-    /// What is doubtful in this message or in one before it, as far as it came. The first one is 1.
-    pub fn doubt(&self, message: u32) -> Option<Doubt> {
-        let (of, doubt) = self.doubt?;
-        (of <= message).then_some(doubt)
+    /// What is doubtful in the message under way, or in one before it.
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.doubt
     }
 
     /// A request line, if all of it is there and as it should be.
@@ -253,7 +269,7 @@ impl Http1 {
     fn take(&mut self, byte: u8) -> usize {
         match self.next(byte) {
             Ok(at) => self.at = at,
-            Err(doubt) => self.doubt = Some((self.message, doubt)),
+            Err(doubt) => self.doubt = Some(doubt),
         }
         1
     }

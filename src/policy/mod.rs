@@ -29,6 +29,7 @@ pub mod fields;
 pub mod forwarded;
 pub mod frames;
 pub mod framing;
+pub mod glimpse;
 pub mod grpc;
 pub mod headers;
 pub mod health;

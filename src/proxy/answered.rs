@@ -2,6 +2,7 @@
 //!
 //! Asked by [`super`] in Pingora's phase, and by [`super::direct`].
 
+use super::client::Client;
 use super::ctx::Ctx;
 use super::tries::judge_response;
 use super::{TRY_AGAIN, forward};
@@ -11,7 +12,6 @@ use crate::policy::retry::{Reason, Verdict};
 use crate::policy::route::Proxy;
 use http::{StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 
 /// Refuses what nobody can be sure of, and takes out what says nothing.
@@ -68,7 +68,7 @@ fn unlisted(status: StatusCode) -> Reason {
 /// # Errors
 /// [`TRY_AGAIN`], if it does not: the verdict is in the context.
 pub(super) fn weigh(
-    session: &mut ServerSession,
+    session: &mut dyn Client,
     ctx: &mut Ctx,
     response: &ResponseHeader,
 ) -> Result<()> {

@@ -3,12 +3,15 @@
 //! Pingora keeps up to 64 KiB of a body for replay by itself. What is larger, or of unknown size, is read here first, up
 //! to the route's `max_body`, and handed to the wrapped session.
 
+use super::client::Client;
 use super::ctx::Ctx;
 use super::downstream::{Held, Watch, next_piece};
 use crate::policy::retry::{Body, RetryPolicy};
+use crate::server::request::waits_to_be_told;
 use bytes::BytesMut;
 use http::{Version, header};
 use pingora::Result;
+use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,29 +55,28 @@ pub(super) fn wanted(session: &mut ServerSession, policy: &RetryPolicy) -> bool 
     if session.is_body_empty() {
         return false;
     }
-    match length(session) {
+    match length(session.req_header()) {
         Some(length) => length > PINGORA_KEEPS && length <= policy.max_body,
         None => policy.max_body > 0,
     }
 }
 
 /// The body's length, where the head says it.
-fn length(session: &ServerSession) -> Option<usize> {
-    let value = session.req_header().headers.get(header::CONTENT_LENGTH)?;
+fn length(request: &RequestHeader) -> Option<usize> {
+    let value = request.headers.get(header::CONTENT_LENGTH)?;
     value.to_str().ok()?.parse().ok()
 }
 
 /// Whether the request's body can be sent once more.
-pub(super) fn state(session: &mut ServerSession, ctx: &Ctx) -> Body {
+pub(super) fn state(client: &mut dyn Client, ctx: &Ctx) -> Body {
     let max_body = ctx.proxy().map_or(0, |proxy| proxy.retry.max_body);
-    let length = length(session);
-    let downstream = session;
-    let read = downstream.body_bytes_read();
-    if ctx.body_held || !ctx.sent || downstream.is_body_empty() || read == 0 {
+    let length = length(client.req_header());
+    let read = client.body_bytes_read();
+    if ctx.body_held || !ctx.sent || client.is_body_empty() || read == 0 {
         Body::Replayable
-    } else if ctx.body_partly_taken || downstream.retry_buffer_truncated() || read > max_body {
+    } else if ctx.body_partly_taken || client.is_past_replay() || read > max_body {
         Body::TooLarge
-    } else if downstream.is_body_done() || length == Some(read) {
+    } else if client.is_body_done() || length == Some(read) {
         // With HTTP/2 the end may be announced in a frame of its own, after the last byte.
         Body::Replayable
     } else {
@@ -87,11 +89,7 @@ pub(super) fn state(session: &mut ServerSession, ctx: &Ctx) -> Body {
 /// # Errors
 /// Of the client's connection.
 pub(super) async fn tell_to_go_on(session: &mut ServerSession) -> Result<()> {
-    let expects = session
-        .req_header()
-        .headers
-        .get(header::EXPECT)
-        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let expects = waits_to_be_told(session.req_header());
     if expects && session.req_header().version == Version::HTTP_11 {
         session.write_continue_response().await?;
     }

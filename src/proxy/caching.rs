@@ -405,7 +405,9 @@ fn choose(ctx: &mut Ctx, object: &Arc<Object>, how: How) {
 /// There is nothing stored to give, and the client wants nothing else.
 async fn no_stored_answer(session: &mut Session, ctx: &mut Ctx) -> Result<Next> {
     note(ctx, How::OnlyIfCached);
-    Answer::only_if_cached()?.write(session, ctx).await?;
+    Answer::only_if_cached()?
+        .write(&mut *session.downstream_session, ctx)
+        .await?;
     Ok(Next::Answered)
 }
 
@@ -413,7 +415,7 @@ async fn no_stored_answer(session: &mut Session, ctx: &mut Ctx) -> Result<Next> 
 async fn fail(session: &mut Session, ctx: &mut Ctx, end: End) -> Result<Next> {
     ctx.end = Some(end);
     let answer = Answer::failed(end)?;
-    answer.write(session, ctx).await?;
+    answer.write(&mut *session.downstream_session, ctx).await?;
     Ok(Next::Answered)
 }
 
@@ -459,7 +461,7 @@ async fn wait_for(
                 session.downstream_session.write_response_header(head).await?;
             },
             () = tokio::time::sleep_until(over) => return Ok(State::Waiting),
-            () = wait::client_leaves(session) => {
+            () = wait::client_leaves(&mut *session.downstream_session) => {
                 ctx.client_left = true;
                 ctx.reason = Some(Reason::ClientLeft);
                 return Err(Error::new_down(CLIENT_LEFT));

@@ -9,6 +9,7 @@ mod backend;
 mod client;
 mod reader;
 
+use super::client::{Client, Side};
 use super::ctx::Ctx;
 use super::front::Front;
 use super::tries::{self, arm};
@@ -22,7 +23,6 @@ use backend::{Backend, connect, ended, in_time, late, read};
 use client::{beside, interim, through};
 use http::{Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 use reader::{Content, Reader, keeps};
 use std::future::poll_fn;
@@ -46,7 +46,7 @@ pub(super) enum Served {
 /// When its client is gone.
 pub(super) async fn serve(
     front: &Front,
-    session: &mut ServerSession,
+    session: &mut dyn Client,
     ctx: &mut Ctx,
 ) -> Result<Served> {
     if !is_ours(session, ctx) {
@@ -71,10 +71,6 @@ pub(super) async fn serve(
                 }
                 Err(error) => {
                     ctx.watch.arm(None, None);
-                    if let Some(connection) = &ctx.connection {
-                        // Of an answer that nobody gets.
-                        connection.date.clear();
-                    }
                     match tries::after_error(session, ctx, &error) {
                         true => return Ok(Served::Onward),
                         false => error,
@@ -93,7 +89,7 @@ pub(super) async fn serve(
 }
 
 /// Whether a request is plain, and so is what its route does with it.
-fn is_ours(session: &mut ServerSession, ctx: &Ctx) -> bool {
+fn is_ours(session: &dyn Client, ctx: &Ctx) -> bool {
     let Some(proxy) = ctx.proxy() else {
         return false;
     };
@@ -121,7 +117,7 @@ fn is_ours(session: &mut ServerSession, ctx: &Ctx) -> bool {
 ///
 /// # Errors
 /// That tell what went wrong as Pingora's do.
-async fn exchange(session: &mut ServerSession, ctx: &mut Ctx, mut link: Link) -> Result<()> {
+async fn exchange(session: &mut dyn Client, ctx: &mut Ctx, mut link: Link) -> Result<()> {
     arm(ctx, Phase::AwaitingHead);
     send(session, ctx, &mut link).await?;
     let mut reader = Reader::default();
@@ -154,17 +150,21 @@ async fn exchange(session: &mut ServerSession, ctx: &mut Ctx, mut link: Link) ->
         }
     };
     if ctx.watch.draining() {
-        session.set_keepalive(None);
+        session.close();
     }
-    match (wire::stream(session), head) {
-        (Some(stream), head) => {
+    match (session.side(), head) {
+        (Side::Front(request), head) => {
             let (status, mut out) = head.written();
-            wire::end(&mut out, session.get_keepalive().is_some());
-            beside(stream, ctx, &mut backend, (status, out)).await?;
+            wire::end(&mut out, request.keeps);
+            beside(&mut request.stream, ctx, &mut backend, (status, out)).await?;
         }
-        (None, Dressed::Head(head)) => through(session, ctx, &mut backend, head).await?,
+        (Side::Pingora(session), Dressed::Head(head)) => {
+            through(session, ctx, &mut backend, head).await?;
+        }
         // Asked for only where there is one.
-        (None, Dressed::Written(..)) => return Err(Error::new_in(ErrorType::InternalError)),
+        (Side::Pingora(_), Dressed::Written(..)) => {
+            return Err(Error::new_in(ErrorType::InternalError));
+        }
     }
     backend.keep(ctx);
     Ok(())
@@ -200,7 +200,7 @@ impl Dressed {
 
 /// Judges the head of an answer, and makes it fit for the client.
 fn dress(
-    session: &mut ServerSession,
+    session: &mut dyn Client,
     ctx: &mut Ctx,
     mut head: Box<ResponseHeader>,
     (link, reader): (Link, Reader),
@@ -222,14 +222,6 @@ fn dress(
     if !plain::is_dated(&head.headers) {
         head.remove_header(&header::DATE);
     }
-    if let Some(connection) = ctx
-        .connection
-        .as_ref()
-        .filter(|_| wire::stream(session).is_some())
-    {
-        // It is written as it is.
-        connection.date.clear();
-    }
     let backend = Backend {
         is_kept,
         link,
@@ -240,7 +232,7 @@ fn dress(
 }
 
 /// Sends the request's head, which is all of it.
-async fn send(session: &ServerSession, ctx: &mut Ctx, link: &mut Link) -> Result<()> {
+async fn send(session: &dyn Client, ctx: &mut Ctx, link: &mut Link) -> Result<()> {
     let Some(proxy) = ctx.proxy() else {
         return Err(Error::new_in(ErrorType::InternalError));
     };
@@ -265,7 +257,7 @@ async fn send(session: &ServerSession, ctx: &mut Ctx, link: &mut Link) -> Result
 }
 
 fn write_request(
-    session: &ServerSession,
+    session: &dyn Client,
     proxy: &Proxy,
     ctx: &Ctx,
     span: u64,
@@ -280,7 +272,7 @@ fn written(e: io::Error) -> Box<Error> {
 
 /// Reads the head of an answer, as long as the client is there to get it.
 async fn read_head(
-    session: &mut ServerSession,
+    session: &mut dyn Client,
     ctx: &Ctx,
     link: &mut Link,
     reader: &mut Reader,
@@ -288,8 +280,7 @@ async fn read_head(
     // HTTP/2 has small letters only.
     let with_case = !session.is_http2();
     let method = &session.req_header().method;
-    let may_be_plain =
-        *method == Method::GET && wire::stream(session).is_some() && forward::leaves_as_is(ctx);
+    let may_be_plain = *method == Method::GET && with_case && forward::leaves_as_is(ctx);
     loop {
         if may_be_plain && !reader.unread().is_empty() {
             let mut out = Vec::with_capacity(wire::USUAL);
@@ -306,9 +297,11 @@ async fn read_head(
         if ctx.watch.deadline().is_some_and(|at| at <= Instant::now()) {
             return Err(late());
         }
-        let read = match wire::stream(session) {
-            Some(stream) => read(ctx, link, reader, |cx| stream.poll_gone(cx)).await?,
-            None => {
+        let read = match session.side() {
+            Side::Front(request) => {
+                read(ctx, link, reader, |cx| request.stream.poll_gone(cx)).await?
+            }
+            Side::Pingora(session) => {
                 let mut idle = pin!(session.read_body_or_idle(true));
                 read(ctx, link, reader, |cx| idle.as_mut().poll(cx).map(|_| ())).await?
             }

@@ -12,10 +12,11 @@ use super::trailers::{self, Trailers};
 use super::turn::in_turn;
 use crate::policy::limits::patience;
 use crate::policy::pace;
+use crate::server::stream::ClientStream;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
-use http::{HeaderMap, Version, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::custom::CustomMessageWrite;
@@ -72,9 +73,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(draining: Arc<AtomicBool>) -> Self {
+    /// That of a request whose head was there then. `draining`: set when the process is to end.
+    pub(super) fn new(draining: Arc<AtomicBool>, started: Instant) -> Self {
         Watch {
-            started: Instant::now(),
+            started,
             deadline: AtomicU64::new(NEVER),
             idle: AtomicU64::new(NEVER),
             total: AtomicU64::new(NEVER),
@@ -304,6 +306,11 @@ impl Downstream {
 
     /// Called before the head of a response is written: whether the connection can serve on.
     fn settle_connection(&mut self, head: &ResponseHeader) {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(stream) = ClientStream::of(self.inner())
+        {
+            stream.begin_tunnel();
+        }
         // HTTP/1.0 knows no chunks, so a body of unknown length ends with the connection.
         let ends_with_connection = self.req_header().version <= Version::HTTP_10
             && !head.headers.contains_key(header::CONTENT_LENGTH);

@@ -2,6 +2,7 @@
 //!
 //! Asked by [`super`] at the end of Pingora's phases, and by [`super::direct`].
 
+use super::client::Client;
 use super::ctx::Ctx;
 use super::failure::{self, Cause};
 use super::respond::Answer;
@@ -12,17 +13,16 @@ use crate::policy::framing::Doubt;
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::{Failure, Reason};
 use pingora::Error;
-use pingora::protocols::http::ServerSession;
 
 /// Tells the client that its request failed, as far as that can still be said. Returns the status that it got, or would have got.
 pub(super) async fn fail(
     counts: &Counts,
-    session: &mut ServerSession,
+    session: &mut dyn Client,
     ctx: &mut Ctx,
     e: &Error,
 ) -> u16 {
     let at_once = ctx.sent_at_once.map(|(status, _)| status);
-    let sent = at_once.or_else(|| session.response_written().map(|head| head.status));
+    let sent = at_once.or_else(|| session.written_status());
     if let (true, Some(status)) = (ctx.is_whole() || ctx.tunnel, sent) {
         return status.as_u16();
     }
@@ -44,7 +44,7 @@ pub(super) async fn fail(
         ctx.refused.get_or_insert(word);
         Counts::one(&counts.malformed);
         // Where the next one would begin is not known.
-        session.set_keepalive(None);
+        session.close();
     }
     let Some(end) = ctx.end.filter(|_| !ctx.client_left) else {
         ctx.reason.get_or_insert(Reason::ClientLeft);

@@ -3,6 +3,7 @@
 //! Called by [`super`] before each try; a try that ends gives everything back, so that a wait before the next one holds
 //! nothing. Who waits how long is `policy::admission`'s decision.
 
+use super::client::Client;
 use super::ctx::Ctx;
 use super::{facts, wait};
 use crate::policy::admission::{Priority, Why};
@@ -12,7 +13,6 @@ use crate::upstream::line::InLine;
 use crate::upstream::places::{Place, Places};
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{NoBackend, Picked, Reach, Upstream};
-use pingora::protocols::http::ServerSession;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,7 @@ impl Taken {
 /// # Errors
 /// Why it may not begin.
 pub(super) async fn enter(
-    session: &mut ServerSession,
+    session: &mut dyn Client,
     ctx: &mut Ctx,
     places: &mut Taken,
 ) -> Result<Entry, Barred> {
@@ -132,7 +132,7 @@ pub(super) async fn enter(
 
 /// Takes a place of the upstream, and one of a backend. `asked`: since when it waits for them.
 async fn at_upstream(
-    session: &mut ServerSession,
+    session: &mut dyn Client,
     ctx: &mut Ctx,
     upstream: &Arc<Upstream>,
     places: &mut Taken,
@@ -151,7 +151,7 @@ async fn at_upstream(
     picked
 }
 
-fn priority_of(rules: &Concurrency, session: &ServerSession) -> Priority {
+fn priority_of(rules: &Concurrency, session: &dyn Client) -> Priority {
     if rules.priorities.is_empty() {
         return Priority::Normal;
     }
@@ -162,7 +162,7 @@ fn priority_of(rules: &Concurrency, session: &ServerSession) -> Priority {
 
 /// Lets a wait run until the client leaves or `total` is over.
 async fn in_time<T>(
-    session: &mut ServerSession,
+    session: &mut dyn Client,
     ctx: &Ctx,
     wait: impl Future<Output = T>,
 ) -> Result<T, Barred> {
@@ -183,7 +183,7 @@ async fn in_time<T>(
 /// Picks a backend; where all are full, waits for one if the upstream has a queue: so long that it is `queue_timeout` since
 /// `asked`, with what it had waited before.
 async fn pick(
-    session: &mut ServerSession,
+    session: &mut dyn Client,
     ctx: &mut Ctx,
     upstream: &Arc<Upstream>,
     asked: Instant,
@@ -193,7 +193,7 @@ async fn pick(
         true => Reach::Nothing,
         false => Reach::Down,
     };
-    let try_pick = |session: &ServerSession, ctx: &Ctx| {
+    let try_pick = |session: &dyn Client, ctx: &Ctx| {
         let key = facts::hash_key(upstream.balance(), session.req_header(), ctx.client);
         upstream.pick(&ctx.tried, turn, key.as_deref(), reach)
     };

@@ -1,5 +1,6 @@
 //! What a request says of itself: host, target, id, client. Read once by the first callback, used by all later ones.
 
+use super::client::Client;
 use super::ctx::Ctx;
 use crate::policy::balancer::{Balance, HashOn};
 use crate::policy::fields;
@@ -8,7 +9,6 @@ use crate::policy::target::{is_host, normalise_host};
 use crate::policy::template::Vars;
 use http::{Method, Version, header};
 use pingora::http::RequestHeader;
-use pingora::protocols::http::ServerSession;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -84,9 +84,8 @@ fn is_plain(id: &str) -> bool {
 }
 
 /// The address at the other end of the connection.
-pub(super) fn client(session: &ServerSession) -> Option<IpAddr> {
-    let address = session.client_addr()?.as_inet()?.ip();
-    Some(address.to_canonical())
+pub(super) fn client(client: &dyn Client) -> Option<IpAddr> {
+    Some(client.address()?.ip().to_canonical())
 }
 
 /// The values that header edits and redirects can name.

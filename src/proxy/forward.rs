@@ -77,7 +77,8 @@ pub(super) fn dress(
     }
     caching::mark::mark(response, ctx)?;
     rate::mark(response, ctx)?;
-    if let (Some(connection), Some(date)) = (
+    if let (true, Some(connection), Some(date)) = (
+        ctx.in_phases,
         &ctx.connection,
         fields::first(&response.headers, &header::DATE),
     ) {

@@ -5,6 +5,7 @@
 
 use super::authenticate;
 use super::caching;
+use super::client::Client;
 use super::ctx::Ctx;
 use super::direct::{self, Served};
 use super::downstream::{self, Watch};
@@ -16,16 +17,16 @@ use super::respond::{self, Answer};
 use super::snapshot::Live;
 use super::split;
 use super::straighten;
-use super::wire;
 use crate::cache::Cache;
 use crate::config::Clients;
-use crate::observe::access_log::AccessLog;
+use crate::observe::access_log::{AccessLog, Line};
 use crate::observe::tally::Counts;
 use crate::observe::traces::{Record, Traces};
 use crate::policy::blocklist;
 use crate::policy::cors;
 use crate::policy::forwarded;
 use crate::policy::framing;
+use crate::policy::glimpse::glimpse;
 use crate::policy::limits::Excess;
 use crate::policy::retry::Reason;
 use crate::policy::route::Action;
@@ -34,17 +35,18 @@ use crate::policy::sampling::Kept;
 use crate::policy::target;
 use crate::server::acme::proofs;
 use crate::server::connection::Connection;
-use crate::server::stream::ClientStream;
+use crate::server::request::{NoRequest, Request};
+use crate::server::stream::{ClientStream, NoHead, Patience};
 use http::{Method, StatusCode};
 use log::debug;
-use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
+use pingora::Result;
 use pingora::http::RequestHeader;
+use pingora::protocols::Shutdown;
 use pingora::protocols::http::ServerSession;
-use pingora::{Error, ErrorType, Result};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The log's words for what cannot be read, where nothing more can be said of it, and for a head that did not come in time.
@@ -75,199 +77,196 @@ pub struct Front {
     pub closing: watch::Receiver<bool>,
 }
 
-/// How long a session is kept for the next request on its connection: those that follow one another closely save making another
-/// one, and those that are idle need not hold the head of the last one.
-const SOON: Duration = Duration::from_millis(100);
+/// What came of reading a request.
+type Read = std::result::Result<Request, (Box<ClientStream>, NoRequest)>;
 
-/// What became of a request at the front.
+/// What became of a request of HTTP/1 at the front.
 pub enum Received {
     /// It is over; the connection comes along if it can serve on.
-    Over(Option<Next>),
+    Over(Option<Box<ClientStream>>),
     /// It is for Pingora's phases, perhaps after a first try that failed.
     Onward(Box<ServerSession>),
 }
 
-/// A connection on its way to its next request.
-pub enum Next {
-    /// Without a session.
-    Stream(ReusedHttpStream),
-    /// With one that served a request already, and wrote nothing.
-    Session(Box<ServerSession>),
-}
-
-/// What came of reading a head.
-enum Head {
-    /// A head. Whether nothing else came with it.
-    Read { alone: bool },
-    /// None came: whoever was there is gone, or the process is to end.
-    None,
-    /// What came was none, and was answered.
-    Unreadable,
-}
-
 impl Front {
-    /// Reads the next request of a connection, or the one of a stream, and answers it if no upstream is needed.
-    /// `is_used`: whether the session served another one.
+    /// Reads the next request of a connection, which has to begin within `idle`, and answers it if Pingora's phases are not needed for
+    /// that.
     pub async fn receive(
         &self,
-        mut session: Box<ServerSession>,
-        is_used: bool,
+        stream: Box<ClientStream>,
+        idle: Duration,
         connection: &Arc<Connection>,
     ) -> Received {
         // Most connections wait for a request most of the time: what is not needed for that is not kept for it.
-        match self.read(&mut session, is_used).await {
-            Head::Read { alone } => Box::pin(self.serve(session, alone, connection)).await,
-            Head::None => Received::Over(None),
-            Head::Unreadable => {
-                Box::pin(keep::hang_up(session, keep::LINGER_HEAD)).await;
+        match self.read(stream, idle).await {
+            Some(Ok(request)) => Box::pin(self.serve(request, connection)).await,
+            Some(Err((stream, none))) => {
+                Box::pin(self.refuse(stream, none)).await;
                 Received::Over(None)
             }
+            None => Received::Over(None),
         }
     }
 
-    /// Answers a request whose head was read, if no upstream is needed, or only a plain exchange with one.
-    async fn serve(
-        &self,
-        mut session: Box<ServerSession>,
-        alone: bool,
-        connection: &Arc<Connection>,
-    ) -> Received {
-        let watch = Watch::new(self.draining.clone());
-        let mut ctx = Box::new(Ctx::new(self.live.load_full(), watch));
-        ctx.scheme = connection.manner.scheme();
-        ctx.manner = Some(connection.manner.clone());
-        ctx.is_named = connection.is_named;
-        ctx.secured.clone_from(&connection.secured);
-        if !session.is_http2() {
-            ctx.connection = Some(connection.clone());
-            // Pingora would keep an idle connection for ever once it served a request.
-            let is_last = connection.is_last(self.clients.keepalive_requests);
-            let kept = session
-                .get_keepalive()
-                .filter(|_| !is_last && !ctx.watch.draining());
-            session.set_keepalive(kept.map(|_| self.clients.keepalive.as_secs().max(1)));
-        }
-        let answered = match self.answer(&mut session, &mut ctx).await {
-            Ok(false) => direct::serve(self, &mut session, &mut ctx).await,
-            Ok(true) => Ok(Served::Answered),
-            Err(e) => Err(e),
+    /// Reads a request; none when the connection is to be closed without a word.
+    async fn read(&self, stream: Box<ClientStream>, idle: Duration) -> Option<Read> {
+        let patience = Patience {
+            idle,
+            head: self.clients.head_timeout,
+            most: self.clients.limits.head,
         };
-        match answered {
-            Ok(Served::Onward) => Received::Onward(Box::new(downstream::pack(session, ctx))),
-            answered => {
-                if answered.is_err() {
-                    ctx.client_left = true;
-                    ctx.reason.get_or_insert(Reason::ClientLeft);
-                }
-                self.log(&session, &ctx);
-                match answered {
-                    Ok(Served::BrokenOff) => {
-                        session.shutdown().await;
-                        Received::Over(None)
-                    }
-                    Ok(_) if ctx.dropped => {
-                        session.shutdown().await;
-                        Received::Over(None)
-                    }
-                    Ok(_) if !ctx.body_unknown => {
-                        Received::Over(serve_on(session, alone, ctx.has_content).await)
-                    }
-                    Ok(_) => {
-                        Box::pin(keep::hang_up(session, keep::LINGER_BYTES)).await;
-                        Received::Over(None)
-                    }
-                    Err(_) => Received::Over(None),
-                }
-            }
-        }
-    }
-
-    /// Reads a request's head. What cannot be read is answered.
-    async fn read(&self, session: &mut ServerSession, is_used: bool) -> Head {
         let closing = async {
             let mut closing = self.closing.clone();
             // Without a sender the process ends anyway.
             let _ = closing.wait_for(|closing| *closing).await;
         };
-        expect_head(
-            session,
-            Some(self.clients.head_timeout),
-            self.clients.limits.head,
-        );
-        let came_ahead = ClientStream::of(session).is_none_or(ClientStream::came_ahead);
-        // To Pingora 0 is for ever.
-        let idle = session.get_keepalive().filter(|seconds| *seconds > 0);
-        let idle = idle.map(Duration::from_secs);
-        let read = async {
-            let mut idle = idle;
-            if let (true, Some(stream)) = (is_used, ClientStream::of(session))
-                && !stream
-                    .begins(idle.map_or(SOON, |idle| idle.min(SOON)))
-                    .await
-            {
-                renew(session);
-                idle = idle.map(|idle| idle.saturating_sub(SOON));
-            }
-            if let (Some(stream), Some(idle)) = (ClientStream::of(session), idle)
-                && !stream.begins(idle).await
-            {
-                return None;
-            }
-            let read = session.read_request().await;
-            if is_used && read.is_err() {
-                // What is in it may be the request before.
-                renew(session);
-            }
-            Some(read)
-        };
-        let read = tokio::select! {
+        tokio::select! {
             biased;
-            read = read => read,
-            () = closing => return Head::None,
-        };
-        let Some(read) = read else {
-            // Whoever does not say anything need not take anything either.
-            let _ = tokio::time::timeout(keep::HANG_UP, session.shutdown()).await;
-            return Head::None;
-        };
-        let is_too_large = ClientStream::of(session).is_some_and(ClientStream::head_is_too_large);
-        let is_late = ClientStream::of(session).is_some_and(ClientStream::head_is_late);
-        let alone = matches!(read, Ok(true)) && !came_ahead && is_alone(session);
-        expect_head(session, None, usize::MAX);
-        match read {
-            Ok(true) => Head::Read { alone },
-            Ok(false) => Head::None,
-            Err(e) => Box::pin(self.refuse(session, &e, (is_too_large, is_late))).await,
+            read = Request::read(stream, patience) => Some(read),
+            () = closing => None,
         }
     }
 
     /// Answers what cannot be read, if it was something.
-    async fn refuse(
-        &self,
-        session: &mut ServerSession,
-        e: &Error,
-        (is_too_large, is_late): (bool, bool),
-    ) -> Head {
-        debug!("a request cannot be read: {e}");
-        let doubt = ClientStream::of(session).and_then(ClientStream::doubt);
-        let found = match (e.etype.clone(), doubt) {
-            _ if is_too_large => Some((Excess::Fields.status(), Excess::Fields.word())),
-            _ if is_late => Some((StatusCode::REQUEST_TIMEOUT, LATE)),
-            (ErrorType::InvalidHTTPHeader, Some(doubt)) => {
-                Some((StatusCode::BAD_REQUEST, doubt.word()))
+    async fn refuse(&self, mut stream: Box<ClientStream>, none: NoRequest) {
+        let (why, came) = match none {
+            NoRequest::NoHead(NoHead::Gone) => return,
+            NoRequest::NoHead(NoHead::Idle) => {
+                // Whoever does not say anything need not take anything either.
+                let _ = tokio::time::timeout(keep::HANG_UP, stream.shutdown()).await;
+                return;
             }
-            (ErrorType::InvalidHTTPHeader, None) => Some((StatusCode::BAD_REQUEST, MALFORMED)),
-            _ => None,
+            NoRequest::NoHead(NoHead::TooLarge) => {
+                ((Excess::Fields.status(), Excess::Fields.word()), None)
+            }
+            NoRequest::NoHead(NoHead::Late) => ((StatusCode::REQUEST_TIMEOUT, LATE), None),
+            NoRequest::NoHead(NoHead::Doubtful(doubt)) => {
+                ((StatusCode::BAD_REQUEST, doubt.word()), None)
+            }
+            NoRequest::Malformed(came, e) => {
+                debug!("a request cannot be read: {e}");
+                ((StatusCode::BAD_REQUEST, MALFORMED), Some(came))
+            }
         };
-        if let Some((status, why)) = found {
-            let id = facts::new_request_id();
-            // The client may be gone already; there is nobody to tell.
-            let _ = respond::to_nothing(session, status, &id).await;
-            self.note_malformed(facts::client(session), status, why, &id);
-            return Head::Unreadable;
+        self.turn_away(stream, why, came.as_deref()).await;
+    }
+
+    /// Says no to what is no request, and closes its connection. `came`: what that was, if it was taken already.
+    async fn turn_away(
+        &self,
+        mut stream: Box<ClientStream>,
+        (status, why): (StatusCode, &'static str),
+        came: Option<&[u8]>,
+    ) {
+        let id = facts::new_request_id();
+        // The client may be gone already; there is nobody to tell.
+        let _ = respond::to_nothing(&mut stream, status, &id).await;
+        let client = stream.peer().ip().to_canonical();
+        let asked = glimpse(came.unwrap_or(stream.unread()));
+        let mut line = record::malformed(Some(client), status, why, &id);
+        if let Some((method, target)) = &asked {
+            line.method = method;
+            line.path = self.log.redaction.redact(target);
         }
-        session.shutdown().await;
-        Head::None
+        self.note(&line);
+        keep::hang_up(stream, keep::LINGER_HEAD).await;
+    }
+
+    /// Answers a request, if Pingora's phases are not needed for that.
+    async fn serve(&self, mut request: Request, connection: &Arc<Connection>) -> Received {
+        let mut ctx = self.begin(connection, request.at);
+        ctx.connection = Some(connection.clone());
+        request.keeps &=
+            !connection.is_last(self.clients.keepalive_requests) && !ctx.watch.draining();
+        let answered = self.answer_or_pass(&mut request, &mut ctx).await;
+        if let Ok(Served::Onward) = answered {
+            return self.hand_on(request, ctx).await;
+        }
+        self.end(&request, &mut ctx, answered.is_err());
+        let next = match answered {
+            Err(_) => None,
+            Ok(Served::BrokenOff) => {
+                request.stream.shutdown().await;
+                None
+            }
+            Ok(_) if ctx.dropped => {
+                request.stream.shutdown().await;
+                None
+            }
+            Ok(_) if ctx.body_unknown => {
+                Box::pin(keep::hang_up(request.stream, keep::LINGER_BYTES)).await;
+                None
+            }
+            Ok(_) => keep::serve_on(request).await,
+        };
+        Received::Over(next)
+    }
+
+    /// Hands a request on to Pingora's phases.
+    async fn hand_on(&self, request: Request, ctx: Box<Ctx>) -> Received {
+        let keeps = request.keeps;
+        match request.into_session().await {
+            Ok(mut session) => {
+                // To Pingora 0 is for ever.
+                session.set_keepalive(keeps.then_some(1));
+                Received::Onward(Box::new(downstream::pack(session, ctx)))
+            }
+            Err(e) => {
+                debug!("a request cannot be handed on: {e}");
+                let id = &ctx.request_id;
+                self.note_malformed(ctx.client, StatusCode::BAD_REQUEST, MALFORMED, id);
+                Received::Over(None)
+            }
+        }
+    }
+
+    /// Answers the request of a stream of HTTP/2, if Pingora's phases are not needed for that; else it comes back for them.
+    pub async fn receive_stream(
+        &self,
+        mut session: Box<ServerSession>,
+        connection: &Arc<Connection>,
+    ) -> Option<Box<ServerSession>> {
+        let mut ctx = self.begin(connection, Instant::now());
+        let answered = self.answer_or_pass(&mut *session, &mut ctx).await;
+        if let Ok(Served::Onward) = answered {
+            return Some(Box::new(downstream::pack(session, ctx)));
+        }
+        self.end(&*session, &mut ctx, answered.is_err());
+        match answered {
+            Ok(Served::BrokenOff) => session.shutdown().await,
+            Ok(_) if ctx.dropped || ctx.body_unknown => session.shutdown().await,
+            // What the client still sends of its content is refused by the end of the stream.
+            Ok(_) => drop(session.finish().await),
+            Err(_) => {}
+        }
+        None
+    }
+
+    /// What is known of a request when its head is there, since then.
+    fn begin(&self, connection: &Arc<Connection>, at: Instant) -> Box<Ctx> {
+        let watch = Watch::new(self.draining.clone(), at);
+        let mut ctx = Box::new(Ctx::new(self.live.load_full(), watch));
+        ctx.scheme = connection.manner.scheme();
+        ctx.manner = Some(connection.manner.clone());
+        ctx.is_named = connection.is_named;
+        ctx.secured.clone_from(&connection.secured);
+        ctx
+    }
+
+    async fn answer_or_pass(&self, client: &mut dyn Client, ctx: &mut Ctx) -> Result<Served> {
+        match self.answer(client, ctx).await? {
+            true => Ok(Served::Answered),
+            false => direct::serve(self, client, ctx).await,
+        }
+    }
+
+    /// The end of a request that was served here. `is_gone`: whether its client is.
+    fn end(&self, client: &dyn Client, ctx: &mut Ctx, is_gone: bool) {
+        if is_gone {
+            ctx.client_left = true;
+            ctx.reason.get_or_insert(Reason::ClientLeft);
+        }
+        self.log(client, ctx);
     }
 
     /// Counts and logs what is no request, what it is or would be answered with, and the log's word for why.
@@ -278,18 +277,20 @@ impl Front {
         why: &'static str,
         request_id: &str,
     ) {
+        self.note(&record::malformed(client, status, why, request_id));
+    }
+
+    fn note(&self, line: &Line<'_>) {
         Counts::one(&self.counts.malformed);
-        let line = record::malformed(client, status, why, request_id);
-        self.log.write(&line);
+        self.log.write(line);
     }
 
     /// Answers a request, if that needs no upstream; says whether it did.
     ///
     /// # Errors
     /// When the client cannot be written to.
-    async fn answer(&self, session: &mut ServerSession, ctx: &mut Ctx) -> Result<bool> {
+    async fn answer(&self, session: &mut dyn Client, ctx: &mut Ctx) -> Result<bool> {
         ctx.client = facts::client(session);
-        // Pingora's session gets ready for content by being asked: what comes next would be lost else.
         ctx.has_content = !session.is_body_empty();
         let request = session.req_header();
         let is_believed = look_behind(request, ctx);
@@ -298,7 +299,7 @@ impl Front {
         }
         ctx.request_id = facts::request_id(request);
         let authority = request.uri.authority().map(|authority| authority.as_str());
-        let framed = match ClientStream::of(session).and_then(ClientStream::doubt) {
+        let framed = match session.doubt() {
             Some(doubt) => Err(doubt),
             None => framing::judge(request.version, authority, &request.headers),
         };
@@ -306,7 +307,7 @@ impl Front {
             ctx.refused = Some(doubt.word());
             Counts::one(&self.counts.malformed);
             // Where the next one would begin is not known.
-            session.set_keepalive(None);
+            session.close();
             Answer::bad_request()?.write(session, ctx).await?;
             ctx.body_unknown = true;
             return Ok(true);
@@ -350,7 +351,7 @@ impl Front {
         let answer = match (&refused, ctx.route.as_deref().map(|route| &route.action)) {
             (None, Some(Action::Respond(respond))) => Some(Answer::fixed(respond)?),
             (None, Some(Action::Redirect(redirect))) => {
-                Some(Answer::redirect(redirect, session, ctx)?)
+                Some(Answer::redirect(redirect, session.req_header(), ctx)?)
             }
             _ => refused,
         };
@@ -380,7 +381,7 @@ impl Front {
     }
 
     /// Counts and logs a request that ends now.
-    pub(super) fn log(&self, session: &ServerSession, ctx: &Ctx) {
+    pub(super) fn log(&self, session: &dyn Client, ctx: &Ctx) {
         let finish = Finish::now(ctx);
         let ended = record::ended(session, ctx, finish);
         let tally = ctx
@@ -418,7 +419,7 @@ impl Front {
     }
 
     /// Records a request that ends now, where it is to be in its trace.
-    pub(super) fn record(&self, session: &ServerSession, ctx: &Ctx, finish: Finish, what: Record) {
+    pub(super) fn record(&self, session: &dyn Client, ctx: &Ctx, finish: Finish, what: Record) {
         let trace = ctx.trace.filter(|trace| trace.sampled);
         if let (Some(traces), Some(trace)) = (&self.traces, trace) {
             traces.write(&record::line(session, ctx, finish, &self.log), &trace, what);
@@ -467,13 +468,6 @@ fn admit(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
             ctx.refused = Some(lacks.word());
             Answer::lacking(&lacks).map(Some)
         }
-    }
-}
-
-/// Tells the stream whether a head is being read.
-fn expect_head(session: &ServerSession, within: Option<Duration>, most: usize) {
-    if let Some(stream) = ClientStream::of(session) {
-        stream.expect_head(within, most);
     }
 }
 
@@ -584,52 +578,5 @@ fn permission(
             ctx.refused = Some(barred.word());
             Answer::forbidden().map(Some)
         }
-    }
-}
-
-/// Ends an answered request; the connection comes back if it can serve on. `has_content`: whether some may still be coming.
-/// `alone`: whether nothing of what follows came with its head.
-async fn serve_on(mut session: Box<ServerSession>, alone: bool, has_content: bool) -> Option<Next> {
-    if has_content {
-        Box::pin(keep::linger(&mut session)).await;
-    } else if alone && is_as_new(&session) {
-        return Some(Next::Session(session));
-    }
-    let settings = HttpPersistentSettings::for_session(&session);
-    let stream = session.finish().await.ok().flatten()?;
-    let stream = ReusedHttpStream::from_reusable_stream(stream, settings);
-    Some(Next::Stream(stream))
-}
-
-/// Whether a session whose request was nothing but a head knows nothing that another request could be mistaken by: the answer was
-/// written beside it, and nothing was read since. While a request waits for its turn, the session takes a byte of what follows to
-/// see whether the client is still there.
-fn is_as_new(session: &ServerSession) -> bool {
-    session.get_keepalive().is_some()
-        && session.response_written().is_none()
-        && wire::stream(session).is_some_and(|stream| stream.head_read() == 0)
-}
-
-/// Whether all that came since a head was expected is that head, if nothing came before: then nothing else is in the session.
-/// Empty lines before it may have come with the one before.
-fn is_alone(session: &ServerSession) -> bool {
-    let (Some(stream), Some(http1)) = (ClientStream::of(session), session.as_http1()) else {
-        return false;
-    };
-    let head = http1.get_headers_raw_bytes();
-    stream.head_read() == head.len() && !matches!(head.first(), Some(b'\r' | b'\n'))
-}
-
-/// Makes another session of HTTP/1 on the same stream, of which nothing was read that was not answered.
-fn renew(session: &mut ServerSession) {
-    let keepalive = session.get_keepalive();
-    let shell = ServerSession::Custom(Box::new(()));
-    match std::mem::replace(session, shell) {
-        ServerSession::H1(http1) => {
-            *session = ServerSession::new_http1(http1.into_inner());
-            session.set_pipelining_enabled(true);
-            session.set_keepalive(keepalive);
-        }
-        other => *session = other,
     }
 }

@@ -498,7 +498,7 @@ pub(super) async fn settle(session: &mut Session, ctx: &mut Ctx) -> bool {
             biased;
             () = hedge.end() => {}
             // The try that follows finds out the same.
-            () = client_leaves(session) => break,
+            () = client_leaves(&mut *session.downstream_session) => break,
             () = tokio::time::sleep_until(over) => break,
         }
     }

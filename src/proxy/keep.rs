@@ -5,13 +5,14 @@
 
 use super::ctx::{Ctx, LINGER};
 use crate::policy::fields;
-use crate::policy::framing::Doubt;
+use crate::server::request::Request;
+use crate::server::stream::ClientStream;
 use http::header;
-use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
+use pingora::protocols::Shutdown;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v1::server::HttpSession;
 use pingora_proxy::Session;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 
 /// How long what comes is thrown away before a connection is closed.
 pub(super) const HANG_UP: Duration = Duration::from_secs(2);
@@ -42,37 +43,43 @@ pub(super) async fn linger(session: &mut ServerSession) {
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
-/// Ends a connection of which nobody can say what follows. What comes, up to so many bytes, is thrown away for a moment: closing at once would reset
-/// it, and with it the answer.
-pub(super) async fn hang_up(mut session: Box<ServerSession>, most: usize) {
-    let rest = async move {
-        session.shutdown().await;
-        let ServerSession::H1(http1) = *session else {
-            return;
-        };
-        let mut stream = http1.into_inner();
-        let mut dropped = [0; 4096];
-        let mut left = most;
-        while left > 0 {
-            let n = match stream.read(&mut dropped).await {
-                Ok(0) => return,
-                Ok(n) => n,
-                // Something came that the stream would have nobody read: how much, it does not say.
-                Err(e) if e.get_ref().is_some_and(|e| e.is::<Doubt>()) => 1,
-                Err(_) => return,
-            };
-            left = left.saturating_sub(n);
+/// Ends an answered request; its connection comes back if it can serve on.
+pub(super) async fn serve_on(request: Request) -> Option<Box<ClientStream>> {
+    let Request {
+        mut stream, keeps, ..
+    } = request;
+    if stream.is_at_end() {
+        if keeps {
+            return Some(stream);
         }
-    };
-    let _ = tokio::time::timeout(HANG_UP, rest).await;
+        stream.shutdown().await;
+        return None;
+    }
+    Box::pin(async move {
+        let skipped = tokio::time::timeout(LINGER, stream.skip(LINGER_BYTES)).await;
+        match skipped {
+            Ok(Ok(true)) if keeps => return Some(stream),
+            Ok(Err(_)) => return None,
+            _ => {}
+        }
+        hang_up(stream, LINGER_HEAD).await;
+        None
+    })
+    .await
+}
+
+/// Ends a connection of which nobody can say what follows. What comes, up to so many bytes, is thrown away for a moment: closing at
+/// once would reset it, and with it the answer.
+pub(super) async fn hang_up(stream: Box<ClientStream>, most: usize) {
+    let _ = tokio::time::timeout(HANG_UP, stream.hang_up(most)).await;
 }
 
 /// The same at the end of Pingora's phases. To be called last: the session is an empty shell afterwards.
 pub(super) async fn end_connection(session: &mut Session) {
-    if session.downstream_session.as_http1().is_some() {
-        let shell = ServerSession::Custom(Box::new(()));
-        let http1 = std::mem::replace(&mut *session.downstream_session, shell);
-        hang_up(Box::new(http1), LINGER_BYTES).await;
+    if let Some(http1) = take_http1(session)
+        && let Some(stream) = ClientStream::from_stream(http1.into_inner())
+    {
+        hang_up(stream, LINGER_BYTES).await;
     }
 }
 
@@ -81,13 +88,23 @@ pub(super) async fn keep_connection(session: &mut Session, ctx: &Ctx) {
     let Some(connection) = ctx.connection.clone() else {
         return;
     };
-    if session.downstream_session.as_http1().is_none() || ctx.watch.draining() {
+    if ctx.watch.draining() {
         return;
     }
-    let settings = HttpPersistentSettings::for_session(session);
+    if let Some(http1) = take_http1(session)
+        && let Ok(Some(reusable)) = http1.reuse().await
+        && let Some(stream) = ClientStream::from_stream(reusable.into_parts().0)
+    {
+        connection.keep(stream);
+    }
+}
+
+/// Takes the session of HTTP/1 out, if it is one.
+fn take_http1(session: &mut Session) -> Option<HttpSession> {
+    session.downstream_session.as_http1()?;
     let shell = ServerSession::Custom(Box::new(()));
-    let http1 = std::mem::replace(&mut *session.downstream_session, shell);
-    if let Ok(Some(stream)) = http1.finish().await {
-        connection.keep(ReusedHttpStream::from_reusable_stream(stream, settings));
+    match std::mem::replace(&mut *session.downstream_session, shell) {
+        ServerSession::H1(http1) => Some(http1),
+        _ => None,
     }
 }

@@ -8,6 +8,7 @@ mod aside;
 pub mod authenticate;
 mod body;
 mod caching;
+mod client;
 mod compress;
 pub mod content;
 mod ctx;
@@ -44,7 +45,7 @@ mod wire;
 use body::Room;
 pub use body::held;
 pub use ctx::{Ctx, Try};
-pub use front::{Front, MALFORMED, Next, Received};
+pub use front::{Front, MALFORMED, Received};
 pub use snapshot::{Live, Snapshot};
 
 use crate::observe::traces::Record;
@@ -66,7 +67,7 @@ use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCac
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 use record::Finish;
 use respond::Answer;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tries::arm;
 
 /// The error by which a response is turned into another try.
@@ -100,7 +101,7 @@ impl ProxyHttp for Proxy {
     fn new_ctx(&self) -> Ctx {
         Ctx::new(
             self.front.live.load_full(),
-            Watch::new(self.front.draining.clone()),
+            Watch::new(self.front.draining.clone(), Instant::now()),
         )
     }
 
@@ -230,7 +231,9 @@ impl ProxyHttp for Proxy {
                 Ok(Err(e)) if *e.etype() != downstream::SLOW_BODY => return Err(e.into_down()),
                 Ok(Ok(read)) => read,
                 Ok(Err(_)) | Err(_) => {
-                    Answer::request_timeout()?.write(session, ctx).await?;
+                    Answer::request_timeout()?
+                        .write(&mut *session.downstream_session, ctx)
+                        .await?;
                     ctx.reason = Some(Reason::BodyUnfinished);
                     return Ok(false);
                 }
@@ -241,7 +244,9 @@ impl ProxyHttp for Proxy {
             let unfit = || shape.filter(|_| is_whole)?.judge(read.bytes()).err();
             if let Some(lacks) = too_long(ctx, length).or_else(unfit) {
                 ctx.refused = Some(lacks.word());
-                Answer::lacking(&lacks)?.write(session, ctx).await?;
+                Answer::lacking(&lacks)?
+                    .write(&mut *session.downstream_session, ctx)
+                    .await?;
                 ctx.answered_here = true;
                 return Ok(false);
             }
@@ -249,7 +254,7 @@ impl ProxyHttp for Proxy {
                 // It cannot be looked at.
                 ctx.refused = failure::TOO_MUCH_HELD.details;
                 Answer::failed(failure::TOO_MUCH_HELD)?
-                    .write(session, ctx)
+                    .write(&mut *session.downstream_session, ctx)
                     .await?;
                 ctx.answered_here = true;
                 return Ok(false);
@@ -295,7 +300,11 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
         mut e: Box<Error>,
     ) -> Box<Error> {
-        e.set_retry(tries::after_connect_error(session, ctx, &e));
+        e.set_retry(tries::after_connect_error(
+            &mut *session.downstream_session,
+            ctx,
+            &e,
+        ));
         e
     }
 
@@ -397,7 +406,7 @@ impl ProxyHttp for Proxy {
             ctx.verdict = Some(Verdict::Retry(Duration::ZERO));
             return Err(Error::new_up(TRY_AGAIN));
         }
-        answered::weigh(session, ctx, response)?;
+        answered::weigh(&mut *session.downstream_session, ctx, response)?;
         hedge::cancel(ctx);
         answered::tell(ctx, response);
         if caching::fill::prefers_stale(session, ctx, status) {
@@ -519,14 +528,19 @@ impl ProxyHttp for Proxy {
     ) -> Box<Error> {
         ctx.watch.arm(None, None);
         // Always decided here: Pingora panics on a question left open.
-        e.set_retry(tries::after_error(session, ctx, &e));
+        e.set_retry(tries::after_error(
+            &mut *session.downstream_session,
+            ctx,
+            &e,
+        ));
         e
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
         downstream::unwrap(session, &ctx.watch);
         FailToProxy {
-            error_code: ending::fail(&self.front.counts, session, ctx, e).await,
+            error_code: ending::fail(&self.front.counts, &mut *session.downstream_session, ctx, e)
+                .await,
             can_reuse_downstream: false,
         }
     }
@@ -544,9 +558,12 @@ impl ProxyHttp for Proxy {
         if ctx.fill.take().is_some() {
             // Perhaps nobody waits for it any more, and nobody else knows how its last try ends.
             self.front.count_tries(ctx);
-            return self
-                .front
-                .record(session, ctx, Finish::now(ctx), Record::Tries);
+            return self.front.record(
+                &*session.downstream_session,
+                ctx,
+                Finish::now(ctx),
+                Record::Tries,
+            );
         }
         if let Some(report) = ctx.report.take() {
             ctx.filled_by_another = true;
@@ -554,7 +571,7 @@ impl ProxyHttp for Proxy {
             ctx.tries = std::mem::take(&mut report.tries);
             ctx.reason = report.reason.or(ctx.reason);
         }
-        self.front.log(session, ctx);
+        self.front.log(&*session.downstream_session, ctx);
         if ctx.answered_here && ctx.end == Some(failure::BAD_REQUEST) {
             return keep::end_connection(session).await;
         }

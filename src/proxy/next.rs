@@ -2,11 +2,11 @@
 //!
 //! Called by [`super`] when Pingora asks where to connect. Each step is decided elsewhere; here is their order.
 
+use super::client::Client;
 use super::ctx::{Ctx, Current, Told};
 use super::entry::{Barred, Taken};
 use super::{entry, forward, hedge, peer, split, trailing, tries, wait};
 use crate::policy::timeouts::Phase;
-use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -27,10 +27,10 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         return Ok(peer);
     }
     if ctx.hoped.is_some() {
-        waited = tries::after_hope(session, ctx)?;
+        waited = tries::after_hope(&mut *session.downstream_session, ctx)?;
         pause(session, ctx, waited).await?;
     }
-    enter(session, ctx, waited).await?;
+    enter(&mut *session.downstream_session, ctx, waited).await?;
     let (Some(current), Some(timeouts)) = (&ctx.current, ctx.timeouts()) else {
         return Err(Error::new_in(ErrorType::InternalError));
     };
@@ -51,11 +51,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
 ///
 /// # Errors
 /// When there is to be none; why is in the context.
-pub(super) async fn enter(
-    session: &mut ServerSession,
-    ctx: &mut Ctx,
-    waited: Duration,
-) -> Result<()> {
+pub(super) async fn enter(session: &mut dyn Client, ctx: &mut Ctx, waited: Duration) -> Result<()> {
     if ctx.time_left().is_zero() {
         return Err(tries::barred(ctx, Barred::TimeOver));
     }
@@ -97,7 +93,10 @@ pub(super) async fn enter(
 
 /// Waits so long, unless the client leaves or the request has no time left.
 async fn pause(session: &mut Session, ctx: &mut Ctx, so_long: Duration) -> Result<()> {
-    if wait::pause(session, so_long).await.is_err() {
+    if wait::pause(&mut *session.downstream_session, so_long)
+        .await
+        .is_err()
+    {
         return Err(tries::left(ctx));
     }
     match ctx.timeouts().map(|t| t.left(ctx.watch.elapsed())) {

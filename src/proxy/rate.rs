@@ -3,6 +3,7 @@
 //! Called by [`super`] once the route is known, before the cache is asked. How often is too often is `policy::rate`'s decision.
 
 use super::authenticate::Found;
+use super::client::Client;
 use super::ctx::Ctx;
 use super::facts;
 use super::respond::Answer;
@@ -12,7 +13,6 @@ use crate::upstream::traffic::secret_hash;
 use http::header;
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
 use std::net::IpAddr;
 
 /// Where the client stands, for the fields of its answer.
@@ -23,7 +23,7 @@ pub(super) struct Standing {
 
 /// Counts the request before it is asked who it is, which can cost more than an answer; where the count goes by that, it is
 /// only seen to it that its address has not failed too often. An answer comes back if it is refused.
-pub(super) fn count(session: &ServerSession, ctx: &mut Ctx) -> Result<Option<Answer>> {
+pub(super) fn count(session: &dyn Client, ctx: &mut Ctx) -> Result<Option<Answer>> {
     let Some(limit) = limit(ctx) else {
         return Ok(None);
     };
@@ -40,7 +40,7 @@ pub(super) fn count(session: &ServerSession, ctx: &mut Ctx) -> Result<Option<Ans
 /// Counts a request by who it turned out to be, where the count goes by that: those who proved it by their name, others by
 /// their address, so that guessing is limited, too. An answer comes back unless it may go on.
 pub(super) fn count_named(
-    session: &ServerSession,
+    session: &dyn Client,
     ctx: &mut Ctx,
     found: Found,
 ) -> Result<Option<Answer>> {

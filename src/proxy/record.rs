@@ -1,6 +1,7 @@
 //! The access log's line for a request, read off its context.
 
 use super::caching::mark::word;
+use super::client::Client;
 use super::ctx::{Ctx, Try};
 use super::facts::{authority, target};
 use super::failure;
@@ -16,7 +17,6 @@ use crate::policy::success::Saved;
 use crate::server::stream::ClientStream;
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Finish {
 
 /// The line of a request that ends now.
 pub(super) fn line<'a>(
-    session: &'a ServerSession,
+    session: &'a dyn Client,
     ctx: &'a Ctx,
     Finish { at, lasted }: Finish,
     log: &AccessLog,
@@ -97,9 +97,7 @@ pub(super) fn line<'a>(
             .filter(|end| status == Some(end.status))
             .map(|end| end.proxy_error),
         received: session.body_bytes_read(),
-        idle_ms: ClientStream::of(session)
-            .and_then(ClientStream::idle)
-            .map(millis),
+        idle_ms: session.stream().and_then(ClientStream::idle).map(millis),
         status: status.map_or(failure::CLIENT_LEFT, |status| status.as_u16()),
         bytes,
         duration_ms: millis(lasted),
@@ -126,7 +124,7 @@ fn attempt<'a>(t: &'a Try, ctx: &Ctx) -> TryLine<'a> {
 
 /// What other forms of the log have than JSON; `status` is the final one that the client got, `at` when the request ended.
 fn more<'a>(
-    session: &'a ServerSession,
+    session: &'a dyn Client,
     ctx: &'a Ctx,
     (status, at): (Option<StatusCode>, SystemTime),
     redaction: &Redaction,
@@ -134,15 +132,7 @@ fn more<'a>(
     let request = session.req_header();
     let field =
         |name| fields::first(&request.headers, &name).map(|value: &HeaderValue| value.as_bytes());
-    let peer = session.client_addr().and_then(|address| address.as_inet());
-    let head = match session.as_http1() {
-        Some(http1) => http1.get_headers_raw_bytes().len(),
-        None => request
-            .headers
-            .iter()
-            .map(|(n, v)| n.as_str().len() + v.len() + 4)
-            .sum(),
-    };
+    let peer = session.address();
     let websocket = status == Some(StatusCode::SWITCHING_PROTOCOLS);
     let answer = |t: &'a Try| (t.backend.label.as_str(), t.status.map(|told| told.as_u16()));
     let processing = ctx.tries.last().and_then(|last| {
@@ -156,7 +146,7 @@ fn more<'a>(
         let answered = last.answered.map(|at| at.saturating_sub(connected));
         went.then_some((began + connected, answered))
     });
-    let written = session.response_written();
+    let written = session.written();
     let sent_head = |head: &ResponseHeader| -> usize {
         let fields = head.headers.iter();
         let fields: usize = fields.map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
@@ -182,7 +172,7 @@ fn more<'a>(
             (_, Version::HTTP_2, _) => "h2",
             (scheme, _, _) => scheme,
         },
-        received: head + session.body_bytes_read(),
+        received: session.head_bytes() + session.body_bytes_read(),
         head_sent: match ctx.head_at_once {
             0 => written.map_or(0, sent_head),
             head => head,
@@ -199,7 +189,7 @@ fn more<'a>(
 }
 
 /// How a request ended, for the counts.
-pub(super) fn ended(session: &ServerSession, ctx: &Ctx, finish: Finish) -> Ended {
+pub(super) fn ended(session: &dyn Client, ctx: &Ctx, finish: Finish) -> Ended {
     let (status, bytes) = sent(session, ctx);
     let status = status.map_or(failure::CLIENT_LEFT, |status| status.as_u16());
     let (tries, tries_failed) = match ctx.filled_by_another {
@@ -263,7 +253,7 @@ fn phases(ctx: &Ctx) -> Phases {
 }
 
 /// What is remembered of a request that failed.
-pub(super) fn failed(session: &ServerSession, ctx: &Ctx, ended: &Ended) -> Failed {
+pub(super) fn failed(session: &dyn Client, ctx: &Ctx, ended: &Ended) -> Failed {
     let request = session.req_header();
     let path = target(request).split('?').next().unwrap_or_default();
     let attempt = |t: &Try| format!("{}: {}", t.backend.label, t.outcome);
@@ -305,11 +295,11 @@ pub(super) fn malformed<'a>(
 }
 
 /// The final status that the client got, if any, and how many bytes of a body.
-fn sent(session: &ServerSession, ctx: &Ctx) -> (Option<StatusCode>, usize) {
+fn sent(session: &dyn Client, ctx: &Ctx) -> (Option<StatusCode>, usize) {
     if let Some((status, bytes)) = ctx.sent_at_once {
         return (Some(status), bytes);
     }
-    let status = session.response_written().map(|head| {
+    let status = session.written().map(|head| {
         let stands_for = head.extensions.get::<StandsFor>();
         stands_for.map_or(head.status, |StandsFor(status)| *status)
     });

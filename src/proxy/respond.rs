@@ -1,6 +1,7 @@
 //! Answers made here: fixed ones, redirects, and what a client gets when no backend's answer could be had.
 
 use super::caching::mark::mark;
+use super::client::{Client, Side};
 use super::ctx::{Ctx, End};
 use super::facts::Values;
 use super::forward::{edit_response, give, strip_hop_by_hop};
@@ -11,6 +12,7 @@ use crate::policy::limits::Excess;
 use crate::policy::requirement::Lacks;
 use crate::policy::route::{Redirect, Respond};
 use crate::policy::target;
+use crate::server::request::{Request, waits_to_be_told};
 use crate::server::stream::ClientStream;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -184,10 +186,10 @@ impl Answer {
     /// A route's redirect.
     pub(super) fn redirect(
         redirect: &Redirect,
-        session: &ServerSession,
+        request: &RequestHeader,
         ctx: &Ctx,
     ) -> Result<Self> {
-        let values = Values::of(session.req_header(), ctx);
+        let values = Values::of(request, ctx);
         let to = redirect.to.render_value(&values.vars(&ctx.request_id));
         let mut answer = Answer::new(redirect.status, Content::None)?;
         match to.to_str() {
@@ -255,25 +257,18 @@ impl Answer {
 
     /// Writes it, edited as the route says, and keeps the connection where HTTP allows. Over HTTP/2 a client can refuse to take
     /// even this: it has so long for it.
-    pub(super) async fn write(mut self, session: &mut ServerSession, ctx: &mut Ctx) -> Result<()> {
+    pub(super) async fn write(mut self, client: &mut dyn Client, ctx: &mut Ctx) -> Result<()> {
         ctx.watch.set_total(Some(ctx.watch.elapsed() + ANSWER_TIME));
-        let body = self.dress(session, ctx)?;
-        let is_direct = !ctx.in_phases
-            && !self.head.headers.contains_key(header::LOCATION)
-            && session.is_body_empty();
-        if is_direct && let Some(stream) = wire::stream(session) {
-            let is_head = session.req_header().method == Method::HEAD;
-            let has_body = !is_head && !bodiless(self.head.status);
-            let keeps = session.get_keepalive().is_some();
-            let body = if has_body { &body[..] } else { &[] };
-            return beside(stream, ctx, &self.head, body, keeps).await;
+        let body = self.dress(client, ctx)?;
+        match client.side() {
+            Side::Front(request) => beside(request, ctx, self.head, &body).await,
+            Side::Pingora(session) => downstream::write(&ctx.watch, self.send(session, body)).await,
         }
-        downstream::write(&ctx.watch, self.send(session, body)).await
     }
 
     /// Makes the head what it is to be; returns the body.
-    fn dress(&mut self, session: &mut ServerSession, ctx: &Ctx) -> Result<Bytes> {
-        let body = self.body(session.req_header(), ctx)?;
+    fn dress(&mut self, client: &mut dyn Client, ctx: &Ctx) -> Result<Bytes> {
+        let body = self.body(client.req_header(), ctx)?;
         self.head
             .insert_header("X-Request-ID", ctx.request_id.as_str())?;
         if let Some(hsts) = ctx.hsts() {
@@ -283,13 +278,13 @@ impl Answer {
         rate::mark(&mut self.head, ctx)?;
         if let Some(rules) = ctx.answer_rules() {
             let permission = matches!(self.content, Content::Permission);
-            give(&mut self.head, rules, session.req_header(), permission)?;
+            give(&mut self.head, rules, client.req_header(), permission)?;
         }
         if let Some(route) = &ctx.route {
             edit_response(
                 &mut self.head,
                 &route.response_headers,
-                session.req_header(),
+                client.req_header(),
                 ctx,
             )?;
         }
@@ -297,7 +292,7 @@ impl Answer {
             connection.date.clear();
         }
         if ctx.watch.draining() {
-            session.set_keepalive(None);
+            client.close();
         }
         Ok(body)
     }
@@ -319,29 +314,37 @@ impl Answer {
     }
 }
 
-/// Writes an answer beside Pingora's session, which is in the way where all of it is there. `keeps`: whether the connection serves
-/// on.
+/// Writes an answer to a request that has not gone on to Pingora's phases.
 async fn beside(
-    stream: &ClientStream,
+    request: &mut Request,
     ctx: &mut Ctx,
-    head: &ResponseHeader,
+    head: ResponseHeader,
     body: &[u8],
-    keeps: bool,
 ) -> Result<()> {
-    let mut out = Vec::with_capacity(wire::USUAL);
-    wire::begin(&mut out, head);
-    wire::date(&mut out, head.headers.contains_key(header::DATE));
-    wire::end(&mut out, keeps);
-    let mut parts = [IoSlice::new(&out), IoSlice::new(body)];
-    let sent = async {
-        let sent = stream.send(&mut parts).await;
-        sent.or_err(ErrorType::WriteError, "writing an answer")
+    let is_head = request.head.method == Method::HEAD;
+    let body = match is_head || bodiless(head.status) {
+        true => &[],
+        false => body,
     };
+    if request.has_content() && waits_to_be_told(&request.head) {
+        // Whether it comes nobody can say.
+        request.keeps = false;
+    }
+    let out = wire::whole(&head, request.keeps);
     // Some of it may arrive whatever comes of it.
     ctx.sent_at_once = Some((head.status, 0));
     ctx.head_at_once = out.len();
+    let mut parts = [IoSlice::new(&out), IoSlice::new(body)];
+    let sent = async {
+        let sent = request.stream.send(&mut parts).await;
+        sent.or_err(ErrorType::WriteError, "writing an answer")
+    };
     downstream::write(&ctx.watch, sent).await?;
     ctx.sent_at_once = Some((head.status, body.len()));
+    if head.headers.contains_key(header::LOCATION) {
+        // The log says where to.
+        request.written = Some(Box::new(head));
+    }
     Ok(())
 }
 
@@ -350,7 +353,7 @@ async fn beside(
 /// # Errors
 /// When the client cannot be written to.
 pub(super) async fn to_nothing(
-    session: &mut ServerSession,
+    stream: &mut ClientStream,
     status: StatusCode,
     request_id: &str,
 ) -> Result<()> {
@@ -365,9 +368,11 @@ pub(super) async fn to_nothing(
     head.insert_header("Content-Length", body.len())?;
     head.insert_header("X-Request-ID", request_id)?;
     // Where the next one would begin is not known.
-    session.set_keepalive(None);
-    session.write_response_header(Box::new(head)).await?;
-    session.write_response_body(body.into(), true).await
+    let head = wire::whole(&head, false);
+    let mut parts = [IoSlice::new(&head), IoSlice::new(body.as_bytes())];
+    let sent = tokio::time::timeout(ANSWER_TIME, stream.send(&mut parts)).await;
+    let sent = sent.unwrap_or_else(|late| Err(late.into()));
+    sent.or_err(ErrorType::WriteError, "writing an answer")
 }
 
 /// The status that an answer stands for, whatever HTTP says of it.

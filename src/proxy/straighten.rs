@@ -2,16 +2,16 @@
 //!
 //! Called by [`super::front`] before anything is decided by either.
 
+use super::client::Client;
 use super::ctx::Ctx;
 use super::facts;
 use crate::policy::fields;
 use crate::policy::target::{self, BadPath};
 use http::{HeaderValue, Method, Uri, header};
-use pingora::protocols::http::ServerSession;
 
 /// Sees that host and target are what they seem, and follows the dots of the target: the path that is matched leads where the path
 /// that is sent leads.
-pub(super) fn straighten(session: &mut ServerSession, ctx: &mut Ctx) -> Result<(), BadTarget> {
+pub(super) fn straighten(session: &mut dyn Client, ctx: &mut Ctx) -> Result<(), BadTarget> {
     let request = session.req_header();
     if request.method == Method::CONNECT {
         return Ok(());
@@ -38,7 +38,7 @@ pub(super) fn straighten(session: &mut ServerSession, ctx: &mut Ctx) -> Result<(
 }
 
 /// Makes one field of cookies that came in several, as HTTP/2 lets clients send them and nothing else does (RFC 9113 §8.2.3).
-fn join_cookies(session: &mut ServerSession) -> Result<(), BadTarget> {
+fn join_cookies(session: &mut dyn Client) -> Result<(), BadTarget> {
     if !session.is_http2() {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 //!
 //! The callbacks in [`super`] that learn of a failure all come here.
 
+use super::client::Client;
 use super::ctx::{Ctx, End};
 use super::downstream::DEADLINE;
 use super::entry::Barred;
@@ -18,7 +19,6 @@ use crate::policy::timeouts::{Limit, Phase};
 use http::{StatusCode, header};
 use log::warn;
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const NO_TRY: ErrorType = ErrorType::Custom("no try possible");
 
 /// The facts of the try that just failed.
-fn attempt<'a>(session: &'a mut ServerSession, ctx: &Ctx, failure: Failure) -> Attempt<'a> {
+fn attempt<'a>(session: &'a mut dyn Client, ctx: &Ctx, failure: Failure) -> Attempt<'a> {
     let body = body::state(session, ctx);
     let response_started = response_started(session, ctx);
     Attempt {
@@ -45,7 +45,7 @@ fn attempt<'a>(session: &'a mut ServerSession, ctx: &Ctx, failure: Failure) -> A
 
 /// Ends the failed try and does what the policy says: says whether there is to be another.
 pub(super) fn judge(
-    session: &mut ServerSession,
+    session: &mut dyn Client,
     ctx: &mut Ctx,
     failure: Failure,
     proxy_error: &'static str,
@@ -113,10 +113,7 @@ fn within_budget(ctx: &mut Ctx, failure: Failure, verdict: Verdict) -> Verdict {
 ///
 /// # Errors
 /// When there is to be none.
-pub(super) fn after_hope(
-    session: &mut ServerSession,
-    ctx: &mut Ctx,
-) -> Result<Duration, Box<Error>> {
+pub(super) fn after_hope(session: &mut dyn Client, ctx: &mut Ctx) -> Result<Duration, Box<Error>> {
     let Some((failure, end)) = ctx.hoped.take() else {
         return Ok(Duration::ZERO);
     };
@@ -161,7 +158,7 @@ pub(super) fn observe(ctx: &Ctx, failure: Failure) {
 
 /// The verdict on a response whose status is listed; nobody has seen the response yet.
 pub(super) fn judge_response(
-    session: &mut ServerSession,
+    session: &mut dyn Client,
     ctx: &mut Ctx,
     response: &ResponseHeader,
 ) -> Verdict {
@@ -178,7 +175,7 @@ pub(super) fn judge_response(
 }
 
 /// Ends the try for which no connection could be made: says whether there is to be another.
-pub(super) fn after_connect_error(session: &mut ServerSession, ctx: &mut Ctx, e: &Error) -> bool {
+pub(super) fn after_connect_error(session: &mut dyn Client, ctx: &mut Ctx, e: &Error) -> bool {
     if hedge::has_overtaken(ctx, e) {
         give_way(ctx);
         return true;
@@ -197,7 +194,7 @@ pub(super) fn after_connect_error(session: &mut ServerSession, ctx: &mut Ctx, e:
 }
 
 /// Ends the try that an error broke off once there was a connection: says whether there is to be another.
-pub(super) fn after_error(session: &mut ServerSession, ctx: &mut Ctx, e: &Error) -> bool {
+pub(super) fn after_error(session: &mut dyn Client, ctx: &mut Ctx, e: &Error) -> bool {
     let is_write = matches!(e.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
     if ctx.is_whole() && !is_write {
         // The client has its answer and was still sending: the connection ends, the request did not fail.
@@ -377,7 +374,7 @@ pub(super) fn barred(ctx: &mut Ctx, barred: Barred) -> Box<Error> {
 
 /// Says in the process log that a request failed. Not where that is no news: that no place was free, or that nothing can be
 /// tried, has been said when it began, and the access log tells of each request.
-pub(super) fn warn(session: &ServerSession, ctx: &Ctx, end: End, e: &Error) {
+pub(super) fn warn(session: &dyn Client, ctx: &Ctx, end: End, e: &Error) {
     if matches!(ctx.reason, Some(Reason::Refused(_) | Reason::NoBackend)) && ctx.tries.is_empty() {
         return;
     }
@@ -399,11 +396,11 @@ pub(super) fn warn(session: &ServerSession, ctx: &Ctx, end: End, e: &Error) {
 }
 
 /// Whether the head of a final response went to the client; after 101 there is no other (RFC 9110 §15.2.2).
-pub(super) fn response_started(session: &ServerSession, ctx: &Ctx) -> bool {
+pub(super) fn response_started(session: &dyn Client, ctx: &Ctx) -> bool {
     let is_final = |head: &ResponseHeader| {
         !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
     };
-    ctx.sent_at_once.is_some() || session.response_written().is_some_and(is_final)
+    ctx.sent_at_once.is_some() || session.written().is_some_and(is_final)
 }
 
 /// Reads an upstream's `Retry-After`.

@@ -1,19 +1,27 @@
-//! The head of an answer as the bytes of HTTP/1 (RFC 9112 §4), for those that are written beside Pingora's session.
+//! The head of an answer as the bytes of HTTP/1 (RFC 9112 §4), for those that are given without Pingora's phases.
 
 use super::forward::written;
 use crate::policy::fields;
-use crate::server::stream::ClientStream;
-use http::{HeaderName, HeaderValue};
+use crate::policy::plain::is_dated;
+use http::{HeaderName, HeaderValue, header};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
 use std::time::SystemTime;
 
 /// Room for most heads.
 pub(super) const USUAL: usize = 1024;
 
-/// The stream to write to, where that can be done beside the session: it is HTTP/1 without TLS, with nothing unsent.
-pub(super) fn stream(session: &ServerSession) -> Option<&ClientStream> {
-    ClientStream::of(session).filter(|stream| stream.is_direct())
+/// All of it. `keeps`: whether the connection serves on.
+pub(super) fn whole(head: &ResponseHeader, keeps: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(USUAL);
+    // What is no date nobody gets.
+    let is_dated = is_dated(&head.headers);
+    match is_dated {
+        true => begin_without(&mut out, head, &[header::CONNECTION]),
+        false => begin_without(&mut out, head, &[header::CONNECTION, header::DATE]),
+    }
+    date(&mut out, is_dated);
+    end(&mut out, keeps);
+    out
 }
 
 /// Writes the status line and the fields.

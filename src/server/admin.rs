@@ -20,7 +20,8 @@ pub mod status;
 mod terminal;
 mod usage;
 
-use super::stream::ClientStream;
+use super::request::Request;
+use super::stream::{ClientStream, Patience};
 use super::tls::TlsStore;
 use super::worker::Shared;
 use crate::observe::history;
@@ -37,7 +38,7 @@ use pingora::server::ShutdownWatch;
 use purge::Wanted;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use socket::{Listening, Socket};
+use socket::{Arrived, Listening, Socket};
 use status::Status;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -57,8 +58,8 @@ const MOST_CONNECTIONS: usize = 64;
 /// How long a head may take, from its first byte on, and how many bytes it may have: who trickles one takes a place.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 const MOST_HEAD: usize = 64 * 1024;
-/// Seconds that an idle connection is kept.
-const KEEPALIVE: u64 = 60;
+/// How long an idle connection is kept.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long a client may take nothing of an answer.
 const SEND_TIME: Duration = Duration::from_secs(60);
 /// The pause after a connection could not be accepted.
@@ -131,10 +132,15 @@ async fn accept(listener: Listening, server: Arc<Admin>, shutdown: ShutdownWatch
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {
-            Ok(stream) => {
+            Ok(arrived) => {
                 let (server, shutdown) = (server.clone(), shutdown.clone());
                 tokio::spawn(async move {
-                    ServerApp::process_new(&server, stream, &shutdown).await;
+                    match arrived {
+                        Arrived::Port(stream) => server.serve_connection(stream, &shutdown).await,
+                        Arrived::File(stream) => {
+                            ServerApp::process_new(&server, stream, &shutdown).await;
+                        }
+                    }
                     drop(place);
                 });
             }
@@ -243,40 +249,64 @@ impl HttpServerApp for Admin {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        expect_head(&session, Some(HEAD_TIME));
-        if ClientStream::of(&session).is_none() {
-            // At a socket in the file system nothing else bounds it.
-            session.set_write_timeout(Some(SEND_TIME));
-        }
-        let most = Duration::from_secs(KEEPALIVE) + HEAD_TIME;
-        let read = tokio::time::timeout(most, session.read_request()).await;
-        let Ok(read) = read else {
-            return None;
-        };
-        expect_head(&session, None);
+        // At a socket in the file system nothing else bounds it.
+        session.set_write_timeout(Some(SEND_TIME));
+        let read = tokio::time::timeout(KEEPALIVE + HEAD_TIME, session.read_request()).await;
         match read {
-            Ok(true) => {}
-            Ok(false) => return None,
-            Err(e) => {
+            Ok(Ok(true)) => {}
+            Ok(Err(e)) => {
                 debug!("what came to the admin address is no request: {e}");
                 return None;
             }
+            Ok(Ok(false)) | Err(_) => return None,
         }
-        let kept = (!*shutdown.borrow()).then_some(KEEPALIVE);
-        session.set_keepalive(kept);
-        // Of bodies that are not read.
-        session.set_total_drain_timeout(Some(BODY_TIME));
-        let answer = match self.answer(&mut session, shutdown).await {
-            Ok(Some(answer)) | Err(answer) => answer,
-            Ok(None) => return None,
-        };
-        if let Err(e) = answer.write(&mut session).await {
-            debug!("who asked at the admin address is gone: {e}");
-            return None;
-        }
+        self.serve(&mut session, shutdown).await?;
         let settings = HttpPersistentSettings::for_session(&session);
         let stream = session.finish().await.ok().flatten()?;
         Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+    }
+}
+
+impl Admin {
+    /// Serves a connection to a port, until it ends.
+    async fn serve_connection(&self, mut stream: Box<ClientStream>, shutdown: &ShutdownWatch) {
+        let patience = Patience {
+            idle: KEEPALIVE,
+            head: HEAD_TIME,
+            most: MOST_HEAD,
+        };
+        loop {
+            let session = match Request::read(stream, patience).await {
+                Ok(request) if request.doubt.is_none() => request.into_session().await,
+                _ => return debug!("what came to the admin address is no request"),
+            };
+            let Ok(mut session) = session else { return };
+            if self.serve(&mut session, shutdown).await.is_none() {
+                return;
+            }
+            let next = session.finish().await.ok().flatten();
+            match next.and_then(|next| ClientStream::from_stream(next.into_parts().0)) {
+                Some(next) => stream = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Answers a request whose head was read. `None` when its connection is at its end.
+    async fn serve(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) -> Option<()> {
+        let kept = (!*shutdown.borrow()).then_some(KEEPALIVE.as_secs());
+        session.set_keepalive(kept);
+        // Of bodies that are not read.
+        session.set_total_drain_timeout(Some(BODY_TIME));
+        let answer = match self.answer(session, shutdown).await {
+            Ok(Some(answer)) | Err(answer) => answer,
+            Ok(None) => return None,
+        };
+        if let Err(e) = answer.write(session).await {
+            debug!("who asked at the admin address is gone: {e}");
+            return None;
+        }
+        Some(())
     }
 }
 
@@ -412,14 +442,6 @@ impl Admin {
                 Err(Answer::refusal(status, why))
             }
         }
-    }
-}
-
-/// Tells the stream whether a head is being read.
-fn expect_head(session: &ServerSession, within: Option<Duration>) {
-    if let Some(stream) = ClientStream::of(session) {
-        let most = within.map_or(usize::MAX, |_| MOST_HEAD);
-        stream.expect_head(within, most);
     }
 }
 

@@ -7,14 +7,14 @@ use super::acme::proofs::ALPN;
 use super::http2;
 use super::listener::Manner;
 use super::origin_date::OriginDate;
-use super::stream::{ClientStream, Transport};
+use super::stream::ClientStream;
 use super::subject;
 use super::tls::Terminator;
+use super::transport::Transport;
 use crate::observe::tally::Counts;
-use crate::proxy::{Front, Next, Proxy, Received};
+use crate::proxy::{Front, Proxy, Received};
 use log::debug;
-use pingora::apps::{HttpServerApp, ReusedHttpStream};
-use pingora::protocols::Stream;
+use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
@@ -33,8 +33,8 @@ const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long the first bytes may be an unfinished preface.
 const PREFACE_TIME: Duration = Duration::from_secs(10);
 
-/// Seconds in which the first request has to begin.
-const FIRST_REQUEST: u64 = 60;
+/// How long the first request may take to begin.
+const FIRST_REQUEST: Duration = Duration::from_secs(60);
 
 /// What a handshake agreed on.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub struct Connection {
     pub manner: Arc<Manner>,
     /// What TLS agreed on, where that is spoken.
     pub secured: Option<Arc<Secured>>,
-    kept: Mutex<Option<ReusedHttpStream>>,
+    kept: Mutex<Option<Box<ClientStream>>>,
     /// Requests that it brought.
     requests: AtomicU32,
     /// The date that the next response carries.
@@ -144,47 +144,44 @@ impl Connection {
     }
 
     /// One request after the other, as long as the connection can be kept.
-    async fn serve_http1(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) {
-        let mut session = Box::new(ServerSession::new_http1(stream));
-        // Clients may send the next request before they have the answer (RFC 9112 §9.3.2).
-        session.set_pipelining_enabled(true);
-        session.set_keepalive(Some(FIRST_REQUEST));
-        let mut is_used = false;
-        while let Some(next) = self.exchange(session, is_used, shutdown).await {
-            is_used = matches!(next, Next::Session(_));
-            session = match next {
-                Next::Session(session) => session,
-                Next::Stream(reusable) => {
-                    let (stream, settings) = reusable.consume();
-                    let mut session = Box::new(ServerSession::new_http1(stream));
-                    if let Some(settings) = settings {
-                        settings.apply_to_session(&mut session);
-                    }
-                    session
+    async fn serve_http1(
+        self: &Arc<Self>,
+        mut stream: Box<ClientStream>,
+        shutdown: &ShutdownWatch,
+    ) {
+        let mut idle = FIRST_REQUEST;
+        loop {
+            let next = match self.front.receive(stream, idle, self).await {
+                Received::Over(next) => next,
+                Received::Onward(session) => {
+                    let reused = self.proxy.process_new_http(*session, shutdown).await;
+                    let reused = reused.and_then(ClientStream::from_reused);
+                    reused.or_else(|| self.kept())
                 }
             };
+            match next {
+                Some(next) => stream = next,
+                None => return,
+            }
+            idle = self.front.clients.keepalive;
         }
     }
 
-    /// Serves one request; `is_used`: whether its session served another one before. The connection comes back if it can serve on.
-    pub(super) async fn exchange(
+    /// Serves the request of one stream of HTTP/2.
+    pub(super) async fn serve_stream(
         self: &Arc<Self>,
         session: Box<ServerSession>,
-        is_used: bool,
         shutdown: &ShutdownWatch,
-    ) -> Option<Next> {
-        let onward = match self.front.receive(session, is_used, self).await {
-            Received::Over(reusable) => return reusable,
-            Received::Onward(onward) => onward,
-        };
-        let reusable = self.proxy.process_new_http(*onward, shutdown).await;
-        let reusable = reusable.or_else(|| {
-            self.kept
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take()
-        });
-        reusable.map(Next::Stream)
+    ) {
+        if let Some(onward) = self.front.receive_stream(session, self).await {
+            self.proxy.process_new_http(*onward, shutdown).await;
+        }
+    }
+
+    /// What was put back of it.
+    fn kept(&self) -> Option<Box<ClientStream>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take()
     }
 
     /// Counts a request; says whether it is the last of so many.
@@ -193,7 +190,7 @@ impl Connection {
     }
 
     /// Takes back a connection that can serve further requests.
-    pub fn keep(&self, stream: ReusedHttpStream) {
+    pub fn keep(&self, stream: Box<ClientStream>) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
     }
 

@@ -73,7 +73,7 @@ pub(super) async fn serve(
                 let (connection, shutdown) = (connection.clone(), shutdown.clone());
                 tasks.spawn(async move {
                     let session = Box::new(ServerSession::new_http2(session));
-                    connection.exchange(session, false, &shutdown).await;
+                    connection.serve_stream(session, &shutdown).await;
                 });
                 if tasks.len() > most_tasks {
                     debug!("a client resets streams faster than they end");

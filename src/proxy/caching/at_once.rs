@@ -3,6 +3,7 @@
 //! Called by [`super::super::front`]. Whatever needs more (a range, a condition, an encoder, a fill) is left to
 //! [`super::consult`].
 
+use super::super::client::{Client, Side};
 use super::super::ctx::Ctx;
 use super::super::{downstream, forward};
 use super::{How, choose, key_parts, now, policy, wire};
@@ -15,7 +16,6 @@ use crate::policy::cache::reuse::{self, Reuse};
 use crate::server::stream::ClientStream;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use pingora::protocols::http::ServerSession;
 use pingora::{ErrorType, OrErr, Result};
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
@@ -29,13 +29,13 @@ const AT_ONCE: usize = 1024 * 1024;
 /// When the client cannot be written to.
 pub(in super::super) async fn serve(
     cache: Cache,
-    session: &mut ServerSession,
+    client: &mut dyn Client,
     ctx: &mut Ctx,
 ) -> Result<bool> {
     let Some(policy) = policy(ctx) else {
         return Ok(false);
     };
-    let request = session.req_header();
+    let request = client.req_header();
     let headers = &request.headers;
     if ctx.has_content
         || request.method != Method::GET
@@ -60,14 +60,20 @@ pub(in super::super) async fn serve(
         return Ok(false);
     };
     choose(ctx, &object, How::Hit(None));
-    let wire = super::super::wire::stream(session)
-        .and_then(|stream| Some((stream, wire::head(session, ctx, &object, now)?)));
+    let mut wire = match client.side() {
+        Side::Front(request) => {
+            let head = wire::head(ctx, &object, now, request.keeps);
+            head.map(|head| (&mut *request.stream, head))
+        }
+        Side::Pingora(_) => None,
+    };
     let standing = found.standing.or_else(|| match &object.body {
         Body::File(stored) => Some(stored.standing()),
         _ => None,
     });
-    if let (Some((stream, head)), Body::File(stored)) = (&wire, &object.body)
+    if let (Some((stream, head)), Body::File(stored)) = (&mut wire, &object.body)
         && standing == Some(Standing::Right)
+        && stream.takes_files()
     {
         // Else it is to be read: it is small, or its file may have been spoiled.
         send(stream, ctx, head, stored).await?;
@@ -83,7 +89,7 @@ pub(in super::super) async fn serve(
     let first = first.unwrap_or_default();
     match wire {
         Some((stream, head)) => write_beside(stream, ctx, &head, first, body).await?,
-        None => write(session, ctx, &object, first, body).await?,
+        None => write(client, ctx, &object, first, body).await?,
     }
     if let (Body::File(stored), Some(version)) = (&object.body, version) {
         stored.was_right(version);
@@ -92,7 +98,12 @@ pub(in super::super) async fn serve(
 }
 
 /// Has the kernel send the answer.
-async fn send(stream: &ClientStream, ctx: &mut Ctx, head: &[u8], stored: &Stored) -> Result<()> {
+async fn send(
+    stream: &mut ClientStream,
+    ctx: &mut Ctx,
+    head: &[u8],
+    stored: &Stored,
+) -> Result<()> {
     let (file, mut at, mut left) = stored.span();
     let mut head = head;
     while left > 0 {
@@ -107,7 +118,7 @@ async fn send(stream: &ClientStream, ctx: &mut Ctx, head: &[u8], stored: &Stored
 
 /// Has the kernel send a part of a file, from a position on so many bytes.
 async fn send_span(
-    stream: &ClientStream,
+    stream: &mut ClientStream,
     ctx: &mut Ctx,
     head: &[u8],
     file: BorrowedFd<'_>,
@@ -144,9 +155,9 @@ fn asks_for_more(headers: &HeaderMap) -> bool {
         .any(|name| name.as_str().starts_with("if-") || name == header::RANGE)
 }
 
-/// Writes the answer straight to the stream.
+/// Writes the answer straight to the connection.
 async fn write_beside(
-    stream: &ClientStream,
+    stream: &mut ClientStream,
     ctx: &mut Ctx,
     head: &[u8],
     first: Bytes,
@@ -173,9 +184,9 @@ async fn write_beside(
     Ok(())
 }
 
-/// Writes the answer through the session, edited as the route says.
+/// Writes the answer edited as the route says.
 async fn write(
-    session: &mut ServerSession,
+    client: &mut dyn Client,
     ctx: &mut Ctx,
     object: &Object,
     first: Bytes,
@@ -187,7 +198,14 @@ async fn write(
         head.insert_header(header::CONTENT_LENGTH, length)?;
     }
     head.insert_header(header::ACCEPT_RANGES, "bytes")?;
-    forward::dress(&mut head, session.req_header(), ctx)?;
+    forward::dress(&mut head, client.req_header(), ctx)?;
+    let session = match client.side() {
+        Side::Pingora(session) => session,
+        Side::Front(request) => {
+            let head = super::super::wire::whole(&head, request.keeps);
+            return write_beside(&mut request.stream, ctx, &head, first, body).await;
+        }
+    };
     session.write_response_header(head).await?;
     let mut next = Some(first);
     while let Some(piece) = next {

@@ -444,7 +444,7 @@ pub(super) async fn pipe(session: &mut Session, ctx: &mut Ctx, owner: Owner) -> 
         let task = tokio::select! {
             biased;
             task = next(&mut first, &mut handle) => task,
-            () = client_leaves(session) => {
+            () = client_leaves(&mut *session.downstream_session) => {
                 ctx.client_left = true;
                 return Err(Error::new_down(CLIENT_LEFT));
             }

@@ -1,7 +1,7 @@
 //! A stored answer as the bytes of HTTP/1 (RFC 9112 §4), for the common hit.
 //!
 //! [`super::at_once`] sends them with the body in one write. Whatever the route or the answer itself makes special goes
-//! through the session instead, which says the same with more ado.
+//! the longer way instead, which says the same with more ado.
 
 use super::super::ctx::Ctx;
 use super::super::forward::leaves_as_is;
@@ -11,16 +11,11 @@ use crate::cache::object::Object;
 use crate::policy::fields;
 use crate::policy::plain::is_dated;
 use http::header;
-use pingora::protocols::http::ServerSession;
 use std::time::Duration;
 
-/// The head of a fresh answer, as it is `now`; `None` where its fields need more than to be written down.
-pub(super) fn head(
-    session: &ServerSession,
-    ctx: &Ctx,
-    object: &Object,
-    now: Duration,
-) -> Option<Vec<u8>> {
+/// The head of a fresh answer, as it is `now`; `None` where its fields need more than to be written down. `keeps`: whether
+/// the connection serves on.
+pub(super) fn head(ctx: &Ctx, object: &Object, now: Duration, keeps: bool) -> Option<Vec<u8>> {
     let fields = &object.head.headers;
     let complete = fields::has(fields, &header::CONTENT_LENGTH) && is_dated(fields);
     if !leaves_as_is(ctx) || !complete {
@@ -37,6 +32,6 @@ pub(super) fn head(
     out.extend(b"\r\nCache-Status: ");
     out.extend(mark::said(ctx, now)?.as_bytes());
     out.extend(b"\r\n");
-    wire::end(&mut out, session.get_keepalive().is_some());
+    wire::end(&mut out, keeps);
     Some(out)
 }

@@ -1,8 +1,9 @@
 //! The client, to whom an answer goes as it comes.
 //!
-//! Called by [`super`]: beside Pingora's session where that is HTTP/1 without TLS, else through it.
+//! Called by [`super`]. HTTP/2 is spoken by Pingora's session.
 
 use super::backend::Backend;
+use crate::proxy::client::{Client, Side};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::{downstream, wire};
 use crate::server::stream::ClientStream;
@@ -18,7 +19,7 @@ use std::task::Context;
 
 /// Hands on an interim answer (RFC 9110 §15.2).
 pub(super) async fn interim(
-    session: &mut ServerSession,
+    client: &mut dyn Client,
     ctx: &mut Ctx,
     head: Box<ResponseHeader>,
 ) -> Result<()> {
@@ -26,28 +27,32 @@ pub(super) async fn interim(
         // Nobody asked to go on.
         return Ok(());
     }
-    let Some(stream) = wire::stream(session) else {
-        let tasks = vec![HttpTask::Header(head, false)];
-        let written = downstream::write(&ctx.watch, session.response_duplex_vec(tasks)).await;
-        return written.map(|_| ()).map_err(|e| e.into_down());
-    };
-    let mut out = Vec::with_capacity(wire::USUAL);
-    wire::begin(&mut out, &head);
-    out.extend_from_slice(b"\r\n");
-    write(stream, ctx, &mut [IoSlice::new(&out)]).await
+    match client.side() {
+        Side::Pingora(session) => {
+            let tasks = vec![HttpTask::Header(head, false)];
+            let written = downstream::write(&ctx.watch, session.response_duplex_vec(tasks)).await;
+            written.map(|_| ()).map_err(|e| e.into_down())
+        }
+        Side::Front(request) => {
+            let mut out = Vec::with_capacity(wire::USUAL);
+            wire::begin(&mut out, &head);
+            out.extend_from_slice(b"\r\n");
+            write(&mut request.stream, ctx, &mut [IoSlice::new(&out)]).await
+        }
+    }
 }
 
-/// Writes beside Pingora's session.
-async fn write(stream: &ClientStream, ctx: &Ctx, parts: &mut [IoSlice<'_>]) -> Result<()> {
+/// Writes to a connection of HTTP/1.
+async fn write(stream: &mut ClientStream, ctx: &Ctx, parts: &mut [IoSlice<'_>]) -> Result<()> {
     let failed = |e| Error::because(ErrorType::WriteError, "writing an answer", e);
     let sent = async { stream.send(parts).await.map_err(failed) };
     let sent = downstream::write(&ctx.watch, sent).await;
     sent.map_err(|e| e.into_down())
 }
 
-/// Hands an answer on beside Pingora's session, with this head.
+/// Hands an answer on by HTTP/1, with this head.
 pub(super) async fn beside(
-    stream: &ClientStream,
+    stream: &mut ClientStream,
     ctx: &mut Ctx,
     backend: &mut Backend,
     (status, mut out): (StatusCode, Vec<u8>),
@@ -110,7 +115,7 @@ fn frame(out: &mut Vec<u8>, end: &mut Vec<u8>, content: usize, is_last: bool) {
     }
 }
 
-/// Hands an answer on through Pingora's session, which speaks HTTP/2, or HTTP/1 by TLS.
+/// Hands an answer on through Pingora's session, which speaks HTTP/2.
 pub(super) async fn through(
     session: &mut ServerSession,
     ctx: &mut Ctx,

@@ -2,7 +2,8 @@
 
 use crate::config::AdminPlace;
 use crate::server::listener;
-use crate::server::stream::{ClientStream, Transport};
+use crate::server::stream::ClientStream;
+use crate::server::transport::Transport;
 use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as Plain;
 use std::fs::Permissions;
@@ -93,21 +94,23 @@ impl Listening {
     ///
     /// # Errors
     /// When it cannot be accepted.
-    pub(super) async fn accept(&self) -> io::Result<Stream> {
+    pub(super) async fn accept(&self) -> io::Result<Arrived> {
         match self {
             Listening::Port(socket) => {
                 let (tcp, peer) = socket.accept().await?;
-                let transport = Transport::Plain(tcp);
-                Ok(Box::new(ClientStream::new(
-                    transport,
-                    peer,
-                    Default::default(),
-                )))
+                let stream = ClientStream::new(Transport::Plain(tcp), peer, Default::default());
+                Ok(Arrived::Port(Box::new(stream)))
             }
             Listening::File(socket) => {
                 let (stream, _) = socket.accept().await?;
-                Ok(Box::new(Plain::from(stream)))
+                Ok(Arrived::File(Box::new(Plain::from(stream))))
             }
         }
     }
+}
+
+/// A connection to it.
+pub(super) enum Arrived {
+    Port(Box<ClientStream>),
+    File(Stream),
 }

@@ -1,0 +1,201 @@
+//! Who asked, as those see it who serve a request: a request of HTTP/1 with its connection, or a session of Pingora's.
+//!
+//! The front has the first for HTTP/1 and the second for HTTP/2, Pingora's phases the second only. What is decided about a request,
+//! and most of what is done about it, is the same for both.
+
+use crate::policy::framing::Doubt;
+use crate::server::request::Request;
+use crate::server::stream::ClientStream;
+use http::StatusCode;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::SocketDigest;
+use pingora::protocols::http::ServerSession;
+use std::net::SocketAddr;
+
+/// Which of both it is.
+pub(super) enum Side<'a> {
+    /// A request of HTTP/1 at the front.
+    Front(&'a mut Request),
+    /// A session of Pingora's.
+    Pingora(&'a mut ServerSession),
+}
+
+/// Who asked.
+pub(super) trait Client: Send + Sync {
+    /// Which of both it is.
+    fn side(&mut self) -> Side<'_>;
+    /// What was asked.
+    fn req_header(&self) -> &RequestHeader;
+    /// The same, to be made fit.
+    fn req_header_mut(&mut self) -> &mut RequestHeader;
+    /// Whether it was asked by HTTP/2.
+    fn is_http2(&self) -> bool;
+    /// Who is at the other end of the connection.
+    fn address(&self) -> Option<SocketAddr>;
+    /// What the kernel can be asked about that.
+    fn socket(&self) -> Option<&SocketDigest>;
+    /// The connection, where that is HTTP/1.
+    fn stream(&self) -> Option<&ClientStream>;
+    /// What is doubtful in how it was written.
+    fn doubt(&self) -> Option<Doubt>;
+    /// The connection serves no further request.
+    fn close(&mut self);
+    /// Whether there is no content.
+    fn is_body_empty(&mut self) -> bool;
+    /// Whether all of it came.
+    fn is_body_done(&mut self) -> bool;
+    /// How many bytes of it were read.
+    fn body_bytes_read(&self) -> usize;
+    /// Whether more of it was read than is kept to be sent again.
+    fn is_past_replay(&self) -> bool;
+    /// The head of the answer, if that was written by the session, or is to be remembered.
+    fn written(&self) -> Option<&ResponseHeader>;
+    /// How many bytes of the answer's content were written by the session.
+    fn body_bytes_sent(&self) -> usize;
+    /// How many bytes the head of the request has.
+    fn head_bytes(&self) -> usize;
+
+    /// The status of what [`written`](Client::written) tells of.
+    fn written_status(&self) -> Option<StatusCode> {
+        self.written().map(|head| head.status)
+    }
+}
+
+impl Client for Request {
+    fn side(&mut self) -> Side<'_> {
+        Side::Front(self)
+    }
+
+    fn req_header(&self) -> &RequestHeader {
+        &self.head
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        &mut self.head
+    }
+
+    fn is_http2(&self) -> bool {
+        false
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        Some(self.stream.peer())
+    }
+
+    fn socket(&self) -> Option<&SocketDigest> {
+        Some(self.stream.digest())
+    }
+
+    fn stream(&self) -> Option<&ClientStream> {
+        Some(&self.stream)
+    }
+
+    fn doubt(&self) -> Option<Doubt> {
+        self.doubt
+    }
+
+    fn close(&mut self) {
+        self.keeps = false;
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        !self.has_content()
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        !self.has_content()
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        0
+    }
+
+    fn is_past_replay(&self) -> bool {
+        false
+    }
+
+    fn written(&self) -> Option<&ResponseHeader> {
+        self.written.as_deref()
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        0
+    }
+
+    fn head_bytes(&self) -> usize {
+        Request::head_bytes(self)
+    }
+}
+
+impl Client for ServerSession {
+    fn side(&mut self) -> Side<'_> {
+        Side::Pingora(self)
+    }
+
+    fn req_header(&self) -> &RequestHeader {
+        ServerSession::req_header(self)
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        ServerSession::req_header_mut(self)
+    }
+
+    fn is_http2(&self) -> bool {
+        ServerSession::is_http2(self)
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.client_addr()?.as_inet().copied()
+    }
+
+    fn socket(&self) -> Option<&SocketDigest> {
+        self.digest()?.socket_digest.as_deref()
+    }
+
+    fn stream(&self) -> Option<&ClientStream> {
+        ClientStream::of(self)
+    }
+
+    fn doubt(&self) -> Option<Doubt> {
+        // What Pingora reads by HTTP/1 was looked at before.
+        None
+    }
+
+    fn close(&mut self) {
+        self.set_keepalive(None);
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        ServerSession::is_body_empty(self)
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        ServerSession::is_body_done(self)
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        ServerSession::body_bytes_read(self)
+    }
+
+    fn is_past_replay(&self) -> bool {
+        self.retry_buffer_truncated()
+    }
+
+    fn written(&self) -> Option<&ResponseHeader> {
+        self.response_written()
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        ServerSession::body_bytes_sent(self)
+    }
+
+    fn head_bytes(&self) -> usize {
+        match self.as_http1() {
+            Some(http1) => http1.get_headers_raw_bytes().len(),
+            None => {
+                let fields = self.req_header().headers.iter();
+                fields.map(|(n, v)| n.as_str().len() + v.len() + 4).sum()
+            }
+        }
+    }
+}

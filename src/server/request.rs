@@ -1,0 +1,212 @@
+//! A request of HTTP/1 as it came, and the connection that it came on.
+//!
+//! Read by [`crate::proxy::Front`], which answers most requests by it. What needs Pingora's phases becomes a session of Pingora's,
+//! which is told the head once more.
+
+use super::stream::{ClientStream, HeadRead, NoHead, Patience};
+use crate::policy::framing::{self, Doubt};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Version, header};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::authority::validate_request_authority;
+use pingora::{Error, ErrorType, OrErr, Result};
+use std::borrow::Cow;
+use std::time::Instant;
+
+/// The most fields that Pingora takes.
+const MOST_FIELDS: usize = 256;
+
+/// Of a target that is no text: all that is not ASCII.
+const NO_TEXT: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
+
+/// A request and its connection.
+pub struct Request {
+    /// Where it came from, and its answer goes.
+    pub stream: Box<ClientStream>,
+    /// What it says of itself.
+    pub head: Box<RequestHeader>,
+    /// When all of that was there.
+    pub at: Instant,
+    /// What is doubtful in it.
+    pub doubt: Option<Doubt>,
+    /// Whether its connection can serve another one.
+    pub keeps: bool,
+    /// The head of its answer, where that is to be remembered.
+    pub written: Option<Box<ResponseHeader>>,
+    /// Its own head as it came.
+    bytes: Bytes,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub enum NoRequest {
+    /// Its head did not come.
+    NoHead(NoHead),
+    /// What came is none: this, and why.
+    Malformed(Bytes, Box<Error>),
+}
+
+impl Request {
+    /// Reads the next request of a connection.
+    ///
+    /// # Errors
+    /// When there is none; the connection comes along.
+    pub async fn read(
+        mut stream: Box<ClientStream>,
+        patience: Patience,
+    ) -> std::result::Result<Self, (Box<ClientStream>, NoRequest)> {
+        let HeadRead { bytes, at, doubt } = match stream.head(patience).await {
+            Ok(read) => read,
+            Err(none) => return Err((stream, NoRequest::NoHead(none))),
+        };
+        match parse(&bytes) {
+            Ok(head) => Ok(Request {
+                keeps: framing::keeps(head.version, &head.headers),
+                stream,
+                head,
+                at,
+                doubt,
+                written: None,
+                bytes,
+            }),
+            Err(e) => Err((stream, NoRequest::Malformed(bytes, e))),
+        }
+    }
+
+    /// How many bytes its head has.
+    pub fn head_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it has content.
+    pub fn has_content(&self) -> bool {
+        !self.stream.is_at_end()
+    }
+
+    /// Makes it one that Pingora serves.
+    ///
+    /// # Errors
+    /// When Pingora does not take it.
+    pub async fn into_session(self) -> Result<Box<ServerSession>> {
+        let mut session = Box::new(ServerSession::new_http1(self.stream));
+        session.set_pipelined_prefix(BytesMut::from(&*self.bytes));
+        if !session.read_request().await? {
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, "a head that is none");
+        }
+        // What was found out of it holds for this one.
+        *session.req_header_mut() = *self.head;
+        // Pingora knows a number of seconds, none for never again.
+        session.set_keepalive(self.keeps.then_some(1));
+        Ok(session)
+    }
+}
+
+/// Reads a head whose lines are as they should be.
+fn parse(bytes: &Bytes) -> Result<Box<RequestHeader>> {
+    let malformed = || Error::explain(ErrorType::InvalidHTTPHeader, "a head that is none");
+    let mut lines = Lines { bytes, at: 0 };
+    let (start, end) = lines.next().ok_or_else(malformed)?;
+    let mut parts = bytes
+        .get(start..end)
+        .unwrap_or_default()
+        .split(|b| *b == b' ');
+    let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next())
+    else {
+        return Err(malformed());
+    };
+    let fields = bytes.iter().filter(|byte| **byte == b'\n').count();
+    let target = match std::str::from_utf8(target) {
+        Ok(_) => Cow::Borrowed(target),
+        Err(_) => {
+            let text: Cow<'_, str> = percent_encode(target, NO_TEXT).into();
+            Cow::Owned(text.into_owned().into_bytes())
+        }
+    };
+    let fields = fields.saturating_sub(2);
+    if fields > MOST_FIELDS {
+        return Err(malformed());
+    }
+    let mut head = Box::new(RequestHeader::build(method, &target, Some(fields))?);
+    head.set_version(match version {
+        b"HTTP/1.0" => Version::HTTP_10,
+        _ => Version::HTTP_11,
+    });
+    for (start, end) in lines {
+        let line = bytes.get(start..end).unwrap_or_default();
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            continue;
+        };
+        let value = line.get(colon + 1..).unwrap_or_default();
+        let from = colon + 1 + (value.len() - value.trim_ascii_start().len());
+        let to = from + value.trim_ascii().len();
+        let name = bytes.slice(start..start + colon);
+        let value = HeaderValue::from_maybe_shared(bytes.slice(start + from..start + to));
+        let value = value.or_err(ErrorType::InvalidHTTPHeader, "a value that is none")?;
+        head.append_header(name, value)?;
+    }
+    // A path has none, and what `Host` may be is seen to by who routes by it.
+    if !target.starts_with(b"/") {
+        validate_request_authority(&head)?;
+    }
+    Ok(head)
+}
+
+/// Where the lines of a head are.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Iterator for Lines<'_> {
+    type Item = (usize, usize);
+
+    fn next(&mut self) -> Option<(usize, usize)> {
+        let rest = self.bytes.get(self.at..)?;
+        let end = rest.iter().position(|byte| *byte == b'\r')?;
+        let line = (self.at, self.at + end);
+        self.at += end + 2;
+        (end > 0).then_some(line)
+    }
+}
+
+/// Whether content comes only once its client is told to send it (RFC 9110 §10.1.1).
+pub fn waits_to_be_told(head: &RequestHeader) -> bool {
+    let expects = head.headers.get(header::EXPECT);
+    expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads() {
+        let text = b"POST /a?b=\xe4 HTTP/1.0\r\nHost: a.example\r\nx-Empty:\r\nX-Two: \t1 \t2 \t\r\nX-Two:3\r\n\r\n";
+        let head = parse(&Bytes::from_static(text)).unwrap();
+        assert_eq!(
+            (head.method.as_str(), head.version),
+            ("POST", Version::HTTP_10)
+        );
+        assert_eq!(head.raw_path(), b"/a?b=%E4");
+        let mut out = Vec::new();
+        head.header_to_h1_wire(&mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "Host: a.example\r\nx-Empty: \r\nX-Two: 1 \t2\r\nX-Two: 3\r\n"
+        );
+        let absolute = |host| {
+            let text = format!("GET http://a.example/x HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            parse(&Bytes::from(text))
+        };
+        assert_eq!(
+            absolute("a.example").unwrap().raw_path(),
+            b"http://a.example/x"
+        );
+        assert!(absolute("b.example").is_err());
+        let many = "A: b\r\n".repeat(MOST_FIELDS + 1);
+        assert!(parse(&Bytes::from(format!("GET / HTTP/1.1\r\n{many}\r\n"))).is_err());
+        assert!(parse(&Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n")).is_ok());
+    }
+}

@@ -1,0 +1,196 @@
+//! Requests of HTTP/1 on a client's connection, one after the other: the wait for a head, its bytes, and what is left of content that
+//! nobody wants.
+//!
+//! While nothing comes, nothing is held for it.
+
+use super::{ClientStream, Doubt};
+use bytes::{Bytes, BytesMut};
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// How long a head is waited for, and how much of it is taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long it may take to begin.
+    pub idle: Duration,
+    /// How long it may take from its first byte on, however it trickles.
+    pub head: Duration,
+    /// How many bytes it may have.
+    pub most: usize,
+}
+
+/// A head that came.
+#[derive(Debug)]
+pub struct HeadRead {
+    /// Its bytes, from the request line to the empty one.
+    pub bytes: Bytes,
+    /// When all of it was there.
+    pub at: Instant,
+    /// What is doubtful in it, or in as much as came with it.
+    pub doubt: Option<Doubt>,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoHead {
+    /// The client is gone.
+    Gone,
+    /// None began.
+    Idle,
+    /// It has not ended in time.
+    Late,
+    /// It has too many bytes.
+    TooLarge,
+    /// It is none.
+    Doubtful(Doubt),
+}
+
+impl ClientStream {
+    /// Reads the head of the next request.
+    ///
+    /// # Errors
+    /// When there is none to answer.
+    pub async fn head(&mut self, patience: Patience) -> Result<HeadRead, NoHead> {
+        self.trailers = None;
+        let mut at = self.begins(patience.idle).await?;
+        let until = at + patience.head;
+        let (mut followed, mut is_first) = (0, true);
+        loop {
+            let new = self.ahead.get(followed..).unwrap_or_default();
+            let (belongs, is_whole) = self.message.follow_head(new);
+            followed += belongs;
+            let doubt = self.message.doubt();
+            if is_whole {
+                if !is_first {
+                    at = Instant::now();
+                }
+                return Ok(HeadRead {
+                    bytes: self.take(followed),
+                    at,
+                    doubt: doubt.or_else(|| self.doubt_ahead()),
+                });
+            }
+            if let Some(doubt) = doubt {
+                return Err(NoHead::Doubtful(doubt));
+            }
+            if followed > patience.most {
+                return Err(NoHead::TooLarge);
+            }
+            is_first = followed == 0;
+            let read = poll_fn(|cx| match self.poll_fill(cx) {
+                Poll::Ready(read) => Poll::Ready(Some(read)),
+                Poll::Pending => self.alarm.poll(cx, until).map(|()| None),
+            });
+            match read.await {
+                Some(Ok(1..)) => {}
+                Some(_) => return Err(NoHead::Gone),
+                None => return Err(NoHead::Late),
+            }
+        }
+    }
+
+    /// Ends once something of the next request came, or the connection is at its end: says when. Nobody needs room for it until then.
+    async fn begins(&mut self, within: Duration) -> Result<Instant, NoHead> {
+        let now = Instant::now();
+        self.idle = Duration::ZERO;
+        let poll_begun = |this: &Self, cx: &mut Context<'_>| match this.ahead.is_empty() {
+            // What is still unsent leaves when something is read.
+            true if this.pending.is_empty() => this.transport.poll_readable(cx),
+            _ => Poll::Ready(()),
+        };
+        if poll_fn(|cx| Poll::Ready(poll_begun(self, cx)))
+            .await
+            .is_ready()
+        {
+            return Ok(now);
+        }
+        let until = now + within;
+        let has_begun = poll_fn(|cx| match poll_begun(self, cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending => self.alarm.poll(cx, until).map(|()| false),
+        });
+        if !has_begun.await {
+            return Err(NoHead::Idle);
+        }
+        let at = Instant::now();
+        self.idle = at.saturating_duration_since(now);
+        Ok(at)
+    }
+
+    /// Takes so much of what was read.
+    fn take(&mut self, bytes: usize) -> Bytes {
+        let head = match bytes == self.ahead.len() {
+            // Nothing is held for what may follow.
+            true => std::mem::take(&mut self.ahead),
+            false => self.ahead.split_to(bytes),
+        };
+        let head = head.freeze();
+        let lines = head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+        let empty = lines.count();
+        match empty {
+            0 => head,
+            empty => head.slice(empty..),
+        }
+    }
+
+    /// What is doubtful in as much content as came with its head: there is no need to begin with it then.
+    fn doubt_ahead(&self) -> Option<Doubt> {
+        let mut message = self.message;
+        if message.is_between() || self.ahead.is_empty() {
+            return None;
+        }
+        message.follow_one(&self.ahead, |_| {});
+        message.doubt()
+    }
+
+    /// What was read and is no part of a request so far.
+    pub fn unread(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Whether all content of the request under way was read.
+    pub fn is_at_end(&self) -> bool {
+        self.message.is_between()
+    }
+
+    /// Throws away content of the request under way, up to so many bytes. Says whether that was all of it: then the next one can follow.
+    ///
+    /// # Errors
+    /// When the client is gone, or sends what is no content.
+    pub async fn skip(&mut self, most: usize) -> io::Result<bool> {
+        let mut left = most;
+        while !self.is_at_end() {
+            if self.ahead.is_empty() && poll_fn(|cx| self.poll_fill(cx)).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let there = std::mem::take(&mut self.ahead);
+            let belongs = self.follow(&there)?;
+            if belongs < there.len() {
+                self.ahead = BytesMut::from(there.get(belongs..).unwrap_or_default());
+            }
+            match left.checked_sub(belongs) {
+                Some(less) => left = less,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Says that nothing more will be sent, and throws away what comes, up to so many bytes: closing at once would reset the
+    /// connection, and with it what was sent before the client has read it.
+    pub async fn hang_up(mut self: Box<Self>, most: usize) {
+        use pingora::protocols::Shutdown;
+        self.shutdown().await;
+        let mut left = most;
+        loop {
+            let came = self.ahead.len();
+            self.ahead = BytesMut::new();
+            left = left.saturating_sub(came);
+            if left == 0 || !matches!(poll_fn(|cx| self.poll_fill(cx)).await, Ok(1..)) {
+                return;
+            }
+        }
+    }
+}
