@@ -139,6 +139,14 @@ impl Http1 {
         self.at == At::Size(0, 0) && self.doubt.is_none()
     }
 
+    /// How much content of a length that its head tells is still to come.
+    pub fn left(&self) -> Option<u64> {
+        match (self.at, self.doubt) {
+            (At::Content(left), None) => Some(left),
+            _ => None,
+        }
+    }
+
     fn is_in_trailers(&self) -> bool {
         use Section::Trailers;
         matches!(

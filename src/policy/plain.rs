@@ -1,13 +1,12 @@
-//! Whether a request is a plain one: all of it is its head, and nothing in it concerns the connection or what comes after.
+//! Whether a request is a plain one: all of it is there, and nothing in it concerns the connection or what comes after.
 //!
 //! Asked by `proxy::direct`, which sends such requests on by itself; for all others there are Pingora's phases.
 
 use super::fields;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 
-/// Fields of requests that have content, switch protocols, or speak of the way.
-const SPECIAL: [HeaderName; 8] = [
-    header::CONTENT_LENGTH,
+/// Fields of requests whose content has no length, that switch protocols, or speak of the way.
+const SPECIAL: [HeaderName; 7] = [
     header::TRANSFER_ENCODING,
     header::EXPECT,
     header::UPGRADE,
@@ -17,9 +16,20 @@ const SPECIAL: [HeaderName; 8] = [
     header::PROXY_AUTHENTICATE,
 ];
 
-/// Whether this is one; `target` as it was written.
-pub fn is_plain(method: &Method, target: &[u8], version: Version, headers: &HeaderMap) -> bool {
-    let is_read = matches!(*method, Method::GET | Method::HEAD);
+/// Whether this is one; `target` as it was written. `content`: whether there is some, and all of it came with its head.
+pub fn is_plain(
+    method: &Method,
+    target: &[u8],
+    version: Version,
+    headers: &HeaderMap,
+    content: bool,
+) -> bool {
+    let has_length = fields::has(headers, &header::CONTENT_LENGTH);
+    let is_fit_method = match *method {
+        Method::GET | Method::HEAD => !content && !has_length,
+        Method::POST | Method::PUT | Method::PATCH | Method::DELETE => content && has_length,
+        _ => false,
+    };
     let is_whole = matches!(version, Version::HTTP_11 | Version::HTTP_2);
     let mut connections = 0;
     let mut is_fit = |(name, value): (&HeaderName, &HeaderValue)| {
@@ -31,7 +41,7 @@ pub fn is_plain(method: &Method, target: &[u8], version: Version, headers: &Head
         let is_known = |word: &&[u8]| value.as_bytes().eq_ignore_ascii_case(word);
         connections == 1 && words.iter().any(is_known)
     };
-    is_read && is_whole && target.first() == Some(&b'/') && headers.iter().all(&mut is_fit)
+    is_fit_method && is_whole && target.first() == Some(&b'/') && headers.iter().all(&mut is_fit)
 }
 
 fn is_special(name: &HeaderName) -> bool {
@@ -155,8 +165,28 @@ mod tests {
             let (name, value) = fields.split_once(": ").unwrap();
             let name: HeaderName = name.parse().unwrap();
             let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
-            let found = is_plain(&method, target.as_bytes(), version, &headers);
+            let found = is_plain(&method, target.as_bytes(), version, &headers, false);
             assert_eq!(found, plain, "{method} {target} {fields}");
+        }
+        let length = (header::CONTENT_LENGTH, HeaderValue::from_static("5"));
+        let coding = (
+            header::TRANSFER_ENCODING,
+            HeaderValue::from_static("chunked"),
+        );
+        let told = (header::EXPECT, HeaderValue::from_static("100-continue"));
+        for (method, fields, is_there, plain) in [
+            (Method::POST, &[&length][..], true, true),
+            (Method::DELETE, &[&length], true, true),
+            (Method::POST, &[&length], false, false),
+            (Method::POST, &[&length, &told], true, false),
+            (Method::POST, &[&coding], true, false),
+            (Method::POST, &[], false, false),
+            (Method::GET, &[&length], true, false),
+            (Method::OPTIONS, &[&length], true, false),
+        ] {
+            let headers = HeaderMap::from_iter(fields.iter().map(|field| (*field).clone()));
+            let found = is_plain(&method, b"/a", eleven, &headers, is_there);
+            assert_eq!(found, plain, "{method} {headers:?}");
         }
     }
 

@@ -44,7 +44,9 @@ pub(super) trait Client: Send + Sync {
     fn is_body_empty(&mut self) -> bool;
     /// Whether all of it came.
     fn is_body_done(&mut self) -> bool;
-    /// How many bytes of it were read.
+    /// The content of a request at the front, if there is some and all of it came.
+    fn content(&self) -> Option<&[u8]>;
+    /// How many bytes of it were read, to be sent on.
     fn body_bytes_read(&self) -> usize;
     /// Whether more of it was read than is kept to be sent again.
     fn is_past_replay(&self) -> bool;
@@ -103,11 +105,15 @@ impl Client for Request {
     }
 
     fn is_body_done(&mut self) -> bool {
-        !self.has_content()
+        !self.has_content() || self.stream.content().is_some()
     }
 
     fn body_bytes_read(&self) -> usize {
-        0
+        self.sent
+    }
+
+    fn content(&self) -> Option<&[u8]> {
+        self.stream.content()
     }
 
     fn is_past_replay(&self) -> bool {
@@ -175,6 +181,10 @@ impl Client for ServerSession {
 
     fn body_bytes_read(&self) -> usize {
         ServerSession::body_bytes_read(self)
+    }
+
+    fn content(&self) -> Option<&[u8]> {
+        None
     }
 
     fn is_past_replay(&self) -> bool {

@@ -100,6 +100,7 @@ fn is_ours(session: &dyn Client, ctx: &Ctx) -> bool {
     let is_simple = proxy.hedge.is_none()
         && proxy.mirror.is_none()
         && proxy.compress.is_none()
+        && ctx.shape().is_none()
         && caching::policy(ctx).is_none();
     let canary = proxy.canary.as_ref();
     if !is_simple
@@ -110,7 +111,15 @@ fn is_ours(session: &dyn Client, ctx: &Ctx) -> bool {
     }
     let request = session.req_header();
     let (method, target) = (&request.method, request.raw_path());
-    is_plain(method, target, request.version, &request.headers) && !ctx.has_content
+    let has_content = session.content().is_some();
+    has_content == ctx.has_content
+        && is_plain(
+            method,
+            target,
+            request.version,
+            &request.headers,
+            has_content,
+        )
 }
 
 /// Sends the request and hands on its answer.
@@ -231,14 +240,20 @@ fn dress(
     Ok((backend, head))
 }
 
-/// Sends the request's head, which is all of it.
-async fn send(session: &dyn Client, ctx: &mut Ctx, link: &mut Link) -> Result<()> {
+/// Sends the request, all of which is there.
+async fn send(session: &mut dyn Client, ctx: &mut Ctx, link: &mut Link) -> Result<()> {
     let Some(proxy) = ctx.proxy() else {
         return Err(Error::new_in(ErrorType::InternalError));
     };
     let span = ctx.current.as_ref().map_or(0, |current| current.span);
     let mut out = Vec::with_capacity(wire::USUAL);
     write_request(session, proxy, ctx, span, &mut out)?;
+    if let Some(content) = session.content() {
+        out.extend_from_slice(content);
+        if let Side::Front(request) = session.side() {
+            request.sent = request.stream.content().map_or(0, <[u8]>::len);
+        }
+    }
     ctx.sent = true;
     let mut sent = 0;
     while let Some(rest) = out.get(sent..).filter(|rest| !rest.is_empty()) {
@@ -280,7 +295,7 @@ async fn read_head(
     // HTTP/2 has small letters only.
     let with_case = !session.is_http2();
     let method = &session.req_header().method;
-    let may_be_plain = *method == Method::GET && with_case && forward::leaves_as_is(ctx);
+    let may_be_plain = *method != Method::HEAD && with_case && forward::leaves_as_is(ctx);
     loop {
         if may_be_plain && !reader.unread().is_empty() {
             let mut out = Vec::with_capacity(wire::USUAL);

@@ -33,6 +33,8 @@ pub struct Request {
     pub doubt: Option<Doubt>,
     /// Whether its connection can serve another one.
     pub keeps: bool,
+    /// How many bytes of its content were sent on.
+    pub sent: usize,
     /// The head of its answer, where that is to be remembered.
     pub written: Option<Box<ResponseHeader>>,
     /// Its own head as it came.
@@ -68,6 +70,7 @@ impl Request {
                 head,
                 at,
                 doubt,
+                sent: 0,
                 written: None,
                 bytes,
             }),

@@ -66,17 +66,24 @@ fn both_ways_send_the_same_request() {
             ],
             &[("Host", "Other.Example:8080")],
         ];
-        for method in ["GET", "HEAD"] {
+        for (method, content) in [
+            ("GET", ""),
+            ("HEAD", ""),
+            ("PUT", "x=y&z"),
+            ("DELETE", "all"),
+        ] {
             for fields in odd {
                 let before = origin.count();
                 let target = "/app/%7e/x;y=1?q=%20&r";
-                let answer = request(proxy.port, method, target, fields, b"");
+                let answer = request(proxy.port, method, target, fields, content.as_bytes());
                 assert_eq!(answer.status, 200);
                 let (first, second) = (origin.request(before), origin.request(before + 1));
                 assert_ne!(first.connection, second.connection);
                 let ids = |r: &Request| r.header("x-request-id").map(str::to_owned);
                 assert_eq!(ids(&first), ids(&second));
                 assert_eq!(lines(&first), lines(&second), "{method} {fields:?}");
+                assert_eq!(first.body, content.as_bytes());
+                assert_eq!(second.body, content.as_bytes());
             }
         }
         let mut client = Client2::to(proxy.port);
@@ -375,12 +382,25 @@ fn nothing_of_a_request_is_left_to_the_next_one_on_its_connection() {
         (answer.text().as_str(), answer.header("x-seen")),
         ("GET /c 0", Some("-"))
     );
-    // Through the phases, and back.
     let answer = client.request("POST", "/d", &[], b"content");
     assert_eq!(answer.text(), "POST /d 7");
+    // Through the phases, and back: its content comes later, and with it the next one.
+    client.send("POST /l HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n12");
+    assert!(client.is_silent_for(Duration::from_millis(50)));
+    client.send("34GET /m HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer().text(), "POST /l 4");
+    assert_eq!(client.answer().text(), "GET /m 0");
+    // The same, all at once.
+    client.send("POST /l HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n1234GET /m HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer().text(), "POST /l 4");
+    assert_eq!(client.answer().text(), "GET /m 0");
+    // Two of chunks, the second behind the first.
+    let chunked =
+        "POST /n HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    client.send(format!("{chunked}{chunked}"));
+    assert_eq!(client.answer().text(), "POST /n 3");
+    assert_eq!(client.answer().text(), "POST /n 3");
     assert_eq!(client.get("/e").text(), "GET /e 0");
-    // A session is kept for a tenth of a second (`SOON`): this one is another.
-    assert!(client.is_silent_for(Duration::from_millis(500)));
     assert_eq!(client.get("/f").text(), "GET /f 0");
     // Two that come at once, and a third.
     client.send("GET /g HTTP/1.1\r\nHost: a\r\n\r\nGET /h HTTP/1.1\r\nHost: a\r\n\r\n");

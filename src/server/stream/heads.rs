@@ -150,6 +150,12 @@ impl ClientStream {
         &self.ahead
     }
 
+    /// The content of the request under way, where none of it was handed out, its length is known and all of it came with its head.
+    pub fn content(&self) -> Option<&[u8]> {
+        let length = usize::try_from(self.message.left()?).ok()?;
+        self.ahead.get(..length)
+    }
+
     /// Whether all content of the request under way was read.
     pub fn is_at_end(&self) -> bool {
         self.message.is_between()
