@@ -35,8 +35,10 @@ pub struct Http1 {
     length: u64,
     name: Word,
     value: Word,
-    /// The last bytes of the request line.
-    end_of_line: [u8; 8],
+    /// Whether nothing of the target has come.
+    is_target_empty: bool,
+    /// The last part of the request line, as far as it came.
+    version: [u8; 8],
     doubt: Option<Doubt>,
 }
 
@@ -351,18 +353,27 @@ impl Http1 {
 
     fn line(&mut self, spaces: u8, byte: u8) -> Result<At, Doubt> {
         match byte {
-            b'\r' if spaces == 2 && matches!(&self.end_of_line, b"HTTP/1.1" | b"HTTP/1.0") => {
+            b'\r' if spaces == 2 && matches!(&self.version, b"HTTP/1.1" | b"HTTP/1.0") => {
                 Ok(At::LineEnd)
             }
             b'\n' => Err(Doubt::LineEnd),
-            // Two spaces part it in three.
-            b' ' if spaces < 2 => Ok(At::Line(spaces + 1)),
+            // Two spaces part it in three, none of which is empty.
+            b' ' if spaces == 0 => {
+                self.is_target_empty = true;
+                Ok(At::Line(1))
+            }
+            b' ' if spaces == 1 && !self.is_target_empty => Ok(At::Line(2)),
             b' ' => Err(Doubt::RequestLine),
             _ if byte.is_ascii_control() => Err(Doubt::RequestLine),
             _ => {
+                self.is_target_empty = false;
                 if spaces == 2 {
-                    self.end_of_line.rotate_left(1);
-                    self.end_of_line[7] = byte;
+                    if self.version[0] != 0 {
+                        // It has more than eight.
+                        return Err(Doubt::RequestLine);
+                    }
+                    self.version.rotate_left(1);
+                    self.version[7] = byte;
                 }
                 Ok(At::Line(spaces))
             }

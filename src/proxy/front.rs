@@ -204,17 +204,14 @@ impl Front {
 
     /// Hands a request on to Pingora's phases.
     async fn hand_on(&self, request: Request, ctx: Box<Ctx>) -> Received {
-        let keeps = request.keeps;
         match request.into_session().await {
-            Ok(mut session) => {
-                // To Pingora 0 is for ever.
-                session.set_keepalive(keeps.then_some(1));
-                Received::Onward(Box::new(downstream::pack(session, ctx)))
-            }
-            Err(e) => {
+            Ok(session) => Received::Onward(Box::new(downstream::pack(session, ctx))),
+            Err((stream, e)) => {
                 debug!("a request cannot be handed on: {e}");
-                let id = &ctx.request_id;
-                self.note_malformed(ctx.client, StatusCode::BAD_REQUEST, MALFORMED, id);
+                if let Some(stream) = stream {
+                    let why = (StatusCode::BAD_REQUEST, MALFORMED);
+                    Box::pin(self.turn_away(stream, why, None)).await;
+                }
                 Received::Over(None)
             }
         }

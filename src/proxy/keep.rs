@@ -56,13 +56,13 @@ pub(super) async fn serve_on(request: Request) -> Option<Box<ClientStream>> {
         return None;
     }
     Box::pin(async move {
-        let skipped = tokio::time::timeout(LINGER, stream.skip(LINGER_BYTES)).await;
-        match skipped {
-            Ok(Ok(true)) if keeps => return Some(stream),
-            Ok(Err(_)) => return None,
-            _ => {}
+        if keeps {
+            let skipped = tokio::time::timeout(LINGER, stream.skip(LINGER_BYTES)).await;
+            if let Ok(Ok(true)) = skipped {
+                return Some(stream);
+            }
         }
-        hang_up(stream, LINGER_HEAD).await;
+        hang_up(stream, LINGER_BYTES).await;
         None
     })
     .await

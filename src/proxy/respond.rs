@@ -25,6 +25,9 @@ use std::time::Duration;
 /// How long the writing of an answer that is made here may take.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 
+/// How much content that nobody wants is read to keep its connection.
+const SKIPPED: u64 = 64 * 1024;
+
 /// An answer about to be written.
 pub(super) struct Answer {
     head: ResponseHeader,
@@ -326,10 +329,11 @@ async fn beside(
         true => &[],
         false => body,
     };
-    if request.has_content() && waits_to_be_told(&request.head) {
-        // Whether it comes nobody can say.
-        request.keeps = false;
-    }
+    let is_little = |left| left <= SKIPPED;
+    let comes =
+        request.stream.content_left().is_some_and(is_little) && !waits_to_be_told(&request.head);
+    // What is long may be long in coming, and whether it comes at all nobody can say of what waits to be asked for.
+    request.keeps &= comes || !request.has_content();
     let out = wire::whole(&head, request.keeps);
     // Some of it may arrive whatever comes of it.
     ctx.sent_at_once = Some((head.status, 0));

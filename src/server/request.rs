@@ -11,6 +11,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::authority::validate_request_authority;
+use pingora::protocols::http::v1::server::HttpSession;
 use pingora::{Error, ErrorType, OrErr, Result};
 use std::borrow::Cow;
 use std::time::Instant;
@@ -91,34 +92,71 @@ impl Request {
     /// Makes it one that Pingora serves.
     ///
     /// # Errors
-    /// When Pingora does not take it.
-    pub async fn into_session(self) -> Result<Box<ServerSession>> {
-        let mut session = Box::new(ServerSession::new_http1(self.stream));
-        session.set_pipelined_prefix(BytesMut::from(&*self.bytes));
-        if !session.read_request().await? {
-            return Error::e_explain(ErrorType::InvalidHTTPHeader, "a head that is none");
+    /// When Pingora does not take it; the connection comes along.
+    pub async fn into_session(
+        self,
+    ) -> std::result::Result<Box<ServerSession>, (Option<Box<ClientStream>>, Box<Error>)> {
+        let mut session = HttpSession::new(self.stream);
+        let told = match std::str::from_utf8(&self.bytes) {
+            Ok(_) => BytesMut::from(&*self.bytes),
+            // Pingora would not take a target that is no text.
+            Err(_) => written(&self.head),
+        };
+        session.set_pipelined_prefix(told);
+        let read = session.read_request().await;
+        let read = read.and_then(|read| read.ok_or_else(malformed));
+        if let Err(e) = read {
+            return Err((ClientStream::from_stream(session.into_inner()), e));
         }
         // What was found out of it holds for this one.
         *session.req_header_mut() = *self.head;
-        // Pingora knows a number of seconds, none for never again.
+        let mut session = Box::new(ServerSession::H1(session));
+        // Pingora waits for no further request: any number of seconds means that one may follow.
         session.set_keepalive(self.keeps.then_some(1));
         Ok(session)
     }
 }
 
+fn malformed() -> Box<Error> {
+    Error::explain(ErrorType::InvalidHTTPHeader, "a head that is none")
+}
+
+/// A head as it could have come.
+fn written(head: &RequestHeader) -> BytesMut {
+    let mut out = BytesMut::with_capacity(1024);
+    let version = match head.version {
+        Version::HTTP_10 => " HTTP/1.0\r\n",
+        _ => " HTTP/1.1\r\n",
+    };
+    for part in [
+        head.method.as_str().as_bytes(),
+        b" ",
+        head.raw_path(),
+        version.as_bytes(),
+    ] {
+        out.extend_from_slice(part);
+    }
+    head.header_to_h1_wire(&mut out);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
 /// Reads a head whose lines are as they should be.
 fn parse(bytes: &Bytes) -> Result<Box<RequestHeader>> {
-    let malformed = || Error::explain(ErrorType::InvalidHTTPHeader, "a head that is none");
     let mut lines = Lines { bytes, at: 0 };
     let (start, end) = lines.next().ok_or_else(malformed)?;
     let mut parts = bytes
         .get(start..end)
         .unwrap_or_default()
         .split(|b| *b == b' ');
-    let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next())
+    let (Some(method), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return Err(malformed());
     };
+    if target.is_empty() {
+        return Err(malformed());
+    }
     let fields = bytes.iter().filter(|byte| **byte == b'\n').count();
     let target = match std::str::from_utf8(target) {
         Ok(_) => Cow::Borrowed(target),
@@ -134,7 +172,8 @@ fn parse(bytes: &Bytes) -> Result<Box<RequestHeader>> {
     let mut head = Box::new(RequestHeader::build(method, &target, Some(fields))?);
     head.set_version(match version {
         b"HTTP/1.0" => Version::HTTP_10,
-        _ => Version::HTTP_11,
+        b"HTTP/1.1" => Version::HTTP_11,
+        _ => return Err(malformed()),
     });
     for (start, end) in lines {
         let line = bytes.get(start..end).unwrap_or_default();

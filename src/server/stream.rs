@@ -201,6 +201,9 @@ impl ClientStream {
     /// Is ready once the client has closed its connection, while nothing is to be read. One that has sent its next request is not
     /// known to be gone.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.has_next() {
+            return Poll::Pending;
+        }
         if let Transport::Plain(tcp) = &self.transport {
             return poll_closed(tcp, cx);
         }
@@ -212,7 +215,11 @@ impl ClientStream {
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.ahead.len() < AHEAD {
             if ready!(self.poll_fill(cx))? == 0 {
-                return Poll::Ready(Ok(()));
+                return match self.has_next() {
+                    // It has said all that it will say, and waits for the answers.
+                    true => Poll::Pending,
+                    false => Poll::Ready(Ok(())),
+                };
             }
         }
         Poll::Pending
@@ -287,8 +294,9 @@ impl ClientStream {
         let most = there.len().min(buf.remaining());
         let belongs = self.follow(there.get(..most).unwrap_or_default());
         self.ahead = there;
-        let piece = self.ahead.split_to(belongs?);
-        buf.put_slice(&piece);
+        let belongs = belongs?;
+        buf.put_slice(self.ahead.get(..belongs).unwrap_or_default());
+        self.advance(belongs);
         Poll::Ready(Ok(()))
     }
 
@@ -299,8 +307,17 @@ impl ClientStream {
         }
         let most = self.ahead.len().min(buf.remaining());
         buf.put_slice(self.ahead.get(..most).unwrap_or_default());
-        self.ahead.advance(most);
+        self.advance(most);
         Poll::Ready(Ok(()))
+    }
+
+    /// So much of what was read was handed out.
+    fn advance(&mut self, bytes: usize) {
+        match bytes < self.ahead.len() {
+            true => self.ahead.advance(bytes),
+            // An empty one would keep the room of what was in it.
+            false => self.ahead = BytesMut::new(),
+        }
     }
 
     /// Hands on frames of HTTP/2.

@@ -86,6 +86,13 @@ impl Client {
         self.request("GET", target, &[], b"")
     }
 
+    /// Says that nothing more will be sent.
+    pub(crate) fn say_no_more(&mut self) {
+        self.stream
+            .shutdown(std::net::Shutdown::Write)
+            .expect("an open connection");
+    }
+
     /// A request with `Content-Length` if it has a body. `Host` is `example.com` unless given.
     pub(crate) fn request(
         &mut self,

@@ -2,9 +2,10 @@
 
 use crate::client::{Client, get};
 use crate::client2::Client2;
-use crate::harness::{Proxy, one_route};
+use crate::harness::{Proxy, one_route, until};
 use crate::origin::Origin;
-use crate::reply::{Gate, Reply};
+use crate::reply::{Gate, Reply, Step};
+use std::time::Duration;
 
 /// A backend that answers with the request's target.
 fn echo() -> Origin {
@@ -320,6 +321,69 @@ fn a_target_has_neither_control_bytes_nor_spaces() {
     assert_eq!(client.answer().status, 400);
     let last = origin.requests().pop().map(|request| request.target);
     assert_eq!(last.as_deref(), Some("/%20"));
+}
+
+/// On the straight way as through the phases.
+#[test]
+fn a_target_that_is_no_text_is_made_one() {
+    let origin = echo();
+    for rules in ["", "compress: true", "cache: { ttl: 1m }"] {
+        let proxy = Proxy::start(&one_route(&[origin.port], rules));
+        let mut client = Client::to(proxy.port);
+        for _ in 0..2 {
+            client.send(b"GET /caf\xe9?\xff HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(client.answer().text(), "/caf%E9?%FF", "{rules}");
+        }
+    }
+}
+
+/// The next one begins with its first byte, whatever is known of the socket: what was refused was read to its last byte, and
+/// no further.
+#[test]
+fn the_time_between_two_requests_belongs_to_neither() {
+    let origin = echo();
+    let proxy = Proxy::start(&one_route(&[origin.port], "require: { json: any }"));
+    let mut client = Client::to(proxy.port);
+    client.send("POST /no HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n");
+    let part = Duration::from_millis(200);
+    assert!(client.is_silent_for(part));
+    client.send("{,");
+    assert_eq!(client.answer().status, 400);
+    // An empty line is not the beginning of one either.
+    client.send("\r\n");
+    assert!(client.is_silent_for(part));
+    client.send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer().text(), "/next");
+    let line = proxy.logged("/next");
+    let ms = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{line}"));
+    assert!(ms("idle_ms") >= 190.0, "{line}");
+    assert!(ms("duration_ms") < ms("idle_ms"), "{line}");
+}
+
+/// Whoever has said all that it will say still gets what it asked for.
+#[test]
+fn the_end_of_what_is_sent_ahead_ends_no_request_before_it() {
+    for rules in ["", "compress: true"] {
+        let gate = Gate::default();
+        let opened = gate.clone();
+        let origin = Origin::new(move |r| {
+            let Reply(mut steps) = Reply::ok(&r.target);
+            if r.target == "/1" {
+                steps.insert(0, Step::Wait(opened.clone()));
+            }
+            Reply(steps)
+        });
+        let proxy = Proxy::start(&one_route(&[origin.port], rules));
+        let mut client = Client::to(proxy.port);
+        let one = |n| format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.send(format!("{}{}GET /3", one(1), one(2)));
+        client.say_no_more();
+        until("it is asked for", || origin.count() == 1);
+        gate.open();
+        assert_eq!(client.answer().text(), "/1", "{rules}");
+        assert_eq!(client.answer().text(), "/2", "{rules}");
+        client.expect_close();
+    }
 }
 
 #[test]

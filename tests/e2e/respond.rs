@@ -1,8 +1,9 @@
 //! Answers without an upstream: fixed ones, redirects, and what no route can serve.
 
-use crate::client::{Client, get, request};
+use crate::client::{Client, get};
 use crate::client2::Client2;
 use crate::harness::Proxy;
+use std::time::{Duration, Instant};
 
 const ROUTES: &str = "routes:
   - { match: { path: /fixed }, respond: { status: 418, body: \"tea\\n\", content_type: text/x-tea } }
@@ -169,12 +170,33 @@ fn a_body_nobody_reads_does_not_become_the_next_request() {
                 .all(|l| l["server.address"] != "smuggled")
         );
     }
-    // A client that asks first need not send it at all.
+    // A client that asks first need not send it at all, and is told so at once.
     let asks = [("Expect", "100-continue"), ("Content-Length", "1000")];
-    assert_eq!(
-        request(proxy.port, "POST", "/fixed", &asks, b"").status,
-        418
-    );
+    let mut client = Client::to(proxy.port);
+    client.begin("POST", "/fixed", &asks, b"");
+    let asked = Instant::now();
+    let answer = client.answer();
+    assert_eq!(answer.status, 418);
+    assert_eq!(answer.header("connection"), Some("close"));
+    client.expect_close();
+    assert!(asked.elapsed() < Duration::from_secs(3));
+    // What is little is waited for, what is much is not.
+    for (length, connection) in [(1000, "keep-alive"), (1_000_000, "close")] {
+        let mut client = Client::to(proxy.port);
+        client.send(format!(
+            "POST /fixed HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+        ));
+        let answer = client.answer();
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (418, Some(connection))
+        );
+        client.send("x".repeat(length));
+        match connection {
+            "close" => client.expect_close(),
+            _ => assert_eq!(client.get("/fixed").status, 418),
+        }
+    }
 }
 
 #[test]

@@ -28,6 +28,13 @@ fn request_lines() {
         ("GET / HTTP/2.0\r\n", true),
         ("GET / HTTP/1.2\r\n", true),
         ("GET / http/1.1\r\n", true),
+        ("GET / XHTTP/1.1\r\n", true),
+        ("GET / HTTP/1.0HTTP/1.1\r\n", true),
+        ("GET / HTTP/1.1HTTP/1.1\r\n", true),
+        ("GET / HTTP/1\r\n", true),
+        ("GET  HTTP/1.1\r\n", true),
+        ("GET  / HTTP/1.1\r\n", true),
+        ("GET HTTP/1.1\r\n", true),
         (" GET / HTTP/1.1\r\n", true),
         ("\x16\x03\x01", true),
     ] {

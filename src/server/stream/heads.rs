@@ -7,7 +7,7 @@ use super::{ClientStream, Doubt};
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// How long a head is waited for, and how much of it is taken.
@@ -54,18 +54,19 @@ impl ClientStream {
     /// When there is none to answer.
     pub async fn head(&mut self, patience: Patience) -> Result<HeadRead, NoHead> {
         self.trailers = None;
+        if !self.message.is_between() {
+            // What comes belongs to the request before.
+            return Err(NoHead::Gone);
+        }
         let mut at = self.begins(patience.idle).await?;
         let until = at + patience.head;
-        let (mut followed, mut is_first) = (0, true);
+        let mut followed = 0;
         loop {
             let new = self.ahead.get(followed..).unwrap_or_default();
             let (belongs, is_whole) = self.message.follow_head(new);
             followed += belongs;
             let doubt = self.message.doubt();
             if is_whole {
-                if !is_first {
-                    at = Instant::now();
-                }
                 return Ok(HeadRead {
                     bytes: self.take(followed),
                     at,
@@ -78,45 +79,62 @@ impl ClientStream {
             if followed > patience.most {
                 return Err(NoHead::TooLarge);
             }
-            is_first = followed == 0;
             let read = poll_fn(|cx| match self.poll_fill(cx) {
                 Poll::Ready(read) => Poll::Ready(Some(read)),
                 Poll::Pending => self.alarm.poll(cx, until).map(|()| None),
             });
             match read.await {
-                Some(Ok(1..)) => {}
+                Some(Ok(1..)) => at = Instant::now(),
                 Some(_) => return Err(NoHead::Gone),
                 None => return Err(NoHead::Late),
             }
         }
     }
 
-    /// Ends once something of the next request came, or the connection is at its end: says when. Nobody needs room for it until then.
+    /// Ends once something of the next request came: says when. Nobody needs room for it until then.
     async fn begins(&mut self, within: Duration) -> Result<Instant, NoHead> {
         let now = Instant::now();
         self.idle = Duration::ZERO;
-        let poll_begun = |this: &Self, cx: &mut Context<'_>| match this.ahead.is_empty() {
-            // What is still unsent leaves when something is read.
-            true if this.pending.is_empty() => this.transport.poll_readable(cx),
-            _ => Poll::Ready(()),
-        };
-        if poll_fn(|cx| Poll::Ready(poll_begun(self, cx)))
-            .await
-            .is_ready()
-        {
+        self.pass_empty_lines();
+        if !self.ahead.is_empty() {
+            // Of many requests that were sent ahead not all are served before others have their turn.
+            tokio::task::consume_budget().await;
             return Ok(now);
         }
         let until = now + within;
-        let has_begun = poll_fn(|cx| match poll_begun(self, cx) {
-            Poll::Ready(()) => Poll::Ready(true),
-            Poll::Pending => self.alarm.poll(cx, until).map(|()| false),
+        let begun = poll_fn(|cx| {
+            match self.poll_first(cx) {
+                Poll::Ready(Ok(true)) => return Poll::Ready(Ok(())),
+                Poll::Ready(_) => return Poll::Ready(Err(NoHead::Gone)),
+                Poll::Pending => {}
+            }
+            self.alarm.poll(cx, until).map(|()| Err(NoHead::Idle))
         });
-        if !has_begun.await {
-            return Err(NoHead::Idle);
-        }
+        begun.await?;
         let at = Instant::now();
         self.idle = at.saturating_duration_since(now);
         Ok(at)
+    }
+
+    /// Reads the first bytes of what comes next; says whether there are any. That a socket seems readable is a hint only.
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        while self.ahead.is_empty() {
+            if self.pending.is_empty() {
+                ready!(self.transport.poll_readable(cx));
+            }
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Ok(false));
+            }
+            self.pass_empty_lines();
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// Empty lines before a request are not its beginning (RFC 9112 §2.2).
+    fn pass_empty_lines(&mut self) {
+        while self.ahead.starts_with(b"\r\n") {
+            self.advance(2);
+        }
     }
 
     /// Takes so much of what was read.
@@ -143,6 +161,19 @@ impl ClientStream {
         }
         message.follow_one(&self.ahead, |_| {});
         message.doubt()
+    }
+
+    /// Whether something of the next request came.
+    pub(super) fn has_next(&self) -> bool {
+        self.ahead.len() > self.content().map_or(0, <[u8]>::len)
+    }
+
+    /// How much content of the request under way is still to come, or to be handed out. None where that is not known.
+    pub fn content_left(&self) -> Option<u64> {
+        match self.is_at_end() {
+            true => Some(0),
+            false => self.message.left(),
+        }
     }
 
     /// What was read and is no part of a request so far.
