@@ -142,8 +142,8 @@ async fn exchange(session: &mut dyn Client, ctx: &mut Ctx, mut link: Link) -> Re
         }
     };
     let (mut backend, head) = match head {
-        Head::Plain(status, plain, out) => {
-            answered::stands(ctx, status);
+        Head::Plain(plain, dressed) => {
+            answered::stands(ctx, dressed.status());
             ctx.tell_head(false);
             let backend = Backend {
                 is_kept: plain.is_kept,
@@ -151,7 +151,7 @@ async fn exchange(session: &mut dyn Client, ctx: &mut Ctx, mut link: Link) -> Re
                 reader,
                 content: Content::of_plain(plain),
             };
-            (backend, Dressed::Written(status, out))
+            (backend, dressed)
         }
         Head::Whole(head) => {
             let (backend, head) = dress(session, ctx, head, (link, reader))?;
@@ -181,8 +181,8 @@ async fn exchange(session: &mut dyn Client, ctx: &mut Ctx, mut link: Link) -> Re
 
 /// The head of an answer as it came.
 enum Head {
-    /// One that needs only be handed on: its status, what it says of its content, and itself as it goes to the client.
-    Plain(StatusCode, plain::Answer, Vec<u8>),
+    /// One that needs only be handed on: what it says of its content, and itself as it goes to the client.
+    Plain(plain::Answer, Dressed),
     Whole(Box<ResponseHeader>),
 }
 
@@ -193,6 +193,13 @@ enum Dressed {
 }
 
 impl Dressed {
+    fn status(&self) -> StatusCode {
+        match self {
+            Dressed::Written(status, _) => *status,
+            Dressed::Head(head) => head.status,
+        }
+    }
+
     /// Written down, but for its end.
     fn written(self) -> (StatusCode, Vec<u8>) {
         match self {
@@ -294,15 +301,18 @@ async fn read_head(
 ) -> Result<Head> {
     // HTTP/2 has small letters only.
     let with_case = !session.is_http2();
-    let method = &session.req_header().method;
-    let may_be_plain = *method != Method::HEAD && with_case && forward::leaves_as_is(ctx);
+    let may_be_plain = session.req_header().method != Method::HEAD && forward::leaves_as_is(ctx);
     loop {
         if may_be_plain && !reader.unread().is_empty() {
-            let mut out = Vec::with_capacity(wire::USUAL);
             let is_fit = |status| answered::is_ordinary(ctx, status);
-            if let Some((status, plain)) = reader.plain_head(is_fit, &mut out) {
-                wire::date(&mut out, plain.is_dated);
-                return Ok(Head::Plain(status, plain, out));
+            if with_case {
+                let mut out = Vec::with_capacity(wire::USUAL);
+                if let Some((status, plain)) = reader.plain_head(is_fit, &mut out) {
+                    wire::date(&mut out, plain.is_dated);
+                    return Ok(Head::Plain(plain, Dressed::Written(status, out)));
+                }
+            } else if let Some((head, plain)) = reader.plain_fields(is_fit) {
+                return Ok(Head::Plain(plain, Dressed::Head(head)));
             }
         }
         if let Some(head) = reader.head(with_case)? {

@@ -11,9 +11,11 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, handshake};
 use pingora::protocols::{Digest, Stream};
 use pingora::server::ShutdownWatch;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// How long a connection without a stream is kept.
 const IDLE: Duration = Duration::from_secs(75);
@@ -47,22 +49,24 @@ pub(super) async fn serve(
         Err(_) => return debug!("HTTP/2 took too long to begin"),
     };
     let most_tasks = TASKS_PER_STREAM * clients.max_streams as usize;
-    let (mut tasks, mut malformed) = (JoinSet::new(), 0);
+    let tasks = Arc::new(Tasks::new());
+    let mut malformed = 0;
     let mut last_call = false;
     let mut shutdown_seen = shutdown.clone();
+    // Made once, not each time that something comes.
+    let mut closing = pin!(async { shutdown_seen.changed().await.is_ok() });
+    let mut idle = pin!(tasks.idle());
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = shutdown_seen.changed(), if !last_call => {
+            _ = &mut closing, if !last_call => {
                 // What was sent before the client could know is still served (RFC 9113 §6.8).
                 http2.graceful_shutdown();
                 last_call = true;
                 continue;
             }
-            // A task that panicked was one stream.
-            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             accepted = HttpSession::from_h2_conn(&mut http2, digest.clone()) => accepted,
-            () = tokio::time::sleep(IDLE), if tasks.is_empty() => break,
+            () = &mut idle => break,
         };
         match accepted {
             Ok(Some(H2Accept::Session(session))) => {
@@ -71,11 +75,14 @@ pub(super) async fn serve(
                     last_call = true;
                 }
                 let (connection, shutdown) = (connection.clone(), shutdown.clone());
-                tasks.spawn(async move {
+                let task = Task::begin(&tasks);
+                // One that panics is one stream. They are boxed, for the runtime moves each several times.
+                tokio::spawn(Box::pin(async move {
+                    let _task = task;
                     let session = Box::new(ServerSession::new_http2(session));
                     connection.serve_stream(session, &shutdown).await;
-                });
-                if tasks.len() > most_tasks {
+                }));
+                if tasks.under_way() > most_tasks {
                     debug!("a client resets streams faster than they end");
                     front.note_malformed(client, StatusCode::BAD_REQUEST, "too_many_resets", "");
                     break;
@@ -98,8 +105,65 @@ pub(super) async fn serve(
             }
         }
     }
-    // They see for themselves that nobody waits any more, and are logged then.
-    tasks.detach_all();
+    // Those that are left see for themselves that nobody waits any more, and are logged then.
+}
+
+/// The tasks of a connection.
+struct Tasks {
+    under_way: AtomicUsize,
+    /// When the last one ended, in nanoseconds since the connection began.
+    ended: AtomicU64,
+    began: Instant,
+}
+
+impl Tasks {
+    fn new() -> Self {
+        Tasks {
+            under_way: AtomicUsize::new(0),
+            ended: AtomicU64::new(0),
+            began: Instant::now(),
+        }
+    }
+
+    fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// Ends once there has been none for so long. Nobody is woken when one ends: that is looked at when the time is over.
+    async fn idle(&self) {
+        loop {
+            let due = match self.under_way() {
+                0 => {
+                    let ended = Duration::from_nanos(self.ended.load(Ordering::Relaxed));
+                    self.began + ended + IDLE
+                }
+                _ => Instant::now() + IDLE,
+            };
+            if due <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
+    }
+}
+
+/// One of them, until dropped.
+struct Task(Arc<Tasks>);
+
+impl Task {
+    fn begin(tasks: &Arc<Tasks>) -> Self {
+        tasks.under_way.fetch_add(1, Ordering::Relaxed);
+        Task(tasks.clone())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let Task(tasks) = self;
+        let now = u64::try_from(tasks.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        tasks.ended.store(now, Ordering::Relaxed);
+        tasks.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Whether a connection ended because what came on it was no HTTP/2, and not because its client left.
@@ -108,4 +172,25 @@ fn is_malformed(error: &pingora::Error) -> bool {
     cause
         .and_then(|cause| cause.downcast_ref::<h2::Error>())
         .is_some_and(|error| error.is_library() && error.is_go_away())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_from_its_last_stream_on() {
+        let tasks = Arc::new(Tasks::new());
+        let one = Task::begin(&tasks);
+        let other = Task::begin(&tasks);
+        assert_eq!(tasks.under_way(), 2);
+        // However long they take.
+        let long = tokio::time::timeout(5 * IDLE / 2, tasks.idle());
+        assert!(long.await.is_err());
+        drop((one, other));
+        assert_eq!(tasks.under_way(), 0);
+        let ended = Instant::now();
+        tasks.idle().await;
+        assert_eq!(ended.elapsed(), IDLE);
+    }
 }

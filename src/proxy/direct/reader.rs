@@ -140,6 +140,35 @@ impl Reader {
         Some((code, answer))
     }
 
+    /// The same for HTTP/2, which has no need of its bytes.
+    pub(super) fn plain_fields(
+        &mut self,
+        is_fit: impl FnOnce(StatusCode) -> bool,
+    ) -> Option<(Box<ResponseHeader>, plain::Answer)> {
+        let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let unread = self.unread();
+        let read = ParserConfig::default()
+            .parse_response_with_uninit_headers(&mut parsed, unread, &mut fields)
+            .ok()?;
+        let Status::Complete(length) = read else {
+            return None;
+        };
+        let code = StatusCode::from_u16(parsed.code?).ok()?;
+        if parsed.version != Some(1) || !is_fit(code) {
+            return None;
+        }
+        let all = parsed.headers.iter();
+        let answer = plain::answer(all.map(|field| (field.name, field.value)))?;
+        let is_passed = |name: &str| {
+            // Where content ends is said by its frames.
+            !plain::is_of_connection(name) && !name.eq_ignore_ascii_case("transfer-encoding")
+        };
+        let head = build((unread, length), &parsed, false, is_passed).ok()?;
+        self.take(length);
+        Some((Box::new(head), answer))
+    }
+
     /// Takes a head, if all of it is there. `with_case`: whether it matters how the names of its fields are written.
     ///
     /// # Errors
@@ -165,7 +194,12 @@ impl Reader {
             }
             return Ok(None);
         };
-        let head = build((unread, length), &parsed, with_case).map_err(|e| e.into_up())?;
+        let head = build((unread, length), &parsed, with_case, |_| true);
+        let mut head = head.map_err(|e| e.into_up())?;
+        if fields::has(&head.headers, &header::TRANSFER_ENCODING) {
+            // It says nothing beside a coding (RFC 9112 §6.3).
+            head.remove_header(&header::CONTENT_LENGTH);
+        }
         self.take(length);
         Ok(Some(Box::new(head)))
     }
@@ -178,10 +212,12 @@ impl Drop for Reader {
     }
 }
 
+/// Makes a head of those fields that are to be passed on.
 fn build(
     (bytes, length): (&[u8], usize),
     parsed: &httparse::Response<'_, '_>,
     with_case: bool,
+    is_passed: impl Fn(&str) -> bool,
 ) -> Result<ResponseHeader> {
     let code = parsed.code.unwrap_or_default();
     let fields = Some(parsed.headers.len());
@@ -203,13 +239,9 @@ fn build(
             false => Bytes::copy_from_slice(of),
         }
     };
-    for field in parsed.headers.iter() {
+    for field in parsed.headers.iter().filter(|field| is_passed(field.name)) {
         let name = part(field.name.as_bytes()).into_case_header_name();
         head.append_header(name, header_value_from_raw(part(field.value)))?;
-    }
-    if fields::has(&head.headers, &header::TRANSFER_ENCODING) {
-        // It says nothing beside a coding (RFC 9112 §6.3).
-        head.remove_header(&header::CONTENT_LENGTH);
     }
     Ok(head)
 }
