@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// A batch that has so many bytes is not added to.
 const LARGE: usize = 128 * 1024;
+/// Room for most lines.
+const LINE: usize = 1024;
 /// What may wait in each lane whatever waits in others.
 const OWN: usize = 256 * 1024;
 
@@ -21,6 +23,20 @@ pub(super) struct Batch {
     whole: usize,
     /// How many lines.
     pub(super) lines: u64,
+}
+
+impl Batch {
+    /// An empty one that has so many bytes, and a line more, without growing.
+    fn with_room(bytes: usize) -> Self {
+        let bytes = match bytes {
+            0 => 0,
+            bytes => bytes + LINE,
+        };
+        Batch {
+            text: Vec::with_capacity(bytes),
+            ..Batch::default()
+        }
+    }
 }
 
 /// What one worker has written.
@@ -85,7 +101,8 @@ impl Lane {
             self.shared.common.fetch_add(more, Ordering::Relaxed);
         }
         if lines.open.text.len() >= LARGE {
-            let full = std::mem::take(&mut lines.open);
+            // Much comes: the next one will be as large.
+            let full = std::mem::replace(&mut lines.open, Batch::with_room(LARGE));
             lines.full.push(full);
         }
         drop(lines);
@@ -137,10 +154,10 @@ impl Lanes {
         for lane in &all {
             let (taken, mut common) = {
                 let mut lines = locked(&lane.lines);
-                let room = Batch {
-                    // As much as the last time.
-                    text: Vec::with_capacity(lines.open.whole),
-                    ..Batch::default()
+                let room = match lines.full.is_empty() {
+                    // As much as the last time, and a little more.
+                    true => Batch::with_room(lines.open.whole + lines.open.whole / 8),
+                    false => Batch::with_room(LARGE),
                 };
                 lines.bytes = 0;
                 let common = std::mem::take(&mut lines.common);

@@ -383,8 +383,14 @@ impl Ctx {
 
     /// What is left of its time; nothing without an upstream.
     pub(super) fn time_left(&self) -> Duration {
+        self.time_left_at(Instant::now())
+    }
+
+    /// The same, as it is then.
+    pub(super) fn time_left_at(&self, now: Instant) -> Duration {
+        let elapsed = now.saturating_duration_since(self.watch.started);
         let timeouts = self.timeouts();
-        timeouts.map_or(Duration::ZERO, |t| t.left(self.watch.elapsed()))
+        timeouts.map_or(Duration::ZERO, |t| t.left(elapsed))
     }
 
     /// What its answers are given, whoever makes them: by its route or, where it has none, by the defaults.

@@ -37,6 +37,9 @@ impl Waited {
     }
 }
 
+/// When it is, while a try waits to begin: the clock is read only after something was waited for.
+pub(super) struct Clock(pub(super) Instant);
+
 /// A try that may begin.
 pub(super) struct Entry {
     pub(super) picked: Picked,
@@ -97,13 +100,14 @@ pub(super) async fn enter(
     session: &mut dyn Client,
     ctx: &mut Ctx,
     places: &mut Taken,
+    clock: &mut Clock,
 ) -> Result<Entry, Barred> {
     let Some(upstream) = ctx.upstream().cloned() else {
         return Err(Barred::NoBackend);
     };
     if upstream.is_down() && ctx.tries.is_empty() {
         // A canary's request has another upstream to go to.
-        if ctx.split.is_on_canary() || !in_time(session, ctx, upstream.comes_back()).await? {
+        if ctx.split.is_on_canary() || !in_time(session, ctx, clock, upstream.comes_back()).await? {
             // No need to wait for a place to learn that.
             return Err(Barred::NoBackend);
         }
@@ -112,17 +116,17 @@ pub(super) async fn enter(
         && let (Some(proxy), Some(traffic)) = (ctx.proxy(), ctx.traffic())
         && let Some(rules) = &proxy.concurrency
     {
-        let asked = Instant::now();
+        let asked = clock.0;
         let wait = traffic
             .places
             .take(ctx.queued.route, priority_of(rules, session));
-        let place = in_time(session, ctx, wait).await?;
-        ctx.queued.route += asked.elapsed();
+        let place = in_time(session, ctx, clock, wait).await?;
+        ctx.queued.route += clock.0.saturating_duration_since(asked);
         places.route = Some(place.map_err(Barred::RefusedByRoute)?);
     }
-    let asked = Instant::now();
-    let picked = at_upstream(session, ctx, &upstream, places, asked).await;
-    ctx.queued.upstream += asked.elapsed();
+    let asked = clock.0;
+    let picked = at_upstream(session, ctx, &upstream, places, clock).await;
+    ctx.queued.upstream += clock.0.saturating_duration_since(asked);
     Ok(Entry {
         picked: picked?,
         upstream,
@@ -130,21 +134,22 @@ pub(super) async fn enter(
     })
 }
 
-/// Takes a place of the upstream, and one of a backend. `asked`: since when it waits for them.
+/// Takes a place of the upstream, and one of a backend.
 async fn at_upstream(
     session: &mut dyn Client,
     ctx: &mut Ctx,
     upstream: &Arc<Upstream>,
     places: &mut Taken,
-    asked: Instant,
+    clock: &mut Clock,
 ) -> Result<Picked, Barred> {
+    let asked = clock.0;
     if let Some(rules) = &upstream.concurrency {
         let priority = priority_of(rules, session);
         let wait = upstream.places.take(ctx.queued.upstream, priority);
-        let place = in_time(session, ctx, wait).await?;
+        let place = in_time(session, ctx, clock, wait).await?;
         places.upstream = Some(place.map_err(Barred::Refused)?);
     }
-    let picked = pick(session, ctx, upstream, asked).await;
+    let picked = pick(session, ctx, upstream, (asked, clock)).await;
     if picked.is_err() {
         places.upstream = None;
     }
@@ -164,20 +169,23 @@ fn priority_of(rules: &Concurrency, session: &dyn Client) -> Priority {
 async fn in_time<T>(
     session: &mut dyn Client,
     ctx: &Ctx,
+    clock: &mut Clock,
     wait: impl Future<Output = T>,
 ) -> Result<T, Barred> {
-    let left = ctx.time_left();
     let mut wait = std::pin::pin!(wait);
     // Mostly there is nothing to wait for, and then nothing to watch either.
     if let std::task::Poll::Ready(done) = futures::poll!(&mut wait) {
         return Ok(done);
     }
-    tokio::select! {
+    let left = ctx.time_left();
+    let done = tokio::select! {
         biased;
         done = wait => Ok(done),
         () = wait::client_leaves(session) => Err(Barred::ClientLeft),
         () = tokio::time::sleep(left) => Err(Barred::TimeOver),
-    }
+    };
+    clock.0 = Instant::now();
+    done
 }
 
 /// Picks a backend; where all are full, waits for one if the upstream has a queue: so long that it is `queue_timeout` since
@@ -186,7 +194,7 @@ async fn pick(
     session: &mut dyn Client,
     ctx: &mut Ctx,
     upstream: &Arc<Upstream>,
-    asked: Instant,
+    (asked, clock): (Instant, &mut Clock),
 ) -> Result<Picked, Barred> {
     let turn = *ctx.turn.get_or_insert_with(|| upstream.take_turn());
     let reach = match ctx.tries.is_empty() {
@@ -224,7 +232,7 @@ async fn pick(
             continue;
         };
         let wait = tokio::time::timeout_at(deadline.into(), waiting.called());
-        if in_time(session, ctx, wait).await?.is_err() {
+        if in_time(session, ctx, clock, wait).await?.is_err() {
             return Err(Barred::Refused(Why::TimedOut));
         }
     }

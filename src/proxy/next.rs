@@ -4,7 +4,7 @@
 
 use super::client::Client;
 use super::ctx::{Ctx, Current, Told};
-use super::entry::{Barred, Taken};
+use super::entry::{Barred, Clock, Taken};
 use super::{entry, forward, hedge, peer, split, trailing, tries, wait};
 use crate::policy::timeouts::Phase;
 use pingora::upstreams::peer::HttpPeer;
@@ -52,19 +52,20 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
 /// # Errors
 /// When there is to be none; why is in the context.
 pub(super) async fn enter(session: &mut dyn Client, ctx: &mut Ctx, waited: Duration) -> Result<()> {
-    if ctx.time_left().is_zero() {
+    let asked = Instant::now();
+    if ctx.time_left_at(asked).is_zero() {
         return Err(tries::barred(ctx, Barred::TimeOver));
     }
     split::begin(session.req_header(), ctx);
-    let asked = Instant::now();
+    let mut clock = Clock(asked);
     let mut places = Taken::default();
-    let mut entered = entry::enter(session, ctx, &mut places).await;
+    let mut entered = entry::enter(session, ctx, &mut places, &mut clock).await;
     if let Err(barred) = &entered
         && split::leave(ctx, *barred)
     {
-        entered = entry::enter(session, ctx, &mut places).await;
+        entered = entry::enter(session, ctx, &mut places, &mut clock).await;
     }
-    let started = Instant::now();
+    let started = clock.0;
     let entry = entered.map_err(|barred| tries::barred(ctx, barred))?;
     ctx.charged = None;
     let Some(timeouts) = ctx.timeouts() else {

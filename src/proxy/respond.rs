@@ -28,8 +28,10 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// How much content that nobody wants is read to keep its connection.
 const SKIPPED: u64 = 64 * 1024;
 
-/// An answer about to be written.
-pub(super) struct Answer {
+/// An answer about to be written. Boxed, for most requests carry the place for one along and never have it.
+pub(super) struct Answer(Box<Made>);
+
+struct Made {
     head: ResponseHeader,
     content: Content,
 }
@@ -51,7 +53,7 @@ enum Content {
 impl Answer {
     fn new(status: StatusCode, content: Content) -> Result<Self> {
         let head = ResponseHeader::build(status, Some(6))?;
-        Ok(Answer { head, content })
+        Ok(Answer(Box::new(Made { head, content })))
     }
 
     /// What goes with a status of our own.
@@ -97,7 +99,7 @@ impl Answer {
     /// Who it is has to be proved (RFC 9110 §15.5.2).
     pub(super) fn unauthorized(challenge: HeaderValue) -> Result<Self> {
         let mut answer = Answer::short(StatusCode::UNAUTHORIZED)?;
-        answer.head.insert_header("WWW-Authenticate", challenge)?;
+        answer.0.head.insert_header("WWW-Authenticate", challenge)?;
         Ok(answer)
     }
 
@@ -112,16 +114,16 @@ impl Answer {
         ] {
             head.remove_header(name);
         }
-        Ok(Answer {
+        Ok(Answer(Box::new(Made {
             head,
             content: Content::Said(body),
-        })
+        })))
     }
 
     /// There is no time to find out who it is.
     pub(super) fn busy() -> Result<Self> {
         let mut answer = Answer::short(StatusCode::SERVICE_UNAVAILABLE)?;
-        answer.head.insert_header("Retry-After", "5")?;
+        answer.0.head.insert_header("Retry-After", "5")?;
         Ok(answer)
     }
 
@@ -132,7 +134,7 @@ impl Answer {
             answer.allow(taken)?;
         }
         if let Some(challenge) = lacks.challenge() {
-            answer.head.insert_header("WWW-Authenticate", challenge)?;
+            answer.0.head.insert_header("WWW-Authenticate", challenge)?;
         }
         Ok(answer)
     }
@@ -140,7 +142,7 @@ impl Answer {
     /// The same is to be asked for elsewhere, by the same method (RFC 9110 §15.4.9).
     pub(super) fn moved(to: &str) -> Result<Self> {
         let mut answer = Answer::new(StatusCode::PERMANENT_REDIRECT, Content::None)?;
-        answer.head.insert_header("Location", to)?;
+        answer.0.head.insert_header("Location", to)?;
         Ok(answer)
     }
 
@@ -153,6 +155,7 @@ impl Answer {
     pub(super) fn too_many_requests(retry_after: u64) -> Result<Self> {
         let mut answer = Answer::short(StatusCode::TOO_MANY_REQUESTS)?;
         answer
+            .0
             .head
             .insert_header("Retry-After", retry_after.max(1))?;
         Ok(answer)
@@ -167,7 +170,7 @@ impl Answer {
 
     fn allow(&mut self, methods: &[Method]) -> Result<()> {
         let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
-        self.head.insert_header("Allow", methods.join(", "))
+        self.0.head.insert_header("Allow", methods.join(", "))
     }
 
     /// What an authority wants to see (RFC 8555 §8.3).
@@ -198,9 +201,9 @@ impl Answer {
         match to.to_str() {
             Ok(text) => {
                 let text = target::on_this_host(text, redirect.to.source());
-                answer.head.insert_header("Location", &*text)?;
+                answer.0.head.insert_header("Location", &*text)?;
             }
-            Err(_) => answer.head.insert_header("Location", to)?,
+            Err(_) => answer.0.head.insert_header("Location", to)?,
         }
         Ok(answer)
     }
@@ -212,16 +215,16 @@ impl Answer {
         if let Some(details) = end.details {
             proxy_status.push_str(&format!("; details=\"{details}\""));
         }
-        answer.head.insert_header("Proxy-Status", proxy_status)?;
+        answer.0.head.insert_header("Proxy-Status", proxy_status)?;
         if end.status == StatusCode::SERVICE_UNAVAILABLE {
-            answer.head.insert_header("Retry-After", "1")?;
+            answer.0.head.insert_header("Retry-After", "1")?;
         }
         Ok(answer)
     }
 
     /// Says in the head what follows it, and returns that.
     fn body(&mut self, request: &RequestHeader, ctx: &Ctx) -> Result<Bytes> {
-        let Answer { head, content } = self;
+        let Made { head, content } = &mut *self.0;
         let status = head.status;
         let page = ctx
             .answer_rules()
@@ -264,7 +267,7 @@ impl Answer {
         ctx.watch.set_total(Some(ctx.watch.elapsed() + ANSWER_TIME));
         let body = self.dress(client, ctx)?;
         match client.side() {
-            Side::Front(request) => beside(request, ctx, self.head, &body).await,
+            Side::Front(request) => beside(request, ctx, self.0.head, &body).await,
             Side::Pingora(session) => downstream::write(&ctx.watch, self.send(session, body)).await,
         }
     }
@@ -272,20 +275,23 @@ impl Answer {
     /// Makes the head what it is to be; returns the body.
     fn dress(&mut self, client: &mut dyn Client, ctx: &Ctx) -> Result<Bytes> {
         let body = self.body(client.req_header(), ctx)?;
-        self.head
+        self.0
+            .head
             .insert_header("X-Request-ID", ctx.request_id.as_str())?;
         if let Some(hsts) = ctx.hsts() {
-            self.head.insert_header("Strict-Transport-Security", hsts)?;
+            self.0
+                .head
+                .insert_header("Strict-Transport-Security", hsts)?;
         }
-        mark(&mut self.head, ctx)?;
-        rate::mark(&mut self.head, ctx)?;
+        mark(&mut self.0.head, ctx)?;
+        rate::mark(&mut self.0.head, ctx)?;
         if let Some(rules) = ctx.answer_rules() {
-            let permission = matches!(self.content, Content::Permission);
-            give(&mut self.head, rules, client.req_header(), permission)?;
+            let permission = matches!(self.0.content, Content::Permission);
+            give(&mut self.0.head, rules, client.req_header(), permission)?;
         }
         if let Some(route) = &ctx.route {
             edit_response(
-                &mut self.head,
+                &mut self.0.head,
                 &route.response_headers,
                 client.req_header(),
                 ctx,
@@ -302,13 +308,13 @@ impl Answer {
 
     async fn send(self, session: &mut ServerSession, body: Bytes) -> Result<()> {
         let request = session.req_header();
-        if matches!(self.content, Content::Own(_))
+        if matches!(self.0.content, Content::Own(_))
             && grpc::is_call(&request.method, request.version, &request.headers)
         {
-            return refuse_call(self.head, session).await;
+            return refuse_call(self.0.head, session).await;
         }
-        let has_body = session.req_header().method != Method::HEAD && !bodiless(self.head.status);
-        session.write_response_header(Box::new(self.head)).await?;
+        let has_body = session.req_header().method != Method::HEAD && !bodiless(self.0.head.status);
+        session.write_response_header(Box::new(self.0.head)).await?;
         if has_body {
             session.write_response_body(body, true).await
         } else {
