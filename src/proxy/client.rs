@@ -20,6 +20,9 @@ pub(super) enum Side<'a> {
     Pingora(&'a mut ServerSession),
 }
 
+/// Names and values.
+pub(super) type Fields<'a> = Box<dyn Iterator<Item = (&'a [u8], &'a [u8])> + 'a>;
+
 /// Who asked.
 pub(super) trait Client: Send + Sync {
     /// Which of both it is.
@@ -30,6 +33,8 @@ pub(super) trait Client: Send + Sync {
     fn req_header_mut(&mut self) -> &mut RequestHeader;
     /// Whether it was asked by HTTP/2.
     fn is_http2(&self) -> bool;
+    /// The fields of a request at the front as they came. None where only what they mean is known.
+    fn fields(&self) -> Option<Fields<'_>>;
     /// Who is at the other end of the connection.
     fn address(&self) -> Option<SocketAddr>;
     /// What the kernel can be asked about that.
@@ -78,6 +83,10 @@ impl Client for Request {
 
     fn is_http2(&self) -> bool {
         false
+    }
+
+    fn fields(&self) -> Option<Fields<'_>> {
+        Some(Box::new(Request::fields(self)))
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -148,6 +157,10 @@ impl Client for ServerSession {
 
     fn is_http2(&self) -> bool {
         ServerSession::is_http2(self)
+    }
+
+    fn fields(&self) -> Option<Fields<'_>> {
+        None
     }
 
     fn address(&self) -> Option<SocketAddr> {

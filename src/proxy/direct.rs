@@ -285,7 +285,7 @@ fn write_request(
     span: u64,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    outgoing::write(session.req_header(), proxy, ctx, span, out).map_err(|e| e.into_down())
+    outgoing::write(session, proxy, ctx, span, out).map_err(|e| e.into_down())
 }
 
 fn written(e: io::Error) -> Box<Error> {

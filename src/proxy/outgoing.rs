@@ -3,6 +3,7 @@
 //! [`changes`] says what is different from what the client sent. [`prepare`] makes these changes where Pingora sends the request,
 //! [`write`] where [`super::direct`] does.
 
+use super::client::Client;
 use super::ctx::Ctx;
 use super::facts::{Values, authority, target};
 use super::forward::written;
@@ -262,12 +263,13 @@ pub(super) fn prepare(
 /// # Errors
 /// As [`changes`], and when its target has what would end it (RFC 9112 §3.2).
 pub(super) fn write(
-    client_request: &RequestHeader,
+    client: &dyn Client,
     proxy: &Proxy,
     ctx: &Ctx,
     span: u64,
     out: &mut Vec<u8>,
 ) -> Result<()> {
+    let client_request = client.req_header();
     let changes = changes(client_request, proxy, ctx, span, false)?;
     let target = match &changes.target {
         Some(target) => target.as_bytes(),
@@ -284,33 +286,31 @@ pub(super) fn write(
     out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     // What a later change takes away or replaces is not there.
-    let is_gone = |name: &HeaderName, from: usize| {
+    let is_gone = |name: &[u8], from: usize| {
+        let is = |gone: &HeaderName| name.eq_ignore_ascii_case(gone.as_str().as_bytes());
         changes.fields.get(from..).is_some_and(|later| {
             later.iter().any(|change| match change {
-                Change::Remove(gone) => *gone == name,
-                Change::Set(set, _) => set.name() == name,
+                Change::Remove(gone) => is(gone),
+                Change::Set(set, _) => is(set.name()),
                 Change::Add(..) => false,
             })
         })
     };
-    let is_sent = |name: &HeaderName| *name != header::CONNECTION && !is_gone(name, 0);
-    if client_request.has_case() {
-        let names = client_request.headers.iter();
-        for ((name, value), (written, _)) in names.zip(client_request.case_header_iter()) {
-            if is_sent(name) {
-                line(out, written.as_slice(), value.as_bytes());
-            }
+    let is_sent = |name: &[u8]| !name.eq_ignore_ascii_case(b"connection") && !is_gone(name, 0);
+    if let Some(fields) = client.fields() {
+        for (name, value) in fields.filter(|(name, _)| is_sent(name)) {
+            line(out, name, value);
         }
     } else {
         for (name, value) in &client_request.headers {
-            if is_sent(name) {
+            if is_sent(name.as_str().as_bytes()) {
                 line(out, written(name).as_bytes(), value.as_bytes());
             }
         }
     }
     for (place, change) in changes.fields.iter().enumerate() {
         if let Change::Set(name, value) | Change::Add(name, value) = change
-            && !is_gone(name.name(), place + 1)
+            && !is_gone(name.name().as_str().as_bytes(), place + 1)
         {
             line(out, name.written().as_bytes(), value.bytes());
         }

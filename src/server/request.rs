@@ -6,7 +6,7 @@
 use super::stream::{ClientStream, HeadRead, NoHead, Patience};
 use crate::policy::framing::{self, Doubt};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
@@ -89,6 +89,35 @@ impl Request {
         !self.stream.is_at_end()
     }
 
+    /// Its fields as they came: names and values.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let bytes = &self.bytes;
+        let lines = Lines { bytes, at: 0 }.skip(1);
+        lines.filter_map(|(start, end)| field(bytes.get(start..end)?))
+    }
+
+    /// Its head with the target that was made of one that is no text.
+    fn with_text(&self) -> BytesMut {
+        let version = match self.head.version {
+            Version::HTTP_10 => b" HTTP/1.0",
+            _ => b" HTTP/1.1",
+        };
+        let end = self.bytes.iter().position(|byte| *byte == b'\r');
+        let fields = self.bytes.get(end.unwrap_or_default()..);
+        let method = self.head.method.as_str().as_bytes();
+        let mut head = BytesMut::with_capacity(2 * self.bytes.len());
+        for part in [
+            method,
+            b" ",
+            self.head.raw_path(),
+            version,
+            fields.unwrap_or_default(),
+        ] {
+            head.extend_from_slice(part);
+        }
+        head
+    }
+
     /// Makes it one that Pingora serves.
     ///
     /// # Errors
@@ -96,20 +125,25 @@ impl Request {
     pub async fn into_session(
         self,
     ) -> std::result::Result<Box<ServerSession>, (Option<Box<ClientStream>>, Box<Error>)> {
-        let mut session = HttpSession::new(self.stream);
         let told = match std::str::from_utf8(&self.bytes) {
             Ok(_) => BytesMut::from(&*self.bytes),
             // Pingora would not take a target that is no text.
-            Err(_) => written(&self.head),
+            Err(_) => self.with_text(),
         };
+        let mut session = HttpSession::new(self.stream);
         session.set_pipelined_prefix(told);
         let read = session.read_request().await;
-        let read = read.and_then(|read| read.ok_or_else(malformed));
+        let read = read.and_then(|read| match read {
+            // What was found out of one holds for the other.
+            Some(_) if session.req_header().headers == self.head.headers => Ok(()),
+            _ => Err(malformed()),
+        });
         if let Err(e) = read {
             return Err((ClientStream::from_stream(session.into_inner()), e));
         }
-        // What was found out of it holds for this one.
-        *session.req_header_mut() = *self.head;
+        if session.req_header().raw_path() != self.head.raw_path() {
+            session.req_header_mut().set_uri(self.head.uri.clone());
+        }
         let mut session = Box::new(ServerSession::H1(session));
         // Pingora waits for no further request: any number of seconds means that one may follow.
         session.set_keepalive(self.keeps.then_some(1));
@@ -119,26 +153,6 @@ impl Request {
 
 fn malformed() -> Box<Error> {
     Error::explain(ErrorType::InvalidHTTPHeader, "a head that is none")
-}
-
-/// A head as it could have come.
-fn written(head: &RequestHeader) -> BytesMut {
-    let mut out = BytesMut::with_capacity(1024);
-    let version = match head.version {
-        Version::HTTP_10 => " HTTP/1.0\r\n",
-        _ => " HTTP/1.1\r\n",
-    };
-    for part in [
-        head.method.as_str().as_bytes(),
-        b" ",
-        head.raw_path(),
-        version.as_bytes(),
-    ] {
-        out.extend_from_slice(part);
-    }
-    head.header_to_h1_wire(&mut out);
-    out.extend_from_slice(b"\r\n");
-    out
 }
 
 /// Reads a head whose lines are as they should be.
@@ -169,22 +183,19 @@ fn parse(bytes: &Bytes) -> Result<Box<RequestHeader>> {
     if fields > MOST_FIELDS {
         return Err(malformed());
     }
-    let mut head = Box::new(RequestHeader::build(method, &target, Some(fields))?);
+    let mut head = Box::new(RequestHeader::build_no_case(method, &target, Some(fields))?);
     head.set_version(match version {
         b"HTTP/1.0" => Version::HTTP_10,
         b"HTTP/1.1" => Version::HTTP_11,
         _ => return Err(malformed()),
     });
     for (start, end) in lines {
-        let line = bytes.get(start..end).unwrap_or_default();
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+        let Some((name, value)) = bytes.get(start..end).and_then(field) else {
             continue;
         };
-        let value = line.get(colon + 1..).unwrap_or_default();
-        let from = colon + 1 + (value.len() - value.trim_ascii_start().len());
-        let to = from + value.trim_ascii().len();
-        let name = bytes.slice(start..start + colon);
-        let value = HeaderValue::from_maybe_shared(bytes.slice(start + from..start + to));
+        let name = HeaderName::from_bytes(name);
+        let name = name.or_err(ErrorType::InvalidHTTPHeader, "a name that is none")?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value));
         let value = value.or_err(ErrorType::InvalidHTTPHeader, "a value that is none")?;
         head.append_header(name, value)?;
     }
@@ -193,6 +204,12 @@ fn parse(bytes: &Bytes) -> Result<Box<RequestHeader>> {
         validate_request_authority(&head)?;
     }
     Ok(head)
+}
+
+/// Name and value of a line.
+fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    Some((line.get(..colon)?, line.get(colon + 1..)?.trim_ascii()))
 }
 
 /// Where the lines of a head are.
@@ -232,12 +249,10 @@ mod tests {
             ("POST", Version::HTTP_10)
         );
         assert_eq!(head.raw_path(), b"/a?b=%E4");
-        let mut out = Vec::new();
-        head.header_to_h1_wire(&mut out);
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "Host: a.example\r\nx-Empty: \r\nX-Two: 1 \t2\r\nX-Two: 3\r\n"
-        );
+        let two = head.headers.get_all("x-two").iter();
+        assert_eq!(two.collect::<Vec<_>>(), ["1 \t2", "3"]);
+        assert_eq!(head.headers["x-empty"], "");
+        assert_eq!(head.headers.len(), 4);
         let absolute = |host| {
             let text = format!("GET http://a.example/x HTTP/1.1\r\nHost: {host}\r\n\r\n");
             parse(&Bytes::from(text))

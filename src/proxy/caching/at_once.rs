@@ -79,6 +79,10 @@ pub(in super::super) async fn serve(
         send(stream, ctx, head, stored).await?;
         return Ok(true);
     }
+    if let (Some((stream, head)), Body::Memory(body)) = (&mut wire, &object.body) {
+        send_whole(stream, ctx, head, body).await?;
+        return Ok(true);
+    }
     let version = version(&object, standing);
     let mut body = Reader::new(object.clone(), usize::MAX, cache.memory());
     let Ok(first) = body.read().await else {
@@ -95,6 +99,26 @@ pub(in super::super) async fn serve(
         stored.was_right(version);
     }
     Ok(true)
+}
+
+/// Sends an answer all of which is in memory.
+async fn send_whole(
+    stream: &mut ClientStream,
+    ctx: &mut Ctx,
+    head: &[u8],
+    body: &[u8],
+) -> Result<()> {
+    let sent = async {
+        let sent = stream
+            .send(&mut [IoSlice::new(head), IoSlice::new(body)])
+            .await;
+        sent.or_err(ErrorType::WriteError, "sending a stored answer")
+    };
+    downstream::write(&ctx.watch, sent).await?;
+    ctx.sent_at_once = Some((StatusCode::OK, body.len()));
+    ctx.head_at_once = head.len();
+    tokio::task::consume_budget().await;
+    Ok(())
 }
 
 /// Has the kernel send the answer.
