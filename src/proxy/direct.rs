@@ -14,6 +14,7 @@ use super::ctx::Ctx;
 use super::front::Front;
 use super::tries::{self, arm};
 use super::{answered, caching, ending, forward, next, outgoing, wire};
+use crate::cache::Cache;
 use crate::policy::fields;
 use crate::policy::plain::{self, is_plain};
 use crate::policy::route::Proxy;
@@ -64,7 +65,7 @@ pub(super) async fn serve(
                 true => return Ok(Served::Onward),
                 false => error,
             },
-            Ok(link) => match exchange(session, ctx, link).await {
+            Ok(link) => match exchange(front.cache, session, ctx, link).await {
                 Ok(()) => {
                     ending::end_try(ctx, false);
                     return Ok(Served::Answered);
@@ -126,7 +127,12 @@ fn is_ours(session: &dyn Client, ctx: &Ctx) -> bool {
 ///
 /// # Errors
 /// That tell what went wrong as Pingora's do.
-async fn exchange(session: &mut dyn Client, ctx: &mut Ctx, mut link: Link) -> Result<()> {
+async fn exchange(
+    cache: Cache,
+    session: &mut dyn Client,
+    ctx: &mut Ctx,
+    mut link: Link,
+) -> Result<()> {
     arm(ctx, Phase::AwaitingHead);
     send(session, ctx, &mut link).await?;
     let mut reader = Reader::default();
@@ -154,7 +160,12 @@ async fn exchange(session: &mut dyn Client, ctx: &mut Ctx, mut link: Link) -> Re
             (backend, dressed)
         }
         Head::Whole(head) => {
+            // By what the upstream says, not by what is made of that.
+            let changed = caching::passing_by::changed(ctx.scheme, session.req_header(), &head);
             let (backend, head) = dress(session, ctx, head, (link, reader))?;
+            if let Some(urls) = changed {
+                cache.forget_urls(&urls).await;
+            }
             (backend, Dressed::Head(head))
         }
     };
@@ -301,7 +312,8 @@ async fn read_head(
 ) -> Result<Head> {
     // HTTP/2 has small letters only.
     let with_case = !session.is_http2();
-    let may_be_plain = session.req_header().method != Method::HEAD && forward::leaves_as_is(ctx);
+    // What another method changes may be stored, which its head tells more of.
+    let may_be_plain = session.req_header().method == Method::GET && forward::leaves_as_is(ctx);
     loop {
         if may_be_plain && !reader.unread().is_empty() {
             let is_fit = |status| answered::is_ordinary(ctx, status);

@@ -206,11 +206,9 @@ impl Front {
     async fn hand_on(&self, request: Request, ctx: Box<Ctx>) -> Received {
         match request.into_session().await {
             Ok(session) => Received::Onward(Box::new(downstream::pack(session, ctx))),
-            Err((stream, e)) => {
-                debug!("a request cannot be handed on: {e}");
+            Err((stream, none)) => {
                 if let Some(stream) = stream {
-                    let why = (StatusCode::BAD_REQUEST, MALFORMED);
-                    Box::pin(self.turn_away(stream, why, None)).await;
+                    Box::pin(self.refuse(stream, none)).await;
                 }
                 Received::Over(None)
             }

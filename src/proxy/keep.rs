@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How long what comes is thrown away before a connection is closed.
 pub(super) const HANG_UP: Duration = Duration::from_secs(2);
 
+/// How long content that nobody wants is taken before a connection is closed, as nginx's `lingering_time`.
+const LINGER_TIME: Duration = Duration::from_secs(30);
+
 /// How much of a body that nobody wants is taken at most.
 pub(super) const LINGER_BYTES: usize = 64 * 1024 * 1024;
 /// The same of what is not even a head.
@@ -48,6 +51,10 @@ pub(super) async fn serve_on(request: Request) -> Option<Box<ClientStream>> {
     let Request {
         mut stream, keeps, ..
     } = request;
+    if stream.content().is_some() {
+        // It was sent on, and is here still.
+        stream.skip(LINGER_BYTES).await.ok()?;
+    }
     if stream.is_at_end() {
         if keeps {
             return Some(stream);
@@ -62,7 +69,8 @@ pub(super) async fn serve_on(request: Request) -> Option<Box<ClientStream>> {
                 return Some(stream);
             }
         }
-        hang_up(stream, LINGER_BYTES).await;
+        // It is content, as far as is known: who sends it may read the answer only afterwards.
+        let _ = tokio::time::timeout(LINGER_TIME, stream.hang_up(LINGER_BYTES, LINGER)).await;
         None
     })
     .await
@@ -71,7 +79,7 @@ pub(super) async fn serve_on(request: Request) -> Option<Box<ClientStream>> {
 /// Ends a connection of which nobody can say what follows. What comes, up to so many bytes, is thrown away for a moment: closing at
 /// once would reset it, and with it the answer.
 pub(super) async fn hang_up(stream: Box<ClientStream>, most: usize) {
-    let _ = tokio::time::timeout(HANG_UP, stream.hang_up(most)).await;
+    let _ = tokio::time::timeout(HANG_UP, stream.hang_up(most, HANG_UP)).await;
 }
 
 /// The same at the end of Pingora's phases. To be called last: the session is an empty shell afterwards.

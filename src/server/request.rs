@@ -124,7 +124,7 @@ impl Request {
     /// When Pingora does not take it; the connection comes along.
     pub async fn into_session(
         self,
-    ) -> std::result::Result<Box<ServerSession>, (Option<Box<ClientStream>>, Box<Error>)> {
+    ) -> std::result::Result<Box<ServerSession>, (Option<Box<ClientStream>>, NoRequest)> {
         let told = match std::str::from_utf8(&self.bytes) {
             Ok(_) => BytesMut::from(&*self.bytes),
             // Pingora would not take a target that is no text.
@@ -139,7 +139,8 @@ impl Request {
             _ => Err(malformed()),
         });
         if let Err(e) = read {
-            return Err((ClientStream::from_stream(session.into_inner()), e));
+            let stream = ClientStream::from_stream(session.into_inner());
+            return Err((stream, NoRequest::Malformed(self.bytes, e)));
         }
         if session.req_header().raw_path() != self.head.raw_path() {
             session.req_header_mut().set_uri(self.head.uri.clone());

@@ -213,7 +213,9 @@ impl ClientStream {
 
     /// Reads what nobody asked for. Is ready at the end of the connection only.
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.ahead.len() < AHEAD {
+        // Content that was not handed out yet is no reason to look away.
+        let own = self.content().map_or(0, <[u8]>::len);
+        while self.ahead.len() < own + AHEAD {
             if ready!(self.poll_fill(cx))? == 0 {
                 return match self.has_next() {
                     // It has said all that it will say, and waits for the answers.

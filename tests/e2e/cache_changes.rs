@@ -64,7 +64,14 @@ fn a_change_by_a_route_without_a_cache_is_a_change() {
                 ask(&proxy, path, who);
             }
             let stored = origin.count() - before;
-            for method in ["POST", "DELETE", "by Location"] {
+            for (method, content) in [
+                ("POST", ""),
+                ("POST", "some"),
+                ("DELETE", ""),
+                ("by Location", ""),
+                ("by Location", "some"),
+            ] {
+                let content = content.as_bytes();
                 for who in PEOPLE {
                     hit(&ask(&proxy, path, who));
                 }
@@ -73,9 +80,9 @@ fn a_change_by_a_route_without_a_cache_is_a_change() {
                 }
                 let changed = match method {
                     "by Location" => {
-                        request(proxy.port, "POST", &format!("/change?{path}"), &[], b"")
+                        request(proxy.port, "POST", &format!("/change?{path}"), &[], content)
                     }
-                    _ => request(proxy.port, method, path, &[], b""),
+                    _ => request(proxy.port, method, path, &[], content),
                 };
                 assert_eq!(changed.status, 201);
                 let before = origin.count();

@@ -1,6 +1,7 @@
 //! A client that leaves ends the waiting at once: the next try is not made.
 
 use crate::client::Client;
+use crate::client_tls::Authority;
 use crate::client2::Client2;
 use crate::harness::{PATIENCE, Proxy, one_route, outcomes, until};
 use crate::origin::Origin;
@@ -108,6 +109,30 @@ fn a_client_that_leaves_while_a_backend_works_ends_that_too() {
             origin.request(0);
             client.leave();
         }
+        left(&proxy, &origin, "/patients", Instant::now(), "client_left");
+        until("the backend is let go", || origin.last().abandoned);
+    }
+}
+
+/// Also where all that it sent is still in our hands.
+#[test]
+fn a_client_of_tls_that_leaves_after_its_content_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.sign(dir.path(), "site", &["a.example"]);
+    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    for size in [0, 100, 6000, 100_000] {
+        let origin = Origin::always(Reply::hang());
+        let rules = "retry: { tries: 3, wait: 1ms }\ntimeouts: { first_byte: 20s }";
+        let proxy = Proxy::with()
+            .listener(&tls)
+            .start(&one_route(&[origin.port], rules));
+        let mut client = authority.client().to(proxy.port, "a.example").unwrap();
+        let head = format!("PUT /patients HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
+        let sent = [head.as_bytes(), &vec![b'x'; size]].concat();
+        client.send(&sent).unwrap();
+        origin.request(0);
+        drop(client);
         left(&proxy, &origin, "/patients", Instant::now(), "client_left");
         until("the backend is let go", || origin.last().abandoned);
     }

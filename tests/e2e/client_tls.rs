@@ -313,6 +313,11 @@ impl TlsClient {
         self.stream.write_all(request.as_bytes())
     }
 
+    /// Sends these bytes as they are, in a write of its own.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     /// The next answer.
     pub(crate) fn answer(&mut self) -> std::io::Result<Answer> {
         let mut bytes = std::mem::take(&mut self.came);

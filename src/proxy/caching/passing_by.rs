@@ -44,8 +44,8 @@ pub(in super::super) async fn head(
     response: &ResponseHeader,
 ) -> Result<()> {
     let request = session.req_header();
-    if invalidation::invalidates(&request.method, response.status) {
-        invalidate(cache, ctx.scheme, request, response).await;
+    if let Some(urls) = changed(ctx.scheme, request, response) {
+        cache.forget_urls(&urls).await;
         return Ok(());
     }
     let Some(route) = ctx.route.clone() else {
@@ -91,20 +91,23 @@ pub(in super::super) async fn head(
     Ok(())
 }
 
-/// Forgets what a request has changed (RFC 9111 §4.4), by whatever route it came and whichever stored it.
-async fn invalidate(
-    cache: Cache,
+/// What a request has changed, as its upstream's answer has it, and is to be forgotten (RFC 9111 §4.4), by whatever route it came and
+/// whichever stored it. None where it changes nothing.
+pub(in super::super) fn changed(
     scheme: &str,
     request: &RequestHeader,
     response: &ResponseHeader,
-) {
+) -> Option<Vec<Vec<u8>>> {
+    if !invalidation::invalidates(&request.method, response.status) {
+        return None;
+    }
     let host = authority(request);
     let targets = invalidation::targets(scheme, host, target(request), &response.headers);
     let hosts = invalidation::spellings(scheme, host);
     let urls = hosts
         .iter()
         .flat_map(|host| targets.iter().map(|t| key::url(scheme, host, t)));
-    cache.forget_urls(&urls.collect::<Vec<_>>()).await;
+    Some(urls.collect())
 }
 
 /// An answer to `HEAD` says whether the stored answer to `GET` still holds (RFC 9111 §4.3.5).

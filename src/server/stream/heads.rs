@@ -96,7 +96,7 @@ impl ClientStream {
         let now = Instant::now();
         self.idle = Duration::ZERO;
         self.pass_empty_lines();
-        if !self.ahead.is_empty() {
+        if self.has_begun() {
             // Of many requests that were sent ahead not all are served before others have their turn.
             tokio::task::consume_budget().await;
             return Ok(now);
@@ -118,7 +118,7 @@ impl ClientStream {
 
     /// Reads the first bytes of what comes next; says whether there are any. That a socket seems readable is a hint only.
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        while self.ahead.is_empty() {
+        while !self.has_begun() {
             if self.pending.is_empty() {
                 ready!(self.transport.poll_readable(cx));
             }
@@ -128,6 +128,11 @@ impl ClientStream {
             self.pass_empty_lines();
         }
         Poll::Ready(Ok(true))
+    }
+
+    /// Whether there is more than an empty line, or the first half of one.
+    fn has_begun(&self) -> bool {
+        !matches!(&*self.ahead, b"" | b"\r")
     }
 
     /// Empty lines before a request are not its beginning (RFC 9112 §2.2).
@@ -165,7 +170,10 @@ impl ClientStream {
 
     /// Whether something of the next request came.
     pub(super) fn has_next(&self) -> bool {
-        self.ahead.len() > self.content().map_or(0, <[u8]>::len)
+        let own = self.content().map_or(0, <[u8]>::len);
+        let mut rest = self.ahead.iter().skip(own);
+        // Empty lines are of none.
+        rest.any(|byte| !matches!(byte, b'\r' | b'\n'))
     }
 
     /// How much content of the request under way is still to come, or to be handed out. None where that is not known.
@@ -215,9 +223,9 @@ impl ClientStream {
         Ok(true)
     }
 
-    /// Says that nothing more will be sent, and throws away what comes, up to so many bytes: closing at once would reset the
-    /// connection, and with it what was sent before the client has read it.
-    pub async fn hang_up(mut self: Box<Self>, most: usize) {
+    /// Says that nothing more will be sent, and throws away what comes, up to so many bytes, until nothing came for so long: closing
+    /// at once would reset the connection, and with it what was sent before the client has read it.
+    pub async fn hang_up(mut self: Box<Self>, most: usize, silence: Duration) {
         use pingora::protocols::Shutdown;
         self.shutdown().await;
         let mut left = most;
@@ -225,7 +233,8 @@ impl ClientStream {
             let came = self.ahead.len();
             self.ahead = BytesMut::new();
             left = left.saturating_sub(came);
-            if left == 0 || !matches!(poll_fn(|cx| self.poll_fill(cx)).await, Ok(1..)) {
+            let read = tokio::time::timeout(silence, poll_fn(|cx| self.poll_fill(cx)));
+            if left == 0 || !matches!(read.await, Ok(Ok(1..))) {
                 return;
             }
         }
