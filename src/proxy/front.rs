@@ -197,7 +197,7 @@ impl Front {
                 Box::pin(keep::hang_up(request.stream, keep::LINGER_BYTES)).await;
                 None
             }
-            Ok(_) => keep::serve_on(request).await,
+            Ok(_) => keep::serve_on(request, &self.closing).await,
         };
         Received::Over(next)
     }

@@ -13,6 +13,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora_proxy::Session;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How long what comes is thrown away before a connection is closed.
 pub(super) const HANG_UP: Duration = Duration::from_secs(2);
@@ -46,14 +47,22 @@ pub(super) async fn linger(session: &mut ServerSession) {
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
-/// Ends an answered request; its connection comes back if it can serve on.
-pub(super) async fn serve_on(request: Request) -> Option<Box<ClientStream>> {
+/// Ends an answered request; its connection comes back if it can serve on. `closing`: turns true when those that are idle are to end.
+pub(super) async fn serve_on(
+    request: Request,
+    closing: &watch::Receiver<bool>,
+) -> Option<Box<ClientStream>> {
     let Request {
         mut stream, keeps, ..
     } = request;
     if stream.content().is_some() {
         // It was sent on, and is here still.
         stream.skip(LINGER_BYTES).await.ok()?;
+        if !keeps {
+            // What follows it may be there as well.
+            stream.hang_up(LINGER_HEAD, Duration::ZERO).await;
+            return None;
+        }
     }
     if stream.is_at_end() {
         if keeps {
@@ -62,18 +71,33 @@ pub(super) async fn serve_on(request: Request) -> Option<Box<ClientStream>> {
         stream.shutdown().await;
         return None;
     }
+    let mut closing = closing.clone();
     Box::pin(async move {
-        if keeps {
-            let skipped = tokio::time::timeout(LINGER, stream.skip(LINGER_BYTES)).await;
-            if let Ok(Ok(true)) = skipped {
-                return Some(stream);
-            }
+        let time_is_up = async {
+            // Without a sender the process ends anyway.
+            let _ = closing.wait_for(|closing| *closing).await;
+            tokio::time::sleep(HANG_UP).await;
+        };
+        tokio::select! {
+            biased;
+            next = skip(stream, keeps) => next,
+            () = time_is_up => None,
         }
-        // It is content, as far as is known: who sends it may read the answer only afterwards.
-        let _ = tokio::time::timeout(LINGER_TIME, stream.hang_up(LINGER_BYTES, LINGER)).await;
-        None
     })
     .await
+}
+
+/// Throws away what is still to come of content; the connection comes back if that was all, and it can serve on.
+async fn skip(mut stream: Box<ClientStream>, keeps: bool) -> Option<Box<ClientStream>> {
+    if keeps {
+        let skipped = tokio::time::timeout(LINGER, stream.skip(LINGER_BYTES)).await;
+        if let Ok(Ok(true)) = skipped {
+            return Some(stream);
+        }
+    }
+    // It is content, as far as is known: who sends it may read the answer only afterwards.
+    let _ = tokio::time::timeout(LINGER_TIME, stream.hang_up(LINGER_BYTES, LINGER)).await;
+    None
 }
 
 /// Ends a connection of which nobody can say what follows. What comes, up to so many bytes, is thrown away for a moment: closing at

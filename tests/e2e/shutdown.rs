@@ -71,6 +71,26 @@ fn an_idle_process_exits_at_once_whatever_connections_are_open() {
     assert!(status.success(), "{status}");
 }
 
+/// Content that nobody wants is waited for, to keep its connection; not when that is to end anyway.
+#[test]
+fn content_that_nobody_wants_holds_up_no_exit() {
+    for length in [1000, 1_000_000] {
+        let origin = Origin::always(Reply::ok("fine"));
+        let setup = Proxy::with().key("drain_timeout", "20s");
+        let mut proxy = setup.start(&one_route(&[origin.port], "require: { methods: [GET] }"));
+        let mut refused = Client::to(proxy.port);
+        refused.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n1"
+        ));
+        assert_eq!(refused.answer().status, 405);
+        proxy.signal(Signal::TERM);
+        // What is sent after the answer is read for a moment.
+        let (status, took) = proxy.wait_exit(2 * SOON);
+        assert!(status.success(), "{status}");
+        assert!(took < Duration::from_secs(4), "{took:?}");
+    }
+}
+
 #[test]
 fn drain_timeout_ends_what_does_not_end() {
     let (_gate, origin, mut proxy) = held("600ms");
