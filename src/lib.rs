@@ -21,7 +21,8 @@
 //!
 //! A worker ([`server::worker`]) accepts a connection, hands it on if [`policy::spread`] says so, and serves it
 //! ([`server::connection`]). A head of HTTP/1 is read by [`server::request`], once [`policy::http1`] has found nothing doubtful in
-//! it; it becomes a session of Pingora's only where the phases are needed. Each request takes the snapshot in force, once ([`proxy::snapshot`]), and keeps it to its end. Then, in [`proxy`]:
+//! it; it becomes a session of Pingora's only where the phases are needed. Each request takes the snapshot in force, once
+//! ([`proxy::snapshot`]), and keeps it to its end. Then, in [`proxy`]:
 //!
 //! 1. `front`: [`policy::target`] normalises host and path, [`policy::router`] finds the route. Fixed answers and
 //!    redirects end here, and so do a browser's questions that [`policy::cors`] answers and a client that [`policy::rate`] finds
