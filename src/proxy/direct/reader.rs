@@ -104,9 +104,48 @@ impl Reader {
     /// client, but for its end. All others stay where they are.
     pub(super) fn plain_head(
         &mut self,
-        is_fit: impl Fn(StatusCode) -> bool,
+        is_fit: impl FnOnce(StatusCode) -> bool,
         out: &mut Vec<u8>,
     ) -> Option<(StatusCode, plain::Answer)> {
+        self.plain(is_fit, |code, parsed, _| {
+            out.extend_from_slice(b"HTTP/1.1 ");
+            out.extend_from_slice(code.as_str().as_bytes());
+            out.push(b' ');
+            let reason = parsed.reason.or(code.canonical_reason());
+            out.extend_from_slice(reason.unwrap_or_default().as_bytes());
+            out.extend_from_slice(b"\r\n");
+            for field in parsed.headers.iter() {
+                if !plain::is_of_connection(field.name) {
+                    out.extend_from_slice(field.name.as_bytes());
+                    out.extend_from_slice(b": ");
+                    out.extend_from_slice(field.value);
+                    out.extend_from_slice(b"\r\n");
+                }
+            }
+            Some(code)
+        })
+    }
+
+    /// The same for HTTP/2, which has no need of its bytes.
+    pub(super) fn plain_fields(
+        &mut self,
+        is_fit: impl FnOnce(StatusCode) -> bool,
+    ) -> Option<(Box<ResponseHeader>, plain::Answer)> {
+        let is_passed = |name: &str| {
+            // Where content ends is said by its frames.
+            !plain::is_of_connection(name) && !name.eq_ignore_ascii_case("transfer-encoding")
+        };
+        self.plain(is_fit, |_, parsed, bytes| {
+            build(bytes, parsed, false, is_passed).ok().map(Box::new)
+        })
+    }
+
+    /// Takes such a head, and makes something of it: of its status, its fields, and its bytes with how many of them those are.
+    fn plain<T>(
+        &mut self,
+        is_fit: impl FnOnce(StatusCode) -> bool,
+        make: impl FnOnce(StatusCode, &httparse::Response<'_, '_>, (&[u8], usize)) -> Option<T>,
+    ) -> Option<(T, plain::Answer)> {
         let unread = self.unread();
         let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
@@ -122,51 +161,9 @@ impl Reader {
         }
         let fields = parsed.headers.iter();
         let answer = plain::answer(fields.map(|field| (field.name, field.value)))?;
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(code.as_str().as_bytes());
-        out.push(b' ');
-        let reason = parsed.reason.or(code.canonical_reason());
-        out.extend_from_slice(reason.unwrap_or_default().as_bytes());
-        out.extend_from_slice(b"\r\n");
-        for field in parsed.headers.iter() {
-            if !plain::is_of_connection(field.name) {
-                out.extend_from_slice(field.name.as_bytes());
-                out.extend_from_slice(b": ");
-                out.extend_from_slice(field.value);
-                out.extend_from_slice(b"\r\n");
-            }
-        }
+        let made = make(code, &parsed, (unread, length))?;
         self.take(length);
-        Some((code, answer))
-    }
-
-    /// The same for HTTP/2, which has no need of its bytes.
-    pub(super) fn plain_fields(
-        &mut self,
-        is_fit: impl FnOnce(StatusCode) -> bool,
-    ) -> Option<(Box<ResponseHeader>, plain::Answer)> {
-        let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
-        let mut parsed = httparse::Response::new(&mut []);
-        let unread = self.unread();
-        let read = ParserConfig::default()
-            .parse_response_with_uninit_headers(&mut parsed, unread, &mut fields)
-            .ok()?;
-        let Status::Complete(length) = read else {
-            return None;
-        };
-        let code = StatusCode::from_u16(parsed.code?).ok()?;
-        if parsed.version != Some(1) || !is_fit(code) {
-            return None;
-        }
-        let all = parsed.headers.iter();
-        let answer = plain::answer(all.map(|field| (field.name, field.value)))?;
-        let is_passed = |name: &str| {
-            // Where content ends is said by its frames.
-            !plain::is_of_connection(name) && !name.eq_ignore_ascii_case("transfer-encoding")
-        };
-        let head = build((unread, length), &parsed, false, is_passed).ok()?;
-        self.take(length);
-        Some((Box::new(head), answer))
+        Some((made, answer))
     }
 
     /// Takes a head, if all of it is there. `with_case`: whether it matters how the names of its fields are written.
