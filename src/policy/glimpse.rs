@@ -2,13 +2,11 @@
 //!
 //! Asked by `proxy::front` of what was refused before it was a head. Nothing else goes by it.
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use super::target::UNFIT;
+use percent_encoding::percent_encode;
 
 /// How much of a target is told.
 const MOST: usize = 2048;
-
-/// What no target has.
-const NOT_IN_TARGETS: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
 /// Method and target of what began so; the target with what it may not have made visible. None where it does not look like a
 /// request.
@@ -25,7 +23,7 @@ pub fn glimpse(bytes: &[u8]) -> Option<(&str, String)> {
     let ends = target.windows(6).rposition(|part| part == b" HTTP/");
     let target = target.get(..ends.unwrap_or(target.len()))?;
     let target = target.get(..MOST).unwrap_or(target);
-    Some((method, percent_encode(target, NOT_IN_TARGETS).to_string()))
+    Some((method, percent_encode(target, UNFIT).to_string()))
 }
 
 #[cfg(test)]

@@ -3,8 +3,12 @@
 //! `config` normalises patterns with these functions and `proxy` every request, so that no spelling of a path gets around
 //! a route. What is sent upstream is the client's own spelling, unless dots lead elsewhere or a rewrite has to change it. Decides no route.
 
+use percent_encoding::{AsciiSet, CONTROLS};
 use std::borrow::Cow;
 use std::fmt;
+
+/// What has no place in a target (RFC 3986 §2), beside all that is not ASCII.
+pub const UNFIT: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
 /// Whether `raw` can stand in `Host`: a name or address, and perhaps a port (RFC 9110 §7.2), of the characters that host
 /// names in use are made of. Anything else could be read as one host here and as another by the backend.

@@ -5,9 +5,10 @@
 
 use super::stream::{ClientStream, HeadRead, NoHead, Patience};
 use crate::policy::framing::{self, Doubt};
+use crate::policy::target::UNFIT;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Version, header};
-use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use percent_encoding::percent_encode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::authority::validate_request_authority;
@@ -18,9 +19,6 @@ use std::time::Instant;
 
 /// The most fields that Pingora takes.
 const MOST_FIELDS: usize = 256;
-
-/// Of a target that is no text: all that is not ASCII.
-const NO_TEXT: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
 /// A request and its connection.
 pub struct Request {
@@ -176,7 +174,7 @@ fn parse(bytes: &Bytes) -> Result<Box<RequestHeader>> {
     let target = match std::str::from_utf8(target) {
         Ok(_) => Cow::Borrowed(target),
         Err(_) => {
-            let text: Cow<'_, str> = percent_encode(target, NO_TEXT).into();
+            let text: Cow<'_, str> = percent_encode(target, UNFIT).into();
             Cow::Owned(text.into_owned().into_bytes())
         }
     };
