@@ -3,10 +3,8 @@
 //! The front has the first for HTTP/1 and the second for HTTP/2, Pingora's phases the second only. What is decided about a request,
 //! and most of what is done about it, is the same for both.
 
-use crate::policy::framing::Doubt;
 use crate::server::request::Request;
 use crate::server::stream::ClientStream;
-use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::SocketDigest;
 use pingora::protocols::http::ServerSession;
@@ -20,37 +18,30 @@ pub(super) enum Side<'a> {
     Pingora(&'a mut ServerSession),
 }
 
-/// Names and values.
-pub(super) type Fields<'a> = Box<dyn Iterator<Item = (&'a [u8], &'a [u8])> + 'a>;
-
 /// Who asked.
 pub(super) trait Client: Send + Sync {
     /// Which of both it is.
     fn side(&mut self) -> Side<'_>;
+    /// The request at the front, if it is that.
+    fn front(&self) -> Option<&Request>;
     /// What was asked.
     fn req_header(&self) -> &RequestHeader;
     /// The same, to be made fit.
     fn req_header_mut(&mut self) -> &mut RequestHeader;
     /// Whether it was asked by HTTP/2.
     fn is_http2(&self) -> bool;
-    /// The fields of a request at the front as they came. None where only what they mean is known.
-    fn fields(&self) -> Option<Fields<'_>>;
     /// Who is at the other end of the connection.
     fn address(&self) -> Option<SocketAddr>;
     /// What the kernel can be asked about that.
     fn socket(&self) -> Option<&SocketDigest>;
     /// The connection, where that is HTTP/1.
     fn stream(&self) -> Option<&ClientStream>;
-    /// What is doubtful in how it was written.
-    fn doubt(&self) -> Option<Doubt>;
     /// The connection serves no further request.
     fn close(&mut self);
     /// Whether there is no content.
     fn is_body_empty(&mut self) -> bool;
     /// Whether all of it came.
     fn is_body_done(&mut self) -> bool;
-    /// The content of a request at the front, if there is some and all of it came.
-    fn content(&self) -> Option<&[u8]>;
     /// How many bytes of it were read, to be sent on.
     fn body_bytes_read(&self) -> usize;
     /// Whether more of it was read than is kept to be sent again.
@@ -61,16 +52,15 @@ pub(super) trait Client: Send + Sync {
     fn body_bytes_sent(&self) -> usize;
     /// How many bytes the head of the request has.
     fn head_bytes(&self) -> usize;
-
-    /// The status of what [`written`](Client::written) tells of.
-    fn written_status(&self) -> Option<StatusCode> {
-        self.written().map(|head| head.status)
-    }
 }
 
 impl Client for Request {
     fn side(&mut self) -> Side<'_> {
         Side::Front(self)
+    }
+
+    fn front(&self) -> Option<&Request> {
+        Some(self)
     }
 
     fn req_header(&self) -> &RequestHeader {
@@ -85,10 +75,6 @@ impl Client for Request {
         false
     }
 
-    fn fields(&self) -> Option<Fields<'_>> {
-        Some(Box::new(Request::fields(self)))
-    }
-
     fn address(&self) -> Option<SocketAddr> {
         Some(self.stream.peer())
     }
@@ -99,10 +85,6 @@ impl Client for Request {
 
     fn stream(&self) -> Option<&ClientStream> {
         Some(&self.stream)
-    }
-
-    fn doubt(&self) -> Option<Doubt> {
-        self.doubt
     }
 
     fn close(&mut self) {
@@ -119,10 +101,6 @@ impl Client for Request {
 
     fn body_bytes_read(&self) -> usize {
         self.sent
-    }
-
-    fn content(&self) -> Option<&[u8]> {
-        self.stream.content()
     }
 
     fn is_past_replay(&self) -> bool {
@@ -147,6 +125,10 @@ impl Client for ServerSession {
         Side::Pingora(self)
     }
 
+    fn front(&self) -> Option<&Request> {
+        None
+    }
+
     fn req_header(&self) -> &RequestHeader {
         ServerSession::req_header(self)
     }
@@ -159,10 +141,6 @@ impl Client for ServerSession {
         ServerSession::is_http2(self)
     }
 
-    fn fields(&self) -> Option<Fields<'_>> {
-        None
-    }
-
     fn address(&self) -> Option<SocketAddr> {
         self.client_addr()?.as_inet().copied()
     }
@@ -173,11 +151,6 @@ impl Client for ServerSession {
 
     fn stream(&self) -> Option<&ClientStream> {
         ClientStream::of(self)
-    }
-
-    fn doubt(&self) -> Option<Doubt> {
-        // What Pingora reads by HTTP/1 was looked at before.
-        None
     }
 
     fn close(&mut self) {
@@ -194,10 +167,6 @@ impl Client for ServerSession {
 
     fn body_bytes_read(&self) -> usize {
         ServerSession::body_bytes_read(self)
-    }
-
-    fn content(&self) -> Option<&[u8]> {
-        None
     }
 
     fn is_past_replay(&self) -> bool {

@@ -112,7 +112,8 @@ fn is_ours(session: &dyn Client, ctx: &Ctx) -> bool {
     }
     let request = session.req_header();
     let (method, target) = (&request.method, request.raw_path());
-    let has_content = session.content().is_some();
+    let content = session.front().and_then(|request| request.stream.content());
+    let has_content = content.is_some();
     has_content == ctx.has_content
         && is_plain(
             method,
@@ -266,11 +267,11 @@ async fn send(session: &mut dyn Client, ctx: &mut Ctx, link: &mut Link) -> Resul
     let span = ctx.current.as_ref().map_or(0, |current| current.span);
     let mut out = Vec::with_capacity(wire::USUAL);
     write_request(session, proxy, ctx, span, &mut out)?;
-    if let Some(content) = session.content() {
+    if let Side::Front(request) = session.side()
+        && let Some(content) = request.stream.content()
+    {
         out.extend_from_slice(content);
-        if let Side::Front(request) = session.side() {
-            request.sent = request.stream.content().map_or(0, <[u8]>::len);
-        }
+        request.sent = content.len();
     }
     ctx.sent = true;
     let mut sent = 0;

@@ -22,7 +22,7 @@ pub(super) async fn fail(
     e: &Error,
 ) -> u16 {
     let at_once = ctx.sent_at_once.map(|(status, _)| status);
-    let sent = at_once.or_else(|| session.written_status());
+    let sent = at_once.or_else(|| session.written().map(|head| head.status));
     if let (true, Some(status)) = (ctx.is_whole() || ctx.tunnel, sent) {
         return status.as_u16();
     }

@@ -115,15 +115,10 @@ impl Front {
             head: self.clients.head_timeout,
             most: self.clients.limits.head,
         };
-        let closing = async {
-            let mut closing = self.closing.clone();
-            // Without a sender the process ends anyway.
-            let _ = closing.wait_for(|closing| *closing).await;
-        };
         tokio::select! {
             biased;
             read = Request::read(stream, patience) => Some(read),
-            () = closing => None,
+            () = keep::closes(&self.closing) => None,
         }
     }
 
@@ -185,11 +180,7 @@ impl Front {
         self.end(&request, &mut ctx, answered.is_err());
         let next = match answered {
             Err(_) => None,
-            Ok(Served::BrokenOff) => {
-                request.stream.shutdown().await;
-                None
-            }
-            Ok(_) if ctx.dropped => {
+            Ok(served) if ctx.dropped || matches!(served, Served::BrokenOff) => {
                 request.stream.shutdown().await;
                 None
             }
@@ -228,8 +219,11 @@ impl Front {
         }
         self.end(&*session, &mut ctx, answered.is_err());
         match answered {
-            Ok(Served::BrokenOff) => session.shutdown().await,
-            Ok(_) if ctx.dropped || ctx.body_unknown => session.shutdown().await,
+            Ok(served)
+                if ctx.dropped || ctx.body_unknown || matches!(served, Served::BrokenOff) =>
+            {
+                session.shutdown().await;
+            }
             // What the client still sends of its content is refused by the end of the stream.
             Ok(_) => drop(session.finish().await),
             Err(_) => {}
@@ -294,7 +288,8 @@ impl Front {
         }
         ctx.request_id = facts::request_id(request);
         let authority = request.uri.authority().map(|authority| authority.as_str());
-        let framed = match session.doubt() {
+        // What Pingora reads, HTTP/2, has no bytes to be in doubt.
+        let framed = match session.front().and_then(|request| request.doubt) {
             Some(doubt) => Err(doubt),
             None => framing::judge(request.version, authority, &request.headers),
         };

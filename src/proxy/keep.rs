@@ -47,6 +47,12 @@ pub(super) async fn linger(session: &mut ServerSession) {
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
+/// Ends when connections that are idle are to end.
+pub(super) async fn closes(closing: &watch::Receiver<bool>) {
+    // Without a sender the process ends anyway.
+    let _ = closing.clone().wait_for(|closing| *closing).await;
+}
+
 /// Ends an answered request; its connection comes back if it can serve on. `closing`: turns true when those that are idle are to end.
 pub(super) async fn serve_on(
     request: Request,
@@ -71,11 +77,9 @@ pub(super) async fn serve_on(
         stream.shutdown().await;
         return None;
     }
-    let mut closing = closing.clone();
     Box::pin(async move {
         let time_is_up = async {
-            // Without a sender the process ends anyway.
-            let _ = closing.wait_for(|closing| *closing).await;
+            closes(closing).await;
             tokio::time::sleep(HANG_UP).await;
         };
         tokio::select! {

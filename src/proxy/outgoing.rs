@@ -297,8 +297,8 @@ pub(super) fn write(
         })
     };
     let is_sent = |name: &[u8]| !name.eq_ignore_ascii_case(b"connection") && !is_gone(name, 0);
-    if let Some(fields) = client.fields() {
-        for (name, value) in fields.filter(|(name, _)| is_sent(name)) {
+    if let Some(request) = client.front() {
+        for (name, value) in request.fields().filter(|(name, _)| is_sent(name)) {
             line(out, name, value);
         }
     } else {
