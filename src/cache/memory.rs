@@ -104,8 +104,7 @@ impl Memory {
             if is_barred() {
                 return None;
             }
-            let is_same =
-                |old: &&Arc<Object>| old.born == object.born && matches!(old.body, Body::Memory(_));
+            let is_same = |old: &&Arc<Object>| old.born == object.born && old.is_in_memory();
             if let Some(same) = same_variant(&shard, object).find(is_same) {
                 return Some(same.clone());
             }
@@ -190,9 +189,7 @@ impl Memory {
     /// The same answer, if all of it is in memory.
     pub fn same(&self, object: &Object) -> Option<Arc<Object>> {
         let shard = self.shard(&object.key.url);
-        let is_same = |other: &&Arc<Object>| {
-            other.born == object.born && matches!(other.body, Body::Memory(_))
-        };
+        let is_same = |other: &&Arc<Object>| other.born == object.born && other.is_in_memory();
         same_variant(&shard, object).find(is_same).cloned()
     }
 

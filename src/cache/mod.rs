@@ -17,6 +17,7 @@ pub mod object;
 mod passing;
 pub mod purges;
 pub mod reader;
+mod sealed;
 pub mod storage;
 mod sweep;
 pub mod whole;
@@ -249,8 +250,11 @@ impl Cache {
 
     /// Puts an answer in whose body is in memory, as a request brings it that began then.
     pub fn insert(self, mut object: Object, began: Moment) {
-        if self.0.disk.is_some() && matches!(object.body, Body::Memory(_)) && !object.memory_only {
-            object.file = Some(object.id());
+        if let Body::Memory(body) = &object.body {
+            match self.0.disk.is_some() && !object.memory_only {
+                true => object.file = Some(object.id()),
+                false => object.body = sealed::body(std::slice::from_ref(body)),
+            }
         }
         object.head = object::owned(object.head);
         let object = Arc::new(object);

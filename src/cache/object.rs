@@ -4,6 +4,7 @@ use super::disk::{Id, Stored};
 use super::growing::{End, Growing};
 use super::key::{Key, Variant};
 use super::moment::Moment;
+use super::sealed::Sealed;
 use super::whole;
 use crate::policy::cache::freshness::Freshness;
 use bytes::Bytes;
@@ -65,6 +66,8 @@ impl Drop for Counted {
 pub enum Body {
     /// In memory, whole.
     Memory(Bytes),
+    /// In memory, whole, in pages that the kernel sends.
+    Sealed(Arc<Sealed>),
     /// In a file, whole.
     File(Arc<Stored>),
     /// On its way.
@@ -176,6 +179,7 @@ impl Object {
     pub fn refreshed(&self, head: ResponseHeader, freshness: Freshness) -> Self {
         let body = match &self.body {
             Body::Memory(bytes) => Body::Memory(bytes.clone()),
+            Body::Sealed(sealed) => Body::Sealed(sealed.clone()),
             Body::File(stored) => Body::File(stored.clone()),
             Body::Growing(growing) => Body::Growing(growing.clone()),
             Body::Parts(parts) => Body::Parts(parts.clone()),
@@ -224,10 +228,16 @@ impl Object {
         matches!(&self.body, Body::Growing(growing) if growing.progress().end == End::Broken)
     }
 
+    /// Whether all of its body is in memory.
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.body, Body::Memory(_) | Body::Sealed(_))
+    }
+
     /// How long the body is, where that is known.
     pub fn length(&self) -> Option<u64> {
         match &self.body {
             Body::Memory(bytes) => Some(bytes.len() as u64),
+            Body::Sealed(sealed) => Some(sealed.len() as u64),
             Body::File(stored) => Some(stored.body_len()),
             Body::Parts(parts) => Some(parts.total),
             Body::Growing(_) => {
@@ -258,6 +268,7 @@ impl Object {
         let head = texts + (fields + fields / 3).next_power_of_two().max(8) * FIELD;
         let body = match &self.body {
             Body::Memory(bytes) => whole::size(bytes.len()),
+            Body::Sealed(sealed) => sealed.size(),
             Body::Parts(parts) => whole::size(parts.held()),
             Body::File(_) | Body::Growing(_) => 0,
         };

@@ -93,6 +93,12 @@ impl Reader {
         self.hold(0);
         let bytes = match &self.object.body {
             Body::Memory(bytes) => slice(bytes, self.next, left),
+            Body::Sealed(sealed) => {
+                let bytes = sealed.read_at(self.next, most);
+                let bytes = bytes.or_err(ErrorType::ReadError, "a stored body cannot be read")?;
+                self.hold(bytes.len());
+                bytes
+            }
             Body::Parts(parts) => {
                 let end = self.end.min(parts.total);
                 if self.next >= end {

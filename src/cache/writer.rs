@@ -6,7 +6,7 @@
 
 use super::growing::{End, Growing};
 use super::object::{Body, Object, Parts};
-use super::{SMALL, Store, codec, disk, whole};
+use super::{SMALL, Store, codec, disk, sealed, whole};
 use crate::policy::cache::validation::combinable;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -198,7 +198,12 @@ impl HandleMiss for Writer {
             // It is found in its file from now on.
             self.store.memory.remove(&self.object);
         } else if let Some(pieces) = self.growing.pieces() {
-            let whole = Arc::new(whole.moved(Body::Memory(whole::whole(&pieces))));
+            let body = match self.object.file {
+                // Sent from the file, once it is there.
+                Some(_) => Body::Memory(whole::whole(&pieces)),
+                None => sealed::body(&pieces),
+            };
+            let whole = Arc::new(whole.moved(body));
             if self.store.memory.replace(&self.object, &whole) {
                 self.store.write_small(&whole, self.began).await;
             }

@@ -8,7 +8,10 @@ use crate::client2::Client2;
 use crate::harness::{Proxy, until};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -63,7 +66,35 @@ fn ask(port: u16, lengths: &[usize], numbers: std::ops::Range<usize>) {
 
 /// What a process holds in memory that is not in a file: its program is.
 fn taken(proxy: &Proxy) -> u64 {
-    memory_of(proxy, "RssAnon:")
+    memory_of(proxy, "RssAnon:") + sealed(proxy).iter().sum::<u64>()
+}
+
+/// Bytes of memory that each of a process's files takes which are on no disk (memfd_create(2)).
+fn sealed(proxy: &Proxy) -> Vec<u64> {
+    let open = fs::read_dir(format!("/proc/{}/fd", proxy.pid())).expect("a process");
+    let paths = open.filter_map(|entry| Some(entry.ok()?.path()));
+    let sealed = paths.filter(|path| {
+        let name = fs::read_link(path).unwrap_or_default();
+        name.to_string_lossy().starts_with("/memfd:cached")
+    });
+    // One may be closed meanwhile.
+    let sizes = sealed.filter_map(|path| Some(fs::metadata(path).ok()?.blocks() * 512));
+    sizes.collect()
+}
+
+#[test]
+fn without_descriptors_to_spare_large_answers_are_in_memory_all_the_same() {
+    let origin = lengths_asked_for();
+    let (proxy, _) = start(&origin, LIMIT, None);
+    let limited = Command::new("prlimit")
+        .args(["--pid", &proxy.pid().to_string(), "--nofile=120:120"])
+        .status();
+    assert!(limited.is_ok_and(|l| l.success()));
+    for _ in 0..2 {
+        ask(proxy.port, &[40_000], 0..50);
+    }
+    assert_eq!(origin.count(), 50, "stored, all of them");
+    assert_eq!(sealed(&proxy).len(), 30, "a quarter is the cache's");
 }
 
 /// The most that the process took while this went on, by its own count and by the system's.

@@ -2,6 +2,7 @@
 
 use crate::cache::{caching, hit, is_hit, not_stored, rules, stored, told};
 use crate::client::{Client, get, request};
+use crate::client_tls::Authority;
 use crate::client2::Client2;
 use crate::harness::{Proxy, until};
 use crate::origin::Origin;
@@ -173,6 +174,33 @@ fn large_and_chunked_answers_come_back_byte_for_byte() {
     let whole = part.status == 200 && part.body == chunked;
     assert!(whole || part.status == 206 && part.body == chunked[4..100]);
     assert_eq!(origin.count(), 3);
+}
+
+#[test]
+fn nor_does_tls_change_them() {
+    let body: Vec<u8> = (0..700_000_u32).map(|n| (n * 31 % 251) as u8).collect();
+    let sent = body.clone();
+    let origin = Origin::new(move |r| {
+        let length: usize = r.target[1..].parse().unwrap();
+        Reply::ok(&sent[..length])
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.sign(dir.path(), "site", &["localhost"]);
+    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let proxy = Proxy::with()
+        .listener(&tls)
+        .start(&rules(&origin, "ttl: 1h"));
+    let client = authority.client().offering(&["http/1.1"]);
+    let mut client = client.to(proxy.port, "localhost").unwrap();
+    for length in [10, 40_000, 300_000, 700_000] {
+        stored(&client.get(&format!("/{length}")).unwrap());
+        for _ in 0..2 {
+            let again = client.get(&format!("/{length}")).unwrap();
+            hit(&again);
+            assert!(again.body == body[..length], "{length}");
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::super::client::{Client, Side};
 use super::super::ctx::Ctx;
 use super::super::{downstream, forward};
 use super::{How, choose, key_parts, now, policy, wire};
-use crate::cache::disk::{Standing, Stored, Version};
+use crate::cache::disk::{Standing, Version};
 use crate::cache::object::{Body, Object};
 use crate::cache::reader::Reader;
 use crate::cache::{Cache, IN_FILE};
@@ -50,8 +50,10 @@ pub(in super::super) async fn serve(
     let found = cache.find(&key, headers, whole).await;
     let now = now();
     let fresh = found.object.as_ref().filter(|object| {
-        matches!(object.body, Body::Memory(_) | Body::File(_))
-            && object.head.status == StatusCode::OK
+        matches!(
+            object.body,
+            Body::Memory(_) | Body::Sealed(_) | Body::File(_)
+        ) && object.head.status == StatusCode::OK
             && reuse::reuse(policy, &object.freshness, headers, now) == Reuse::Fresh
     });
     let Some(object) = fresh.cloned() else {
@@ -71,12 +73,16 @@ pub(in super::super) async fn serve(
         Body::File(stored) => Some(stored.standing()),
         _ => None,
     });
-    if let (Some((stream, head)), Body::File(stored)) = (&mut wire, &object.body)
-        && standing == Some(Standing::Right)
+    let span = match &object.body {
+        Body::Sealed(sealed) => Some((sealed.file(), 0, sealed.len() as u64)),
+        // Else it is to be read: it is small, or its file may have been spoiled.
+        Body::File(stored) if standing == Some(Standing::Right) => Some(stored.span()),
+        _ => None,
+    };
+    if let (Some((stream, head)), Some(span)) = (&mut wire, span)
         && stream.takes_files()
     {
-        // Else it is to be read: it is small, or its file may have been spoiled.
-        send(stream, ctx, head, stored).await?;
+        send(stream, ctx, head, span).await?;
         return Ok(true);
     }
     if let (Some((stream, head)), Body::Memory(body)) = (&mut wire, &object.body) {
@@ -121,15 +127,13 @@ async fn send_whole(
     Ok(())
 }
 
-/// Has the kernel send the answer.
+/// Has the kernel send the answer from where its body is: a file, from a position on so many bytes.
 async fn send(
     stream: &mut ClientStream,
     ctx: &mut Ctx,
-    head: &[u8],
-    stored: &Stored,
+    mut head: &[u8],
+    (file, mut at, mut left): (BorrowedFd<'_>, u64, u64),
 ) -> Result<()> {
-    let (file, mut at, mut left) = stored.span();
-    let mut head = head;
     while left > 0 {
         let len = usize::try_from(left).unwrap_or(AT_ONCE).min(AT_ONCE);
         send_span(stream, ctx, head, file, (at, len)).await?;
