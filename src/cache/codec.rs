@@ -8,7 +8,9 @@ use super::key::{Key, Variant};
 use super::moment::Moment;
 use super::object::{Body, Object};
 use crate::policy::cache::freshness::Freshness;
-use pingora::http::ResponseHeader;
+use bytes::Bytes;
+use http::HeaderValue;
+use pingora::http::{IntoCaseHeaderName, ResponseHeader};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -79,11 +81,15 @@ pub fn decode(bytes: &[u8], id: Id, body: Body) -> Option<Object> {
     }
     let [flags] = take::<1>(&mut rest)?;
     let status = u16::from_le_bytes(take(&mut rest)?);
-    let mut head = ResponseHeader::build(status, None).ok()?;
+    // All names and values are parts of one copy.
+    let fields = Bytes::copy_from_slice(rest);
+    let mut rest = &fields[..];
+    let mut head = ResponseHeader::build(status, Some(count(rest)?)).ok()?;
     while !rest.is_empty() {
-        let name = String::from_utf8(get(&mut rest)?.to_vec()).ok()?;
-        let value = get(&mut rest)?;
-        head.append_header(name, value).ok()?;
+        let name = fields.slice_ref(get(&mut rest)?);
+        let value = HeaderValue::from_maybe_shared(fields.slice_ref(get(&mut rest)?));
+        head.append_header(name.into_case_header_name(), value.ok()?)
+            .ok()?;
     }
     let [
         received,
@@ -109,6 +115,17 @@ pub fn decode(bytes: &[u8], id: Id, body: Body) -> Option<Object> {
     }
     // Two keys that share the half that files are named by.
     (object.id() == id).then_some(object)
+}
+
+/// How many fields there are: their places are kept in memory as long as the head is.
+fn count(mut rest: &[u8]) -> Option<usize> {
+    let mut fields = 0;
+    while !rest.is_empty() {
+        get(&mut rest)?;
+        get(&mut rest)?;
+        fields += 1;
+    }
+    Some(fields)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

@@ -255,16 +255,19 @@ fn number(out: &mut Vec<u8>, number: f64) {
         let _ = serde_json::to_writer(out, &number);
         return;
     }
-    out.extend_from_slice(itoa::Buffer::new().format(thousandths / 1000).as_bytes());
-    let rest = thousandths % 1000;
-    let digits = [rest / 100, rest / 10 % 10, rest % 10];
-    let length = 1 + digits
-        .iter()
-        .skip(1)
-        .rposition(|digit| *digit != 0)
-        .map_or(0, |at| at + 1);
-    out.push(b'.');
-    out.extend(digits.iter().take(length).map(|digit| b'0' + *digit as u8));
+    let (whole, rest) = (thousandths / 1000, thousandths % 1000);
+    let digit = |number: u64| b'0' + (number % 10) as u8;
+    let rest = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
+    let length = match rest {
+        [.., b'0', b'0'] => 2,
+        [.., b'0'] => 3,
+        _ => 4,
+    };
+    match whole {
+        0..10 => out.push(digit(whole)),
+        _ => out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes()),
+    }
+    out.extend_from_slice(rest.get(..length).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -168,9 +168,9 @@ impl Stored {
     ) -> Result<(Self, Vec<u8>), Trouble> {
         let front = Front::read(file.as_fd(), id, wait)?;
         let head = front.head().to_vec();
-        let Front { prefix, seed, .. } = front;
+        let (prefix, seed) = (front.prefix, front.seed);
         let whole = match front.is_whole {
-            true => Some(small_body(&front)?),
+            true => Some(small_body(front)?),
             false => None,
         };
         let stored = Stored {
@@ -453,7 +453,7 @@ fn uptime() -> u64 {
 }
 
 /// The body of a file that was read as a whole.
-fn small_body(front: &Front) -> Result<Bytes, Corrupt> {
+fn small_body(front: Front) -> Result<Bytes, Corrupt> {
     let start = usize::try_from(front.prefix.body_start()).unwrap_or(usize::MAX);
     let body_len = usize::try_from(front.prefix.body_len).unwrap_or(usize::MAX);
     if body_len == 0 {
@@ -464,7 +464,8 @@ fn small_body(front: &Front) -> Result<Bytes, Corrupt> {
     if format::block_sum(front.seed, 0, block) != format::u64_at(sum, 0) {
         return Err(Corrupt::Block);
     }
-    Ok(Bytes::copy_from_slice(block))
+    let range = start..start + block.len();
+    Ok(Bytes::from(front.bytes).slice(range))
 }
 
 /// A part of what was read.
