@@ -75,6 +75,11 @@ impl Reader {
         }
     }
 
+    /// Whether it is known that nothing follows what was read.
+    pub fn is_at_end(&self) -> bool {
+        self.object.length() == Some(self.next)
+    }
+
     /// The next bytes; `None` after the last.
     ///
     /// # Errors

@@ -1,28 +1,33 @@
-//! Who asked, as those see it who serve a request: a request of HTTP/1 with its connection, or a session of Pingora's.
+//! Who asked, as those see it who serve a request: a request of HTTP/1 with its connection, one of HTTP/2 with its stream, or a
+//! session of Pingora's.
 //!
-//! The front has the first for HTTP/1 and the second for HTTP/2, Pingora's phases the second only. What is decided about a request,
-//! and most of what is done about it, is the same for both.
+//! The front has the first two, Pingora's phases the third only. What is decided about a request, and most of what is done about
+//! it, is the same for all.
 
+use crate::server::http2::Exchange;
 use crate::server::request::Request;
 use crate::server::stream::ClientStream;
+use http::{HeaderMap, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::SocketDigest;
 use pingora::protocols::http::ServerSession;
 use std::net::SocketAddr;
 
-/// Which of both it is.
+/// Which of them it is.
 pub(super) enum Side<'a> {
     /// A request of HTTP/1 at the front.
     Front(&'a mut Request),
+    /// One of HTTP/2 there.
+    Stream(&'a mut Exchange),
     /// A session of Pingora's.
     Pingora(&'a mut ServerSession),
 }
 
 /// Who asked.
 pub(super) trait Client: Send + Sync {
-    /// Which of both it is.
+    /// Which of them it is.
     fn side(&mut self) -> Side<'_>;
-    /// The request at the front, if it is that.
+    /// The request of HTTP/1 at the front, if it is that.
     fn front(&self) -> Option<&Request>;
     /// What was asked.
     fn req_header(&self) -> &RequestHeader;
@@ -120,6 +125,71 @@ impl Client for Request {
     }
 }
 
+impl Client for Exchange {
+    fn side(&mut self) -> Side<'_> {
+        Side::Stream(self)
+    }
+
+    fn front(&self) -> Option<&Request> {
+        None
+    }
+
+    fn req_header(&self) -> &RequestHeader {
+        self.head()
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        self.head_mut()
+    }
+
+    fn is_http2(&self) -> bool {
+        true
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.socket()?.peer_addr()?.as_inet().copied()
+    }
+
+    fn socket(&self) -> Option<&SocketDigest> {
+        self.digest().socket_digest.as_deref()
+    }
+
+    fn stream(&self) -> Option<&ClientStream> {
+        None
+    }
+
+    /// A stream serves one request only, and its connection is not its own.
+    fn close(&mut self) {}
+
+    fn is_body_empty(&mut self) -> bool {
+        self.has_no_content()
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        self.is_all_here()
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.received()
+    }
+
+    fn is_past_replay(&self) -> bool {
+        Exchange::is_past_replay(self)
+    }
+
+    fn written(&self) -> Option<&ResponseHeader> {
+        Exchange::written(self)
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.sent()
+    }
+
+    fn head_bytes(&self) -> usize {
+        fields_bytes(&self.head().headers)
+    }
+}
+
 impl Client for ServerSession {
     fn side(&mut self) -> Side<'_> {
         Side::Pingora(self)
@@ -138,7 +208,7 @@ impl Client for ServerSession {
     }
 
     fn is_http2(&self) -> bool {
-        ServerSession::is_http2(self)
+        ServerSession::req_header(self).version == Version::HTTP_2
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -184,10 +254,13 @@ impl Client for ServerSession {
     fn head_bytes(&self) -> usize {
         match self.as_http1() {
             Some(http1) => http1.get_headers_raw_bytes().len(),
-            None => {
-                let fields = self.req_header().headers.iter();
-                fields.map(|(n, v)| n.as_str().len() + v.len() + 4).sum()
-            }
+            None => fields_bytes(&self.req_header().headers),
         }
     }
+}
+
+/// How many bytes these would be by HTTP/1.
+pub(super) fn fields_bytes(fields: &HeaderMap) -> usize {
+    let lines = fields.iter();
+    lines.map(|(n, v)| n.as_str().len() + v.len() + 4).sum()
 }

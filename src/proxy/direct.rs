@@ -21,14 +21,14 @@ use crate::policy::route::Proxy;
 use crate::policy::timeouts::Phase;
 use crate::upstream::links::Link;
 use backend::{Backend, connect, ended, in_time, late, read};
-use client::{beside, interim, through};
-use http::{Method, StatusCode, Version, header};
+use client::{beside, by_stream, interim};
+use http::response::Parts;
+use http::{HeaderMap, Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use reader::{Content, Reader, keeps};
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 /// What became of a request.
@@ -175,15 +175,15 @@ async fn exchange(
     }
     match (session.side(), head) {
         (Side::Front(request), head) => {
-            let (status, mut out) = head.written();
+            let (status, mut out) = head.written()?;
             wire::end(&mut out, request.keeps);
             beside(&mut request.stream, ctx, &mut backend, (status, out)).await?;
         }
-        (Side::Pingora(session), Dressed::Head(head)) => {
-            through(session, ctx, &mut backend, head).await?;
+        (Side::Stream(exchange), head) => {
+            by_stream(exchange, ctx, &mut backend, head.fields()?).await?;
         }
-        // Asked for only where there is one.
-        (Side::Pingora(_), Dressed::Written(..)) => {
+        // Not on the straight way.
+        (Side::Pingora(_), _) => {
             return Err(Error::new_in(ErrorType::InternalError));
         }
     }
@@ -200,28 +200,48 @@ enum Head {
 
 /// The head of an answer as it goes to the client.
 enum Dressed {
+    /// For HTTP/1.
     Written(StatusCode, Vec<u8>),
+    /// For HTTP/2.
+    Fields(StatusCode, HeaderMap),
     Head(Box<ResponseHeader>),
 }
 
 impl Dressed {
     fn status(&self) -> StatusCode {
         match self {
-            Dressed::Written(status, _) => *status,
+            Dressed::Written(status, _) | Dressed::Fields(status, _) => *status,
             Dressed::Head(head) => head.status,
         }
     }
 
     /// Written down, but for its end.
-    fn written(self) -> (StatusCode, Vec<u8>) {
+    fn written(self) -> Result<(StatusCode, Vec<u8>)> {
         match self {
-            Dressed::Written(status, out) => (status, out),
+            Dressed::Written(status, out) => Ok((status, out)),
             Dressed::Head(head) => {
                 let mut out = Vec::with_capacity(wire::USUAL);
                 wire::begin(&mut out, &head);
                 wire::date(&mut out, fields::has(&head.headers, &header::DATE));
-                (head.status, out)
+                Ok((head.status, out))
             }
+            // Nobody is asked for both.
+            Dressed::Fields(..) => Err(Error::new_in(ErrorType::InternalError)),
+        }
+    }
+
+    /// As fields.
+    fn fields(self) -> Result<(StatusCode, HeaderMap)> {
+        match self {
+            Dressed::Fields(status, fields) => Ok((status, fields)),
+            Dressed::Head(head) => {
+                let parts = Parts::from(*head);
+                let mut fields = parts.headers;
+                // The end of content is told by its frames.
+                fields.remove(header::TRANSFER_ENCODING);
+                Ok((parts.status, fields))
+            }
+            Dressed::Written(..) => Err(Error::new_in(ErrorType::InternalError)),
         }
     }
 }
@@ -324,8 +344,8 @@ async fn read_head(
                     wire::date(&mut out, plain.is_dated);
                     return Ok(Head::Plain(plain, Dressed::Written(status, out)));
                 }
-            } else if let Some((head, plain)) = reader.plain_fields(is_fit) {
-                return Ok(Head::Plain(plain, Dressed::Head(head)));
+            } else if let Some(((status, fields), plain)) = reader.plain_fields(is_fit) {
+                return Ok(Head::Plain(plain, Dressed::Fields(status, fields)));
             }
         }
         if let Some(head) = reader.head(with_case)? {
@@ -339,10 +359,8 @@ async fn read_head(
             Side::Front(request) => {
                 read(ctx, link, reader, |cx| request.stream.poll_gone(cx)).await?
             }
-            Side::Pingora(session) => {
-                let mut idle = pin!(session.read_body_or_idle(true));
-                read(ctx, link, reader, |cx| idle.as_mut().poll(cx).map(|_| ())).await?
-            }
+            Side::Stream(exchange) => read(ctx, link, reader, |cx| exchange.poll_left(cx)).await?,
+            Side::Pingora(_) => return Err(Error::new_in(ErrorType::InternalError)),
         };
         if read == 0 {
             return Err(ended());

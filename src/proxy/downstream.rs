@@ -6,7 +6,6 @@
 //! and unwraps before the request ends. Decides nothing: the deadlines come from `policy::timeouts`.
 
 use super::ctx::{Ctx, LINGER};
-use super::facts::{authority, target};
 use super::hedge::{HEDGED, Hedge};
 use super::trailers::{self, Trailers};
 use super::turn::in_turn;
@@ -68,7 +67,9 @@ pub(super) struct Watch {
     body_seen: AtomicU64,
     /// Set when the process drains: responses then close their connection.
     draining: Arc<AtomicBool>,
-    /// Where the wrapper leaves the session when it is dropped.
+    /// Whether there is a wrapper.
+    wrapped: AtomicBool,
+    /// Where it leaves the session when it is dropped.
     returned: Mutex<Option<Box<ServerSession>>>,
 }
 
@@ -89,6 +90,7 @@ impl Watch {
             body_waited: AtomicU64::new(0),
             body_seen: AtomicU64::new(0),
             draining,
+            wrapped: AtomicBool::new(false),
             returned: Mutex::new(None),
         }
     }
@@ -231,6 +233,7 @@ pub(super) fn unpack(session: &mut Session) -> Option<Box<Ctx>> {
     *session.downstream_session = ServerSession::Custom(Box::new(()));
     UNPACKING.set(false);
     let (inner, ctx) = UNPACKED.take()?;
+    ctx.watch.wrapped.store(false, Ordering::Relaxed);
     session.downstream_session = inner;
     Some(ctx)
 }
@@ -241,6 +244,7 @@ fn around(
     held: Option<Held>,
     packed: Option<Box<Ctx>>,
 ) -> ServerSession {
+    watch.wrapped.store(true, Ordering::Relaxed);
     ServerSession::Custom(Box::new(Downstream {
         packed,
         inner: Some(inner),
@@ -253,7 +257,7 @@ fn around(
 
 /// Takes the wrapper off again, if it is on.
 pub(super) fn unwrap(session: &mut Session, watch: &Watch) {
-    if session.downstream_session.is_custom() {
+    if watch.wrapped.swap(false, Ordering::Relaxed) {
         // Dropping the wrapper leaves the session in `returned`.
         *session.downstream_session = ServerSession::Custom(Box::new(()));
         let returned = watch
@@ -679,34 +683,8 @@ impl CustomSession for Downstream {
     }
 
     fn pseudo_raw_h1_request_header(&self) -> Bytes {
-        let inner = self.inner();
-        if inner.req_header().version != Version::HTTP_2 {
-            return inner.to_h1_raw();
-        }
         // A fill reads it as a request of HTTP/1.1.
-        let request = inner.req_header();
-        let mut raw = Vec::with_capacity(512);
-        for part in [
-            request.method.as_str(),
-            " ",
-            target(request),
-            " HTTP/1.1\r\n",
-        ] {
-            raw.extend_from_slice(part.as_bytes());
-        }
-        for (name, value) in &request.headers {
-            raw.extend_from_slice(name.as_str().as_bytes());
-            raw.extend_from_slice(b": ");
-            raw.extend_from_slice(value.as_bytes());
-            raw.extend_from_slice(b"\r\n");
-        }
-        if !request.headers.contains_key(header::HOST) {
-            raw.extend_from_slice(b"host: ");
-            raw.extend_from_slice(authority(request).as_bytes());
-            raw.extend_from_slice(b"\r\n");
-        }
-        raw.extend_from_slice(b"\r\n");
-        raw.into()
+        self.inner().to_h1_raw()
     }
 
     fn is_upgrade_req(&self) -> bool {

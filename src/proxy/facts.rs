@@ -40,11 +40,14 @@ pub(super) fn is_odd(request: &RequestHeader) -> bool {
         path.get(..scheme.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     };
+    // Where it is asked is said by fields of its own in HTTP/2, and so the target has no such form (RFC 9113 §8.3.1).
+    let may_be_absolute = request.version != Version::HTTP_2;
     let is_target = path.starts_with(b"/")
         || path == b"*" && request.method == Method::OPTIONS
-        || absolute(b"http://")
-        || absolute(b"https://");
-    odd_host || !is_target
+        || may_be_absolute && (absolute(b"http://") || absolute(b"https://"));
+    // By HTTP/1, which backends get it by, it would end there.
+    let ends_early = path.iter().any(|byte| *byte <= b' ' || *byte == 0x7f);
+    odd_host || !is_target || ends_early
 }
 
 /// Path and query, as written.

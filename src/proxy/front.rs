@@ -35,6 +35,7 @@ use crate::policy::sampling::Kept;
 use crate::policy::target;
 use crate::server::acme::proofs;
 use crate::server::connection::Connection;
+use crate::server::http2::Exchange;
 use crate::server::request::{NoRequest, Request};
 use crate::server::stream::{ClientStream, NoHead, Patience};
 use http::{Method, StatusCode};
@@ -209,23 +210,24 @@ impl Front {
     /// Answers the request of a stream of HTTP/2, if Pingora's phases are not needed for that; else it comes back for them.
     pub async fn receive_stream(
         &self,
-        mut session: Box<ServerSession>,
+        mut exchange: Box<Exchange>,
         connection: &Arc<Connection>,
     ) -> Option<Box<ServerSession>> {
         let mut ctx = self.begin(connection, Instant::now());
-        let answered = self.answer_or_pass(&mut *session, &mut ctx).await;
+        let answered = self.answer_or_pass(&mut *exchange, &mut ctx).await;
         if let Ok(Served::Onward) = answered {
+            let session = Box::new(ServerSession::Custom(exchange));
             return Some(Box::new(downstream::pack(session, ctx)));
         }
-        self.end(&*session, &mut ctx, answered.is_err());
+        self.end(&*exchange, &mut ctx, answered.is_err());
         match answered {
             Ok(served)
                 if ctx.dropped || ctx.body_unknown || matches!(served, Served::BrokenOff) =>
             {
-                session.shutdown().await;
+                exchange.break_off();
             }
             // What the client still sends of its content is refused by the end of the stream.
-            Ok(_) => drop(session.finish().await),
+            Ok(_) => drop(exchange.end()),
             Err(_) => {}
         }
         None

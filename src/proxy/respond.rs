@@ -12,12 +12,13 @@ use crate::policy::limits::Excess;
 use crate::policy::requirement::Lacks;
 use crate::policy::route::{Redirect, Respond};
 use crate::policy::target;
+use crate::server::http2::Exchange;
 use crate::server::request::{Request, waits_to_be_told};
 use crate::server::stream::ClientStream;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::{ErrorType, OrErr, Result};
 use std::io::IoSlice;
 use std::time::Duration;
@@ -268,6 +269,9 @@ impl Answer {
         let body = self.dress(client, ctx)?;
         match client.side() {
             Side::Front(request) => beside(request, ctx, self.0.head, &body).await,
+            Side::Stream(exchange) => {
+                downstream::write(&ctx.watch, self.send_by_stream(exchange, body)).await
+            }
             Side::Pingora(session) => downstream::write(&ctx.watch, self.send(session, body)).await,
         }
     }
@@ -306,12 +310,29 @@ impl Answer {
         Ok(body)
     }
 
-    async fn send(self, session: &mut ServerSession, body: Bytes) -> Result<()> {
-        let request = session.req_header();
-        if matches!(self.0.content, Content::Own(_))
+    /// Whether it is told to a call of gRPC in the words of gRPC.
+    fn is_for_call(&self, request: &RequestHeader) -> bool {
+        matches!(self.0.content, Content::Own(_))
             && grpc::is_call(&request.method, request.version, &request.headers)
-        {
-            return refuse_call(self.0.head, session).await;
+    }
+
+    async fn send_by_stream(self, exchange: &mut Exchange, body: Bytes) -> Result<()> {
+        if self.is_for_call(exchange.head()) {
+            return exchange.write_head(Box::new(refused_call(self.0.head)?), true);
+        }
+        let is_bodiless = exchange.head().method == Method::HEAD || bodiless(self.0.head.status);
+        let is_all = is_bodiless || body.is_empty();
+        exchange.write_head(Box::new(self.0.head), is_all)?;
+        match is_all {
+            true => Ok(()),
+            false => exchange.write(body, true).await,
+        }
+    }
+
+    async fn send(self, session: &mut ServerSession, body: Bytes) -> Result<()> {
+        if self.is_for_call(session.req_header()) {
+            let head = HttpTask::Header(Box::new(refused_call(self.0.head)?), true);
+            return session.response_duplex_vec(vec![head]).await.map(|_| ());
         }
         let has_body = session.req_header().method != Method::HEAD && !bodiless(self.0.head.status);
         session.write_response_header(Box::new(self.0.head)).await?;
@@ -389,8 +410,8 @@ pub(super) async fn to_nothing(
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StandsFor(pub(super) StatusCode);
 
-/// Says the same to a call of gRPC, which looks at nothing else: with a head that is the trailers as well.
-async fn refuse_call(mut head: ResponseHeader, session: &mut ServerSession) -> Result<()> {
+/// What says the same to a call of gRPC, which looks at nothing else: a head that is the trailers as well.
+fn refused_call(mut head: ResponseHeader) -> Result<ResponseHeader> {
     let status = head.status;
     head.set_status(StatusCode::OK)?;
     head.remove_header("content-length");
@@ -400,14 +421,7 @@ async fn refuse_call(mut head: ResponseHeader, session: &mut ServerSession) -> R
     head.insert_header("grpc-message", grpc::message(reason))?;
     let mut parts = head.as_owned_parts();
     parts.extensions.insert(StandsFor(status));
-    let head = ResponseHeader::from(parts);
-    match session {
-        ServerSession::H2(stream) => stream.write_response_header(Box::new(head), true),
-        other => {
-            other.write_response_header(Box::new(head)).await?;
-            other.finish_body().await
-        }
-    }
+    Ok(ResponseHeader::from(parts))
 }
 
 /// What an answer of our own has to tell.

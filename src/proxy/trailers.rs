@@ -217,7 +217,7 @@ pub(super) async fn end(
     tasks: Vec<HttpTask>,
     fields: HeaderMap,
 ) -> Result<bool> {
-    if client.as_http2().is_some() {
+    if client.req_header().version == Version::HTTP_2 {
         let mut tasks = tasks;
         tasks.push(HttpTask::Trailer(Some(Box::new(fields))));
         return client.response_duplex_vec(tasks).await;

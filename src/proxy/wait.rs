@@ -30,6 +30,7 @@ pub(super) async fn client_leaves(client: &mut dyn Client) {
     if is_http2 || client.is_body_done() {
         return match client.side() {
             Side::Front(request) => poll_fn(|cx| request.stream.poll_gone(cx)).await,
+            Side::Stream(exchange) => poll_fn(|cx| exchange.poll_left(cx)).await,
             // Ends with an error when the client closes, and stays pending otherwise.
             Side::Pingora(session) => drop(session.read_body_or_idle(true).await),
         };

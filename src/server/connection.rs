@@ -4,7 +4,7 @@
 //! after each other one; after one that failed but was answered properly, [`Connection::keep`] puts it back here.
 
 use super::acme::proofs::ALPN;
-use super::http2;
+use super::http2::{self, Exchange};
 use super::listener::Manner;
 use super::origin_date::OriginDate;
 use super::stream::ClientStream;
@@ -15,7 +15,6 @@ use crate::observe::tally::Counts;
 use crate::proxy::{Front, Proxy, Received};
 use log::debug;
 use pingora::apps::HttpServerApp;
-use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
@@ -170,10 +169,10 @@ impl Connection {
     /// Serves the request of one stream of HTTP/2.
     pub(super) async fn serve_stream(
         self: &Arc<Self>,
-        session: Box<ServerSession>,
+        exchange: Box<Exchange>,
         shutdown: &ShutdownWatch,
     ) {
-        if let Some(onward) = self.front.receive_stream(session, self).await {
+        if let Some(onward) = self.front.receive_stream(exchange, self).await {
             self.proxy.process_new_http(*onward, shutdown).await;
         }
     }

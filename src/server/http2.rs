@@ -3,12 +3,15 @@
 //! Each stream is a task of its own. What one connection can make this program hold is bounded whatever the client does: a
 //! stream that is reset no longer counts for the protocol (RFC 9113 §5.1.2), but here it does until its task has ended.
 
+mod exchange;
+
+pub use exchange::Exchange;
+
 use super::connection::Connection;
 use crate::proxy::MALFORMED;
 use http::StatusCode;
 use log::debug;
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, handshake};
+use pingora::protocols::http::v2::server::{H2Options, handshake};
 use pingora::protocols::{Digest, Stream};
 use pingora::server::ShutdownWatch;
 use std::pin::pin;
@@ -19,8 +22,6 @@ use tokio::time::Instant;
 
 /// How long a connection without a stream is kept.
 const IDLE: Duration = Duration::from_secs(75);
-/// How many streams may be malformed before the connection is closed.
-const MOST_MALFORMED: usize = 32;
 /// How many times as many tasks there may be as streams are allowed at once.
 const TASKS_PER_STREAM: usize = 2;
 
@@ -50,7 +51,6 @@ pub(super) async fn serve(
     };
     let most_tasks = TASKS_PER_STREAM * clients.max_streams as usize;
     let tasks = Arc::new(Tasks::new());
-    let mut malformed = 0;
     let mut last_call = false;
     let mut shutdown_seen = shutdown.clone();
     // Made once, not each time that something comes.
@@ -65,11 +65,11 @@ pub(super) async fn serve(
                 last_call = true;
                 continue;
             }
-            accepted = HttpSession::from_h2_conn(&mut http2, digest.clone()) => accepted,
+            accepted = http2.accept() => accepted,
             () = &mut idle => break,
         };
         match accepted {
-            Ok(Some(H2Accept::Session(session))) => {
+            Some(Ok((request, answer))) => {
                 if connection.is_last(clients.keepalive_requests) && !last_call {
                     http2.graceful_shutdown();
                     last_call = true;
@@ -77,10 +77,10 @@ pub(super) async fn serve(
                 let (connection, shutdown) = (connection.clone(), shutdown.clone());
                 let task = Task::begin(&tasks);
                 // One that panics is one stream. They are boxed, for the runtime moves each several times.
+                let exchange = Box::new(Exchange::new(request, answer, digest.clone()));
                 tokio::spawn(Box::pin(async move {
                     let _task = task;
-                    let session = Box::new(ServerSession::new_http2(session));
-                    connection.serve_stream(session, &shutdown).await;
+                    connection.serve_stream(exchange, &shutdown).await;
                 }));
                 if tasks.under_way() > most_tasks {
                     debug!("a client resets streams faster than they end");
@@ -88,16 +88,9 @@ pub(super) async fn serve(
                     break;
                 }
             }
-            Ok(Some(H2Accept::Rejected)) => {
-                front.note_malformed(client, StatusCode::BAD_REQUEST, MALFORMED, "");
-                malformed += 1;
-                if malformed >= MOST_MALFORMED {
-                    break;
-                }
-            }
             // Clients often leave without a word.
-            Ok(None) => break,
-            Err(e) => {
+            None => break,
+            Some(Err(e)) => {
                 if is_malformed(&e) {
                     front.note_malformed(client, StatusCode::BAD_REQUEST, MALFORMED, "");
                 }
@@ -167,11 +160,8 @@ impl Drop for Task {
 }
 
 /// Whether a connection ended because what came on it was no HTTP/2, and not because its client left.
-fn is_malformed(error: &pingora::Error) -> bool {
-    let cause = error.cause.as_ref();
-    cause
-        .and_then(|cause| cause.downcast_ref::<h2::Error>())
-        .is_some_and(|error| error.is_library() && error.is_go_away())
+fn is_malformed(error: &h2::Error) -> bool {
+    error.is_library() && error.is_go_away()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ pub mod admin;
 pub mod alarm;
 pub mod connection;
 mod head_clock;
-mod http2;
+pub mod http2;
 mod introduction;
 pub mod listener;
 mod origin_date;

@@ -7,7 +7,7 @@ use crate::harness::PATIENCE;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -90,7 +90,7 @@ impl Client2 {
             let mut left = Bytes::copy_from_slice(piece);
             while !left.is_empty() {
                 stream.body.reserve_capacity(left.len());
-                let capacity = std::future::poll_fn(|cx| stream.body.poll_capacity(cx)).await;
+                let capacity = poll_fn(|cx| stream.body.poll_capacity(cx)).await;
                 // A server may answer before it has the body, and then wants no more of it (RFC 9113 §8.1).
                 let Some(Ok(capacity)) = capacity else { return };
                 let now = left.split_to(capacity.min(left.len()));
@@ -114,7 +114,12 @@ impl Client2 {
     /// The response.
     pub(crate) fn answer(&self, stream: Stream2) -> Answer {
         within(&self.runtime, async {
-            let response = stream.response.await.expect("an answer");
+            let mut response = stream.response;
+            let mut informational = Vec::new();
+            while let Some(Ok(interim)) = poll_fn(|cx| response.poll_informational(cx)).await {
+                informational.push(interim.status().as_u16());
+            }
+            let response = response.await.expect("an answer");
             let (head, mut body) = response.into_parts();
             let value = |v: &http::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
             let mut answer = Answer {
@@ -128,7 +133,7 @@ impl Client2 {
                 body: Vec::new(),
                 complete: true,
                 trailers: Vec::new(),
-                informational: Vec::new(),
+                informational,
             };
             while let Some(piece) = body.data().await {
                 let Ok(piece) = piece else {

@@ -271,12 +271,23 @@ fn interim_answers_go_before_the_final_one() {
     let origin = Origin::always(Reply::raw(
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
     ));
-    let proxy = Proxy::start(&one_route(&[origin.port], ""));
-    let mut client = Client::to(proxy.port);
-    for _ in 0..3 {
-        let answer = client.get("/");
-        assert_eq!((answer.status, answer.text().as_str()), (200, "x"));
-        assert_eq!(answer.informational, [103]);
+    // On the straight way, and through Pingora's phases.
+    for route in ["", "compress: true"] {
+        let proxy = Proxy::with()
+            .http2()
+            .start(&one_route(&[origin.port], route));
+        let mut client = Client::to(proxy.port);
+        for _ in 0..3 {
+            let answer = client.get("/");
+            assert_eq!((answer.status, answer.text().as_str()), (200, "x"));
+            assert!(answer.informational.ends_with(&[103]), "{route}");
+        }
+        let mut client = Client2::to(proxy.port);
+        for _ in 0..3 {
+            let answer = client.get("/");
+            assert_eq!((answer.status, answer.text().as_str()), (200, "x"));
+            assert_eq!(answer.informational, [103], "{route}");
+        }
     }
 }
 

@@ -3,19 +3,21 @@
 //! Called by [`super::super::front`]. Whatever needs more (a range, a condition, an encoder, a fill) is left to
 //! [`super::consult`].
 
-use super::super::client::{Client, Side};
+use super::super::client::{Client, Side, fields_bytes};
 use super::super::ctx::Ctx;
 use super::super::{downstream, forward};
 use super::{How, choose, key_parts, now, policy, wire};
-use crate::cache::disk::{Standing, Version};
+use crate::cache::disk::Standing;
 use crate::cache::object::{Body, Object};
 use crate::cache::reader::Reader;
 use crate::cache::{Cache, IN_FILE};
 use crate::policy::cache;
 use crate::policy::cache::reuse::{self, Reuse};
+use crate::server::http2::Exchange;
 use crate::server::stream::ClientStream;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
+use pingora::http::ResponseHeader;
 use pingora::{ErrorType, OrErr, Result};
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
@@ -67,10 +69,11 @@ pub(in super::super) async fn serve(
             let head = wire::head(ctx, &object, now, request.keeps);
             head.map(|head| (&mut *request.stream, head))
         }
-        Side::Pingora(_) => None,
+        Side::Stream(_) | Side::Pingora(_) => None,
     };
     let standing = found.standing.or_else(|| match &object.body {
-        Body::File(stored) => Some(stored.standing()),
+        // Small ones are read each time.
+        Body::File(stored) if stored.body_len() >= IN_FILE as u64 => Some(stored.standing()),
         _ => None,
     });
     let span = match &object.body {
@@ -89,7 +92,10 @@ pub(in super::super) async fn serve(
         send_whole(stream, ctx, head, body).await?;
         return Ok(true);
     }
-    let version = version(&object, standing);
+    let version = match standing {
+        Some(Standing::Unknown(version)) => Some(version),
+        _ => None,
+    };
     let mut body = Reader::new(object.clone(), usize::MAX, cache.memory());
     let Ok(first) = body.read().await else {
         // Nothing was sent yet: what cannot be read is as if it were not there.
@@ -164,18 +170,6 @@ async fn send_span(
     Ok(())
 }
 
-/// Which version of its file is about to be read, if that is a large one: small ones are read each time.
-fn version(object: &Object, standing: Option<Standing>) -> Option<Version> {
-    match (&object.body, standing) {
-        (Body::File(stored), Some(Standing::Unknown(version)))
-            if stored.body_len() >= IN_FILE as u64 =>
-        {
-            Some(version)
-        }
-        _ => None,
-    }
-}
-
 /// Whether the answer is not simply what is stored: a part of it, or that it is known already.
 fn asks_for_more(headers: &HeaderMap) -> bool {
     headers
@@ -212,6 +206,33 @@ async fn write_beside(
     Ok(())
 }
 
+/// Writes the answer to a stream of HTTP/2.
+async fn write_by_stream(
+    exchange: &mut Exchange,
+    ctx: &mut Ctx,
+    head: ResponseHeader,
+    first: Bytes,
+    mut body: Reader,
+) -> Result<()> {
+    let status = head.status;
+    ctx.head_at_once = fields_bytes(&head.headers);
+    exchange.send_head(head, first.is_empty())?;
+    ctx.sent_at_once = Some((status, 0));
+    let mut next = (!first.is_empty()).then_some(first);
+    while let Some(piece) = next {
+        let is_last = body.is_at_end();
+        let piece = exchange.write(piece, is_last);
+        downstream::write(&ctx.watch, piece).await?;
+        ctx.sent_at_once = Some((status, exchange.sent()));
+        next = match is_last {
+            true => None,
+            false => body.read().await?,
+        };
+    }
+    // Where it was not known that the last piece was the last.
+    exchange.end()
+}
+
 /// Writes the answer edited as the route says.
 async fn write(
     client: &mut dyn Client,
@@ -229,6 +250,7 @@ async fn write(
     forward::dress(&mut head, client.req_header(), ctx)?;
     let session = match client.side() {
         Side::Pingora(session) => session,
+        Side::Stream(exchange) => return write_by_stream(exchange, ctx, *head, first, body).await,
         Side::Front(request) => {
             let head = super::super::wire::whole(&head, request.keeps);
             return write_beside(&mut request.stream, ctx, &head, first, body).await;

@@ -1,21 +1,19 @@
 //! The client, to whom an answer goes as it comes.
 //!
-//! Called by [`super`]. HTTP/2 is spoken by Pingora's session.
+//! Called by [`super`].
 
 use super::backend::Backend;
-use crate::proxy::client::{Client, Side};
+use crate::proxy::client::{Client, Side, fields_bytes};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::{downstream, wire};
+use crate::server::http2::Exchange;
 use crate::server::stream::ClientStream;
-use bytes::{Bytes, BytesMut};
-use http::StatusCode;
+use bytes::BytesMut;
+use http::{HeaderMap, StatusCode};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::{Error, ErrorType, Result};
 use std::io::IoSlice;
 use std::ops::Range;
-use std::pin::pin;
-use std::task::Context;
 
 /// Hands on an interim answer (RFC 9110 §15.2).
 pub(super) async fn interim(
@@ -28,11 +26,9 @@ pub(super) async fn interim(
         return Ok(());
     }
     match client.side() {
-        Side::Pingora(session) => {
-            let tasks = vec![HttpTask::Header(head, false)];
-            let written = downstream::write(&ctx.watch, session.response_duplex_vec(tasks)).await;
-            written.map(|_| ()).map_err(|e| e.into_down())
-        }
+        Side::Stream(exchange) => exchange.interim(&head).map_err(|e| e.into_down()),
+        // Not on the straight way.
+        Side::Pingora(_) => Err(Error::new_in(ErrorType::InternalError)),
         Side::Front(request) => {
             let mut out = Vec::with_capacity(wire::USUAL);
             wire::begin(&mut out, &head);
@@ -115,19 +111,21 @@ fn frame(out: &mut Vec<u8>, end: &mut Vec<u8>, content: usize, is_last: bool) {
     }
 }
 
-/// Hands an answer on through Pingora's session, which speaks HTTP/2.
-pub(super) async fn through(
-    session: &mut ServerSession,
+/// Hands an answer on by HTTP/2, with these fields.
+pub(super) async fn by_stream(
+    exchange: &mut Exchange,
     ctx: &mut Ctx,
     backend: &mut Backend,
-    head: Box<ResponseHeader>,
+    (status, fields): (StatusCode, HeaderMap),
 ) -> Result<()> {
-    let mut tasks = Vec::with_capacity(2);
     if backend.content.is_whole() {
         ctx.has_come();
     }
     let is_alone = backend.content.is_whole();
-    tasks.push(HttpTask::Header(head, is_alone));
+    ctx.head_at_once = fields_bytes(&fields);
+    let begun = exchange.begin(status, fields, is_alone);
+    begun.map_err(|e| e.into_down())?;
+    ctx.sent_at_once = Some((status, 0));
     let mut found = Vec::new();
     loop {
         let looked_at = backend.find(ctx, &mut found)?;
@@ -140,22 +138,16 @@ pub(super) async fn through(
         // It is there once, however long it takes the client.
         backend.reader.take(looked_at);
         backend.reader.rest();
-        let content = (!content.is_empty()).then(|| Bytes::from(content));
-        if !is_alone && (content.is_some() || is_whole) {
-            tasks.push(HttpTask::Body(content, is_whole));
-        }
-        let tasks = std::mem::take(&mut tasks);
-        if !tasks.is_empty() {
-            let written = downstream::write(&ctx.watch, session.response_duplex_vec(tasks)).await;
-            written.map_err(|e| e.into_down())?;
+        if !content.is_empty() || is_whole && !is_alone {
+            let piece = exchange.write(content.freeze(), is_whole);
+            downstream::write(&ctx.watch, piece).await?;
+            ctx.sent_at_once = Some((status, exchange.sent()));
         }
         if is_whole {
             return Ok(());
         }
         if backend.reader.unread().is_empty() {
-            let mut idle = pin!(session.read_body_or_idle(true));
-            let gone = |cx: &mut Context<'_>| idle.as_mut().poll(cx).map(|_| ());
-            backend.more(ctx, gone).await?;
+            backend.more(ctx, |cx| exchange.poll_left(cx)).await?;
         }
     }
 }

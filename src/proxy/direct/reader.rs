@@ -8,7 +8,7 @@ use crate::policy::fields;
 use crate::policy::plain;
 use crate::upstream::links::Link;
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use httparse::{ParserConfig, Status};
 use pingora::http::{IntoCaseHeaderName, ResponseHeader, header_value_from_raw};
 use pingora::{Error, ErrorType, OrErr, Result};
@@ -130,13 +130,19 @@ impl Reader {
     pub(super) fn plain_fields(
         &mut self,
         is_fit: impl FnOnce(StatusCode) -> bool,
-    ) -> Option<(Box<ResponseHeader>, plain::Answer)> {
+    ) -> Option<((StatusCode, HeaderMap), plain::Answer)> {
         let is_passed = |name: &str| {
             // Where content ends is said by its frames.
             !plain::is_of_connection(name) && !name.eq_ignore_ascii_case("transfer-encoding")
         };
-        self.plain(is_fit, |_, parsed, bytes| {
-            build(bytes, parsed, false, is_passed).ok().map(Box::new)
+        self.plain(is_fit, |code, parsed, bytes| {
+            let mut fields = HeaderMap::with_capacity(parsed.headers.len() + 1);
+            let part = parts(bytes);
+            for field in parsed.headers.iter().filter(|field| is_passed(field.name)) {
+                let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+                fields.append(name, header_value_from_raw(part(field.value)));
+            }
+            Some((code, fields))
         })
     }
 
@@ -191,7 +197,7 @@ impl Reader {
             }
             return Ok(None);
         };
-        let head = build((unread, length), &parsed, with_case, |_| true);
+        let head = build((unread, length), &parsed, with_case);
         let mut head = head.map_err(|e| e.into_up())?;
         if fields::has(&head.headers, &header::TRANSFER_ENCODING) {
             // It says nothing beside a coding (RFC 9112 §6.3).
@@ -209,12 +215,11 @@ impl Drop for Reader {
     }
 }
 
-/// Makes a head of those fields that are to be passed on.
+/// Makes a head.
 fn build(
     (bytes, length): (&[u8], usize),
     parsed: &httparse::Response<'_, '_>,
     with_case: bool,
-    is_passed: impl Fn(&str) -> bool,
 ) -> Result<ResponseHeader> {
     let code = parsed.code.unwrap_or_default();
     let fields = Some(parsed.headers.len());
@@ -227,20 +232,24 @@ fn build(
         _ => Version::HTTP_10,
     });
     head.set_reason_phrase(parsed.reason)?;
-    // All names and values are parts of one copy.
+    let part = parts((bytes, length));
+    for field in parsed.headers.iter() {
+        let name = part(field.name.as_bytes()).into_case_header_name();
+        head.append_header(name, header_value_from_raw(part(field.value)))?;
+    }
+    Ok(head)
+}
+
+/// Gives parts of the first `length` of these bytes, as parts of one copy.
+fn parts<'a>((bytes, length): (&'a [u8], usize)) -> impl Fn(&[u8]) -> Bytes + 'a {
     let copy = Bytes::copy_from_slice(bytes.get(..length).unwrap_or_default());
-    let part = |of: &[u8]| {
+    move |of: &[u8]| {
         let from = (of.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
         match from + of.len() <= copy.len() {
             true => copy.slice(from..from + of.len()),
             false => Bytes::copy_from_slice(of),
         }
-    };
-    for field in parsed.headers.iter().filter(|field| is_passed(field.name)) {
-        let name = part(field.name.as_bytes()).into_case_header_name();
-        head.append_header(name, header_value_from_raw(part(field.value)))?;
     }
-    Ok(head)
 }
 
 /// The content of an answer: how it is told where it ends.
