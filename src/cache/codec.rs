@@ -14,6 +14,9 @@ use pingora::http::{IntoCaseHeaderName, ResponseHeader};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// Fields that take no more than this together are kept together.
+const SHARED: usize = 2048;
+
 /// Writes the head of an answer.
 pub fn encode(object: &Object) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
@@ -81,13 +84,17 @@ pub fn decode(bytes: &[u8], id: Id, body: Body) -> Option<Object> {
     }
     let [flags] = take::<1>(&mut rest)?;
     let status = u16::from_le_bytes(take(&mut rest)?);
-    // All names and values are parts of one copy.
+    // All names and values are parts of one copy. Of a long head each has its own: a connection of HTTP/2 remembers single values.
     let fields = Bytes::copy_from_slice(rest);
+    let part = |of: &[u8]| match fields.len() <= SHARED {
+        true => fields.slice_ref(of),
+        false => Bytes::copy_from_slice(of),
+    };
     let mut rest = &fields[..];
     let mut head = ResponseHeader::build(status, Some(count(rest)?)).ok()?;
     while !rest.is_empty() {
-        let name = fields.slice_ref(get(&mut rest)?);
-        let value = HeaderValue::from_maybe_shared(fields.slice_ref(get(&mut rest)?));
+        let name = part(get(&mut rest)?);
+        let value = HeaderValue::from_maybe_shared(part(get(&mut rest)?));
         head.append_header(name.into_case_header_name(), value.ok()?)
             .ok()?;
     }

@@ -1,7 +1,7 @@
 //! How many file descriptors the cache may hold open for later.
 //!
 //! Connections need them more: the cache has a quarter of what the process may have, and does without beyond it. Asked by
-//! `disk::stored`.
+//! `disk::stored` and `sealed`.
 
 use rustix::process::{Resource, getrlimit};
 use std::sync::OnceLock;
@@ -15,7 +15,16 @@ pub struct Place(());
 
 /// A place for one, if there is one left.
 pub fn take() -> Option<Place> {
-    if TAKEN.fetch_add(1, Ordering::Relaxed) < most() {
+    take_up_to(most())
+}
+
+/// The same for who does nearly as well without: half of what there is remains for others.
+pub fn take_spare() -> Option<Place> {
+    take_up_to(most() / 2)
+}
+
+fn take_up_to(most: u64) -> Option<Place> {
+    if TAKEN.fetch_add(1, Ordering::Relaxed) < most {
         return Some(Place(()));
     }
     TAKEN.fetch_sub(1, Ordering::Relaxed);

@@ -381,7 +381,11 @@ impl Cache {
     /// whatever rules they were stored.
     pub async fn forget_urls(self, urls: &[Vec<u8>]) {
         let urls = urls.iter().map(|url| key::half(&self.0.secret, url));
-        let urls = urls.collect();
+        let urls: Vec<_> = urls.collect();
+        if self.0.disk.is_none() {
+            self.0.remove_from_memory(&urls);
+            return;
+        }
         let removal = tokio::spawn(async move {
             let (_, done) = self.0.remove_urls(urls, false).await;
             if let Err(e) = done {
@@ -489,12 +493,7 @@ impl Store {
         lasting: bool,
     ) -> (usize, io::Result<()>) {
         let Some(disk) = &self.disk else {
-            // Takes no time, least of all where nothing is stored: every change that passes comes here.
-            let removed = urls.iter().map(|url| {
-                let _going = self.purges.begin_url(url);
-                self.memory.remove_url(*url)
-            });
-            return (removed.sum(), Ok(()));
+            return (self.remove_from_memory(&urls), Ok(()));
         };
         // Not given up when the request that asks for it is.
         let removal = tokio::task::spawn_blocking(move || {
@@ -508,6 +507,16 @@ impl Store {
         });
         let gone = removal.await;
         gone.unwrap_or_else(|e| (0, Err(io::Error::other(e))))
+    }
+
+    /// Removes all there is of these URLs where nothing is in files. Takes no time, least of all where nothing is stored: every
+    /// change that passes comes here.
+    fn remove_from_memory(&self, urls: &[[u8; 16]]) -> usize {
+        let removed = urls.iter().map(|url| {
+            let _going = self.purges.begin_url(url);
+            self.memory.remove_url(*url)
+        });
+        removed.sum()
     }
 
     /// Removes all there is of one, waiting for the disk.

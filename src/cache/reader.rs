@@ -20,6 +20,10 @@ const BLOCK: usize = 64 * 1024;
 /// Bytes that are read from a file at once.
 const PIECE: usize = 256 * 1024;
 
+/// Bytes that are read from sealed memory at once, and where many slow clients take all there is: nothing is checked there.
+const SEALED_PIECE: usize = 64 * 1024;
+const SEALED_LEAST: usize = 16 * 1024;
+
 /// One reading of one object.
 pub struct Reader {
     object: Arc<Object>,
@@ -29,9 +33,26 @@ pub struct Reader {
     /// Bytes that are handed on at once at most.
     piece: usize,
     following: Option<Following>,
-    /// Bytes of a file that were handed on last, and may not have reached the client yet.
-    held: usize,
     memory: &'static Memory,
+}
+
+/// Bytes that were read for a client and count until the last who has some of them lets go: what waits for a client, in a connection
+/// of HTTP/2 too.
+struct Lent {
+    bytes: Bytes,
+    memory: &'static Memory,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.memory.returned(self.bytes.len());
+    }
 }
 
 /// A reader's place at a body on its way.
@@ -39,12 +60,6 @@ struct Following {
     growing: Arc<Growing>,
     number: u64,
     progress: watch::Receiver<Progress>,
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.memory.returned(self.held);
-    }
 }
 
 impl Drop for Following {
@@ -70,7 +85,6 @@ impl Reader {
             end: u64::MAX,
             piece,
             following,
-            held: 0,
             memory,
         }
     }
@@ -89,20 +103,20 @@ impl Reader {
             return Ok(None);
         }
         let left = self.end - self.next;
-        // One block for each slow client, where many of them take all the memory there is.
-        let piece = match self.memory.is_crowded() {
-            true => BLOCK,
-            false => PIECE,
+        // Little for each slow client, where many of them take all the memory there is.
+        let piece = match (&self.object.body, self.memory.is_crowded()) {
+            (Body::Sealed(_), true) => SEALED_LEAST,
+            (Body::Sealed(_), false) => SEALED_PIECE.min(self.piece),
+            // To the end of a block: the rest would be read again.
+            (_, true) => BLOCK,
+            (_, false) => PIECE.min(self.piece.max(BLOCK)),
         };
         let most = usize::try_from(left).unwrap_or(piece).min(piece);
-        self.hold(0);
         let bytes = match &self.object.body {
             Body::Memory(bytes) => slice(bytes, self.next, left),
             Body::Sealed(sealed) => {
                 let bytes = sealed.read_at(self.next, most);
-                let bytes = bytes.or_err(ErrorType::ReadError, "a stored body cannot be read")?;
-                self.hold(bytes.len());
-                bytes
+                self.lend(bytes.or_err(ErrorType::ReadError, "a stored body cannot be read")?)
             }
             Body::Parts(parts) => {
                 let end = self.end.min(parts.total);
@@ -114,11 +128,7 @@ impl Reader {
                 };
                 bytes
             }
-            Body::File(stored) => {
-                let bytes = read_file(stored, self.next, most).await?;
-                self.hold(bytes.len());
-                bytes
-            }
+            Body::File(stored) => self.lend(read_file(stored, self.next, most).await?),
             Body::Growing(_) => match self.follow(most).await? {
                 Some(bytes) => bytes,
                 None => return Ok(None),
@@ -133,12 +143,13 @@ impl Reader {
     }
 
     /// Counts what is handed on.
-    fn hold(&mut self, bytes: usize) {
-        self.memory.returned(self.held);
-        self.held = bytes;
-        if bytes > 0 {
-            self.memory.lend(bytes);
+    fn lend(&self, bytes: Bytes) -> Bytes {
+        if bytes.is_empty() {
+            return bytes;
         }
+        let memory = self.memory;
+        memory.lend(bytes.len());
+        Bytes::from_owner(Lent { bytes, memory })
     }
 
     async fn follow(&mut self, most: usize) -> Result<Option<Bytes>> {
@@ -152,8 +163,7 @@ impl Reader {
                 Piece::InFile(file, to) => {
                     let there = usize::try_from(to - self.next).unwrap_or(most);
                     let bytes = read_file(&file, self.next, most.min(there)).await?;
-                    self.hold(bytes.len());
-                    return Ok(Some(bytes));
+                    return Ok(Some(self.lend(bytes)));
                 }
                 Piece::End => return Ok(None),
                 Piece::Lost => {

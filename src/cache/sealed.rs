@@ -9,12 +9,14 @@ use super::descriptors::{self, Place};
 use super::object::Body;
 use super::{IN_FILE, whole};
 use bytes::Bytes;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
 use rustix::io::{Errno, pread, pwrite};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+/// What `/proc` calls it.
+const NAME: &str = "cached";
 /// What the system needs for one beside its pages.
 const OVERHEAD: usize = 2048;
 
@@ -29,8 +31,13 @@ pub struct Sealed {
 impl Sealed {
     /// The body that these pieces make. `None` if there is no descriptor left for it, or no memory.
     fn of(pieces: &[Bytes]) -> Option<Self> {
-        let place = descriptors::take()?;
+        let place = descriptors::take_spare()?;
         let (file, len) = written(pieces).ok()?;
+        // Where the system gives such memory in huge pages only, most of it would be taken for nothing.
+        let taken = u64::try_from(fstat(&file).ok()?.st_blocks).ok()? * 512;
+        if taken > 2 * len as u64 {
+            return None;
+        }
         Some(Sealed {
             file,
             len,
@@ -75,7 +82,11 @@ impl Sealed {
 
 fn written(pieces: &[Bytes]) -> rustix::io::Result<(OwnedFd, usize)> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = memfd_create("cached", flags)?;
+    // Before Linux 6.3 the system did not know that; since then it complains of who does not say it.
+    let file = match memfd_create(NAME, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => memfd_create(NAME, flags)?,
+        other => other?,
+    };
     let len = pieces.iter().map(Bytes::len).sum::<usize>();
     ftruncate(&file, len as u64)?;
     let mut at = 0;

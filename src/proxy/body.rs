@@ -90,7 +90,7 @@ pub(super) fn state(client: &mut dyn Client, ctx: &Ctx) -> Body {
 /// Of the client's connection.
 pub(super) async fn tell_to_go_on(session: &mut ServerSession) -> Result<()> {
     let expects = waits_to_be_told(session.req_header());
-    if expects && session.req_header().version == Version::HTTP_11 {
+    if expects && session.req_header().version >= Version::HTTP_11 {
         session.write_continue_response().await?;
     }
     Ok(())

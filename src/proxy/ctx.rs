@@ -55,6 +55,8 @@ pub struct Ctx {
     pub(super) told: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Why it was not let through.
     pub(super) refused: Option<&'static str>,
+    /// Whether that is because it is no request, or could hide another one.
+    pub(super) is_malformed: bool,
     /// The target as the client wrote it, where that is not the one that was followed.
     pub(super) asked: Option<String>,
     /// Whether it cannot be said where its body ends.
@@ -296,6 +298,7 @@ impl Ctx {
             verified: None,
             told: Vec::new(),
             refused: None,
+            is_malformed: false,
             asked: None,
             body_unknown: false,
             has_content: false,

@@ -19,6 +19,7 @@ use crate::policy::fields;
 use crate::policy::plain::{self, is_plain};
 use crate::policy::route::Proxy;
 use crate::policy::timeouts::Phase;
+use crate::server::http2::fit;
 use crate::upstream::links::Link;
 use backend::{Backend, connect, ended, in_time, late, read};
 use client::{beside, by_stream, interim};
@@ -237,8 +238,7 @@ impl Dressed {
             Dressed::Head(head) => {
                 let parts = Parts::from(*head);
                 let mut fields = parts.headers;
-                // The end of content is told by its frames.
-                fields.remove(header::TRANSFER_ENCODING);
+                fit(&mut fields);
                 Ok((parts.status, fields))
             }
             Dressed::Written(..) => Err(Error::new_in(ErrorType::InternalError)),

@@ -219,6 +219,9 @@ impl Front {
             let session = Box::new(ServerSession::Custom(exchange));
             return Some(Box::new(downstream::pack(session, ctx)));
         }
+        if ctx.is_malformed {
+            connection.note_malformed();
+        }
         self.end(&*exchange, &mut ctx, answered.is_err());
         match answered {
             Ok(served)
@@ -297,6 +300,7 @@ impl Front {
         };
         if let Err(doubt) = framed {
             ctx.refused = Some(doubt.word());
+            ctx.is_malformed = true;
             Counts::one(&self.counts.malformed);
             // Where the next one would begin is not known.
             session.close();
@@ -314,6 +318,7 @@ impl Front {
         if let Err(why) = straighten::straighten(session, ctx) {
             debug!("a request is refused: {why}");
             ctx.refused = Some("target");
+            ctx.is_malformed = true;
             Counts::one(&self.counts.malformed);
             Answer::bad_request()?.write(session, ctx).await?;
             return Ok(true);

@@ -81,6 +81,8 @@ pub struct Connection {
     kept: Mutex<Option<Box<ClientStream>>>,
     /// Requests that it brought.
     requests: AtomicU32,
+    /// Those among them that were none.
+    malformed: AtomicU32,
     /// The date that the next response carries.
     pub date: Arc<OriginDate>,
     /// Whether it is known who is at its other end: not where a proxy was to say so, and did not.
@@ -128,6 +130,7 @@ impl Connection {
             secured,
             kept: Mutex::new(None),
             requests: AtomicU32::new(0),
+            malformed: AtomicU32::new(0),
             date: Arc::default(),
             is_named,
         });
@@ -186,6 +189,16 @@ impl Connection {
     /// Counts a request; says whether it is the last of so many.
     pub fn is_last(&self, most: u32) -> bool {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1 >= most
+    }
+
+    /// Counts a request that was none, or could have hidden another one.
+    pub fn note_malformed(&self) {
+        self.malformed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many it brought of those.
+    pub(super) fn malformed(&self) -> u32 {
+        self.malformed.load(Ordering::Relaxed)
     }
 
     /// Takes back a connection that can serve further requests.

@@ -5,7 +5,7 @@
 
 mod exchange;
 
-pub use exchange::Exchange;
+pub use exchange::{Exchange, fit};
 
 use super::connection::Connection;
 use crate::proxy::MALFORMED;
@@ -22,6 +22,8 @@ use tokio::time::Instant;
 
 /// How long a connection without a stream is kept.
 const IDLE: Duration = Duration::from_secs(75);
+/// How many requests of a connection may be none, or hide another one, before it is closed.
+const MOST_MALFORMED: u32 = 32;
 /// How many times as many tasks there may be as streams are allowed at once.
 const TASKS_PER_STREAM: usize = 2;
 
@@ -70,6 +72,9 @@ pub(super) async fn serve(
         };
         match accepted {
             Some(Ok((request, answer))) => {
+                if connection.malformed() >= MOST_MALFORMED {
+                    break;
+                }
                 if connection.is_last(clients.keepalive_requests) && !last_call {
                     http2.graceful_shutdown();
                     last_call = true;

@@ -111,6 +111,13 @@ impl Client2 {
             .into_body()
     }
 
+    /// The status of the interim response that comes first.
+    pub(crate) fn told(&self, stream: &mut Stream2) -> u16 {
+        let interim = poll_fn(|cx| stream.response.poll_informational(cx));
+        let interim = within(&self.runtime, interim).expect("an interim response");
+        interim.expect("a response").status().as_u16()
+    }
+
     /// The response.
     pub(crate) fn answer(&self, stream: Stream2) -> Answer {
         within(&self.runtime, async {

@@ -292,6 +292,48 @@ fn interim_answers_go_before_the_final_one() {
 }
 
 #[test]
+fn interim_answers_are_bounded_and_cost_nobody_the_final_one() {
+    let origin = Origin::new(|r| {
+        let interim = match r.target.as_str() {
+            "/many" => "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100),
+            // What concerns a connection is not for HTTP/2.
+            _ => "HTTP/1.1 103 Early Hints\r\nTE: gzip\r\nUpgrade: x\r\n\r\n".into(),
+        };
+        Reply::raw(format!(
+            "{interim}HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+        ))
+    });
+    for route in ["", "compress: true"] {
+        let proxy = Proxy::with()
+            .http2()
+            .start(&one_route(&[origin.port], route));
+        let mut client = Client2::to(proxy.port);
+        let many = client.get("/many");
+        assert_eq!((many.status, many.text().as_str()), (200, "x"), "{route}");
+        assert_eq!(many.informational, [103; 16], "{route}");
+        let odd = client.get("/odd");
+        assert_eq!((odd.status, odd.text().as_str()), (200, "x"), "{route}");
+        assert_eq!(odd.informational, [103], "{route}");
+    }
+}
+
+/// An answer may name protocols that its connection could change to, of which HTTP/2 has none.
+#[test]
+fn answers_that_name_protocols_reach_clients_of_http2() {
+    let origin = Origin::always(Reply::raw(
+        "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\nContent-Length: 1\r\n\r\nx",
+    ));
+    for route in ["", "compress: true"] {
+        let proxy = Proxy::with()
+            .http2()
+            .start(&one_route(&[origin.port], route));
+        let answer = Client2::to(proxy.port).get("/");
+        assert_eq!((answer.status, answer.text().as_str()), (426, "x"));
+        assert_eq!(answer.header("upgrade"), None);
+    }
+}
+
+#[test]
 fn what_is_no_answer_is_a_failed_try_and_what_breaks_off_ends_the_connection() {
     let gate = Gate::default();
     let opened = gate.clone();

@@ -47,6 +47,55 @@ fn a_connection_that_does_not_begin_is_closed() {
     );
 }
 
+#[test]
+fn each_answer_has_one_date_and_that_of_who_made_it_if_that_is_one() {
+    const GOOD: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let origin = Origin::new(|r| {
+        let dates = match r.target.as_str() {
+            "/good" => format!("Date: {GOOD}\r\n"),
+            "/twice" => format!("Date: {GOOD}\r\nDate: {GOOD}\r\n"),
+            "/bad" => "Date: 0\r\n".into(),
+            _ => String::new(),
+        };
+        Reply::raw(format!(
+            "HTTP/1.1 200 OK\r\n{dates}Content-Length: 1\r\n\r\nx"
+        ))
+    });
+    for route in ["", "compress: true", "cache: { ttl: 1h }"] {
+        let proxy = Proxy::with()
+            .http2()
+            .start(&one_route(&[origin.port], route));
+        let mut client = Client2::to(proxy.port);
+        for path in ["/good", "/twice", "/bad", "/none"] {
+            // And once more, from the store where there is one.
+            for _ in 0..2 {
+                let answer = client.get(path);
+                let dates = answer.headers.iter().filter(|(name, _)| name == "date");
+                let dates: Vec<&str> = dates.map(|(_, date)| date.as_str()).collect();
+                assert_eq!(dates.len(), 1, "{route} {path}");
+                assert_eq!(dates == [GOOD], path == "/good", "{route} {path} {dates:?}");
+                assert!(httpdate::parse_http_date(dates[0]).is_ok(), "{dates:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_waits_to_be_told_to_go_on_is_told() {
+    let origin = Origin::new(|r| Reply::ok(r.body.len().to_string()));
+    // Its content is read before anything is decided.
+    let proxy = Proxy::with()
+        .http2()
+        .start(&one_route(&[origin.port], "retry: { max_body: 1MiB }"));
+    let mut client = Client2::to(proxy.port);
+    let fields = [("expect", "100-continue"), ("content-length", "100000")];
+    let mut stream = client.begin("PUT", "/", &fields, false);
+    assert_eq!(client.told(&mut stream), 100);
+    client.send(&mut stream, &[b'x'; 100_000], true);
+    let answer = client.answer(stream);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "100000"));
+}
+
 /// A connection that ends for what came on it is told from one whose client left.
 #[test]
 fn what_is_no_http2_is_in_the_log() {

@@ -2,7 +2,7 @@
 //!
 //! The frames are written by hand, for no library sends such heads. Fields are literals without Huffman coding (RFC 7541 §6.2.3).
 
-use crate::harness::{PATIENCE, Proxy, eventually, one_route};
+use crate::harness::{PATIENCE, Proxy, eventually, one_route, until};
 use crate::origin::Origin;
 use crate::reply::Reply;
 use std::io::{Read, Write};
@@ -80,6 +80,65 @@ fn send(port: u16, fields: Fields<'_>, content: &[u8], trailers: Option<Fields<'
             return is_answered;
         }
     }
+}
+
+/// Reads frames until one ends a stream; says whether one did before the connection ended.
+fn an_end(stream: &mut TcpStream) -> bool {
+    loop {
+        let mut start = [0; 9];
+        if stream.read_exact(&mut start).is_err() {
+            return false;
+        }
+        let length = u32::from_be_bytes([0, start[0], start[1], start[2]]);
+        let mut payload = vec![0; length as usize];
+        if stream.read_exact(&mut payload).is_err() {
+            return false;
+        }
+        let is_end = matches!(start[3], HEADERS | DATA) && start[4] & END_STREAM != 0;
+        if is_end || start[3] == RESET {
+            return true;
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_brings_nothing_else_is_closed() {
+    let origin = Origin::always(Reply::ok(""));
+    let proxy = Proxy::with().http2().start(&one_route(&[origin.port], ""));
+    let mut stream = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .unwrap();
+    stream.write_all(&frame(4, 0, 0, b"")).unwrap();
+    let mut ask = |number: u32, host: &str| {
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":authority", "a"),
+            (":path", "/"),
+            ("host", host),
+        ];
+        let asked = frame(
+            HEADERS,
+            END_HEADERS | END_STREAM,
+            2 * number + 1,
+            &head(&fields),
+        );
+        // It may be closed already.
+        let _ = stream.write_all(&asked);
+        an_end(&mut stream)
+    };
+    for number in 0..32 {
+        assert!(ask(number, "b"), "{number}");
+    }
+    assert!(!ask(32, "a"), "it was to be closed");
+    let refused = || {
+        let lines = proxy.log_lines();
+        lines.iter().filter(|l| l["refused"] == "two_hosts").count()
+    };
+    until("all are in the log", || refused() == 32);
+    assert_eq!(origin.count(), 0);
 }
 
 #[test]

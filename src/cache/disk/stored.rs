@@ -465,7 +465,10 @@ fn small_body(front: Front) -> Result<Bytes, Corrupt> {
         return Err(Corrupt::Block);
     }
     let range = start..start + block.len();
-    Ok(Bytes::from(front.bytes).slice(range))
+    let mut bytes = front.bytes;
+    // What waited for the disk was read into room for the longest.
+    bytes.shrink_to_fit();
+    Ok(Bytes::from(bytes).slice(range))
 }
 
 /// A part of what was read.

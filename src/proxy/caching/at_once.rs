@@ -224,6 +224,7 @@ async fn write_by_stream(
         let piece = exchange.write(piece, is_last);
         downstream::write(&ctx.watch, piece).await?;
         ctx.sent_at_once = Some((status, exchange.sent()));
+        tokio::task::consume_budget().await;
         next = match is_last {
             true => None,
             false => body.read().await?,

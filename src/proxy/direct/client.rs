@@ -26,7 +26,10 @@ pub(super) async fn interim(
         return Ok(());
     }
     match client.side() {
-        Side::Stream(exchange) => exchange.interim(&head).map_err(|e| e.into_down()),
+        Side::Stream(exchange) => {
+            exchange.interim(&head);
+            Ok(())
+        }
         // Not on the straight way.
         Side::Pingora(_) => Err(Error::new_in(ErrorType::InternalError)),
         Side::Front(request) => {

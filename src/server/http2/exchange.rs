@@ -3,6 +3,7 @@
 //! Accepted by [`super`]. The front answers it as it is; for Pingora's phases it is a session. Its bytes go out with those of its
 //! connection, which sees to the client's pace; each piece waits here until the client has room for it (§5.2).
 
+use crate::policy::plain::is_dated;
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::Stream;
@@ -10,6 +11,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use log::debug;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::HttpTask;
@@ -19,13 +21,16 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, OrErr, Result};
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 /// Content that is kept to be sent again, as Pingora's sessions keep it.
 const REPLAYED: usize = 64 * 1024;
+/// Interim answers that one request gets at most: they are not held back where a client reads nothing.
+const MOST_INTERIM: u32 = 16;
 /// What concerns a connection of HTTP/1 and has no place here (RFC 9113 §8.2.2).
-const OF_CONNECTION: [HeaderName; 5] = [
+const OF_CONNECTION: [HeaderName; 6] = [
+    header::TE,
     header::TRANSFER_ENCODING,
     header::CONNECTION,
     header::UPGRADE,
@@ -44,6 +49,8 @@ pub struct Exchange {
     written: Option<Box<ResponseHeader>>,
     /// Whether the client was told that nothing follows.
     has_ended: bool,
+    /// How many interim answers it had.
+    interim: u32,
     received: usize,
     sent: usize,
     replay: Option<Replay>,
@@ -85,6 +92,7 @@ impl Exchange {
             sending: None,
             written: None,
             has_ended: false,
+            interim: 0,
             received: 0,
             sent: 0,
             replay: None,
@@ -149,33 +157,36 @@ impl Exchange {
     }
 
     /// Sends the head of an interim answer (RFC 9110 §15.2). One that asks for content is for who waits to be asked, and one that
-    /// changes the protocol for nobody here.
-    ///
-    /// # Errors
-    /// When the client is gone.
-    pub fn interim(&mut self, head: &ResponseHeader) -> Result<()> {
+    /// changes the protocol for nobody here. Nothing depends on it: whoever is gone does not get the answer either.
+    pub fn interim(&mut self, head: &ResponseHeader) {
         let is_meant = match head.status {
             StatusCode::SWITCHING_PROTOCOLS => false,
             StatusCode::CONTINUE => self.head.headers.contains_key(header::EXPECT),
             _ => true,
         };
-        if !is_meant || self.sending.is_some() {
-            return Ok(());
+        // A stream that was reset may get nothing more (RFC 9113 §5.1), which is not looked at below.
+        let mut now = Context::from_waker(Waker::noop());
+        if !is_meant
+            || self.sending.is_some()
+            || self.interim == MOST_INTERIM
+            || self.poll_left(&mut now).is_ready()
+        {
+            return;
         }
+        self.interim += 1;
         let mut fields = head.headers.clone();
         fit(&mut fields);
-        let sent = self
-            .answer
-            .send_informational(response(head.status, fields));
-        sent.or_err(ErrorType::WriteError, "writing an interim answer")
+        if let Err(e) = (self.answer).send_informational(response(head.status, fields)) {
+            debug!("an interim answer cannot be sent: {e}");
+        }
     }
 
-    /// Begins the answer, with fields that are fit for it. `is_all`: whether nothing follows.
+    /// Begins the answer, with fields that are [fit](fit) for it. `is_all`: whether nothing follows.
     ///
     /// # Errors
     /// When the client is gone.
     pub fn begin(&mut self, status: StatusCode, mut fields: HeaderMap, is_all: bool) -> Result<()> {
-        if !fields.contains_key(header::DATE)
+        if !is_dated(&fields)
             && let Ok(date) = httpdate::fmt_http_date(SystemTime::now()).try_into()
         {
             // By who passes it on, where its maker does not say (RFC 9110 §6.6.1).
@@ -204,7 +215,8 @@ impl Exchange {
     /// When the client is gone.
     pub fn write_head(&mut self, head: Box<ResponseHeader>, is_all: bool) -> Result<()> {
         if head.status.is_informational() {
-            return self.interim(&head);
+            self.interim(&head);
+            return Ok(());
         }
         // What is written twice is written by who does not know that it was.
         if self.sending.is_some() || self.has_ended {
@@ -298,8 +310,8 @@ fn gone() -> Box<Error> {
     Error::explain(ErrorType::WriteError, "the client has closed the stream").into_down()
 }
 
-/// Takes out what has no place in HTTP/2.
-fn fit(fields: &mut HeaderMap) {
+/// Takes out what has no place in HTTP/2: an answer with it would not be sent.
+pub fn fit(fields: &mut HeaderMap) {
     for name in &OF_CONNECTION {
         fields.remove(name);
     }

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Has a Backstop that counts what it does serve the requests of benches/peers.py: see benches/pgo.
+
+usage: benches/train.py PROGRAM [--seconds 2]
+
+Each of its cases, and what those leave out: small answers from files, a route that goes through Pingora's phases, a backend that
+fails one time in ten, so that tries are repeated. Starts its own processes, ends them by their ids, listens on loopback only.
+"""
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+
+from cache_hits import Proxy, free_port
+from peers import CASES, ECHO, FILES, Ports, backstop, backstop_with_files, h2load, origin, wrk, write
+
+
+def with_all_else(program, good, d):
+    port = free_port()
+    bad = free_port()
+    failing = write(
+        os.path.join(d, "failing.conf"),
+        f"user root; daemon off; worker_processes 1; pid {d}/f.pid; error_log {d}/f.err;\nevents {{ worker_connections 4096; }}\n"
+        f"http {{ access_log off; keepalive_requests 100000000; server {{ listen 127.0.0.1:{bad}; location / {{ return 503; }} }} }}\n",
+    )
+    backend = Proxy("failing", ["/usr/sbin/nginx", "-c", failing, "-p", d], bad)
+    conf = write(
+        os.path.join(d, "else.yaml"),
+        f"listeners: [{{ address: 127.0.0.1:{port} }}]\nworkers: 2\n"
+        f"cache: {{ memory: 1MiB, path: {d}/else, max_size: 1GiB, min_free: 1MiB }}\naccess_log: {{ path: {d}/else.log }}\n---\n"
+        f"upstreams:\n  pool: {{ backends: [127.0.0.1:{good}] }}\n"
+        f"  flaky: {{ backends: [{{ address: 127.0.0.1:{good}, weight: 9 }}, 127.0.0.1:{bad}], eject: off }}\n"
+        "routes:\n  - { match: { path: /flaky }, strip_prefix: /flaky, upstream: flaky, retry: { tries: 3, wait: 1ms } }\n"
+        "  - { match: { path: /phases }, strip_prefix: /phases, upstream: pool, compress: true }\n"
+        "  - { match: { path: /cached }, strip_prefix: /cached, upstream: pool, cache: { ttl: 1h } }\n",
+    )
+    return [backend, Proxy("backstop else", [program, "-c", conf], port)]
+
+
+def main():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program")
+    parser.add_argument("--seconds", type=int, default=2)
+    args = parser.parse_args()
+    program = os.path.abspath(args.program)
+    root = tempfile.mkdtemp(prefix="train.")
+    os.chmod(root, 0o755)
+    started = []
+
+    def place(name):
+        d = os.path.join(root, name)
+        os.mkdir(d)
+        os.chmod(d, 0o777)
+        return d
+
+    scripts = {
+        "POST": 'wrk.method = "POST"; wrk.body = string.rep("x", 1024)\n',
+        "POST1M": 'wrk.method = "POST"; wrk.body = string.rep("x", 1024 * 1024)\n',
+        "SPREAD": f'n = 0\nfunction request() n = (n + 7) % {FILES}; return wrk.format("GET", wrk.path .. n) end\n',
+        "SMALL": 'n = 0\nfunction request() n = (n + 7919) % 2000; return wrk.format("GET", "/cached/1k?" .. n) end\n',
+    }
+    scripts = {name: write(f"{root}/{name}.lua", text) for name, text in scripts.items()}
+    try:
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9", "-subj", "/CN=localhost",
+             "-keyout", f"{root}/site.key", "-out", f"{root}/site.pem"],
+            check=True,
+            capture_output=True,
+        )
+        behind = origin(place("origin"))
+        started.append(behind)
+        ports = Ports()
+        ports.echo, ports.files = free_port(), free_port()
+        started.append(Proxy("echo", [*ECHO, "serve", str(ports.echo)], ports.echo))
+        d = place("backstop")
+        started.append(backstop(program, behind.port, d, ports))
+        started.append(backstop_with_files(program, behind.port, d, ports.files))
+        started += with_all_else(program, behind.port, d)
+        ports.other = started[-1].port
+        more = [
+            ("retries", wrk, "other", "/flaky/1k", []),
+            ("through the phases", wrk, "other", "/phases/1k", []),
+            ("1 KB from files", wrk, "other", "/cached/1k", ["-s", "SMALL"]),
+            ("HTTP/2, 1 KB cached", h2load, "tls", "/cached/1k", []),
+        ]
+        for case, load, kind, path, extra in CASES + more:
+            url = f"{'https' if kind == 'tls' else 'http'}://127.0.0.1:{getattr(ports, kind)}{path}"
+            done, errors, _ = load(url, args.seconds, [scripts.get(word, word) for word in extra])
+            print(f"{case}: {done} requests, {errors} errors", flush=True)
+            if errors > done / 100:
+                raise SystemExit(f"{case}: what fails teaches nothing")
+    finally:
+        for process in reversed(started):
+            # What was counted is written at the end.
+            process.stop()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
