@@ -25,7 +25,7 @@ def with_all_else(program, good, d):
         f"user root; daemon off; worker_processes 1; pid {d}/f.pid; error_log {d}/f.err;\nevents {{ worker_connections 4096; }}\n"
         f"http {{ access_log off; keepalive_requests 100000000; server {{ listen 127.0.0.1:{bad}; location / {{ return 503; }} }} }}\n",
     )
-    backend = Proxy("failing", ["/usr/sbin/nginx", "-c", failing, "-p", d], bad)
+    yield Proxy("failing", ["/usr/sbin/nginx", "-c", failing, "-p", d], bad)
     conf = write(
         os.path.join(d, "else.yaml"),
         f"listeners: [{{ address: 127.0.0.1:{port} }}]\nworkers: 2\n"
@@ -36,7 +36,7 @@ def with_all_else(program, good, d):
         "  - { match: { path: /phases }, strip_prefix: /phases, upstream: pool, compress: true }\n"
         "  - { match: { path: /cached }, strip_prefix: /cached, upstream: pool, cache: { ttl: 1h } }\n",
     )
-    return [backend, Proxy("backstop else", [program, "-c", conf], port)]
+    yield Proxy("backstop else", [program, "-c", conf], port)
 
 
 def main():
@@ -78,7 +78,8 @@ def main():
         d = place("backstop")
         started.append(backstop(program, behind.port, d, ports))
         started.append(backstop_with_files(program, behind.port, d, ports.files))
-        started += with_all_else(program, behind.port, d)
+        for process in with_all_else(program, behind.port, d):
+            started.append(process)
         ports.other = started[-1].port
         more = [
             ("retries", wrk, "other", "/flaky/1k", []),

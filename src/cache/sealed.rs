@@ -25,6 +25,8 @@ const OVERHEAD: usize = 2048;
 pub struct Sealed {
     file: OwnedFd,
     len: usize,
+    /// Its pages.
+    taken: usize,
     _place: Place,
 }
 
@@ -34,13 +36,14 @@ impl Sealed {
         let place = descriptors::take_spare()?;
         let (file, len) = written(pieces).ok()?;
         // Where the system gives such memory in huge pages only, most of it would be taken for nothing.
-        let taken = u64::try_from(fstat(&file).ok()?.st_blocks).ok()? * 512;
-        if taken > 2 * len as u64 {
+        let taken = usize::try_from(fstat(&file).ok()?.st_blocks).ok()? * 512;
+        if taken > 2 * len {
             return None;
         }
         Some(Sealed {
             file,
             len,
+            taken,
             _place: place,
         })
     }
@@ -52,7 +55,7 @@ impl Sealed {
 
     /// What it takes of memory.
     pub(super) fn size(&self) -> usize {
-        whole::size(self.len) + OVERHEAD
+        self.taken + OVERHEAD
     }
 
     /// What the kernel sends it from.

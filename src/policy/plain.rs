@@ -61,6 +61,8 @@ pub struct Answer {
     pub is_kept: bool,
     /// Whether it says when it was made.
     pub is_dated: bool,
+    /// Whether it names another target, which a request that changes something may have changed too (RFC 9111 §4.4).
+    pub names_target: bool,
 }
 
 /// Whether a field concerns one connection only.
@@ -85,7 +87,7 @@ pub fn is_dated(headers: &HeaderMap) -> bool {
 /// at as all others are.
 pub fn answer<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<Answer> {
     let (mut length, mut chunked) = (None, false);
-    let (mut is_kept, mut is_dated) = (true, false);
+    let (mut is_kept, mut is_dated, mut names_target) = (true, false, false);
     for (name, value) in fields {
         let is = |field: &str| name.eq_ignore_ascii_case(field);
         // Most fields are told from these by how long their names are.
@@ -97,6 +99,7 @@ pub fn answer<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<A
                 false => is_dated = true,
             },
             7 if is("trailer") || is("upgrade") => return None,
+            8 if is("location") => names_target = true,
             10 if is("connection") => match value {
                 _ if value.eq_ignore_ascii_case(b"close") => is_kept = false,
                 _ if value.eq_ignore_ascii_case(b"keep-alive") => {}
@@ -120,6 +123,7 @@ pub fn answer<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<A
                 length = Some(value.iter().fold(0, number));
             }
             16 if is("proxy-connection") => return None,
+            16 if is("content-location") => names_target = true,
             17 if is("transfer-encoding") => {
                 if chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return None;
@@ -133,6 +137,7 @@ pub fn answer<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<A
         length,
         is_kept,
         is_dated,
+        names_target,
     })
 }
 
@@ -197,8 +202,15 @@ mod tests {
                 length,
                 is_kept,
                 is_dated,
+                names_target: false,
             })
         };
+        let elsewhere = Some(Answer {
+            length: Some(5),
+            is_kept: true,
+            is_dated: false,
+            names_target: true,
+        });
         for (fields, found) in [
             ("Content-Length: 5", plain(Some(5), true, false)),
             (
@@ -206,6 +218,8 @@ mod tests {
                 plain(Some(0), true, true),
             ),
             ("content-length: 0\ndate: 0", None),
+            ("Location: /b\nContent-Length: 5", elsewhere),
+            ("Content-Length: 5\nContent-Location: /b", elsewhere),
             ("Transfer-Encoding: Chunked", plain(None, true, false)),
             (
                 "Content-Length: 5\nConnection: Close",

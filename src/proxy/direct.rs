@@ -151,6 +151,9 @@ async fn exchange(
     };
     let (mut backend, head) = match head {
         Head::Plain(plain, dressed) => {
+            // One that names another target is no plain one, if the request changes something.
+            let told = (dressed.status(), &HeaderMap::new());
+            let changed = caching::passing_by::changed(ctx.scheme, session.req_header(), told);
             answered::stands(ctx, dressed.status());
             ctx.tell_head(false);
             let backend = Backend {
@@ -159,11 +162,18 @@ async fn exchange(
                 reader,
                 content: Content::of_plain(plain),
             };
+            if let Some(urls) = changed {
+                cache.forget_urls(&urls).await;
+            }
             (backend, dressed)
         }
         Head::Whole(head) => {
             // By what the upstream says, not by what is made of that.
-            let changed = caching::passing_by::changed(ctx.scheme, session.req_header(), &head);
+            let changed = caching::passing_by::changed(
+                ctx.scheme,
+                session.req_header(),
+                (head.status, &head.headers),
+            );
             let (backend, head) = dress(session, ctx, head, (link, reader))?;
             if let Some(urls) = changed {
                 cache.forget_urls(&urls).await;
@@ -333,11 +343,15 @@ async fn read_head(
 ) -> Result<Head> {
     // HTTP/2 has small letters only.
     let with_case = !session.is_http2();
-    // What another method changes may be stored, which its head tells more of.
-    let may_be_plain = session.req_header().method == Method::GET && forward::leaves_as_is(ctx);
+    let method = &session.req_header().method;
+    // What an unsafe method changes may be stored, which its head may tell more of.
+    let changes = *method != Method::GET;
+    let may_be_plain = *method != Method::HEAD && forward::leaves_as_is(ctx);
     loop {
         if may_be_plain && !reader.unread().is_empty() {
-            let is_fit = |status| answered::is_ordinary(ctx, status);
+            let is_fit = |status, plain: &plain::Answer| {
+                answered::is_ordinary(ctx, status) && !(changes && plain.names_target)
+            };
             if with_case {
                 let mut out = Vec::with_capacity(wire::USUAL);
                 if let Some((status, plain)) = reader.plain_head(is_fit, &mut out) {

@@ -32,6 +32,9 @@ const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long the first bytes may be an unfinished preface.
 const PREFACE_TIME: Duration = Duration::from_secs(10);
 
+/// How much of an answer waits in a connection of HTTP/2 for a client that reads nothing, of each stream.
+const SEND_BUFFER: usize = 128 * 1024;
+
 /// How long the first request may take to begin.
 const FIRST_REQUEST: Duration = Duration::from_secs(60);
 
@@ -196,9 +199,10 @@ impl Connection {
         self.malformed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many it brought of those.
-    pub(super) fn malformed(&self) -> u32 {
-        self.malformed.load(Ordering::Relaxed)
+    /// Whether it brought so many of those, and less of others.
+    pub(super) fn is_malformed_beyond(&self, most: u32) -> bool {
+        let malformed = self.malformed.load(Ordering::Relaxed);
+        malformed >= most && malformed > self.requests.load(Ordering::Relaxed) / 2
     }
 
     /// Takes back a connection that can serve further requests.
@@ -210,6 +214,7 @@ impl Connection {
         let clients = &self.front.clients;
         let mut options = default_h2_options();
         options.max_concurrent_streams(clients.max_streams);
+        options.max_send_buffer_size(SEND_BUFFER);
         // Counted with 32 bytes more for each field (RFC 9113 §6.5.2).
         let head = clients.limits.head + 32 * clients.limits.fields;
         options.max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 /// How long a connection without a stream is kept.
 const IDLE: Duration = Duration::from_secs(75);
-/// How many requests of a connection may be none, or hide another one, before it is closed.
+/// How many requests of a connection may be none, or hide another one, before it takes no more if they are most of its requests.
 const MOST_MALFORMED: u32 = 32;
 /// How many times as many tasks there may be as streams are allowed at once.
 const TASKS_PER_STREAM: usize = 2;
@@ -72,10 +72,10 @@ pub(super) async fn serve(
         };
         match accepted {
             Some(Ok((request, answer))) => {
-                if connection.malformed() >= MOST_MALFORMED {
-                    break;
-                }
-                if connection.is_last(clients.keepalive_requests) && !last_call {
+                let is_last = connection.is_last(clients.keepalive_requests);
+                // Others may share it who ask for what there is.
+                let is_odd = connection.is_malformed_beyond(MOST_MALFORMED);
+                if (is_last || is_odd) && !last_call {
                     http2.graceful_shutdown();
                     last_call = true;
                 }

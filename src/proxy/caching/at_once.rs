@@ -199,6 +199,7 @@ async fn write_beside(
         ctx.sent_at_once = Some((StatusCode::OK, bytes));
         ctx.head_at_once = ctx.head_at_once.max(head.len());
         head = &[];
+        drop(piece);
         // The kernel may take it all at once: others have their turn between two pieces.
         tokio::task::consume_budget().await;
         next = body.read().await?;

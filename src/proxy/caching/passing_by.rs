@@ -15,7 +15,7 @@ use crate::policy::cache::{Keep, invalidation, key};
 use crate::policy::range;
 use crate::policy::route::Route;
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -44,7 +44,7 @@ pub(in super::super) async fn head(
     response: &ResponseHeader,
 ) -> Result<()> {
     let request = session.req_header();
-    if let Some(urls) = changed(ctx.scheme, request, response) {
+    if let Some(urls) = changed(ctx.scheme, request, (response.status, &response.headers)) {
         cache.forget_urls(&urls).await;
         return Ok(());
     }
@@ -96,13 +96,13 @@ pub(in super::super) async fn head(
 pub(in super::super) fn changed(
     scheme: &str,
     request: &RequestHeader,
-    response: &ResponseHeader,
+    (status, fields): (StatusCode, &HeaderMap),
 ) -> Option<Vec<Vec<u8>>> {
-    if !invalidation::invalidates(&request.method, response.status) {
+    if !invalidation::invalidates(&request.method, status) {
         return None;
     }
     let host = authority(request);
-    let targets = invalidation::targets(scheme, host, target(request), &response.headers);
+    let targets = invalidation::targets(scheme, host, target(request), fields);
     let hosts = invalidation::spellings(scheme, host);
     let urls = hosts
         .iter()

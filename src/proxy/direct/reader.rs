@@ -100,11 +100,11 @@ impl Reader {
         self.unread.start = (self.unread.start + bytes).min(self.unread.end);
     }
 
-    /// Takes a head, if all of it is there and it is a plain one with a status of which this holds: writes it as it goes to the
+    /// Takes a head, if all of it is there and it is a plain one of which this holds: writes it as it goes to the
     /// client, but for its end. All others stay where they are.
     pub(super) fn plain_head(
         &mut self,
-        is_fit: impl FnOnce(StatusCode) -> bool,
+        is_fit: impl FnOnce(StatusCode, &plain::Answer) -> bool,
         out: &mut Vec<u8>,
     ) -> Option<(StatusCode, plain::Answer)> {
         self.plain(is_fit, |code, parsed, _| {
@@ -129,7 +129,7 @@ impl Reader {
     /// The same for HTTP/2, which has no need of its bytes.
     pub(super) fn plain_fields(
         &mut self,
-        is_fit: impl FnOnce(StatusCode) -> bool,
+        is_fit: impl FnOnce(StatusCode, &plain::Answer) -> bool,
     ) -> Option<((StatusCode, HeaderMap), plain::Answer)> {
         let is_passed = |name: &str| {
             // Where content ends is said by its frames.
@@ -149,7 +149,7 @@ impl Reader {
     /// Takes such a head, and makes something of it: of its status, its fields, and its bytes with how many of them those are.
     fn plain<T>(
         &mut self,
-        is_fit: impl FnOnce(StatusCode) -> bool,
+        is_fit: impl FnOnce(StatusCode, &plain::Answer) -> bool,
         make: impl FnOnce(StatusCode, &httparse::Response<'_, '_>, (&[u8], usize)) -> Option<T>,
     ) -> Option<(T, plain::Answer)> {
         let unread = self.unread();
@@ -162,11 +162,14 @@ impl Reader {
             return None;
         };
         let code = StatusCode::from_u16(parsed.code?).ok()?;
-        if parsed.version != Some(1) || !is_fit(code) {
+        if parsed.version != Some(1) {
             return None;
         }
         let fields = parsed.headers.iter();
         let answer = plain::answer(fields.map(|field| (field.name, field.value)))?;
+        if !is_fit(code, &answer) {
+            return None;
+        }
         let made = make(code, &parsed, (unread, length))?;
         self.take(length);
         Some((made, answer))

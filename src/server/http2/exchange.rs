@@ -168,7 +168,7 @@ impl Exchange {
         let mut now = Context::from_waker(Waker::noop());
         if !is_meant
             || self.sending.is_some()
-            || self.interim == MOST_INTERIM
+            || self.interim >= MOST_INTERIM + u32::from(head.status == StatusCode::CONTINUE)
             || self.poll_left(&mut now).is_ready()
         {
             return;
