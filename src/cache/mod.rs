@@ -39,6 +39,7 @@ use moment::Moment;
 use object::{Body, Object};
 use passing::Passing;
 use purges::{Purge, Purges, What};
+use sealed::Sealed;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -251,9 +252,10 @@ impl Cache {
     /// Puts an answer in whose body is in memory, as a request brings it that began then.
     pub fn insert(self, mut object: Object, began: Moment) {
         if let Body::Memory(body) = &object.body {
-            match self.0.disk.is_some() && !object.memory_only {
-                true => object.file = Some(object.id()),
-                false => object.body = sealed::body(std::slice::from_ref(body)),
+            if self.0.disk.is_some() && !object.memory_only {
+                object.file = Some(object.id());
+            } else if let Some(sealed) = Sealed::of(std::slice::from_ref(body)) {
+                object.body = Body::Sealed(Arc::new(sealed));
             }
         }
         object.head = object::owned(object.head);

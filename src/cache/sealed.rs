@@ -31,8 +31,11 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// The body that these pieces make. `None` if there is no descriptor left for it, or no memory.
-    fn of(pieces: &[Bytes]) -> Option<Self> {
+    /// The body that these pieces make, if it is large. `None` too if there is no descriptor left for it, or no memory.
+    pub(super) fn of(pieces: &[Bytes]) -> Option<Self> {
+        if pieces.iter().map(Bytes::len).sum::<usize>() < IN_FILE {
+            return None;
+        }
         let place = descriptors::take_spare()?;
         let (file, len) = written(pieces).ok()?;
         // Where the system gives such memory in huge pages only, most of it would be taken for nothing.
@@ -114,9 +117,7 @@ fn written(pieces: &[Bytes]) -> rustix::io::Result<(OwnedFd, usize)> {
 
 /// The body of an answer that is to be in memory for good, and in no file: sealed, if it is large.
 pub(super) fn body(pieces: &[Bytes]) -> Body {
-    let len: usize = pieces.iter().map(Bytes::len).sum();
-    let sealed = (len >= IN_FILE).then(|| Sealed::of(pieces)).flatten();
-    match sealed {
+    match Sealed::of(pieces) {
         Some(sealed) => Body::Sealed(Arc::new(sealed)),
         None => Body::Memory(whole::whole(pieces)),
     }

@@ -8,6 +8,15 @@ use std::time::Duration;
 /// How long a body may be waited for at any rate.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// So many requests of a connection may be none whatever the others are.
+const ODD: u32 = 32;
+
+/// Whether a connection is to take no more requests, as so many of them were none, or could have hidden another one: not if others
+/// share it who ask for what there is.
+pub fn is_too_odd(malformed: u32, requests: u32) -> bool {
+    malformed >= ODD && malformed > requests / 2
+}
+
 /// The most that is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -103,6 +112,25 @@ mod tests {
                 patience(rate, seen, waited),
                 left,
                 "{rate:?} {seen} {waited:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_brings_little_else_brings_no_more() {
+        for (malformed, requests, is) in [
+            (0, 0, false),
+            (31, 31, false),
+            (32, 32, true),
+            (32, 63, true),
+            (32, 64, false),
+            (100, 10_000, false),
+            (6_000, 10_000, true),
+        ] {
+            assert_eq!(
+                is_too_odd(malformed, requests),
+                is,
+                "{malformed} of {requests}"
             );
         }
     }

@@ -35,6 +35,7 @@ pub mod headers;
 pub mod health;
 pub mod hedge;
 pub mod http1;
+pub mod interim;
 pub mod jwt; // whether a token is good enough
 pub mod limits;
 pub mod outcome;

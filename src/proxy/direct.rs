@@ -19,11 +19,10 @@ use crate::policy::fields;
 use crate::policy::plain::{self, is_plain};
 use crate::policy::route::Proxy;
 use crate::policy::timeouts::Phase;
-use crate::server::http2::fit;
+use crate::server::http2::fitted;
 use crate::upstream::links::Link;
 use backend::{Backend, connect, ended, in_time, late, read};
 use client::{beside, by_stream, interim};
-use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
@@ -149,11 +148,18 @@ async fn exchange(
             head => break head,
         }
     };
+    // By what the upstream says, not by what is made of that.
+    let changed = {
+        // One that names another target is no plain one, if the request changes something.
+        let none = HeaderMap::new();
+        let told = match &head {
+            Head::Plain(_, dressed) => (dressed.status(), &none),
+            Head::Whole(head) => (head.status, &head.headers),
+        };
+        caching::passing_by::changed(ctx.scheme, session.req_header(), told)
+    };
     let (mut backend, head) = match head {
         Head::Plain(plain, dressed) => {
-            // One that names another target is no plain one, if the request changes something.
-            let told = (dressed.status(), &HeaderMap::new());
-            let changed = caching::passing_by::changed(ctx.scheme, session.req_header(), told);
             answered::stands(ctx, dressed.status());
             ctx.tell_head(false);
             let backend = Backend {
@@ -162,25 +168,16 @@ async fn exchange(
                 reader,
                 content: Content::of_plain(plain),
             };
-            if let Some(urls) = changed {
-                cache.forget_urls(&urls).await;
-            }
             (backend, dressed)
         }
         Head::Whole(head) => {
-            // By what the upstream says, not by what is made of that.
-            let changed = caching::passing_by::changed(
-                ctx.scheme,
-                session.req_header(),
-                (head.status, &head.headers),
-            );
             let (backend, head) = dress(session, ctx, head, (link, reader))?;
-            if let Some(urls) = changed {
-                cache.forget_urls(&urls).await;
-            }
             (backend, Dressed::Head(head))
         }
     };
+    if let Some(urls) = changed {
+        cache.forget_urls(&urls).await;
+    }
     if ctx.watch.draining() {
         session.close();
     }
@@ -245,12 +242,7 @@ impl Dressed {
     fn fields(self) -> Result<(StatusCode, HeaderMap)> {
         match self {
             Dressed::Fields(status, fields) => Ok((status, fields)),
-            Dressed::Head(head) => {
-                let parts = Parts::from(*head);
-                let mut fields = parts.headers;
-                fit(&mut fields);
-                Ok((parts.status, fields))
-            }
+            Dressed::Head(head) => Ok(fitted(*head)),
             Dressed::Written(..) => Err(Error::new_in(ErrorType::InternalError)),
         }
     }

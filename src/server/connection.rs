@@ -12,6 +12,7 @@ use super::subject;
 use super::tls::Terminator;
 use super::transport::Transport;
 use crate::observe::tally::Counts;
+use crate::policy::limits::is_too_odd;
 use crate::proxy::{Front, Proxy, Received};
 use log::debug;
 use pingora::apps::HttpServerApp;
@@ -199,10 +200,10 @@ impl Connection {
         self.malformed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether it brought so many of those, and less of others.
-    pub(super) fn is_malformed_beyond(&self, most: u32) -> bool {
+    /// Whether it brought [too much](is_too_odd) of that.
+    pub(super) fn is_too_odd(&self) -> bool {
         let malformed = self.malformed.load(Ordering::Relaxed);
-        malformed >= most && malformed > self.requests.load(Ordering::Relaxed) / 2
+        is_too_odd(malformed, self.requests.load(Ordering::Relaxed))
     }
 
     /// Takes back a connection that can serve further requests.

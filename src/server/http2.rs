@@ -5,7 +5,7 @@
 
 mod exchange;
 
-pub use exchange::{Exchange, fit};
+pub use exchange::{Exchange, fitted};
 
 use super::connection::Connection;
 use crate::proxy::MALFORMED;
@@ -22,8 +22,6 @@ use tokio::time::Instant;
 
 /// How long a connection without a stream is kept.
 const IDLE: Duration = Duration::from_secs(75);
-/// How many requests of a connection may be none, or hide another one, before it takes no more if they are most of its requests.
-const MOST_MALFORMED: u32 = 32;
 /// How many times as many tasks there may be as streams are allowed at once.
 const TASKS_PER_STREAM: usize = 2;
 
@@ -73,9 +71,7 @@ pub(super) async fn serve(
         match accepted {
             Some(Ok((request, answer))) => {
                 let is_last = connection.is_last(clients.keepalive_requests);
-                // Others may share it who ask for what there is.
-                let is_odd = connection.is_malformed_beyond(MOST_MALFORMED);
-                if (is_last || is_odd) && !last_call {
+                if (is_last || connection.is_too_odd()) && !last_call {
                     http2.graceful_shutdown();
                     last_call = true;
                 }

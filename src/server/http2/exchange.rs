@@ -3,6 +3,7 @@
 //! Accepted by [`super`]. The front answers it as it is; for Pingora's phases it is a session. Its bytes go out with those of its
 //! connection, which sees to the client's pace; each piece waits here until the client has room for it (§5.2).
 
+use crate::policy::interim;
 use crate::policy::plain::is_dated;
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -26,8 +27,6 @@ use std::time::{Duration, SystemTime};
 
 /// Content that is kept to be sent again, as Pingora's sessions keep it.
 const REPLAYED: usize = 64 * 1024;
-/// Interim answers that one request gets at most: they are not held back where a client reads nothing.
-const MOST_INTERIM: u32 = 16;
 /// What concerns a connection of HTTP/1 and has no place here (RFC 9113 §8.2.2).
 const OF_CONNECTION: [HeaderName; 6] = [
     header::TE,
@@ -156,19 +155,13 @@ impl Exchange {
         }
     }
 
-    /// Sends the head of an interim answer (RFC 9110 §15.2). One that asks for content is for who waits to be asked, and one that
-    /// changes the protocol for nobody here. Nothing depends on it: whoever is gone does not get the answer either.
+    /// Sends the head of an interim answer, if it [goes on](interim::goes_on). Nothing depends on it: whoever is gone does not get the answer either.
     pub fn interim(&mut self, head: &ResponseHeader) {
-        let is_meant = match head.status {
-            StatusCode::SWITCHING_PROTOCOLS => false,
-            StatusCode::CONTINUE => self.head.headers.contains_key(header::EXPECT),
-            _ => true,
-        };
+        let waits = self.head.headers.contains_key(header::EXPECT);
         // A stream that was reset may get nothing more (RFC 9113 §5.1), which is not looked at below.
         let mut now = Context::from_waker(Waker::noop());
-        if !is_meant
+        if !interim::goes_on(head.status, waits, self.interim)
             || self.sending.is_some()
-            || self.interim >= MOST_INTERIM + u32::from(head.status == StatusCode::CONTINUE)
             || self.poll_left(&mut now).is_ready()
         {
             return;
@@ -181,7 +174,7 @@ impl Exchange {
         }
     }
 
-    /// Begins the answer, with fields that are [fit](fit) for it. `is_all`: whether nothing follows.
+    /// Begins the answer, with fields that are fit for it: [`fitted`]. `is_all`: whether nothing follows.
     ///
     /// # Errors
     /// When the client is gone.
@@ -203,10 +196,8 @@ impl Exchange {
     /// # Errors
     /// When the client is gone.
     pub fn send_head(&mut self, head: ResponseHeader, is_all: bool) -> Result<()> {
-        let parts = Parts::from(head);
-        let mut fields = parts.headers;
-        fit(&mut fields);
-        self.begin(parts.status, fields, is_all)
+        let (status, fields) = fitted(head);
+        self.begin(status, fields, is_all)
     }
 
     /// The same with one that is to be remembered.
@@ -310,8 +301,16 @@ fn gone() -> Box<Error> {
     Error::explain(ErrorType::WriteError, "the client has closed the stream").into_down()
 }
 
+/// What goes out of a head: its status, and its fields but for those that have no place in HTTP/2.
+pub fn fitted(head: ResponseHeader) -> (StatusCode, HeaderMap) {
+    let parts = Parts::from(head);
+    let mut fields = parts.headers;
+    fit(&mut fields);
+    (parts.status, fields)
+}
+
 /// Takes out what has no place in HTTP/2: an answer with it would not be sent.
-pub fn fit(fields: &mut HeaderMap) {
+fn fit(fields: &mut HeaderMap) {
     for name in &OF_CONNECTION {
         fields.remove(name);
     }
