@@ -187,7 +187,7 @@ fn nor_does_tls_change_them() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let pair = authority.sign(dir.path(), "site", &["localhost"]);
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     let proxy = Proxy::with()
         .listener(&tls)
         .start(&rules(&origin, "ttl: 1h"));

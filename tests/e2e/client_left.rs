@@ -120,7 +120,7 @@ fn a_client_of_tls_that_leaves_after_its_content_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let pair = authority.sign(dir.path(), "site", &["a.example"]);
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     for size in [0, 100, 6000, 100_000] {
         let origin = Origin::always(Reply::hang());
         let rules = "retry: { tries: 3, wait: 1ms }\ntimeouts: { first_byte: 20s }";

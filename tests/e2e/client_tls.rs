@@ -38,6 +38,11 @@ impl Pair {
         )
     }
 
+    /// The `tls` of a listener that has no other.
+    pub(crate) fn tls(&self) -> String {
+        format!("tls: {{ certificates: [{}] }}", self.yaml())
+    }
+
     pub(crate) fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_file(&self.cert).unwrap()
     }

@@ -490,7 +490,7 @@ fn what_is_sent_ahead_by_tls_arrives_as_it_was() {
         }
         Reply(steps)
     });
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     let proxy = Proxy::with()
         .key("workers", "1")
         .listener(&tls)

@@ -31,7 +31,7 @@ fn hung_and(behind: &str, rules: &str, lines: &str) -> Hung {
     let ca = dir.path().join("ca.pem");
     authority.write(&ca);
     let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     let behind = Proxy::with().listener(&tls).start(behind);
     let pool = one_route(&[listener.local_addr().unwrap().port(), behind.port], rules);
     let tls = format!(

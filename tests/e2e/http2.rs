@@ -31,7 +31,7 @@ fn a_connection_that_does_not_begin_is_closed() {
     let pair = authority.sign(dir.path(), "a", &["example.com"]);
     let proxy = Proxy::with()
         .http2()
-        .listener(&format!("tls: {{ certificates: [{}] }}", pair.yaml()))
+        .listener(&pair.tls())
         .key("clients", "{ head_timeout: 500ms }")
         .start(&one_route(&[origin.port], ""));
     // HTTP/2 is agreed on, and then there is nothing of it.

@@ -215,7 +215,7 @@ fn s9_a_line_of_a_load_balancer_is_read_by_its_published_table() {
     let authority = Authority::new();
     let pair = authority.sign(dir.path(), "site", &["a.example"]);
     std::fs::remove_file(dir.path().join("access.log")).unwrap();
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     let proxy = with_format(dir.path(), "alb").listener(&tls).start(&yaml);
     authority
         .client()

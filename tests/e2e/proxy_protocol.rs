@@ -158,7 +158,7 @@ fn it_comes_before_tls() {
     let authority = Authority::new();
     let pair = authority.sign(dir.path(), "site", &["a.example"]);
     let origin = Origin::new(|_| Reply::ok("hello"));
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     let proxy = behind(&tls).start(&one_route(&[origin.port], ""));
     for (head, client) in heads() {
         let tls = authority.client().after(&head);

@@ -84,7 +84,7 @@ fn a_handshake_may_take_no_longer_than_it_may() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let pair = authority.sign(dir.path(), "site", &["a.example"]);
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     let proxy = Proxy::with()
         .listener(&tls)
         .key("clients", "{ head_timeout: 500ms }")
@@ -157,7 +157,7 @@ fn http2_is_chosen_where_both_speak_it() {
     let authority = Authority::new();
     let pair = authority.sign(dir.path(), "site", &["a.example"]);
     let yaml = one_route(&[9], "");
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     let chosen = |http2: bool, offered: &[&str]| {
         let setup = Proxy::with().listener(&tls);
         let setup = if http2 { setup.http2() } else { setup };
@@ -180,7 +180,7 @@ fn s10_certificates_are_exchanged_200_times_under_load_without_a_failed_handshak
     let authority = Authority::new();
     let pair = authority.sign(dir.path(), "site", &["a.example"]);
     let origin = Origin::new(|_| Reply::ok("hello"));
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     let proxy = Proxy::with()
         .listener(&tls)
         .start(&one_route(&[origin.port], ""));
@@ -231,7 +231,7 @@ fn changed_files_are_noticed_and_broken_ones_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let pair = authority.sign(dir.path(), "site", &["a.example"]);
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     let proxy = Proxy::with().listener(&tls).start(&one_route(&[9], ""));
     let client = authority.client();
     let old = pair.der().to_vec();
@@ -257,7 +257,7 @@ fn sessions_are_resumed_also_after_a_reload() {
     let authority = Authority::new();
     let pair = authority.sign(dir.path(), "site", &["a.example"]);
     let origin = Origin::new(|_| Reply::ok("hello"));
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     let yaml = one_route(&[origin.port], "");
     let proxy = Proxy::with().listener(&tls).start(&yaml);
     let client = authority.client().resuming();
@@ -444,7 +444,7 @@ fn the_end_of_a_certificate_is_a_metric() {
     };
     let pair = sign(30);
     let (setup, admin) = with_admin();
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     let _proxy = setup.listener(&tls).start(&one_route(&[9], ""));
     let series = format!(
         "backstop_certificate_expiry_timestamp_seconds{{file=\"{}\"}}",

@@ -164,7 +164,7 @@ fn trailers_go_by_tls_and_from_http2_too() {
     authority.write(&ca);
     let origin = Origin::always(trailing("X-Sum: 12\r\n"));
     let behind = Proxy::with()
-        .listener(&format!("tls: {{ certificates: [{}] }}", pair.yaml()))
+        .listener(&pair.tls())
         .start(&one_route(&[origin.port], ""));
     let tls = format!("tls: {{ sni: api.internal, ca: {} }}", ca.display());
     let proxy = Proxy::start(&with_upstream(&one_route(&[behind.port], ""), &tls));

@@ -375,7 +375,7 @@ fn with_tls_the_backend_chooses() {
     };
     let (late, quick) = (answer("late", Some(gate.clone())), answer("quick", None));
     for speaks in [true, false] {
-        let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+        let tls = pair.tls();
         let setup = Proxy::with().listener(&tls);
         let (setup, protocol) = match speaks {
             true => (setup.http2(), "2"),

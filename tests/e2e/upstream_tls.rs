@@ -13,7 +13,7 @@ const ANSWER: &str =
 
 /// One that hands everything on.
 fn before(origin: &Origin, pair: &Pair) -> Proxy {
-    let tls = format!("tls: {{ certificates: [{}] }}", pair.yaml());
+    let tls = pair.tls();
     let rules = "retry: { tries: 1 }";
     Proxy::with()
         .listener(&tls)
