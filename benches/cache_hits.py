@@ -59,6 +59,14 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         """Proxies close kept connections as they like."""
 
 
+def place(root, name):
+    """A directory in which processes of any user may write."""
+    d = os.path.join(root, name)
+    os.mkdir(d)
+    os.chmod(d, 0o777)
+    return d
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -235,20 +243,14 @@ def main():
     os.chmod(root, 0o755)
     started = []
 
-    def place(name):
-        d = os.path.join(root, name)
-        os.mkdir(d)
-        os.chmod(d, 0o777)
-        return d
-
     try:
         for make in (
-            lambda: backstop(program, o, place("b"), False),
-            lambda: backstop(program, o, place("bd"), True),
-            lambda: nginx(o, place("n")),
-            lambda: haproxy(o, place("h")),
-            lambda: varnish(o, place("v"), "malloc,1g"),
-            lambda: varnish(o, place("vf"), f"file,{root}/vf/store,2g"),
+            lambda: backstop(program, o, place(root, "b"), False),
+            lambda: backstop(program, o, place(root, "bd"), True),
+            lambda: nginx(o, place(root, "n")),
+            lambda: haproxy(o, place(root, "h")),
+            lambda: varnish(o, place(root, "v"), "malloc,1g"),
+            lambda: varnish(o, place(root, "vf"), f"file,{root}/vf/store,2g"),
         ):
             started.append(make())
         names = {p.name: p for p in started}

@@ -23,7 +23,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cache_hits import Proxy, cpu, free_port, log_sink, rss  # noqa: E402
+from cache_hits import Proxy, cpu, free_port, log_sink, place, rss  # noqa: E402
 
 CONNECTIONS = 64
 KB, BIG = 1024, 100 * 1024
@@ -193,6 +193,28 @@ CASES = [
 ]
 
 
+# What wrk does in those cases.
+SCRIPTS = {
+    "POST": 'wrk.method = "POST"; wrk.body = string.rep("x", 1024)\n',
+    "POST1M": 'wrk.method = "POST"; wrk.body = string.rep("x", 1024 * 1024)\n',
+    "SPREAD": f'n = 0\nfunction request() n = (n + 7) % {FILES}; return wrk.format("GET", wrk.path .. n) end\n',
+}
+
+
+def written(root, scripts):
+    return {name: write(f"{root}/{name}.lua", text) for name, text in scripts.items()}
+
+
+def certificate(root):
+    """One that nobody signed, for all proxies."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", f"{root}/site.key", "-out", f"{root}/site.pem"],
+        check=True,
+        capture_output=True,
+    )
+
+
 def percentile(sorted_times, share):
     return sorted_times[min(len(sorted_times) - 1, int(len(sorted_times) * share))]
 
@@ -250,27 +272,10 @@ def main():
     root = tempfile.mkdtemp(prefix="peers.")
     os.chmod(root, 0o755)
     started = []
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", f"{root}/site.key", "-out", f"{root}/site.pem"],
-        check=True,
-        capture_output=True,
-    )
-    scripts = {
-        "POST": 'wrk.method = "POST"; wrk.body = string.rep("x", 1024)\n',
-        "POST1M": 'wrk.method = "POST"; wrk.body = string.rep("x", 1024 * 1024)\n',
-        "SPREAD": f'n = 0\nfunction request() n = (n + 7) % {FILES}; return wrk.format("GET", wrk.path .. n) end\n',
-    }
-    scripts = {name: write(f"{root}/{name}.lua", text) for name, text in scripts.items()}
-
-    def place(name):
-        d = os.path.join(root, name)
-        os.mkdir(d)
-        os.chmod(d, 0o777)
-        return d
-
+    certificate(root)
+    scripts = written(root, SCRIPTS)
     try:
-        behind = origin(place("origin"))
+        behind = origin(place(root, "origin"))
         started.append(behind)
         proxies, ports = {}, {}
         echo = free_port()
@@ -278,7 +283,7 @@ def main():
         for name, make in (("backstop", None), ("nginx", nginx), ("haproxy", haproxy)):
             ports[name] = Ports()
             ports[name].echo = echo
-            d = place(name)
+            d = place(root, name)
             proxy = backstop(program, behind.port, d, ports[name]) if make is None else make(behind.port, d, ports[name])
             proxies[name] = proxy
             started.append(proxy)

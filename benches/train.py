@@ -10,11 +10,10 @@ import argparse
 import os
 import resource
 import shutil
-import subprocess
 import tempfile
 
-from cache_hits import Proxy, free_port
-from peers import CASES, ECHO, FILES, Ports, backstop, backstop_with_files, h2load, origin, wrk, write
+from cache_hits import Proxy, free_port, place
+from peers import CASES, ECHO, SCRIPTS, Ports, backstop, backstop_with_files, certificate, h2load, origin, write, written, wrk
 
 
 def with_all_else(program, good, d):
@@ -50,32 +49,16 @@ def main():
     os.chmod(root, 0o755)
     started = []
 
-    def place(name):
-        d = os.path.join(root, name)
-        os.mkdir(d)
-        os.chmod(d, 0o777)
-        return d
-
-    scripts = {
-        "POST": 'wrk.method = "POST"; wrk.body = string.rep("x", 1024)\n',
-        "POST1M": 'wrk.method = "POST"; wrk.body = string.rep("x", 1024 * 1024)\n',
-        "SPREAD": f'n = 0\nfunction request() n = (n + 7) % {FILES}; return wrk.format("GET", wrk.path .. n) end\n',
-        "SMALL": 'n = 0\nfunction request() n = (n + 7919) % 2000; return wrk.format("GET", "/cached/1k?" .. n) end\n',
-    }
-    scripts = {name: write(f"{root}/{name}.lua", text) for name, text in scripts.items()}
+    small = 'n = 0\nfunction request() n = (n + 7919) % 2000; return wrk.format("GET", "/cached/1k?" .. n) end\n'
     try:
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9", "-subj", "/CN=localhost",
-             "-keyout", f"{root}/site.key", "-out", f"{root}/site.pem"],
-            check=True,
-            capture_output=True,
-        )
-        behind = origin(place("origin"))
+        certificate(root)
+        scripts = written(root, SCRIPTS | {"SMALL": small})
+        behind = origin(place(root, "origin"))
         started.append(behind)
         ports = Ports()
         ports.echo, ports.files = free_port(), free_port()
         started.append(Proxy("echo", [*ECHO, "serve", str(ports.echo)], ports.echo))
-        d = place("backstop")
+        d = place(root, "backstop")
         started.append(backstop(program, behind.port, d, ports))
         started.append(backstop_with_files(program, behind.port, d, ports.files))
         for process in with_all_else(program, behind.port, d):
