@@ -13,6 +13,7 @@ mod format;
 mod heads;
 mod health;
 mod index;
+mod kept;
 mod place;
 mod removal;
 mod room;
@@ -32,6 +33,7 @@ use files::{Names, SHARDS, UNIT};
 use format::{MOST_ROOM, Prefix};
 use health::{Health, lock};
 use index::Table;
+use kept::Kept;
 use rustix::io::Errno;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -139,6 +141,8 @@ pub struct Disk {
     swept: AtomicU64,
     /// Files whose modification time is to be set.
     touched: Mutex<Vec<Id>>,
+    /// When small files that are not used were last closed, in microseconds since the epoch.
+    closed: AtomicU64,
     upkeep: upkeep::Bell,
     upkeep_started: AtomicBool,
     /// Hears of each object whose file lost its name.
@@ -156,6 +160,7 @@ struct Shard {
     files: Mutex<()>,
     /// Held briefly, never during I/O.
     table: Mutex<Table>,
+    kept: Kept,
 }
 
 /// Sums over all shards, and what happened.
@@ -221,6 +226,7 @@ impl Disk {
                 cleared: AtomicU64::new(opened.cleared),
                 swept: AtomicU64::new(0),
                 touched: Mutex::default(),
+                closed: AtomicU64::new(0),
                 upkeep: upkeep::Bell::default(),
                 upkeep_started: AtomicBool::new(false),
                 removed: OnceLock::new(),
@@ -243,6 +249,7 @@ impl Disk {
     }
 
     fn lost_its_file(&self, id: Id) {
+        self.close_kept(id);
         if let Some(Heard(hear)) = self.removed.get() {
             hear(id);
         }
@@ -281,11 +288,11 @@ impl Disk {
     /// Opens an object and gives its head, both checked. `None` if it is not there, or is wrong and therefore removed.
     pub fn open_object(&self, id: Id) -> Option<(Arc<Stored>, Vec<u8>)> {
         let path = self.names.object(id);
-        let mut opened = self.open_path(&path, id, true);
+        let mut opened = self.open_path(&path, id);
         if matches!(opened, Err(Trouble::Corrupt(_))) {
             let _files = lock(&self.shard(id.url).files);
             // A head that was changed while we read it is whole now.
-            opened = self.open_path(&path, id, true);
+            opened = self.open_path(&path, id);
             if let Err(Trouble::Corrupt(corrupt)) = opened {
                 self.remove_damaged(id, corrupt);
                 return None;
@@ -308,10 +315,21 @@ impl Disk {
     /// The same without waiting for the disk: `None` says that only [`Disk::open_object`] can tell, now and then for no
     /// reason that is visible.
     pub fn try_open_object(&self, id: Id) -> Option<(Arc<Stored>, Vec<u8>)> {
-        let (stored, head) = self.open_path(&self.names.object(id), id, false).ok()?;
-        let is_cleared = stored.stamp() <= self.cleared.load(Ordering::Relaxed);
-        // Removing it may wait.
-        (!is_cleared).then(|| (Arc::new(stored), head))
+        let kept = self.kept(id);
+        let is_kept = kept.is_some();
+        let file = match kept {
+            Some(file) => file,
+            None => Arc::new(files::open_cached(&self.names.object(id)).ok()?),
+        };
+        let (stored, head) = Stored::open(file, id, self.me.clone(), false).ok()?;
+        if stored.stamp() <= self.cleared.load(Ordering::Relaxed) {
+            // Removing it may wait.
+            return None;
+        }
+        if !is_kept && stored.is_at_hand() {
+            self.keep_open(id, stored.shared_file());
+        }
+        Some((Arc::new(stored), head))
     }
 
     /// Begins to write an object; `head_room` is how long its head is thought to become. It is found once it is
@@ -418,12 +436,9 @@ impl Disk {
         now.max(last.saturating_add(1))
     }
 
-    fn open_path(&self, path: &[u8], id: Id, wait: bool) -> Result<(Stored, Vec<u8>), Trouble> {
-        let file = match wait {
-            true => files::open_read(path)?,
-            false => files::open_cached(path)?,
-        };
-        Stored::open(file, id, self.me.clone(), wait)
+    fn open_path(&self, path: &[u8], id: Id) -> Result<(Stored, Vec<u8>), Trouble> {
+        let file = Arc::new(files::open_read(path)?);
+        Stored::open(file, id, self.me.clone(), true)
     }
 
     fn unless_cleared(&self, id: Id, opened: (Stored, Vec<u8>)) -> Option<(Arc<Stored>, Vec<u8>)> {

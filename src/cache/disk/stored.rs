@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 /// Bytes that are read when a file is opened: all of most objects, and the heads of the others.
@@ -29,7 +29,7 @@ const MOST: usize = 4 * BLOCK;
 #[derive(Debug)]
 pub struct Stored {
     id: Id,
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
     seed: u64,
     stamp: u64,
     /// Moves once at most: at the end of a writing, when no byte of the body is in the file yet.
@@ -161,7 +161,7 @@ impl Front {
 impl Stored {
     /// Opens a finished file and takes its head out.
     pub(super) fn open(
-        file: OwnedFd,
+        file: Arc<OwnedFd>,
         id: Id,
         disk: Weak<Disk>,
         wait: bool,
@@ -193,7 +193,7 @@ impl Stored {
     pub(super) fn growing(file: OwnedFd, prefix: &Prefix, disk: Weak<Disk>) -> Self {
         Stored {
             id: prefix.id,
-            file,
+            file: Arc::new(file),
             seed: prefix.seed(),
             stamp: prefix.stamp,
             body_start: AtomicU64::new(prefix.body_start()),
@@ -244,6 +244,11 @@ impl Stored {
     /// The open file.
     pub(super) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    /// The same, for who holds it open after this.
+    pub(super) fn shared_file(&self) -> &Arc<OwnedFd> {
+        &self.file
     }
 
     /// When its writing began, in microseconds since the epoch.

@@ -7,6 +7,7 @@ mod faults;
 mod format;
 mod heads;
 mod index;
+mod kept;
 mod limits;
 mod purge;
 mod reading;

@@ -138,6 +138,7 @@ impl Disk {
     pub(super) fn tend(&self) {
         self.measure_base();
         self.save_uses();
+        self.close_unused(health::micros());
         self.sweep();
         while self.is_over() && self.evict().is_some() {}
         self.make_space(usize::MAX);
