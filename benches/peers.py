@@ -3,7 +3,7 @@
 
 usage: benches/peers.py [--rounds 5] [--seconds 3] [--backstop target/release/backstop] [--only WORD]
 
-Needs nginx, haproxy, wrk and h2load (Debian's packages) and the release build; `make bench` installs what is missing. Each proxy
+Needs nginx, haproxy, wrk, h2load and hey (Debian's packages) and the release build; `make bench` installs what is missing. Each proxy
 runs with two workers as its own documentation recommends, and writes an access log. Ours has what it has in production: routes,
 retries, metrics, a log of JSON lines. Printed are medians over the rounds: CPU time of the proxy's own processes for each request
 (from /proc), the ratio to nginx, requests per second, latency at p50 and p99; then latency at p50, p99 and p99.9 when requests come
@@ -219,13 +219,13 @@ def percentile(sorted_times, share):
     return sorted_times[min(len(sorted_times) - 1, int(len(sorted_times) * share))]
 
 
-def at_rate(url, rate, seconds, extra, root):
-    """Latencies in microseconds at p50, p99 and p99.9 when so many requests come in a second. A connection that has no answer yet
-    gets its next request later: what stands still for long looks better than it is."""
+def kept(rate, seconds, extra, root):
+    """Latencies in microseconds, and how many answers were none, when so many requests come in a second on connections that stay. One
+    that has no answer yet gets its next request later: what stands still for long looks better than it is."""
     times = os.path.join(root, "times")
     clients = 16 if "-m4" in extra else CONNECTIONS
     subprocess.run(
-        ["h2load", "-t1", f"-c{clients}", f"-D{seconds}", f"--rps={max(1, round(rate / clients))}", f"--log-file={times}", *extra, url],
+        ["h2load", "-t1", f"-c{clients}", f"-D{seconds}", f"--rps={max(1, round(rate / clients))}", f"--log-file={times}", *extra],
         capture_output=True,
         timeout=seconds + 60,
         check=True,
@@ -233,30 +233,71 @@ def at_rate(url, rate, seconds, extra, root):
     with open(times) as f:
         rows = [line.split("\t") for line in f]
     os.remove(times)
-    if not rows or any(row[1] != "200" for row in rows):
-        raise SystemExit(f"{url} at {rate:.0f} a second: {sum(row[1] != '200' for row in rows)} of {len(rows)} answers are none")
-    found = sorted(int(row[2]) for row in rows)
+    return [int(row[2]) for row in rows if row[1] == "200"], sum(row[1] != "200" for row in rows)
+
+
+def fresh(rate, seconds, extra, _):
+    """The same with a connection for each."""
+    # Of an address, it would ask for the certificate of a name with a port.
+    out = subprocess.run(
+        ["hey", "-z", f"{seconds}s", "-c", str(CONNECTIONS), "-q", str(rate / CONNECTIONS), "-disable-keepalive", "-host", "localhost", "-o", "csv", *extra],
+        capture_output=True,
+        text=True,
+        timeout=seconds + 60,
+        check=True,
+    ).stdout
+    rows = [line.split(",") for line in out.splitlines()[1:]]
+    return [float(row[0]) * 1e6 for row in rows if row[6] == "200"], sum(row[6] != "200" for row in rows)
+
+
+def paced(load, extra):
+    """What asks by the clock as a case does, and what makes the words for it."""
+    if "Connection: close" in extra:
+        return fresh, lambda url, root: [url]
+    if "SPREAD" in extra:
+
+        def spread(url, root):
+            return ["--h1", "-i", write(os.path.join(root, "paths"), "".join(f"{url}{n}\n" for n in range(FILES)))]
+
+        return kept, spread
+    if "-s" in extra:
+        size = KB if "POST" in extra else KB * KB
+
+        def content(url, root):
+            return ["--h1", "-d", write(os.path.join(root, "content"), "x" * size), url]
+
+        return kept, content
+    return kept, lambda url, root: ["-m4" if load is h2load else "--h1", url]
+
+
+def at_rate(case, url, rate, seconds, root):
+    """Latencies at p50, p99 and p99.9."""
+    _, load, _, _, extra = case
+    how, words = paced(load, extra)
+    found, bad = how(rate, seconds, words(url, root), root)
+    if not found or bad:
+        raise SystemExit(f"{url} at {rate:.0f} a second: {bad} of {bad + len(found)} answers are none")
+    found.sort()
     return [percentile(found, share) for share in (0.5, 0.99, 0.999)]
 
 
 def steady(cases, proxies, ports, results, root, args):
     """Latency at a rate that all can take."""
     print(f"\n| at {SHARE:.0%} of the slowest | | per s | p50 µs | p99 µs | p99.9 µs | p99 / nginx |\n|---|---|---|---|---|---|---|")
-    for case, load, kind, path, extra in cases:
-        if extra or load is websocket:
-            # New connections, content and paths in turn are not what h2load can do by the clock.
+    for case in cases:
+        name, load, kind, path, extra = case
+        if load is websocket:
             continue
-        rate = SHARE * min(statistics.median(row[1] for row in results[(case, name)]) for name in proxies)
-        extra = ["-m4"] if load is h2load else ["--h1"]
-        found = {name: [] for name in proxies}
-        for _ in range(min(args.rounds, 3)):
-            for name in proxies:
-                port = getattr(ports[name], kind)
-                url = f"{'https' if kind == 'tls' else 'http'}://127.0.0.1:{port}{path}"
-                found[name].append(at_rate(url, rate, args.seconds, extra, root))
-        medians = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in found.items()}
-        for name, (half, most, nearly_all) in medians.items():
-            print(f"| {case} | {name} | {rate:.0f} | {half:.0f} | {most:.0f} | {nearly_all:.0f} | {most / medians['nginx'][1]:.2f} |")
+        those = [proxy for proxy in proxies if (name, proxy) in results]
+        rate = SHARE * min(statistics.median(row[1] for row in results[(name, proxy)]) for proxy in those)
+        found = {proxy: [] for proxy in those}
+        for turn in range(args.rounds):
+            for proxy in those if turn % 2 == 0 else reversed(those):
+                url = f"{'https' if kind == 'tls' else 'http'}://127.0.0.1:{getattr(ports[proxy], kind)}{path}"
+                found[proxy].append(at_rate(case, url, rate, args.seconds, root))
+        medians = {proxy: [statistics.median(column) for column in zip(*rows)] for proxy, rows in found.items()}
+        for proxy, (half, most, nearly_all) in medians.items():
+            print(f"| {name} | {proxy} | {rate:.0f} | {half:.0f} | {most:.0f} | {nearly_all:.0f} | {most / medians['nginx'][1]:.2f} |")
     print()
 
 
