@@ -277,6 +277,17 @@ proptest! {
         }
     }
 
+    /// What is taken for plain at first sight comes out the same when it is looked at closely.
+    #[test]
+    fn what_seems_plain_is_so(raw in prop_oneof!["/([a-c./?#;]|%2e|%2F|%41|\\\\|\0|é){0,12}", any::<String>()]) {
+        if let Some((path, query)) = plain(&raw) {
+            prop_assert_eq!((path, query), split_target(&raw));
+            prop_assert_eq!([path, query].concat(), raw.as_str());
+            let below_root = path.strip_prefix('/').unwrap();
+            prop_assert_eq!(into_text(resolve(&decode(below_root).unwrap()).unwrap()), path);
+        }
+    }
+
     #[test]
     fn arbitrary_input_is_survived(raw in any::<String>()) {
         let _ = normalise_path(&raw);
