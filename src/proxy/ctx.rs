@@ -27,6 +27,7 @@ use crate::policy::timeouts::{Limit, Timeouts};
 use crate::policy::trace::Trace;
 use crate::server::connection::{Connection, Secured};
 use crate::server::listener::Manner;
+use crate::upstream::clock;
 use crate::upstream::standing::Begun;
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Active, Backend, Upstream};
@@ -214,7 +215,7 @@ impl Current {
     fn tell_others(&self, ctx: &Ctx, seen: Observation) {
         let (good, latency) = match seen {
             Observation::Good(latency) | Observation::Late(latency) => (true, latency),
-            Observation::Failed | Observation::ConnectFailed => (false, self.started.elapsed()),
+            Observation::Failed | Observation::ConnectFailed => (false, clock::since(self.started)),
         };
         if let (Observation::Good(latency), Some(traffic)) = (seen, ctx.traffic()) {
             // What overtook another one has not begun when the request did.
@@ -240,7 +241,7 @@ impl Current {
             outcome: Outcome::Ok,
             span: self.span,
             started: self.started,
-            took: self.started.elapsed(),
+            took: clock::since(self.started),
             waited: self.waited,
             queued: self.queued,
             connected: self.connected,
@@ -386,7 +387,7 @@ impl Ctx {
 
     /// What is left of its time; nothing without an upstream.
     pub(super) fn time_left(&self) -> Duration {
-        self.time_left_at(Instant::now())
+        self.time_left_at(clock::instant())
     }
 
     /// The same, as it is then.
@@ -454,7 +455,7 @@ impl Ctx {
     /// The try under way got a response head.
     pub(super) fn note_answer(&mut self, status: StatusCode) {
         if let Some(current) = &mut self.current {
-            current.answered = Some((status, current.started.elapsed()));
+            current.answered = Some((status, clock::since(current.started)));
         }
     }
 
@@ -463,7 +464,7 @@ impl Ctx {
         if let Some(current) = &mut self.current
             && !current.took_over
         {
-            current.connected = Some(current.started.elapsed());
+            current.connected = Some(clock::since(current.started));
         }
     }
 
@@ -572,7 +573,7 @@ impl Ctx {
                 outcome,
                 span: current.span,
                 started: current.started,
-                took: current.started.elapsed(),
+                took: clock::since(current.started),
                 waited: current.waited,
                 queued: current.queued,
                 connected: current.connected,

@@ -20,6 +20,7 @@ use crate::policy::plain::{self, is_plain};
 use crate::policy::route::Proxy;
 use crate::policy::timeouts::Phase;
 use crate::server::http2::fitted;
+use crate::upstream::clock;
 use crate::upstream::links::Link;
 use backend::{Backend, connect, ended, in_time, late, read};
 use client::{beside, by_stream, interim};
@@ -29,7 +30,7 @@ use pingora::{Error, ErrorType, Result};
 use reader::{Content, Reader, keeps};
 use std::future::poll_fn;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What became of a request.
 pub(super) enum Served {
@@ -358,7 +359,11 @@ async fn read_head(
             return Ok(Head::Whole(head));
         }
         // A backend that sends one interim answer after the other is never waited for.
-        if ctx.watch.deadline().is_some_and(|at| at <= Instant::now()) {
+        if ctx
+            .watch
+            .deadline()
+            .is_some_and(|at| at <= clock::instant())
+        {
             return Err(late());
         }
         let read = match session.side() {

@@ -12,6 +12,7 @@ use super::turn::in_turn;
 use crate::policy::limits::patience;
 use crate::policy::pace;
 use crate::server::stream::ClientStream;
+use crate::upstream::clock;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
@@ -139,7 +140,7 @@ impl Watch {
 
     /// How long the request has lasted.
     pub(super) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        clock::since(self.started)
     }
 
     /// Whether the process drains.

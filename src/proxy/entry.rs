@@ -9,6 +9,7 @@ use super::{facts, wait};
 use crate::policy::admission::{Priority, Why};
 use crate::policy::concurrency::Concurrency;
 use crate::policy::target::normalise_path;
+use crate::upstream::clock;
 use crate::upstream::line::InLine;
 use crate::upstream::places::{Place, Places};
 use crate::upstream::traffic::Traffic;
@@ -184,7 +185,7 @@ async fn in_time<T>(
         () = wait::client_leaves(session) => Err(Barred::ClientLeft),
         () = tokio::time::sleep(left) => Err(Barred::TimeOver),
     };
-    clock.0 = Instant::now();
+    clock.0 = clock::instant();
     done
 }
 

@@ -38,6 +38,7 @@ use crate::server::connection::Connection;
 use crate::server::http2::Exchange;
 use crate::server::request::{NoRequest, Request};
 use crate::server::stream::{ClientStream, NoHead, Patience};
+use crate::upstream::clock;
 use http::{Method, StatusCode};
 use log::debug;
 use pingora::Result;
@@ -213,7 +214,7 @@ impl Front {
         mut exchange: Box<Exchange>,
         connection: &Arc<Connection>,
     ) -> Option<Box<ServerSession>> {
-        let mut ctx = self.begin(connection, Instant::now());
+        let mut ctx = self.begin(connection, clock::instant());
         let answered = self.answer_or_pass(&mut *exchange, &mut ctx).await;
         if let Ok(Served::Onward) = answered {
             let session = Box::new(ServerSession::Custom(exchange));

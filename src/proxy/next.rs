@@ -7,10 +7,11 @@ use super::ctx::{Ctx, Current, Told};
 use super::entry::{Barred, Clock, Taken};
 use super::{entry, forward, hedge, peer, split, trailing, tries, wait};
 use crate::policy::timeouts::Phase;
+use crate::upstream::clock;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Begins the next try: says where it connects.
 ///
@@ -52,7 +53,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
 /// # Errors
 /// When there is to be none; why is in the context.
 pub(super) async fn enter(session: &mut dyn Client, ctx: &mut Ctx, waited: Duration) -> Result<()> {
-    let asked = Instant::now();
+    let asked = clock::instant();
     if ctx.time_left_at(asked).is_zero() {
         return Err(tries::barred(ctx, Barred::TimeOver));
     }

@@ -15,6 +15,7 @@ use crate::policy::outcome::Outcome;
 use crate::policy::redact::Redaction;
 use crate::policy::success::Saved;
 use crate::server::stream::ClientStream;
+use crate::upstream::clock;
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use std::borrow::Cow;
@@ -36,7 +37,7 @@ impl Finish {
     pub(super) fn now(ctx: &Ctx) -> Self {
         Finish {
             at: SystemTime::now(),
-            lasted: ctx.watch.elapsed(),
+            lasted: clock::read().saturating_duration_since(ctx.watch.started),
         }
     }
 }

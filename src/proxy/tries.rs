@@ -16,6 +16,7 @@ use crate::policy::outcome::Outcome;
 use crate::policy::retry::{self, Attempt, Failure, Reason, Verdict};
 use crate::policy::route::Proxy as ProxyTo;
 use crate::policy::timeouts::{Limit, Phase};
+use crate::upstream::clock;
 use http::{StatusCode, header};
 use log::warn;
 use pingora::http::ResponseHeader;
@@ -287,7 +288,7 @@ pub(super) fn end_as_answered(ctx: &mut Ctx) {
 /// The try under way ends for another backend was faster: that one's answer is taken as the next try.
 fn give_way(ctx: &mut Ctx) {
     if let Some(current) = &ctx.current {
-        let late = Observation::Late(current.started.elapsed());
+        let late = Observation::Late(clock::since(current.started));
         current.observe(ctx, late);
         ctx.tried.add(current.index);
     }

@@ -9,6 +9,7 @@ pub use exchange::{Exchange, fitted};
 
 use super::connection::Connection;
 use crate::proxy::MALFORMED;
+use crate::upstream::clock;
 use http::StatusCode;
 use log::debug;
 use pingora::protocols::http::v2::server::{H2Options, handshake};
@@ -79,10 +80,10 @@ pub(super) async fn serve(
                 let task = Task::begin(&tasks);
                 // One that panics is one stream. They are boxed, for the runtime moves each several times.
                 let exchange = Box::new(Exchange::new(request, answer, digest.clone()));
-                tokio::spawn(Box::pin(async move {
+                tokio::spawn(clock::woken(Box::pin(async move {
                     let _task = task;
                     connection.serve_stream(exchange, &shutdown).await;
-                }));
+                })));
                 if tasks.under_way() > most_tasks {
                     debug!("a client resets streams faster than they end");
                     front.note_malformed(client, StatusCode::BAD_REQUEST, "too_many_resets", "");

@@ -15,6 +15,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::tally::Counts;
 use crate::observe::traces::Traces;
 use crate::proxy::{Front, Live, Proxy};
+use crate::upstream::clock;
 use crate::upstream::links::MOST_KEPT;
 use log::{error, info};
 use pingora::apps::HttpServerApp;
@@ -195,7 +196,7 @@ impl Server {
             )
         };
         let open = self.open.clone();
-        tokio::spawn(async move {
+        tokio::spawn(clock::woken(async move {
             let (mut tcp, mut peer, mut is_named) = (tcp, peer, true);
             if manner.proxy_protocol {
                 if !introducing.contains(peer.ip()) {
@@ -215,7 +216,7 @@ impl Server {
             Connection::serve(served_by, tcp, (peer, is_named), manner, shutdown).await;
             drop((visit, seat));
             drop(open);
-        });
+        }));
     }
 
     /// Serves one that was accepted here, or hands it on.

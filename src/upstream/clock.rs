@@ -1,12 +1,115 @@
-//! The time as policies of running pools count it: since the process first asked.
+//! What time it is.
 //!
-//! One clock for all, so that what one worker notes another can compare.
+//! A request asks some ten times, and reading the clock costs more than what is then done with it. So the clock is read when a
+//! task of a connection is woken, and what it does until it waits again happens at that moment: some ten microseconds, where the
+//! times that people see have a thousandth of a millisecond. Tasks of another kind read the clock each time.
 
+use pin_project_lite::pin_project;
+use std::cell::Cell;
+use std::pin::Pin;
 use std::sync::OnceLock;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// How long ago the first call was; never goes back.
+thread_local! {
+    /// When the task was woken that runs on this thread, if it is one of those.
+    static WOKEN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The time as policies of running pools count it: since the process first asked. One clock for all workers: what one notes,
+/// another compares. One may be some microseconds behind the other.
 pub fn now() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed()
+    since(*START.get_or_init(Instant::now))
+}
+
+/// The moment at which the task was woken that asks, or this one.
+pub fn instant() -> Instant {
+    WOKEN.get().unwrap_or_else(Instant::now)
+}
+
+/// How long before that something was.
+pub fn since(then: Instant) -> Duration {
+    instant().saturating_duration_since(then)
+}
+
+/// This moment, which the task that asks takes for the one at which it was woken from now on.
+pub fn read() -> Instant {
+    let now = Instant::now();
+    if WOKEN.get().is_some() {
+        WOKEN.set(Some(now));
+    }
+    now
+}
+
+pin_project! {
+    /// A task that reads the clock when it is woken.
+    pub struct Woken<F> {
+        #[pin]
+        task: F,
+    }
+}
+
+/// Makes it one.
+pub fn woken<F: Future>(task: F) -> Woken<F> {
+    Woken { task }
+}
+
+/// Sets what was before, whatever happens.
+struct Before(Option<Instant>);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        WOKEN.set(self.0);
+    }
+}
+
+impl<F: Future> Future for Woken<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _before = Before(WOKEN.replace(Some(Instant::now())));
+        self.project().task.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn until_it_moves() -> Instant {
+        let began = Instant::now();
+        while began.elapsed().is_zero() {}
+        began
+    }
+
+    #[tokio::test]
+    async fn a_task_is_at_one_moment_until_it_waits_or_reads_the_clock() {
+        woken(async {
+            let first = instant();
+            until_it_moves();
+            assert_eq!((instant(), since(first)), (first, Duration::ZERO));
+            tokio::task::yield_now().await;
+            let second = instant();
+            assert!(second > first);
+            until_it_moves();
+            let third = read();
+            assert!(third > second);
+            assert_eq!(instant(), third);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn elsewhere_the_clock_is_read_each_time_whatever_became_of_a_task() {
+        let panicked = tokio::spawn(woken(async { panic!("in the middle") })).await;
+        assert!(panicked.is_err());
+        let first = instant();
+        until_it_moves();
+        assert!(instant() > first);
+        assert!(read() > first);
+        let last = instant();
+        until_it_moves();
+        assert!(instant() > last);
+    }
 }

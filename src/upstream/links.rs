@@ -3,6 +3,7 @@
 //! Those of `proxy::direct`; Pingora keeps its own. A connection never leaves the thread that opened it. Which backend is
 //! asked is decided elsewhere, and so is how long one is kept.
 
+use super::clock;
 use crate::server::alarm::Alarm;
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
@@ -39,7 +40,7 @@ pub struct Link {
 impl Link {
     /// Takes one that is kept, if there is one.
     pub fn kept(address: SocketAddr) -> Option<Link> {
-        let now = Instant::now();
+        let now = clock::instant();
         KEPT.with_borrow_mut(|kept| kept.take(address, now))
     }
 
@@ -66,7 +67,7 @@ impl Link {
         }
         self.reused = true;
         self.alarm.forget();
-        let until = Instant::now() + so_long;
+        let until = clock::instant() + so_long;
         KEPT.with_borrow_mut(|kept| kept.put(Idle { link: self, until }));
         if !SWEEPING.replace(true) {
             tokio::spawn(sweep());

@@ -4,6 +4,7 @@
 //! While nothing comes, nothing is held for it.
 
 use super::{ClientStream, Doubt};
+use crate::upstream::clock;
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
 use std::io;
@@ -84,7 +85,7 @@ impl ClientStream {
                 Poll::Pending => self.alarm.poll(cx, until).map(|()| None),
             });
             match read.await {
-                Some(Ok(1..)) => at = Instant::now(),
+                Some(Ok(1..)) => at = clock::instant(),
                 Some(_) => return Err(NoHead::Gone),
                 None => return Err(NoHead::Late),
             }
@@ -93,7 +94,7 @@ impl ClientStream {
 
     /// Ends once something of the next request came: says when. Nobody needs room for it until then.
     async fn begins(&mut self, within: Duration) -> Result<Instant, NoHead> {
-        let now = Instant::now();
+        let now = clock::instant();
         self.idle = Duration::ZERO;
         self.pass_empty_lines();
         if self.has_begun() {
@@ -111,7 +112,7 @@ impl ClientStream {
             self.alarm.poll(cx, until).map(|()| Err(NoHead::Idle))
         });
         begun.await?;
-        let at = Instant::now();
+        let at = clock::instant();
         self.idle = at.saturating_duration_since(now);
         Ok(at)
     }
