@@ -1,4 +1,5 @@
-//! Whether a request is a plain one: all of it is there, and nothing in it concerns the connection or what comes after.
+//! Whether a request is a plain one: all of it is there, and nothing in it concerns the connection or what comes after, unless it
+//! opens a WebSocket.
 //!
 //! Asked by `proxy::direct`, which sends such requests on by itself; for all others there are Pingora's phases.
 
@@ -25,23 +26,65 @@ pub fn is_plain(
     content: bool,
 ) -> bool {
     let has_length = fields::has(headers, &header::CONTENT_LENGTH);
+    let is_known = |words: &[u8]| {
+        let known = [&b"keep-alive"[..], b"close"];
+        known.iter().any(|word| words.eq_ignore_ascii_case(word))
+    };
     let is_fit_method = match *method {
         Method::GET | Method::HEAD => !content && !has_length,
         Method::POST | Method::PUT | Method::PATCH | Method::DELETE => content && has_length,
         _ => false,
     };
     let is_whole = matches!(version, Version::HTTP_11 | Version::HTTP_2);
+    is_fit_method
+        && is_whole
+        && target.first() == Some(&b'/')
+        && are_plain(headers, is_known, |name, _| !is_special(name))
+}
+
+/// Whether a request opens a WebSocket (RFC 6455 §4.1), and nothing else in it is out of the ordinary.
+pub fn opens_websocket(
+    method: &Method,
+    target: &[u8],
+    version: Version,
+    headers: &HeaderMap,
+) -> bool {
+    let is_known = |words: &[u8]| {
+        let mut words = words.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let is = |word: &[u8], known: &[u8]| word.eq_ignore_ascii_case(known);
+        words.clone().any(|word| is(word, b"upgrade"))
+            && words.all(|word| is(word, b"upgrade") || is(word, b"keep-alive"))
+    };
+    let mut upgrades = 0;
+    let is_fit = |name: &HeaderName, value: &HeaderValue| {
+        if *name != header::UPGRADE {
+            return !is_special(name) && *name != header::CONTENT_LENGTH;
+        }
+        upgrades += 1;
+        upgrades == 1 && value.as_bytes().eq_ignore_ascii_case(b"websocket")
+    };
+    *method == Method::GET
+        && version == Version::HTTP_11
+        && target.first() == Some(&b'/')
+        && fields::has(headers, &header::UPGRADE)
+        && fields::has(headers, &header::CONNECTION)
+        && are_plain(headers, is_known, is_fit)
+}
+
+/// Whether one field at most speaks of the connection and is known, and all others are fit.
+fn are_plain(
+    headers: &HeaderMap,
+    is_known: impl Fn(&[u8]) -> bool,
+    mut is_fit: impl FnMut(&HeaderName, &HeaderValue) -> bool,
+) -> bool {
     let mut connections = 0;
-    let mut is_fit = |(name, value): (&HeaderName, &HeaderValue)| {
+    headers.iter().all(|(name, value)| {
         if *name != header::CONNECTION {
-            return !is_special(name);
+            return is_fit(name, value);
         }
         connections += 1;
-        let words = [&b"keep-alive"[..], b"close"];
-        let is_known = |word: &&[u8]| value.as_bytes().eq_ignore_ascii_case(word);
-        connections == 1 && words.iter().any(is_known)
-    };
-    is_fit_method && is_whole && target.first() == Some(&b'/') && headers.iter().all(&mut is_fit)
+        connections == 1 && is_known(value.as_bytes())
+    })
 }
 
 fn is_special(name: &HeaderName) -> bool {
@@ -193,6 +236,135 @@ mod tests {
             let found = is_plain(&method, b"/a", eleven, &headers, is_there);
             assert_eq!(found, plain, "{method} {headers:?}");
         }
+    }
+
+    #[test]
+    fn which_requests_open_a_websocket() {
+        let eleven = Version::HTTP_11;
+        for (method, version, fields, opens) in [
+            (
+                Method::GET,
+                eleven,
+                "upgrade: websocket|connection: Upgrade",
+                true,
+            ),
+            (
+                Method::GET,
+                eleven,
+                "upgrade: WebSocket|connection: keep-alive, upgrade|host: a",
+                true,
+            ),
+            (
+                Method::GET,
+                eleven,
+                "upgrade: websocket|connection: upgrade,keep-alive|origin: b",
+                true,
+            ),
+            (
+                Method::POST,
+                eleven,
+                "upgrade: websocket|connection: upgrade",
+                false,
+            ),
+            (
+                Method::GET,
+                Version::HTTP_2,
+                "upgrade: websocket|connection: upgrade",
+                false,
+            ),
+            (
+                Method::GET,
+                Version::HTTP_10,
+                "upgrade: websocket|connection: upgrade",
+                false,
+            ),
+            (Method::GET, eleven, "upgrade: websocket", false),
+            (Method::GET, eleven, "connection: upgrade", false),
+            (
+                Method::GET,
+                eleven,
+                "upgrade: h2c|connection: upgrade",
+                false,
+            ),
+            (
+                Method::GET,
+                eleven,
+                "upgrade: websocket, h2c|connection: upgrade",
+                false,
+            ),
+            (
+                Method::GET,
+                eleven,
+                "upgrade: websocket|upgrade: websocket|connection: upgrade",
+                false,
+            ),
+            (
+                Method::GET,
+                eleven,
+                "upgrade: websocket|connection: keep-alive",
+                false,
+            ),
+            (
+                Method::GET,
+                eleven,
+                "upgrade: websocket|connection: upgrade, te",
+                false,
+            ),
+            (
+                Method::GET,
+                eleven,
+                "upgrade: websocket|connection: upgrade, x-key",
+                false,
+            ),
+            (
+                Method::GET,
+                eleven,
+                "upgrade: websocket|connection: upgrade|connection: close",
+                false,
+            ),
+            (
+                Method::GET,
+                eleven,
+                "upgrade: websocket|connection: upgrade|content-length: 0",
+                false,
+            ),
+            (
+                Method::GET,
+                eleven,
+                "upgrade: websocket|connection: upgrade|transfer-encoding: chunked",
+                false,
+            ),
+            (
+                Method::GET,
+                eleven,
+                "upgrade: websocket|connection: upgrade|expect: 100-continue",
+                false,
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            for field in fields.split('|') {
+                let (name, value) = field.split_once(": ").unwrap();
+                let name: HeaderName = name.parse().unwrap();
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            let found = opens_websocket(&method, b"/a", version, &headers);
+            assert_eq!(found, opens, "{method} {version:?} {fields}");
+            assert!(
+                !is_plain(&method, b"/a", version, &headers, false),
+                "{fields}"
+            );
+        }
+        let fields = [
+            (header::UPGRADE, HeaderValue::from_static("websocket")),
+            (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        ];
+        let headers = HeaderMap::from_iter(fields);
+        assert!(!opens_websocket(
+            &Method::GET,
+            b"http://a/a",
+            eleven,
+            &headers
+        ));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod backend;
 mod client;
 mod reader;
+mod tunnel;
 
 use super::client::{Client, Side};
 use super::ctx::Ctx;
@@ -16,7 +17,7 @@ use super::tries::{self, arm};
 use super::{answered, caching, ending, forward, next, outgoing, wire};
 use crate::cache::Cache;
 use crate::policy::fields;
-use crate::policy::plain::{self, is_plain};
+use crate::policy::plain::{self, is_plain, opens_websocket};
 use crate::policy::route::Proxy;
 use crate::policy::timeouts::Phase;
 use crate::server::http2::fitted;
@@ -115,14 +116,10 @@ fn is_ours(session: &dyn Client, ctx: &Ctx) -> bool {
     let (method, target) = (&request.method, request.raw_path());
     let content = session.front().and_then(|request| request.stream.content());
     let has_content = content.is_some();
+    let (version, fields) = (request.version, &request.headers);
     has_content == ctx.has_content
-        && is_plain(
-            method,
-            target,
-            request.version,
-            &request.headers,
-            has_content,
-        )
+        && (is_plain(method, target, version, fields, has_content)
+            || opens_websocket(method, target, version, fields))
 }
 
 /// Sends the request and hands on its answer.
@@ -145,6 +142,9 @@ async fn exchange(
                     && head.status != StatusCode::SWITCHING_PROTOCOLS =>
             {
                 interim(session, ctx, head).await?;
+            }
+            Head::Whole(head) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                return tunnel::serve(session, ctx, head, (link, reader)).await;
             }
             head => break head,
         }

@@ -182,7 +182,7 @@ impl Front {
         self.end(&request, &mut ctx, answered.is_err());
         let next = match answered {
             Err(_) => None,
-            Ok(served) if ctx.dropped || matches!(served, Served::BrokenOff) => {
+            Ok(served) if ctx.dropped || ctx.tunnel || matches!(served, Served::BrokenOff) => {
                 request.stream.shutdown().await;
                 None
             }

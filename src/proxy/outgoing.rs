@@ -6,7 +6,7 @@
 use super::client::Client;
 use super::ctx::Ctx;
 use super::facts::{Values, authority, target};
-use super::forward::written;
+use super::forward::{self, written};
 use super::trailers;
 use crate::policy::claims;
 use crate::policy::forwarded;
@@ -257,8 +257,8 @@ pub(super) fn prepare(
     Ok(())
 }
 
-/// Writes the head of the client's request as it is sent by HTTP/1.1, for a request that has no content and is about no
-/// connection ([`crate::policy::plain`]). `span`: see [`changes`].
+/// Writes the head of the client's request as it is sent by HTTP/1.1, for a request that is about no connection, unless it opens a
+/// WebSocket ([`crate::policy::plain`]). `span`: see [`changes`].
 ///
 /// # Errors
 /// As [`changes`], and when its target has what would end it (RFC 9112 §3.2).
@@ -314,6 +314,9 @@ pub(super) fn write(
         {
             line(out, name.written().as_bytes(), value.bytes());
         }
+    }
+    if forward::is_websocket(client_request) {
+        line(out, b"Connection", b"Upgrade");
     }
     out.extend_from_slice(b"\r\n");
     Ok(())

@@ -150,6 +150,16 @@ impl ClientStream {
         self.is_tunnel.store(true, Ordering::Relaxed);
     }
 
+    /// Writes what goes through a tunnel, as it is and at once. Where TLS takes it, it is only on its way after a flush.
+    pub fn poll_pass(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_send(cx))?;
+        let written = ready!(self.poll_write_now(cx, data))?;
+        match Pin::new(self).poll_flush(cx) {
+            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+            _ => Poll::Ready(Ok(written)),
+        }
+    }
+
     /// The trailers of the message under way, as far as they came: their section as it was sent.
     pub fn trailers(&self) -> &[u8] {
         self.trailers.as_deref().unwrap_or_default()

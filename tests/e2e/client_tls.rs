@@ -323,6 +323,20 @@ impl TlsClient {
         self.stream.write_all(bytes)
     }
 
+    /// The next bytes, so many.
+    pub(crate) fn read(&mut self, n: usize) -> std::io::Result<Vec<u8>> {
+        let mut bytes = std::mem::take(&mut self.came);
+        let mut piece = [0; 16 * 1024];
+        while bytes.len() < n {
+            match self.stream.read(&mut piece)? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                read => bytes.extend_from_slice(&piece[..read]),
+            }
+        }
+        self.came = bytes.split_off(n);
+        Ok(bytes)
+    }
+
     /// The next answer.
     pub(crate) fn answer(&mut self) -> std::io::Result<Answer> {
         let mut bytes = std::mem::take(&mut self.came);
