@@ -33,7 +33,7 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How long the control thread waits for the log before it goes on without.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// One request; times are in milliseconds. Each form of the log has its own names for it.
+/// One request. Each form of the log has its own names for it, and writes times as it likes.
 #[derive(Debug, Default)]
 pub struct Line<'a> {
     /// The address at the other end of the connection.
@@ -83,9 +83,7 @@ pub struct Line<'a> {
     /// Body bytes sent to the client.
     pub bytes: usize,
     /// From the end of what was before on the connection, or its beginning, to the first byte of the request.
-    pub idle_ms: Option<f64>,
-    /// From the request head to the end.
-    pub duration_ms: f64,
+    pub idle: Option<Duration>,
     /// The share of such requests that is in the log, where that is not all.
     pub sample: Option<f64>,
     /// Second requests that the first one overtook; no log has them.
@@ -94,10 +92,18 @@ pub struct Line<'a> {
     pub trace: Option<Trace>,
     /// When it began: in the log as [`stamp`] writes it. Nothing is the beginning of time.
     pub began: Option<SystemTime>,
-    /// How long it lasted.
+    /// From the request head to the end.
     pub lasted: Duration,
+    /// What only other forms of the log have; see [`Line::more`].
+    pub more: Option<Box<More<'a>>>,
+}
+
+impl<'a> Line<'a> {
     /// What only other forms of the log have.
-    pub more: More<'a>,
+    pub fn more(&self) -> &More<'a> {
+        static NOTHING: More<'static> = More::NOTHING;
+        self.more.as_deref().unwrap_or(&NOTHING)
+    }
 }
 
 /// One try in a [`Line`].
@@ -108,30 +114,35 @@ pub struct TryLine<'a> {
     /// `ok`, `status 500`, `connect_failure`, `reset`, `timeout`, `client_left`.
     pub outcome: Outcome,
     /// How long it took, without the wait before it.
-    pub ms: f64,
+    pub took: Duration,
     /// The wait before it.
-    pub waited_ms: f64,
-    /// The wait for a place after that; left out where there was none.
-    pub queued_ms: f64,
+    pub waited: Duration,
+    /// The wait for a place after that.
+    pub queued: Duration,
     /// Until there was a connection, if one was made for it.
-    pub connect_ms: Option<f64>,
+    pub connected: Option<Duration>,
     /// Until the head of the answer, from the try's beginning on.
-    pub first_byte_ms: Option<f64>,
+    pub first_byte: Option<Duration>,
     /// The status it was answered with, if it was.
     pub status: Option<u16>,
     /// The name of its span, where there are traces.
     pub span: u64,
-    /// When it began, from the request's beginning on, and how long it took.
+    /// When it began, from the request's beginning on.
     pub began: Duration,
-    /// See above.
-    pub took: Duration,
 }
 
-/// A duration as the log writes it: milliseconds, to the microsecond.
+/// A duration in microseconds, as exactly as logs write it.
+pub fn micros(duration: Duration) -> u64 {
+    let rest = u64::from((duration.subsec_nanos() + 500) / 1000);
+    duration
+        .as_secs()
+        .saturating_mul(1_000_000)
+        .saturating_add(rest)
+}
+
+/// The same in milliseconds.
 pub fn millis(duration: Duration) -> f64 {
-    let micros =
-        duration.as_secs() as f64 * 1e6 + f64::from((duration.subsec_nanos() + 500) / 1000);
-    micros / 1e3
+    micros(duration) as f64 / 1e3
 }
 
 /// A time as the log writes it: RFC 3339 with milliseconds, UTC.

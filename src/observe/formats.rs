@@ -58,6 +58,23 @@ pub struct More<'a> {
     pub headers: Option<&'a HeaderMap>,
 }
 
+impl More<'static> {
+    /// None of it.
+    pub const NOTHING: Self = More {
+        ended: None,
+        referer: None,
+        client_port: None,
+        kind: "",
+        received: 0,
+        head_sent: 0,
+        processing: None,
+        redirect: None,
+        answers: Vec::new(),
+        server_name: None,
+        headers: None,
+    };
+}
+
 /// What OpenSSL calls a cipher that IANA calls so.
 fn by_openssl(cipher: &str) -> Cow<'_, str> {
     // Those of TLS 1.3 have one name.
@@ -76,7 +93,7 @@ fn by_openssl(cipher: &str) -> Cow<'_, str> {
 /// Writes a line as nginx's `combined`: `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent
 /// "$http_referer" "$http_user_agent"`; `most` is how many of the last two fields it has. Times are UTC.
 pub fn combined(line: &Line<'_>, with_agent: bool) -> String {
-    let more = &line.more;
+    let more = line.more();
     let mut out = String::with_capacity(256);
     match line.client {
         Some(client) => push(&mut out, client),
@@ -149,7 +166,7 @@ pub(super) fn nginx(out: &mut String, bytes: Option<&[u8]>) {
 
 /// Writes a line as an Application Load Balancer does. What there is no such thing as here is `-`.
 pub fn alb(line: &Line<'_>) -> String {
-    let more = &line.more;
+    let more = line.more();
     let mut out = String::with_capacity(512);
     let ended = more.ended.unwrap_or(UNIX_EPOCH);
     let _ = write!(out, "{} {} backstop ", more.kind, micros(ended));
@@ -231,7 +248,7 @@ pub fn alb(line: &Line<'_>) -> String {
         Some(name) => quoted(&mut out, name),
         None => out.push('-'),
     }
-    let began = ended - Duration::from_secs_f64(line.duration_ms / 1000.0);
+    let began = ended - line.lasted;
     let action = match (line.upstream, &more.redirect, line.method) {
         (Some(_), ..) => "forward",
         (None, Some(_), _) => "redirect",
@@ -325,8 +342,8 @@ mod tests {
             upstream: Some("the pool"),
             status: 200,
             bytes: 12,
-            duration_ms: 1500.0,
-            more,
+            lasted: Duration::from_millis(1500),
+            more: Some(Box::new(more)),
             ..Line::default()
         }
     }

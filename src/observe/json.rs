@@ -4,12 +4,12 @@
 //! Every request writes one, so the names of its fields are written as they stand, and a text that needs no escaping, as nearly
 //! all do, is copied.
 
-use super::access_log::{Line, TryLine, write_stamp};
+use super::access_log::{Line, TryLine, micros, write_stamp};
 use crate::policy::forwarded;
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::Failure;
 use std::io::Write as _;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Writes the line, without its end.
 pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
@@ -50,8 +50,10 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     let tls = line.tls.map(|version| version.trim_start_matches("TLSv"));
     field(out, b",\"tls.protocol.version\":\"", tls);
     field(out, b",\"tls.cipher\":\"", line.cipher);
-    let agent = line.user_agent.map(String::from_utf8_lossy);
-    field(out, b",\"user_agent.original\":\"", agent.as_deref());
+    if let Some(agent) = line.user_agent {
+        out.extend_from_slice(b",\"user_agent.original\":\"");
+        bytes(out, agent);
+    }
     match line.route {
         Some(route) => {
             out.extend_from_slice(b",\"http.route\":\"");
@@ -93,12 +95,12 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     }
     out.extend_from_slice(b",\"http.response.body.size\":");
     whole(out, line.bytes);
-    if let Some(idle) = line.idle_ms {
+    if let Some(idle) = line.idle {
         out.extend_from_slice(b",\"idle_ms\":");
-        number(out, idle);
+        millis(out, idle);
     }
     out.extend_from_slice(b",\"duration_ms\":");
-    number(out, line.duration_ms);
+    millis(out, line.lasted);
     if let Some(trace) = line.trace {
         // Writing to memory does not fail.
         let _ = write!(
@@ -109,7 +111,8 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     }
     if let Some(sample) = line.sample {
         out.extend_from_slice(b",\"sample\":");
-        number(out, sample);
+        // A `Vec` takes everything.
+        let _ = serde_json::to_writer(&mut *out, &sample);
     }
     out.push(b'}');
 }
@@ -124,21 +127,21 @@ fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
         out.extend(status.as_str().as_bytes());
     }
     out.extend_from_slice(b"\",\"ms\":");
-    number(out, one.ms);
+    millis(out, one.took);
     out.extend_from_slice(b",\"waited_ms\":");
-    number(out, one.waited_ms);
+    millis(out, one.waited);
     // Less than the clock shows is what it takes to find out that there is nothing to wait for.
-    if one.queued_ms >= 1.0 {
+    if one.queued >= Duration::from_millis(1) {
         out.extend_from_slice(b",\"queued_ms\":");
-        number(out, one.queued_ms);
+        millis(out, one.queued);
     }
     for (name, value) in [
-        (&b",\"connect_ms\":"[..], one.connect_ms),
-        (b",\"first_byte_ms\":", one.first_byte_ms),
+        (&b",\"connect_ms\":"[..], one.connected),
+        (b",\"first_byte_ms\":", one.first_byte),
     ] {
         if let Some(value) = value {
-            out.extend(name);
-            number(out, value);
+            out.extend_from_slice(name);
+            millis(out, value);
         }
     }
     out.push(b'}');
@@ -146,8 +149,8 @@ fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
 
 /// Path and query of a target.
 pub(super) fn parted_path(target: &str) -> (&str, Option<&str>) {
-    match target.bytes().position(|byte| byte == b'?') {
-        Some(at) => (target.get(..at).unwrap_or_default(), target.get(at + 1..)),
+    match has(target, b'?').then(|| target.split_once('?')).flatten() {
+        Some((path, query)) => (path, Some(query)),
         None => (target, None),
     }
 }
@@ -155,7 +158,7 @@ pub(super) fn parted_path(target: &str) -> (&str, Option<&str>) {
 /// Host and port of an authority.
 pub(super) fn parted(authority: &str) -> (&str, Option<u16>) {
     // Most have none.
-    if !authority.bytes().any(|byte| byte == b':') {
+    if !has(authority, b':') {
         return (authority, None);
     }
     let parts = authority.rsplit_once(':');
@@ -196,33 +199,53 @@ fn plain(out: &mut Vec<u8>, text: &str) {
 
 /// That of any text.
 fn text(out: &mut Vec<u8>, text: &str) {
-    match is_plain(text.as_bytes()) {
-        true => out.extend_from_slice(text.as_bytes()),
-        false => text.chars().for_each(|char| escaped(out, char)),
+    bytes(out, text.as_bytes());
+}
+
+/// That of what should be one.
+fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    match is_plain(bytes) {
+        true => out.extend_from_slice(bytes),
+        false => String::from_utf8_lossy(bytes)
+            .chars()
+            .for_each(|char| escaped(out, char)),
     }
     out.push(b'"');
 }
 
-/// Whether nothing in it is part of something that needs escaping: looks at eight bytes at a time, none of which may be below a
-/// space, beyond ASCII, a quote, a backslash or 0x7f.
+/// Whether nothing in it is part of something that needs escaping: no byte may be below a space, beyond ASCII, a quote, a
+/// backslash or 0x7f.
 fn is_plain(text: &[u8]) -> bool {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let is_odd = |eight: [u8; 8]| {
-        let all = u64::from_le_bytes(eight);
+    !eights(text, |eight| {
         // A byte borrows from its upper bit if it is less; those above it do not count any more then.
-        let below = all.wrapping_sub(EACH * 0x20) & !all;
-        let is = |byte: u8| {
-            let none = all ^ (EACH * u64::from(byte));
-            none.wrapping_sub(EACH) & !none
-        };
-        (all | below | is(b'"') | is(b'\\') | is(0x7f)) & (EACH * 0x80) != 0
-    };
-    let (eights, rest) = text.as_chunks::<8>();
+        let below = eight.wrapping_sub(EACH * 0x20) & !eight;
+        eight | below | is(eight, b'"') | is(eight, b'\\') | is(eight, 0x7f)
+    })
+}
+
+/// Whether a byte of ASCII, which is no space, is in it.
+fn has(text: &str, byte: u8) -> bool {
+    eights(text.as_bytes(), |eight| is(eight, byte))
+}
+
+/// A number of eight bytes that are 1 each.
+const EACH: u64 = 0x0101_0101_0101_0101;
+
+/// Sets the upper bit of a byte that is this one, of the lowest of them for sure.
+fn is(eight: u64, byte: u8) -> u64 {
+    let none = eight ^ (EACH * u64::from(byte));
+    none.wrapping_sub(EACH) & !none
+}
+
+/// Looks at eight bytes at a time, spaces after the last: whether this sets the upper bit of one.
+fn eights(text: &[u8], found: impl Fn(u64) -> u64) -> bool {
+    let is_found = |eight: [u8; 8]| found(u64::from_le_bytes(eight)) & (EACH * 0x80) != 0;
+    let (whole, rest) = text.as_chunks::<8>();
     let mut last = [b' '; 8];
     if let Some(place) = last.get_mut(..rest.len()) {
         place.copy_from_slice(rest);
     }
-    !eights.iter().any(|eight| is_odd(*eight)) && !is_odd(last)
+    whole.iter().any(|eight| is_found(*eight)) || is_found(last)
 }
 
 /// Escapes what JSON has to have escaped, and what a terminal or an editor that shows a line could take for a command:
@@ -245,17 +268,10 @@ fn whole(out: &mut Vec<u8>, number: usize) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// A number, which nearly always has three digits behind the point at most; then it takes a tenth of the time.
-fn number(out: &mut Vec<u8>, number: f64) {
-    // A cast ends at the bounds of what there is.
-    let thousandths = (number * 1000.0 + 0.5) as u64;
-    let is_exact = thousandths < 1_000_000_000_000_000 && thousandths as f64 / 1000.0 == number;
-    if !is_exact {
-        // A `Vec` takes everything.
-        let _ = serde_json::to_writer(out, &number);
-        return;
-    }
-    let (whole, rest) = (thousandths / 1000, thousandths % 1000);
+/// A time in milliseconds, as a number that has a point and no needless zeros.
+fn millis(out: &mut Vec<u8>, time: Duration) {
+    let micros = micros(time);
+    let (whole, rest) = (micros / 1000, micros % 1000);
     let digit = |number: u64| b'0' + (number % 10) as u8;
     let rest = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
     let length = match rest {
@@ -299,20 +315,33 @@ mod tests {
     }
 
     #[test]
-    fn numbers() {
-        for text in [
-            "0.0",
-            "0.001",
-            "1.0",
-            "0.1",
-            "12.34",
-            "999.999",
-            "1234567.5",
-            "0.0001",
-            "1e+300",
+    fn a_byte_is_found_wherever_it_stands() {
+        for length in 0..20 {
+            for at in 0..length {
+                let mut text = "\u{7f}a:b".repeat(5)[..length].replace(':', ";");
+                assert!(!has(&text, b':'), "{text}");
+                text.replace_range(at..=at, ":");
+                assert!(has(&text, b':'), "{text}");
+            }
+        }
+        assert!(!has("\u{3a3a}\u{ba}", b':'));
+    }
+
+    #[test]
+    fn times() {
+        for (nanos, text) in [
+            (0, "0.0"),
+            (499, "0.0"),
+            (500, "0.001"),
+            (1_000_000, "1.0"),
+            (100_000, "0.1"),
+            (12_340_000, "12.34"),
+            (999_999_000, "999.999"),
+            (999_999_600, "1000.0"),
+            (1_234_567_500_000, "1234567.5"),
         ] {
             let mut out = Vec::new();
-            number(&mut out, text.parse().unwrap());
+            millis(&mut out, Duration::from_nanos(nanos));
             assert_eq!(String::from_utf8(out).unwrap(), text);
         }
     }
@@ -368,9 +397,9 @@ mod tests {
             outcome in prop_oneof![Just(Outcome::Ok), (100..1000_u16).prop_map(|status| Outcome::Failed(Failure::Status(StatusCode::from_u16(status).unwrap())))],
             tries in 0..3_usize,
         ) {
-            let [ms, waited, queued] = [ms, waited, queued].map(|n| f64::from(n) / 1e3);
-            let connect_ms = (tries > 1).then_some(waited);
-            let one = || TryLine { backend: &label, outcome, ms, waited_ms: waited, queued_ms: queued, connect_ms, first_byte_ms: Some(ms), status: None, span: 0, began: Duration::ZERO, took: Duration::ZERO };
+            let times = [ms, waited, queued].map(|micros| Duration::from_micros(u64::from(micros)));
+            let connected = (tries > 1).then_some(times[1]);
+            let one = || TryLine { backend: &label, outcome, took: times[0], waited: times[1], queued: times[2], connected, first_byte: Some(times[0]), status: None, span: 0, began: Duration::ZERO };
             let given = Line {
                 client,
                 identity: Some(identity.clone()),
@@ -388,8 +417,8 @@ mod tests {
                 status,
                 received: 7,
                 bytes,
-                idle_ms: Some(queued),
-                duration_ms: ms,
+                idle: Some(times[2]),
+                lasted: times[0],
                 sample: Some(0.25),
                 ..empty()
             };
@@ -398,12 +427,13 @@ mod tests {
             let acts = |c: char| c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
             prop_assert!(!shown.contains(acts), "{}", shown);
             let read: Value = serde_json::from_slice(&written).unwrap();
+            let [ms, waited, queued] = times.map(|time| time.as_micros() as f64 / 1e3);
             let mut attempt = json!({ "backend": label, "outcome": outcome.to_string(), "ms": ms, "waited_ms": waited });
             if queued >= 1.0 {
                 attempt["queued_ms"] = json!(queued);
             }
-            if let Some(connect_ms) = connect_ms {
-                attempt["connect_ms"] = json!(connect_ms);
+            if connected.is_some() {
+                attempt["connect_ms"] = json!(waited);
             }
             attempt["first_byte_ms"] = json!(ms);
             let (address, port) = parted(&host);

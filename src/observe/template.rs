@@ -2,7 +2,7 @@
 //!
 //! Whatever clients send is escaped as nginx does it: nobody can begin a line of their own, or end a quoted field.
 
-use super::access_log::{Line, TryLine, stamp};
+use super::access_log::{Line, TryLine, millis, stamp};
 use super::formats::nginx;
 use super::json::parted;
 use crate::policy::redact::Redaction;
@@ -10,7 +10,7 @@ use crate::policy::template::{Part, parts};
 use http::{HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Before the name of a field of the request's head, as OpenTelemetry has it.
 const HEADER: &str = "http.request.header.";
@@ -188,15 +188,15 @@ fn find(name: &str) -> Option<Field> {
 impl Field {
     fn write(&self, line: &Line<'_>, redaction: &Redaction, out: &mut String) {
         let path = || line.path.split_once('?').unwrap_or((&line.path, ""));
-        let sum = |of: fn(&TryLine<'_>) -> Option<f64>| {
+        let sum = |of: fn(&TryLine<'_>) -> Option<Duration>| {
             let mut times = line.tries.iter().filter_map(of).peekable();
             times.peek()?;
-            Some(times.sum::<f64>())
+            Some(times.sum::<Duration>())
         };
         match self {
             Field::Time => out.push_str(&stamp(line.began.unwrap_or(UNIX_EPOCH))),
             Field::Client => number(out, line.client),
-            Field::ClientPort => number(out, line.more.client_port),
+            Field::ClientPort => number(out, line.more().client_port),
             Field::Identity => word(out, line.identity.as_deref()),
             Field::IdentityFrom => word(out, line.identity_from),
             Field::RequestId => word(out, Some(line.request_id)),
@@ -225,12 +225,12 @@ impl Field {
             Field::Status => number(out, Some(line.status)),
             Field::Received => number(out, Some(line.received)),
             Field::Sent => number(out, Some(line.bytes)),
-            Field::Idle => number(out, line.idle_ms),
-            Field::Queued => millis(out, sum(|one| Some(one.queued_ms))),
-            Field::Waited => millis(out, sum(|one| Some(one.waited_ms))),
-            Field::Connect => millis(out, sum(|one| one.connect_ms)),
-            Field::FirstByte => millis(out, sum(|one| one.first_byte_ms)),
-            Field::Duration => number(out, Some(line.duration_ms)),
+            Field::Idle => time(out, line.idle),
+            Field::Queued => time(out, sum(|one| Some(one.queued))),
+            Field::Waited => time(out, sum(|one| Some(one.waited))),
+            Field::Connect => time(out, sum(|one| one.connected)),
+            Field::FirstByte => time(out, sum(|one| one.first_byte)),
+            Field::Duration => time(out, Some(line.lasted)),
             Field::Sample => number(out, line.sample),
             Field::TraceId => word(out, line.trace.map(|t| format!("{:032x}", t.id)).as_deref()),
             Field::SpanId => word(
@@ -238,7 +238,7 @@ impl Field {
                 line.trace.map(|t| format!("{:016x}", t.span)).as_deref(),
             ),
             Field::Header(name) => {
-                let value = line.more.headers.and_then(|headers| headers.get(name));
+                let value = line.more().headers.and_then(|headers| headers.get(name));
                 let value = value.map(HeaderValue::as_bytes);
                 let text = value.map(String::from_utf8_lossy);
                 match text.as_deref().map(|text| redaction.redact(text)) {
@@ -263,9 +263,9 @@ fn number(out: &mut String, number: Option<impl std::fmt::Display>) {
     }
 }
 
-/// To the microsecond, as the parts of the sum were.
-fn millis(out: &mut String, time: Option<f64>) {
-    number(out, time.map(|ms| (ms * 1e3).round() / 1e3));
+/// In milliseconds.
+fn time(out: &mut String, time: Option<Duration>) {
+    number(out, time.map(millis));
 }
 
 #[cfg(test)]
@@ -280,15 +280,14 @@ mod tests {
         TryLine {
             backend: "10.0.0.1:80",
             outcome,
-            ms: 1.0,
-            waited_ms: 0.1,
-            queued_ms: 0.2,
-            connect_ms: None,
-            first_byte_ms: Some(1.5),
+            took: Duration::from_millis(1),
+            waited: Duration::from_micros(100),
+            queued: Duration::from_micros(200),
+            connected: None,
+            first_byte: Some(Duration::from_micros(1500)),
             status: None,
             span: 0,
-            began: std::time::Duration::ZERO,
-            took: std::time::Duration::ZERO,
+            began: Duration::ZERO,
         }
     }
 
@@ -303,7 +302,7 @@ mod tests {
         headers.insert("referer", "/r?token=x&page=2".parse().unwrap());
         headers.insert("x-original-url", "/r?a=b&token=x".parse().unwrap());
         let line = Line {
-            began: Some(UNIX_EPOCH + std::time::Duration::from_secs(1_795_910_400)),
+            began: Some(UNIX_EPOCH + Duration::from_secs(1_795_910_400)),
             client: Some("2001:db8::1".parse().unwrap()),
             method: "GET",
             host: "[::1]:8080",
@@ -315,13 +314,13 @@ mod tests {
                 one(Outcome::Failed(Failure::Status(StatusCode::BAD_GATEWAY))),
                 one(Outcome::Ok),
             ],
-            duration_ms: 3.25,
+            lasted: Duration::from_micros(3250),
             tls: Some("TLSv1.3"),
             sample: Some(0.5),
-            more: More {
+            more: Some(Box::new(More {
                 headers: Some(&headers),
                 ..More::default()
-            },
+            })),
             ..Line::default()
         };
         let redaction = Redaction::new(vec!["token".to_owned()]);

@@ -4,7 +4,7 @@
 //! What is named as in OpenTelemetry's semantic conventions for HTTP is what they mean. Decides nothing: `policy::trace` says
 //! which requests are recorded.
 
-use super::access_log::{Line, TryLine};
+use super::access_log::{Line, TryLine, millis};
 use super::json::{parted, parted_path};
 use super::outgoing::{Http, NoAnswer, in_words};
 use crate::config;
@@ -506,16 +506,13 @@ fn attempt(
         attributes.push(size("http.request.resend_count", number));
     }
     for (name, value) in [
-        ("backstop.waited_ms", one.waited_ms),
-        ("backstop.queued_ms", one.queued_ms),
-        ("backstop.connect_ms", one.connect_ms.unwrap_or_default()),
-        (
-            "backstop.first_byte_ms",
-            one.first_byte_ms.unwrap_or_default(),
-        ),
+        ("backstop.waited_ms", one.waited),
+        ("backstop.queued_ms", one.queued),
+        ("backstop.connect_ms", one.connected.unwrap_or_default()),
+        ("backstop.first_byte_ms", one.first_byte.unwrap_or_default()),
     ] {
-        if value > 0.0 {
-            attributes.push(key(name, Value::DoubleValue(value)));
+        if !value.is_zero() {
+            attributes.push(key(name, Value::DoubleValue(millis(value))));
         }
     }
     let failed = one.outcome.is_failure() || status.is_some_and(|status| status >= 400);

@@ -6,7 +6,7 @@ use super::ctx::{Ctx, Try};
 use super::facts::{authority, target};
 use super::failure;
 use super::respond::StandsFor;
-use crate::observe::access_log::{AccessLog, Line, TryLine, millis};
+use crate::observe::access_log::{AccessLog, Line, TryLine};
 use crate::observe::formats::{Format, More};
 use crate::observe::identity::{self, Identity};
 use crate::observe::tally::{Ended, Failed, Phases};
@@ -52,8 +52,8 @@ pub(super) fn line<'a>(
     let request = session.req_header();
     let (status, bytes) = sent(session, ctx);
     let more = match log.format {
-        Format::Json => More::default(),
-        _ => more(session, ctx, (status, at), &log.redaction),
+        Format::Json => None,
+        _ => Some(Box::new(more(session, ctx, (status, at), &log.redaction))),
     };
     let verified = ctx
         .verified
@@ -98,10 +98,9 @@ pub(super) fn line<'a>(
             .filter(|end| status == Some(end.status))
             .map(|end| end.proxy_error),
         received: session.body_bytes_read(),
-        idle_ms: session.stream().and_then(ClientStream::idle).map(millis),
+        idle: session.stream().and_then(ClientStream::idle),
         status: status.map_or(failure::CLIENT_LEFT, |status| status.as_u16()),
         bytes,
-        duration_ms: millis(lasted),
         sample: None,
         more,
     }
@@ -111,15 +110,14 @@ fn attempt<'a>(t: &'a Try, ctx: &Ctx) -> TryLine<'a> {
     TryLine {
         backend: &t.backend.label,
         outcome: t.outcome,
-        ms: millis(t.took),
-        waited_ms: millis(t.waited),
-        queued_ms: millis(t.queued),
-        connect_ms: t.connected.map(millis),
-        first_byte_ms: t.answered.map(millis),
+        took: t.took,
+        waited: t.waited,
+        queued: t.queued,
+        connected: t.connected,
+        first_byte: t.answered,
         status: t.status.map(|status| status.as_u16()),
         span: t.span,
         began: t.started.saturating_duration_since(ctx.watch.started),
-        took: t.took,
     }
 }
 
@@ -286,11 +284,11 @@ pub(super) fn malformed<'a>(
         request_id,
         refused: Some(why),
         status: status.as_u16(),
-        more: More {
+        more: Some(Box::new(More {
             ended: Some(SystemTime::now()),
             kind: "http",
             ..More::default()
-        },
+        })),
         ..Line::default()
     }
 }
