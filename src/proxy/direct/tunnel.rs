@@ -5,13 +5,11 @@
 
 use super::backend::late;
 use super::reader::Reader;
-use crate::policy::fields;
 use crate::proxy::client::{Client, Side};
 use crate::proxy::ctx::Ctx;
-use crate::proxy::{answered, forward, wire};
+use crate::proxy::{answered, wire};
 use crate::server::stream::ClientStream;
 use crate::upstream::links::Link;
-use http::{Version, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use std::cell::RefCell;
@@ -47,22 +45,22 @@ pub(super) async fn serve(
     ctx.tunnel = true;
     ctx.watch.set_total(None);
     ctx.tunnel_speaks();
-    head.set_version(Version::HTTP_11);
-    forward::dress(&mut head, session.req_header(), ctx)?;
     session.close();
     let Side::Front(request) = session.side() else {
         return Err(Error::new_in(ErrorType::InternalError));
     };
     let mut down = Way::default();
+    // It is no answer of the route's, and goes on as it came.
     wire::begin(&mut down.left, &head);
-    wire::date(&mut down.left, fields::has(&head.headers, &header::DATE));
     down.left.extend_from_slice(b"\r\n");
-    let head_length = down.left.len();
+    let (status, head_length) = (head.status, down.left.len());
+    // It need not be here as long as the tunnel is.
+    drop(head);
     down.left.extend_from_slice(reader.unread());
     reader.take(reader.unread().len());
     reader.rest();
     ctx.head_at_once = head_length;
-    ctx.sent_at_once = Some((head.status, 0));
+    ctx.sent_at_once = Some((status, 0));
     request.stream.begin_tunnel();
     let mut up = Way::default();
     let ended = poll_fn(|cx| {
@@ -76,7 +74,7 @@ pub(super) async fn serve(
     });
     let ended = ended.await;
     request.sent = up.passed;
-    ctx.sent_at_once = Some((head.status, down.passed.saturating_sub(head_length)));
+    ctx.sent_at_once = Some((status, down.passed.saturating_sub(head_length)));
     ended
 }
 
@@ -90,8 +88,8 @@ fn poll(
 ) -> Poll<Result<()>> {
     let of_client = |e| Error::because(ErrorType::ReadError, "a tunnel", e).into_down();
     let of_backend = |e| Error::because(ErrorType::ReadError, "a tunnel", e).into_up();
-    // What TLS took is not yet written. That it waits is no reason not to listen.
-    if let Poll::Ready(Err(e)) = Pin::new(&mut *stream).poll_flush(cx) {
+    // That it waits is no reason not to listen.
+    if let Poll::Ready(Err(e)) = stream.poll_passed(cx) {
         return Poll::Ready(Err(of_client(e)));
     }
     loop {
@@ -105,15 +103,24 @@ fn poll(
             Broken::From(e) => of_backend(e),
             Broken::To(e) => of_client(e),
         })?;
-        let moved_up = up.poll(
-            cx,
-            |cx, room| Pin::new(&mut *stream).poll_read(cx, room),
-            |cx, data| Pin::new(&mut *tcp).poll_write(cx, data),
-        );
-        let moved_up = moved_up.map_err(|broken| match broken {
-            Broken::From(e) => of_client(e),
-            Broken::To(e) => of_backend(e),
-        })?;
+        let moved_up = match up.is_over {
+            true => stream.poll_gone(cx).map(|()| Moved::End),
+            false => up
+                .poll(
+                    cx,
+                    |cx, room| Pin::new(&mut *stream).poll_read(cx, room),
+                    |cx, data| Pin::new(&mut *tcp).poll_write(cx, data),
+                )
+                .map(|moved| match moved {
+                    Err(Broken::From(e)) => Err(of_client(e)),
+                    // It may have said something before it ceased to listen.
+                    Err(Broken::To(_)) => {
+                        up.is_over = true;
+                        Ok(Moved::Some)
+                    }
+                    Ok(moved) => Ok(moved),
+                })?,
+        };
         match (moved_down, moved_up) {
             (Poll::Ready(Moved::End), _) | (_, Poll::Ready(Moved::End)) => {
                 return Poll::Ready(Ok(()));
@@ -139,6 +146,8 @@ struct Way {
     written: usize,
     /// Bytes that were written in all.
     passed: usize,
+    /// Nobody takes anything any more.
+    is_over: bool,
 }
 
 /// What became of an attempt.
