@@ -37,6 +37,7 @@ use kept::Kept;
 use rustix::io::Errno;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
@@ -141,7 +142,9 @@ pub struct Disk {
     swept: AtomicU64,
     /// Files whose modification time is to be set.
     touched: Mutex<Vec<Id>>,
-    /// When small files that are not used were last closed, in microseconds since the epoch.
+    /// Small files that are to be closed.
+    closing: Mutex<Vec<Arc<OwnedFd>>>,
+    /// When those that are not used last were; see [`stored::uptime`].
     closed: AtomicU64,
     upkeep: upkeep::Bell,
     upkeep_started: AtomicBool,
@@ -226,6 +229,7 @@ impl Disk {
                 cleared: AtomicU64::new(opened.cleared),
                 swept: AtomicU64::new(0),
                 touched: Mutex::default(),
+                closing: Mutex::default(),
                 closed: AtomicU64::new(0),
                 upkeep: upkeep::Bell::default(),
                 upkeep_started: AtomicBool::new(false),

@@ -451,7 +451,7 @@ impl Stored {
 }
 
 /// Milliseconds since this process first asked, and one.
-fn uptime() -> u64 {
+pub fn uptime() -> u64 {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
     let since = BEGAN.get_or_init(Instant::now).elapsed();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX - 1) + 1

@@ -3,7 +3,7 @@
 
 use super::files::{self, SHARDS};
 use super::health::{self, lock};
-use super::{Disk, Id, start};
+use super::{Disk, Id, start, stored};
 use rustix::io::Errno;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -138,7 +138,7 @@ impl Disk {
     pub(super) fn tend(&self) {
         self.measure_base();
         self.save_uses();
-        self.close_unused(health::micros());
+        self.close_unused(stored::uptime());
         self.sweep();
         while self.is_over() && self.evict().is_some() {}
         self.make_space(usize::MAX);
@@ -202,6 +202,7 @@ fn pass(disk: &Weak<Disk>, is_first: bool) -> bool {
         };
         disk.index_shard(number, !is_first);
         while disk.is_over() && disk.evict().is_some() {}
+        disk.close_unused(stored::uptime());
         drop(disk);
         if !is_first {
             std::thread::sleep(BREATH);
