@@ -373,7 +373,7 @@ async fn deadline_passed(watch: &Watch, timer: &mut Option<Pin<Box<Sleep>>>) {
             timer.as_mut().reset(deadline);
         }
         timer.as_mut().await;
-        if watch.deadline().is_some_and(|d| d <= Instant::now()) {
+        if watch.deadline().is_some_and(|d| d <= clock::read()) {
             return;
         }
     }

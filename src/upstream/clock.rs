@@ -1,8 +1,9 @@
 //! What time it is.
 //!
 //! A request asks some ten times, and reading the clock costs more than what is then done with it. So the clock is read when a
-//! task of a connection is woken, and what it does until it waits again happens at that moment: some ten microseconds, where the
-//! times that people see have a thousandth of a millisecond. Tasks of another kind read the clock each time.
+//! task of a connection is woken, and what it does until it waits again happens at that moment: some ten microseconds as a rule,
+//! some milliseconds where it compresses or had to wait for a processor. Tasks of another kind read the clock each time, and so
+//! does what is compared with others' times to the microsecond, as purges are.
 
 use pin_project_lite::pin_project;
 use std::cell::Cell;
@@ -17,7 +18,7 @@ thread_local! {
 }
 
 /// The time as policies of running pools count it: since the process first asked. One clock for all workers: what one notes,
-/// another compares. One may be some microseconds behind the other.
+/// another compares. One may be a moment behind the other.
 pub fn now() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     since(*START.get_or_init(Instant::now))

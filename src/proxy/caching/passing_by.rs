@@ -65,12 +65,13 @@ pub(in super::super) async fn head(
     };
     forwarded.status = Some(status);
     if request.method == Method::HEAD {
-        let began = cache.began(ctx.watch.elapsed());
+        let began = cache.began(ctx.watch.started.elapsed());
         freshen(cache, &route, session, response, (key, times), began).await;
         return Ok(());
     }
     if status == StatusCode::PARTIAL_CONTENT {
-        let elapsed = ctx.watch.elapsed();
+        // By the clock: what is purged at this moment must not seem to be older than the request.
+        let elapsed = ctx.watch.started.elapsed();
         let about = (ctx.scheme, elapsed);
         ctx.part = part(cache, &route, session, response, (key, times), about);
         forwarded.stored = ctx.part.is_some();
