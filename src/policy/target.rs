@@ -325,6 +325,9 @@ impl Rewrite {
     /// # Errors
     /// A path that has no normal form, where a prefix is to be stripped from it.
     pub fn apply<'a>(&self, path_and_query: &'a str) -> Result<Cow<'a, str>, BadPath> {
+        if *self == Rewrite::None {
+            return Ok(Cow::Borrowed(path_and_query));
+        }
         let plain = plain(path_and_query);
         let (path, query) = plain.unwrap_or_else(|| split_target(path_and_query));
         let prefix = match self {
