@@ -157,20 +157,26 @@ pub(super) fn parted_path(target: &str) -> (&str, Option<&str>) {
 
 /// Host and port of an authority.
 pub(super) fn parted(authority: &str) -> (&str, Option<u16>) {
-    // Most have none.
-    if !has(authority, b':') {
-        return (authority, None);
+    let whole = (authority, None);
+    let (mut port, mut unit) = (0, 1);
+    // From its end on, no farther than a port is long.
+    for (at, byte) in authority.bytes().enumerate().rev().take(6) {
+        match byte {
+            b'0'..=b'9' if unit <= 10_000 => {
+                port += unit * u32::from(byte - b'0');
+                unit *= 10;
+            }
+            b':' if unit > 1 => {
+                let (host, _) = authority.split_at(at);
+                // A colon of an address is not before a port.
+                let is_host = host.ends_with(']') || !has(host, b':');
+                let port = u16::try_from(port).ok().filter(|_| is_host);
+                return port.map_or(whole, |port| (host, Some(port)));
+            }
+            _ => break,
+        }
     }
-    let parts = authority.rsplit_once(':');
-    let number = |port: &str| {
-        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-        digits.then(|| port.parse().ok())?
-    };
-    let parts = parts.and_then(|(host, port)| Some((host, Some(number(port)?))));
-    // A colon of an address is not before a port.
-    parts
-        .filter(|(host, _)| !host.contains(':') || host.ends_with(']'))
-        .unwrap_or((authority, None))
+    whole
 }
 
 /// A field that is left out where there is nothing to say. `name`: up to the quote before the value, here and below.
@@ -240,12 +246,19 @@ fn is(eight: u64, byte: u8) -> u64 {
 /// Looks at eight bytes at a time, spaces after the last: whether this sets the upper bit of one.
 fn eights(text: &[u8], found: impl Fn(u64) -> u64) -> bool {
     let is_found = |eight: [u8; 8]| found(u64::from_le_bytes(eight)) & (EACH * 0x80) != 0;
-    let (whole, rest) = text.as_chunks::<8>();
-    let mut last = [b' '; 8];
-    if let Some(place) = last.get_mut(..rest.len()) {
-        place.copy_from_slice(rest);
-    }
-    whole.iter().any(|eight| is_found(*eight)) || is_found(last)
+    let last = match text.last_chunk::<8>() {
+        // Some of it is looked at twice.
+        Some(last) => *last,
+        None => {
+            let mut last = [b' '; 8];
+            for (place, byte) in last.iter_mut().zip(text) {
+                *place = *byte;
+            }
+            last
+        }
+    };
+    let (whole, _) = text.as_chunks::<8>();
+    is_found(last) || whole.iter().any(|eight| is_found(*eight))
 }
 
 /// Escapes what JSON has to have escaped, and what a terminal or an editor that shows a line could take for a command:
@@ -271,19 +284,18 @@ fn whole(out: &mut Vec<u8>, number: usize) {
 /// A time in milliseconds, as a number that has a point and no needless zeros.
 fn millis(out: &mut Vec<u8>, time: Duration) {
     let micros = micros(time);
-    let (whole, rest) = (micros / 1000, micros % 1000);
-    let digit = |number: u64| b'0' + (number % 10) as u8;
-    let rest = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
-    let length = match rest {
-        [.., b'0', b'0'] => 2,
-        [.., b'0'] => 3,
-        _ => 4,
-    };
+    let (whole, rest) = (micros / 1000, (micros % 1000) as u32);
+    let digit = |number: u32| b'0' + (number % 10) as u8;
     match whole {
-        0..10 => out.push(digit(whole)),
+        0..10 => out.push(digit(whole as u32)),
         _ => out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes()),
     }
-    out.extend_from_slice(rest.get(..length).unwrap_or_default());
+    let rest = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
+    match rest {
+        [point, tenths, b'0', b'0'] => out.extend_from_slice(&[point, tenths]),
+        [point, tenths, hundredths, b'0'] => out.extend_from_slice(&[point, tenths, hundredths]),
+        rest => out.extend_from_slice(&rest),
+    }
 }
 
 #[cfg(test)]
@@ -378,6 +390,14 @@ mod tests {
             ("[::1]", ("[::1]", None)),
             ("[::1]:80", ("[::1]", Some(80))),
             ("a:b", ("a:b", None)),
+            ("a:", ("a:", None)),
+            (":80", ("", Some(80))),
+            ("a:65535", ("a", Some(65535))),
+            ("a:65536", ("a:65536", None)),
+            ("a:000080", ("a:000080", None)),
+            ("1234567", ("1234567", None)),
+            ("ä:1", ("ä", Some(1))),
+            ("::1:80", ("::1:80", None)),
             ("a:+80", ("a:+80", None)),
             ("::1", ("::1", None)),
             ("", ("", None)),
