@@ -12,7 +12,7 @@ use pingora::http::ResponseHeader;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// What an object takes beside its header's and body's bytes: map entry, list entry, allocations.
+/// What an object takes beside its header's and body's bytes: map entry, list entry, allocations, a status line.
 const OVERHEAD: usize = 1024;
 /// What a place in the two maps of a head takes, that of fields and that of how their names are written.
 const FIELD: usize = 192;
@@ -46,6 +46,8 @@ pub struct Object {
     pub(super) used: AtomicU64,
     /// When the disk tier last heard of it; the same clock.
     pub(super) told: AtomicU64,
+    /// See [`Object::written`].
+    written: OnceLock<Option<Box<[u8]>>>,
     counted: OnceLock<Counted>,
 }
 
@@ -162,6 +164,7 @@ impl Object {
             copy: Arc::default(),
             used: AtomicU64::new(0),
             told: AtomicU64::new(0),
+            written: OnceLock::new(),
             counted: OnceLock::new(),
         }
     }
@@ -247,6 +250,15 @@ impl Object {
         }
     }
 
+    /// Its head as somebody writes it down, who always writes the same: that is done once. `None` where it is more than to be
+    /// written down.
+    pub fn written(&self, write: impl FnOnce(&ResponseHeader) -> Option<Vec<u8>>) -> Option<&[u8]> {
+        let written = self
+            .written
+            .get_or_init(|| write(&self.head).map(Vec::into_boxed_slice));
+        written.as_deref()
+    }
+
     /// Counts it as taken of this sum, once.
     pub(super) fn count(&self, sum: &Arc<AtomicUsize>) {
         self.counted.get_or_init(|| {
@@ -261,7 +273,7 @@ impl Object {
     pub fn size(&self) -> usize {
         let fields = self.head.headers.iter();
         let texts: usize = fields
-            .map(|(name, value)| 2 * name.as_str().len() + value.len() + 32)
+            .map(|(name, value)| 3 * name.as_str().len() + 2 * value.len() + 40)
             .sum();
         // Their places are powers of two, of which three quarters are used at most.
         let fields = self.head.headers.len();

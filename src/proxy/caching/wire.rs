@@ -11,27 +11,41 @@ use crate::cache::object::Object;
 use crate::policy::fields;
 use crate::policy::plain::is_dated;
 use http::header;
+use pingora::http::ResponseHeader;
 use std::time::Duration;
+
+/// Room for what is added to a stored head.
+const ADDED: usize = 256;
+
+/// What is the same in the head of each such answer.
+fn written(head: &ResponseHeader) -> Option<Vec<u8>> {
+    if !fields::has(&head.headers, &header::CONTENT_LENGTH) || !is_dated(&head.headers) {
+        return None;
+    }
+    let mut out = Vec::with_capacity(wire::USUAL);
+    // Those are ours to write, whatever its maker said of them.
+    let own = [header::AGE, header::ACCEPT_RANGES, header::CONNECTION];
+    wire::begin_without(&mut out, head, &own);
+    out.extend_from_slice(b"Accept-Ranges: bytes\r\n");
+    Some(out)
+}
 
 /// The head of a fresh answer, as it is `now`; `None` where its fields need more than to be written down. `keeps`: whether
 /// the connection serves on.
 pub(super) fn head(ctx: &Ctx, object: &Object, now: Duration, keeps: bool) -> Option<Vec<u8>> {
-    let fields = &object.head.headers;
-    let complete = fields::has(fields, &header::CONTENT_LENGTH) && is_dated(fields);
-    if !leaves_as_is(ctx) || !complete {
+    if !leaves_as_is(ctx) {
         return None;
     }
-    let mut out = Vec::with_capacity(wire::USUAL);
+    let stored = object.written(written)?;
+    let mut out = Vec::with_capacity(stored.len() + ADDED);
     let mut digits = itoa::Buffer::new();
-    // Those are ours to write, whatever its maker said of them.
-    let own = [header::AGE, header::ACCEPT_RANGES, header::CONNECTION];
-    wire::begin_without(&mut out, &object.head, &own);
-    out.extend(b"Accept-Ranges: bytes\r\nAge: ");
+    out.extend_from_slice(stored);
+    out.extend_from_slice(b"Age: ");
     let age = object.freshness.age(now).as_secs();
-    out.extend(digits.format(age).as_bytes());
-    out.extend(b"\r\nCache-Status: ");
-    out.extend(mark::said(ctx, now)?.as_bytes());
-    out.extend(b"\r\n");
+    out.extend_from_slice(digits.format(age).as_bytes());
+    out.extend_from_slice(b"\r\nCache-Status: ");
+    out.extend_from_slice(mark::said(ctx, now)?.as_bytes());
+    out.extend_from_slice(b"\r\n");
     wire::end(&mut out, keeps);
     Some(out)
 }
