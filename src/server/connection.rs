@@ -102,8 +102,6 @@ impl Connection {
         manner: Arc<Manner>,
         shutdown: ShutdownWatch,
     ) {
-        // Small packets at once; a failure here only costs speed.
-        let _ = tcp.set_nodelay(true);
         let mut secured = None;
         let mut is_http2 = false;
         let transport = match &manner.tls {
