@@ -4,7 +4,7 @@
 //! What is named as in OpenTelemetry's semantic conventions for HTTP is what they mean. Decides nothing: `policy::trace` says
 //! which requests are recorded.
 
-use super::access_log::{Line, TryLine, millis};
+use super::access_log::{Line, TryLine, micros, millis};
 use super::json::{parted, parted_path};
 use super::outgoing::{Http, NoAnswer, in_words};
 use crate::config;
@@ -511,7 +511,7 @@ fn attempt(
         ("backstop.connect_ms", one.connected.unwrap_or_default()),
         ("backstop.first_byte_ms", one.first_byte.unwrap_or_default()),
     ] {
-        if !value.is_zero() {
+        if micros(value) > 0 {
             attributes.push(key(name, Value::DoubleValue(millis(value))));
         }
     }

@@ -182,7 +182,12 @@ impl Front {
         self.end(&request, &mut ctx, answered.is_err());
         let next = match answered {
             Err(_) => None,
-            Ok(served) if ctx.dropped || ctx.tunnel || matches!(served, Served::BrokenOff) => {
+            // What the client goes on sending must not cost it the end.
+            Ok(_) if ctx.tunnel => {
+                Box::pin(keep::hang_up(request.stream, keep::LINGER_BYTES)).await;
+                None
+            }
+            Ok(served) if ctx.dropped || matches!(served, Served::BrokenOff) => {
                 request.stream.shutdown().await;
                 None
             }

@@ -103,28 +103,33 @@ fn poll(
             Broken::From(e) => of_backend(e),
             Broken::To(e) => of_client(e),
         })?;
-        let moved_up = match up.is_over {
-            true => stream.poll_gone(cx).map(|()| Moved::End),
-            false => up
-                .poll(
-                    cx,
-                    |cx, room| Pin::new(&mut *stream).poll_read(cx, room),
-                    |cx, data| Pin::new(&mut *tcp).poll_write(cx, data),
-                )
-                .map(|moved| match moved {
-                    Err(Broken::From(e)) => Err(of_client(e)),
-                    // It may have said something before it ceased to listen.
-                    Err(Broken::To(_)) => {
-                        up.is_over = true;
-                        Ok(Moved::Some)
-                    }
-                    Ok(moved) => Ok(moved),
-                })?,
+        let is_heard = up.broken.is_none();
+        let moved_up = up.poll(
+            cx,
+            |cx, room| Pin::new(&mut *stream).poll_read(cx, room),
+            |cx, data| match is_heard {
+                true => Pin::new(&mut *tcp).poll_write(cx, data),
+                // What is left unread would take the answer with it when the connection is closed.
+                false => Poll::Ready(Ok(data.len())),
+            },
+        );
+        let moved_up = match moved_up {
+            Poll::Ready(Err(Broken::From(e))) => return Poll::Ready(Err(of_client(e))),
+            // It may have said something before it ceased to listen.
+            Poll::Ready(Err(Broken::To(e))) => {
+                up.broken = Some(e);
+                continue;
+            }
+            Poll::Ready(Ok(moved)) => Poll::Ready(moved),
+            Poll::Pending => Poll::Pending,
         };
         match (moved_down, moved_up) {
             (Poll::Ready(Moved::End), _) | (_, Poll::Ready(Moved::End)) => {
-                return Poll::Ready(Ok(()));
+                let broken = up.broken.take().map(of_backend);
+                return Poll::Ready(broken.map_or(Ok(()), Err));
             }
+            // It goes nowhere.
+            (Poll::Pending, Poll::Ready(Moved::Some)) if !is_heard => {}
             (Poll::Pending, Poll::Pending) => {
                 let deadline = ctx.watch.deadline();
                 let is_late = |deadline| link.alarm.poll(cx, deadline).is_ready();
@@ -146,8 +151,8 @@ struct Way {
     written: usize,
     /// Bytes that were written in all.
     passed: usize,
-    /// Nobody takes anything any more.
-    is_over: bool,
+    /// Why nobody takes anything any more.
+    broken: Option<io::Error>,
 }
 
 /// What became of an attempt.
@@ -181,10 +186,9 @@ impl Way {
             self.written += written;
             self.passed += written;
             if self.written == self.left.len() {
-                *self = Way {
-                    passed: self.passed,
-                    ..Way::default()
-                };
+                // An empty one would keep its room.
+                self.left = Vec::new();
+                self.written = 0;
             }
             return Poll::Ready(Ok(Moved::Some));
         }
