@@ -253,9 +253,9 @@ impl Object {
     /// Its head as somebody writes it down, who always writes the same: that is done once. `None` where it is more than to be
     /// written down.
     pub fn written(&self, write: impl FnOnce(&ResponseHeader) -> Option<Vec<u8>>) -> Option<&[u8]> {
-        let written = self
-            .written
-            .get_or_init(|| write(&self.head).map(Vec::into_boxed_slice));
+        // What was written into has room for more, which a smaller size would not give back.
+        let exactly = |written: Vec<u8>| Box::from(written.as_slice());
+        let written = self.written.get_or_init(|| write(&self.head).map(exactly));
         written.as_deref()
     }
 
@@ -277,7 +277,9 @@ impl Object {
             .sum();
         // Their places are powers of two, of which three quarters are used at most.
         let fields = self.head.headers.len();
-        let head = texts + (fields + fields / 3).next_power_of_two().max(8) * FIELD;
+        // Once by itself, and once as it is written down.
+        let reason = 2 * self.head.get_reason_phrase().map_or(0, str::len);
+        let head = texts + reason + (fields + fields / 3).next_power_of_two().max(8) * FIELD;
         let body = match &self.body {
             Body::Memory(bytes) => whole::size(bytes.len()),
             Body::Sealed(sealed) => sealed.size(),

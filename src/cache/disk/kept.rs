@@ -21,13 +21,15 @@ const MOST: usize = 32;
 #[derive(Debug, Default)]
 pub struct Kept(Mutex<Vec<Open>>);
 
+/// One of them.
 #[derive(Debug)]
-struct Open {
+pub struct Open {
     id: Id,
     file: Arc<OwnedFd>,
     /// Since those that are not used were last closed.
     is_used: bool,
-    _place: Place,
+    /// Of one in whose place another is, that one has it.
+    place: Option<Place>,
 }
 
 impl Kept {
@@ -38,39 +40,35 @@ impl Kept {
         Some(open.file.clone())
     }
 
-    /// Where there is no place for another, it takes that of one that is not used, if there is one. Says whether it is in.
-    fn put(&self, id: Id, file: Arc<OwnedFd>) -> bool {
+    /// Where there is no place for another, it takes that of one that is not used, if there is one. `None` if it is not in; else what
+    /// is out for it, if that is one.
+    fn put(&self, id: Id, file: Arc<OwnedFd>) -> Option<Option<Open>> {
         let mut all = lock(&self.0);
         let same = all.iter().position(|open| open.id == id);
-        let place = match same.is_none() && all.len() < MOST {
+        let mut place = match same.is_none() && all.len() < MOST {
             true => descriptors::take_for_small(),
             false => None,
         };
-        if let Some(place) = place {
-            all.push(Open {
-                id,
-                file,
-                is_used: true,
-                _place: place,
-            });
-            return true;
+        let mut out = None;
+        if place.is_none() {
+            let at = same.or_else(|| all.iter().position(|open| !open.is_used))?;
+            let mut gone = all.swap_remove(at);
+            place = gone.place.take();
+            out = Some(gone);
         }
-        let mut fitting = all.iter_mut();
-        let Some(open) = fitting.find(|open| same.map_or(!open.is_used, |_| open.id == id)) else {
-            return false;
-        };
-        open.id = id;
-        open.is_used = true;
-        let before = std::mem::replace(&mut open.file, file);
-        drop(all);
-        drop(before);
-        true
+        all.push(Open {
+            id,
+            file,
+            is_used: true,
+            place,
+        });
+        Some(out)
     }
 
-    fn forget(&self, id: Id) -> Option<Arc<OwnedFd>> {
+    fn forget(&self, id: Id) -> Option<Open> {
         let mut all = lock(&self.0);
         let at = all.iter().position(|open| open.id == id)?;
-        Some(all.swap_remove(at).file)
+        Some(all.swap_remove(at))
     }
 
     fn close_unused(&self) {
@@ -91,24 +89,37 @@ impl Disk {
         if has_name(&file) {
             return Some(file);
         }
-        // To close the last one of a file that others removed frees its blocks, which may wait for the disk.
-        let gone = kept.forget(id);
-        lock(&self.closing).extend(gone);
+        self.close_later(kept.forget(id));
         None
     }
 
     /// Keeps an object's file open, which was found by its name a moment ago.
     pub(super) fn keep_open(&self, id: Id, file: &Arc<OwnedFd>) {
         let kept = &self.shard(id.url).kept;
+        let Some(out) = kept.put(id, file.clone()) else {
+            return;
+        };
+        self.close_later(out);
         // Removed or replaced before it was here: nobody would close it.
-        if kept.put(id, file.clone()) && !files::is_at(file.as_fd(), &self.names.object(id)) {
-            kept.forget(id);
+        if !files::is_at(file.as_fd(), &self.names.object(id)) {
+            self.close_later(kept.forget(id));
         }
     }
 
-    /// An object's file lost its name.
+    /// An object's file lost its name to us.
     pub(super) fn close_kept(&self, id: Id) {
-        self.shard(id.url).kept.forget(id);
+        drop(self.shard(id.url).kept.forget(id));
+    }
+
+    /// An object's file was found to have lost its name.
+    pub(super) fn close_lost(&self, id: Id) {
+        self.close_later(self.shard(id.url).kept.forget(id));
+    }
+
+    /// Has it closed by the thread in the background: to close the last one of a file that others removed frees its blocks, which may
+    /// wait for the disk.
+    fn close_later(&self, open: Option<Open>) {
+        lock(&self.closing).extend(open);
     }
 
     /// Closes those that nobody asked for since this was last done, if that is some time ago.

@@ -37,7 +37,6 @@ use kept::Kept;
 use rustix::io::Errno;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
@@ -143,7 +142,7 @@ pub struct Disk {
     /// Files whose modification time is to be set.
     touched: Mutex<Vec<Id>>,
     /// Small files that are to be closed.
-    closing: Mutex<Vec<Arc<OwnedFd>>>,
+    closing: Mutex<Vec<kept::Open>>,
     /// When those that are not used last were; see [`stored::uptime`].
     closed: AtomicU64,
     upkeep: upkeep::Bell,

@@ -202,7 +202,7 @@ impl Disk {
         if matches!(rustix::fs::lstat(self.names.object(id)), Err(Errno::NOENT)) {
             let change = self.table(id.url).remove(id);
             self.count(change);
-            self.close_kept(id);
+            self.close_lost(id);
         }
     }
 
