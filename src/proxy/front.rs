@@ -184,7 +184,7 @@ impl Front {
             Err(_) => None,
             // What the client goes on sending must not cost it the end.
             Ok(_) if ctx.tunnel => {
-                Box::pin(keep::hang_up(request.stream, keep::LINGER_BYTES)).await;
+                Box::pin(keep::end_tunnel(request.stream, &self.closing)).await;
                 None
             }
             Ok(served) if ctx.dropped || matches!(served, Served::BrokenOff) => {

@@ -8,6 +8,7 @@ use crate::policy::fields;
 use crate::server::request::Request;
 use crate::server::stream::ClientStream;
 use http::header;
+use pingora::protocols::Shutdown;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora_proxy::Session;
@@ -73,21 +74,34 @@ pub(super) async fn serve_on(
         if keeps {
             return Some(stream);
         }
-        stream.finish().await;
+        stream.shutdown().await;
         return None;
     }
-    Box::pin(async move {
-        let time_is_up = async {
-            closes(closing).await;
-            tokio::time::sleep(HANG_UP).await;
-        };
-        tokio::select! {
-            biased;
-            next = skip(stream, keeps) => next,
-            () = time_is_up => None,
-        }
-    })
-    .await
+    Box::pin(until_closing(closing, skip(stream, keeps)))
+        .await
+        .flatten()
+}
+
+/// Ends a connection through which a tunnel went: what was sent to the client last is to arrive, whatever that goes on sending.
+pub(super) async fn end_tunnel(stream: Box<ClientStream>, closing: &watch::Receiver<bool>) {
+    let hung_up = tokio::time::timeout(LINGER_TIME, stream.hang_up(LINGER_BYTES, LINGER));
+    until_closing(closing, hung_up).await;
+}
+
+/// Does this, or gives it up a moment after idle connections are to end.
+async fn until_closing<T>(
+    closing: &watch::Receiver<bool>,
+    done: impl Future<Output = T>,
+) -> Option<T> {
+    let time_is_up = async {
+        closes(closing).await;
+        tokio::time::sleep(HANG_UP).await;
+    };
+    tokio::select! {
+        biased;
+        done = done => Some(done),
+        () = time_is_up => None,
+    }
 }
 
 /// Throws away what is still to come of content; the connection comes back if that was all, and it can serve on.

@@ -217,14 +217,6 @@ impl ClientStream {
         self.transport.send_file(head, file, at, len).await
     }
 
-    /// Ends a connection on which nothing is left to be read: in clear text, to close it says so.
-    pub async fn finish(mut self: Box<Self>) {
-        let is_clear = matches!(self.transport, Transport::Plain(_));
-        if !is_clear || !self.pending.is_empty() {
-            Shutdown::shutdown(&mut *self).await;
-        }
-    }
-
     /// Is ready once the client has closed its connection, while nothing is to be read. One that has sent its next request is not
     /// known to be gone.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -99,7 +99,10 @@ impl Disk {
         let Some(out) = kept.put(id, file.clone()) else {
             return;
         };
-        self.close_later(out);
+        match out {
+            Some(out) if has_name(&out.file) => drop(out),
+            out => self.close_later(out),
+        }
         // Removed or replaced before it was here: nobody would close it.
         if !files::is_at(file.as_fd(), &self.names.object(id)) {
             self.close_later(kept.forget(id));

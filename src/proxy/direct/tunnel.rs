@@ -73,9 +73,23 @@ pub(super) async fn serve(
         )
     });
     let ended = ended.await;
+    // What TLS took is not yet on its way. Where the client is gone, that shows here again.
+    let _ = poll_fn(|cx| request.stream.poll_passed(cx)).await;
     request.sent = up.passed;
     ctx.sent_at_once = Some((status, down.passed.saturating_sub(head_length)));
-    ended
+    match up.broken {
+        // Who broke off, whoever ended it then.
+        Some(e) => Err(of_backend(e)),
+        None => ended,
+    }
+}
+
+fn of_client(e: io::Error) -> Box<Error> {
+    Error::because(ErrorType::ReadError, "a tunnel", e).into_down()
+}
+
+fn of_backend(e: io::Error) -> Box<Error> {
+    Error::because(ErrorType::ReadError, "a tunnel", e).into_up()
 }
 
 /// Has everything go on that can; is ready at the end.
@@ -86,8 +100,6 @@ fn poll(
     link: &mut Link,
     (down, up): (&mut Way, &mut Way),
 ) -> Poll<Result<()>> {
-    let of_client = |e| Error::because(ErrorType::ReadError, "a tunnel", e).into_down();
-    let of_backend = |e| Error::because(ErrorType::ReadError, "a tunnel", e).into_up();
     // That it waits is no reason not to listen.
     if let Poll::Ready(Err(e)) = stream.poll_passed(cx) {
         return Poll::Ready(Err(of_client(e)));
@@ -125,8 +137,7 @@ fn poll(
         };
         match (moved_down, moved_up) {
             (Poll::Ready(Moved::End), _) | (_, Poll::Ready(Moved::End)) => {
-                let broken = up.broken.take().map(of_backend);
-                return Poll::Ready(broken.map_or(Ok(()), Err));
+                return Poll::Ready(Ok(()));
             }
             // It goes nowhere.
             (Poll::Pending, Poll::Ready(Moved::Some)) if !is_heard => {}
@@ -149,7 +160,7 @@ struct Way {
     /// What was read and could not be written yet, from `written` on.
     left: Vec<u8>,
     written: usize,
-    /// Bytes that were written in all.
+    /// Bytes that were written in all, or thrown away.
     passed: usize,
     /// Why nobody takes anything any more.
     broken: Option<io::Error>,
