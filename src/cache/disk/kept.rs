@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 /// For how long one that nobody asks for stays open at least, in milliseconds.
 pub const UNUSED: u64 = 60_000;
 /// Of one directory: all persons' answers to a URL are there, and one looks at each to find one.
-const MOST: usize = 32;
+pub const MOST: usize = 32;
 
 /// Those of one directory of objects.
 #[derive(Debug, Default)]

@@ -129,3 +129,28 @@ fn a_head_that_changed_and_a_body_that_is_damaged_are_seen_in_an_open_file() {
     drop(stored);
     assert_eq!(open_times(&disk, id(1)), 0);
 }
+
+/// A URL that has an answer for each of very many persons.
+#[test]
+fn so_many_of_one_directory_are_kept_and_those_in_use_stay() {
+    const MANY: u64 = 40;
+    let (_dir, disk) = disk();
+    if !tells(&disk) {
+        return;
+    }
+    let whose = |who: u64| Id { who, ..id(1) };
+    let open = |who: u64| open_times(&disk, whose(who));
+    for who in 0..MANY {
+        drop(store(&disk, whose(who), b"head", b"body"));
+        assert!(read(&disk, whose(who)).is_some());
+    }
+    assert_eq!((0..MANY).map(open).sum::<usize>(), kept::MOST);
+    // All but the first one go unused for a while: it stays, and another takes the place of one of them.
+    disk.close_unused(later(1));
+    assert!(read(&disk, whose(0)).is_some());
+    assert!(read(&disk, whose(MANY - 1)).is_some());
+    assert_eq!((open(0), open(MANY - 1)), (1, 1));
+    assert_eq!((0..MANY).map(open).sum::<usize>(), kept::MOST);
+    disk.close_unused(later(2));
+    assert_eq!((0..MANY).map(open).sum::<usize>(), 2);
+}
