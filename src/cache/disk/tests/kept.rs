@@ -15,9 +15,10 @@ fn open_times(disk: &Disk, id: Id) -> usize {
         .count()
 }
 
-/// Whether the file system says what it has in memory. Where it does not, nothing is kept open.
-fn tells(disk: &Arc<Disk>) -> bool {
-    drop(store(disk, id(99), b"head", b"body"));
+/// A disk on a file system that says what it has in memory. Where it does not, nothing is kept open.
+fn disk_that_tells() -> Option<(TempDir, Arc<Disk>)> {
+    let (dir, disk) = disk();
+    drop(store(&disk, id(99), b"head", b"body"));
     let tells = (0..1000).any(|_| {
         disk.open_object(id(99));
         disk.try_open_object(id(99)).is_some()
@@ -26,7 +27,7 @@ fn tells(disk: &Arc<Disk>) -> bool {
     if !tells {
         eprintln!("this file system never says what it has in memory");
     }
-    tells
+    tells.then_some((dir, disk))
 }
 
 /// Without waiting for the disk, which the system refuses now and then for no reason that is visible.
@@ -47,10 +48,9 @@ fn later(times: u64) -> u64 {
 
 #[test]
 fn a_small_file_is_opened_once_and_closed_when_nobody_asks_for_it_any_more() {
-    let (_dir, disk) = disk();
-    if !tells(&disk) {
+    let Some((_dir, disk)) = disk_that_tells() else {
         return;
-    }
+    };
     drop(store(&disk, id(1), b"head", b"body"));
     assert_eq!(open_times(&disk, id(1)), 0);
     for _ in 0..3 {
@@ -70,10 +70,9 @@ fn a_small_file_is_opened_once_and_closed_when_nobody_asks_for_it_any_more() {
 
 #[test]
 fn a_large_file_is_not_kept_for_its_name() {
-    let (_dir, disk) = disk();
-    if !tells(&disk) {
+    let Some((_dir, disk)) = disk_that_tells() else {
         return;
-    }
+    };
     drop(store(&disk, id(1), b"head", &body(1, 100_000)));
     assert!(read(&disk, id(1)).is_some());
     assert_eq!(open_times(&disk, id(1)), 0);
@@ -81,10 +80,9 @@ fn a_large_file_is_not_kept_for_its_name() {
 
 #[test]
 fn what_was_removed_or_replaced_is_closed_and_not_read() {
-    let (_dir, disk) = disk();
-    if !tells(&disk) {
+    let Some((_dir, disk)) = disk_that_tells() else {
         return;
-    }
+    };
     drop(store(&disk, id(1), b"head", b"body"));
     read(&disk, id(1)).unwrap();
     drop(store(&disk, id(1), b"other head", b"other body"));
@@ -98,10 +96,9 @@ fn what_was_removed_or_replaced_is_closed_and_not_read() {
 
 #[test]
 fn what_another_process_removed_or_replaced_is_not_read() {
-    let (dir, disk) = disk();
-    if !tells(&disk) {
+    let Some((dir, disk)) = disk_that_tells() else {
         return;
-    }
+    };
     let other = open(&dir, PLENTY);
     drop(store(&disk, id(1), b"head", b"body"));
     read(&disk, id(1)).unwrap();
@@ -113,10 +110,9 @@ fn what_another_process_removed_or_replaced_is_not_read() {
 
 #[test]
 fn a_head_that_changed_and_a_body_that_is_damaged_are_seen_in_an_open_file() {
-    let (_dir, disk) = disk();
-    if !tells(&disk) {
+    let Some((_dir, disk)) = disk_that_tells() else {
         return;
-    }
+    };
     let stored = store(&disk, id(1), b"head", b"body");
     read(&disk, id(1)).unwrap();
     assert!(update(&disk, id(1), &stored, b"new!"));
@@ -134,10 +130,9 @@ fn a_head_that_changed_and_a_body_that_is_damaged_are_seen_in_an_open_file() {
 #[test]
 fn so_many_of_one_directory_are_kept_and_those_in_use_stay() {
     const MANY: u64 = 40;
-    let (_dir, disk) = disk();
-    if !tells(&disk) {
+    let Some((_dir, disk)) = disk_that_tells() else {
         return;
-    }
+    };
     let whose = |who: u64| Id { who, ..id(1) };
     let open = |who: u64| open_times(&disk, whose(who));
     for who in 0..MANY {
