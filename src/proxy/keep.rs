@@ -8,7 +8,6 @@ use crate::policy::fields;
 use crate::server::request::Request;
 use crate::server::stream::ClientStream;
 use http::header;
-use pingora::protocols::Shutdown;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora_proxy::Session;
@@ -74,7 +73,7 @@ pub(super) async fn serve_on(
         if keeps {
             return Some(stream);
         }
-        stream.shutdown().await;
+        stream.close().await;
         return None;
     }
     Box::pin(until_closing(closing, skip(stream, keeps)))

@@ -4,10 +4,12 @@
 
 use super::listener::Manner;
 use super::visitors::Visit;
-use crate::policy::spread::{self, Load};
+use crate::policy::spread::{self, Brief, Load};
+use crate::upstream::clock;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// How many connections each worker has.
@@ -18,12 +20,14 @@ pub struct Counts(Arc<[Count]>);
 struct Count {
     open: AtomicUsize,
     waiting: AtomicUsize,
+    /// Written by the worker itself alone.
+    brief: AtomicU32,
 }
 
 /// A connection on its way to the worker that is to serve it.
 #[derive(Debug)]
 pub struct Arrival {
-    /// In no runtime.
+    /// In no runtime yet.
     pub tcp: std::net::TcpStream,
     /// Who is at its other end.
     pub peer: SocketAddr,
@@ -41,6 +45,7 @@ pub struct Seat {
     counts: Counts,
     worker: usize,
     is_waiting: bool,
+    begun: Option<Instant>,
 }
 
 /// What a worker has to do with the others.
@@ -69,6 +74,7 @@ impl Counts {
         self.0.iter().map(|count| Load {
             open: count.open.load(Ordering::Relaxed),
             waiting: count.waiting.load(Ordering::Relaxed),
+            brief: Brief(count.brief.load(Ordering::Relaxed)),
         })
     }
 
@@ -83,6 +89,7 @@ impl Counts {
             counts: self.clone(),
             worker,
             is_waiting,
+            begun: None,
         }
     }
 }
@@ -96,6 +103,11 @@ impl Seat {
             count.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
+
+    /// The worker begins to serve it.
+    pub fn begins(&mut self, now: Instant) {
+        self.begun = Some(now);
+    }
 }
 
 impl Drop for Seat {
@@ -103,6 +115,11 @@ impl Drop for Seat {
         self.is_taken();
         if let Some(count) = self.counts.0.get(self.worker) {
             count.open.fetch_sub(1, Ordering::Relaxed);
+            if let Some(begun) = self.begun {
+                let brief = Brief(count.brief.load(Ordering::Relaxed));
+                let brief = brief.after(clock::since(begun));
+                count.brief.store(brief.0, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -71,6 +71,8 @@ pub struct ClientStream {
     is_tunnel: AtomicBool,
     /// How long the connection was idle before the request that was read last.
     idle: Duration,
+    /// Whether it was just accepted, and nothing was read of it yet.
+    is_new: bool,
     /// What is written instead of the next last chunk.
     last_chunk: Mutex<Vec<u8>>,
     /// The heads of HTTP/2, where that is spoken.
@@ -114,6 +116,7 @@ impl ClientStream {
             trailers: None,
             is_tunnel: AtomicBool::new(false),
             idle: Duration::ZERO,
+            is_new: true,
             last_chunk: Mutex::default(),
             http2: None,
             stalled: None,

@@ -2,7 +2,7 @@
 //!
 //! Used by [`super::stream`]. Decides nothing.
 
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
@@ -62,6 +62,26 @@ impl Transport {
             Transport::Tls(tls) if !tls.get_ref().1.wants_read() => Poll::Ready(()),
             // A failure is seen by who reads.
             _ => self.tcp().poll_read_ready(cx).map(|_| ()),
+        }
+    }
+
+    /// Reads what is in the socket, whatever the runtime knows of it. With TLS that is for its session alone.
+    ///
+    /// # Errors
+    /// When nothing is there, or the client is gone.
+    pub(super) fn read_now(&self, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Transport::Plain(tcp) => Ok(rustix::net::recv(tcp, room, RecvFlags::empty())?.0),
+            Transport::Tls(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Whether the client has to be told that nothing more will come before this is closed: by TLS always, by TCP where bytes may be
+    /// there that nobody read.
+    pub(super) fn has_to_be_shut(&self) -> bool {
+        match self {
+            Transport::Plain(tcp) => tcp.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Transport::Tls(_) => true,
         }
     }
 

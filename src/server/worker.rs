@@ -22,13 +22,16 @@ use pingora::apps::HttpServerApp;
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
+use rustix::net::SocketFlags;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 /// Pingora's own bound on tries, for the whole process; each route's `tries`, which is at most 100, counts before it.
@@ -96,7 +99,7 @@ pub fn start(
         .spawn(move || runtime.block_on(run(sockets, share, shared)))
 }
 
-async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, share: Share, shared: Shared) {
+async fn run(sockets: Vec<(net::TcpListener, Arc<Manner>)>, share: Share, shared: Shared) {
     let conf = ServerConf {
         threads: 1,
         max_retries: MAX_TRIES,
@@ -126,7 +129,12 @@ async fn run(sockets: Vec<(std::net::TcpListener, Arc<Manner>)>, share: Share, s
     let (usher, mut arrivals) = share.open();
     let mut acceptors = Vec::new();
     for (socket, manner) in sockets {
-        match TcpListener::from_std(socket) {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, for types whose descriptor changes; this one's does not"
+        )]
+        let listener = AsyncFd::with_interest(socket, Interest::READABLE);
+        match listener {
             Ok(listener) => {
                 let (usher, server) = (usher.clone(), server.clone());
                 acceptors.push(tokio::spawn(accept(listener, manner, usher, server)));
@@ -173,19 +181,20 @@ impl Server {
             mut seat,
         } = arrival;
         seat.is_taken();
-        match TcpStream::from_std(tcp) {
-            Ok(tcp) => self.serve((tcp, peer), manner, (visit, seat)),
-            Err(e) => error!("a connection cannot be used: {e}"),
-        }
+        self.serve((tcp, peer), manner, (visit, seat));
     }
 
     /// Serves one, or turns it away.
     fn serve(
         &self,
-        (tcp, peer): (TcpStream, SocketAddr),
+        (tcp, peer): (net::TcpStream, SocketAddr),
         manner: Arc<Manner>,
-        (mut visit, seat): (Visit, Seat),
+        (mut visit, mut seat): (Visit, Seat),
     ) {
+        let tcp = match TcpStream::from_std(tcp) {
+            Ok(tcp) => tcp,
+            Err(e) => return error!("a connection cannot be used: {e}"),
+        };
         let served_by = self.served_by.clone();
         let shutdown: ShutdownWatch = self.shared.shutdown.clone();
         let (trusted, introducing) = {
@@ -196,8 +205,9 @@ impl Server {
             )
         };
         let open = self.open.clone();
-        tokio::spawn(clock::woken(async move {
+        let served = async move {
             let (mut tcp, mut peer, mut is_named) = (tcp, peer, true);
+            seat.begins(clock::instant());
             if manner.proxy_protocol {
                 if !introducing.contains(peer.ip()) {
                     return visit.turn_away(peer.ip());
@@ -216,11 +226,13 @@ impl Server {
             Connection::serve(served_by, tcp, (peer, is_named), manner, shutdown).await;
             drop((visit, seat));
             drop(open);
-        }));
+        };
+        // In a box of its own: the runtime would move all of it several times.
+        tokio::spawn(clock::woken(Box::pin(served)));
     }
 
     /// Serves one that was accepted here, or hands it on.
-    fn take(&self, (tcp, peer): (TcpStream, SocketAddr), manner: &Arc<Manner>, usher: &Usher) {
+    fn take(&self, (tcp, peer): (net::TcpStream, SocketAddr), manner: &Arc<Manner>, usher: &Usher) {
         let Some(mut visit) = self.shared.visitors.enter() else {
             return;
         };
@@ -239,10 +251,6 @@ impl Server {
         if is_here {
             return self.serve((tcp, peer), manner, (visit, seat));
         }
-        let tcp = match tcp.into_std() {
-            Ok(tcp) => tcp,
-            Err(e) => return error!("a connection cannot be handed on: {e}"),
-        };
         let arrival = Arrival {
             tcp,
             peer,
@@ -256,11 +264,16 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, manner: Arc<Manner>, usher: Usher, server: Server) {
+async fn accept(
+    listener: AsyncFd<net::TcpListener>,
+    manner: Arc<Manner>,
+    usher: Usher,
+    server: Server,
+) {
     let mut shutdown = server.shared.shutdown.clone();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.async_io(Interest::READABLE, accept_now) => accepted,
             _ = shutdown.wait_for(|stop| *stop) => break,
         };
         match accepted {
@@ -276,16 +289,20 @@ async fn accept(listener: TcpListener, manner: Arc<Manner>, usher: Usher, server
     }
     // What the kernel already accepted for us would be reset when the socket closes. Asked of the kernel itself: the
     // runtime may not have heard of the newest yet.
-    if let Ok(listener) = listener.into_std() {
-        while let Ok((tcp, peer)) = listener.accept() {
-            if tcp.set_nonblocking(true).is_ok()
-                && let Ok(tcp) = TcpStream::from_std(tcp)
-            {
-                server.take((tcp, peer), &manner, &usher);
-            }
-        }
+    let listener = listener.into_inner();
+    while let Ok(client) = accept_now(&listener) {
+        server.take(client, &manner, &usher);
     }
     info!("no longer accepting connections");
+}
+
+/// Accepts one that is there. It belongs to no runtime yet: another worker may be the one to serve it.
+fn accept_now(listener: &net::TcpListener) -> io::Result<(net::TcpStream, SocketAddr)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (tcp, peer) = rustix::net::acceptfrom_with(listener, flags)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    let peer = peer.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+    Ok((tcp.into(), peer))
 }
 
 /// After a failed accept: most failures concern one connection that is gone again, but without descriptors or memory the

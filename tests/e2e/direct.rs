@@ -8,6 +8,8 @@ use crate::concurrency::until_queued;
 use crate::harness::{Proxy, never_ejecting, one_route, outcomes, until, with_upstream};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply, Request, Step};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 /// A request's line and fields, however they are ordered.
@@ -387,6 +389,24 @@ fn what_is_no_answer_is_a_failed_try_and_what_breaks_off_ends_the_connection() {
     for target in ["/short", "/chunk"] {
         assert_eq!(outcomes(&proxy.logged(target)), ["reset"], "{target}");
     }
+}
+
+/// Closing with bytes that nobody read resets a connection, and who reads later than that may lose the answer.
+#[test]
+fn a_client_that_sends_on_after_its_last_request_is_not_reset() {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let origin = Origin::new(move |_| Reply::ok("answer").when(&opened));
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let mut client = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    client.write_all(request).unwrap();
+    until("the backend is asked", || origin.count() == 1);
+    client.write_all(b"and what of this?").unwrap();
+    gate.open();
+    let mut all = Vec::new();
+    client.read_to_end(&mut all).expect("an end, and no reset");
+    assert!(all.ends_with(b"\r\n\r\nanswer"));
 }
 
 /// What is there is not held back until there is more.

@@ -3,7 +3,7 @@
 //!
 //! While nothing comes, nothing is held for it.
 
-use super::{ClientStream, Doubt};
+use super::{ClientStream, Doubt, READ_INTO, ROOM};
 use crate::upstream::clock;
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
@@ -120,6 +120,10 @@ impl ClientStream {
     /// Reads the first bytes of what comes next; says whether there are any. That a socket seems readable is a hint only.
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         while !self.has_begun() {
+            if std::mem::take(&mut self.is_new) && self.fill_now() {
+                self.pass_empty_lines();
+                continue;
+            }
             if self.pending.is_empty() {
                 ready!(self.transport.poll_readable(cx));
             }
@@ -129,6 +133,18 @@ impl ClientStream {
             self.pass_empty_lines();
         }
         Poll::Ready(Ok(true))
+    }
+
+    /// Reads what a client sent while its connection was being accepted, which the runtime has not heard of yet. Says whether there
+    /// was any.
+    fn fill_now(&mut self) -> bool {
+        READ_INTO.with_borrow_mut(|room| {
+            room.resize(ROOM, 0);
+            let read = self.transport.read_now(room).unwrap_or(0);
+            let read = room.get(..read).unwrap_or_default();
+            self.ahead.extend_from_slice(read);
+            !read.is_empty()
+        })
     }
 
     /// Whether there is more than an empty line, or the first half of one.
@@ -222,6 +238,15 @@ impl ClientStream {
             }
         }
         Ok(true)
+    }
+
+    /// Ends the connection after its last answer. Closing it says so by itself, but where something came that nobody read: that
+    /// would reset it.
+    pub async fn close(mut self: Box<Self>) {
+        use pingora::protocols::Shutdown;
+        if !self.pending.is_empty() || self.transport.has_to_be_shut() {
+            self.shutdown().await;
+        }
     }
 
     /// Says that nothing more will be sent, and throws away what comes, up to so many bytes, until nothing came for so long: closing
