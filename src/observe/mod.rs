@@ -8,6 +8,7 @@ pub mod identity;
 pub mod json;
 mod lanes;
 pub mod outgoing;
+pub mod parts;
 pub mod process_log;
 pub mod rotation;
 pub mod shipping;

@@ -1,14 +1,15 @@
 //! What is counted of requests: for each route, for what no route took, and for the process.
 //!
-//! Written once for each request and each fill that ends, under one short lock of its route; read by metrics, status and page. What clients send
-//! makes no series of its own: methods that are not well known are one, and so is everything without a route.
+//! Written once for each request and each fill that ends, by each worker in a part of its own ([`super::parts`]); read by metrics,
+//! status and page, which add those up. What clients send makes no series of its own: methods that are not well known are one, and so is everything without a route.
 
 use super::history::{History, Totals};
+use super::parts::Parts;
 use crate::policy::success::{Count, Saved, Savings, Span, Step, Success};
 use http::Method;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The bounds of the histogram's buckets, in seconds.
@@ -154,7 +155,7 @@ impl Ended {
 
 /// The counts of one route.
 #[derive(Debug, Default)]
-pub struct Tally(Mutex<Sums>);
+pub struct Tally(Parts<Sums>);
 
 /// What a [`Tally`] has counted.
 #[derive(Debug, Clone, Default)]
@@ -202,17 +203,34 @@ impl Sums {
     pub fn within(&mut self, span: Span) -> Count {
         self.success.within(span, now())
     }
+
+    /// Takes in what was counted elsewhere.
+    fn take_in(&mut self, other: &mut Sums) {
+        for (which, count) in &other.requests {
+            *self.requests.entry(*which).or_default() += count;
+        }
+        self.took = self.took.plus(&other.took);
+        if let Some(others) = &other.phases {
+            let phases = self.phases.get_or_insert_default();
+            for (phase, other) in phases.iter_mut().zip(&**others) {
+                *phase = phase.plus(other);
+            }
+        }
+        self.bytes += other.bytes;
+        for (word, count) in &other.cache {
+            *self.cache.entry(word).or_default() += count;
+        }
+        self.total = self.total.plus(other.total);
+        self.success.take_in(now(), &mut other.success);
+    }
 }
 
 impl Tally {
-    fn sums(&self) -> MutexGuard<'_, Sums> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Counts a request that ended at this time.
     pub fn add(&self, at: SystemTime, ended: &Ended) {
         let now = since_epoch(at);
-        let mut sums = self.sums();
+        let Tally(parts) = self;
+        let mut sums = parts.own();
         *sums
             .requests
             .entry((ended.method, ended.status))
@@ -252,34 +270,42 @@ impl Tally {
             tries_failed: failed.into(),
             ..Count::default()
         };
-        let mut sums = self.sums();
+        let Tally(parts) = self;
+        let mut sums = parts.own();
         sums.total = sums.total.plus(count);
         sums.success.add(now(), count);
     }
 
     /// What was counted so far.
     pub fn figures(&self) -> Sums {
-        self.sums().clone()
+        let Tally(parts) = self;
+        let mut parts = parts.all();
+        let first = parts.next().map(|first| first.clone());
+        parts.fold(first.unwrap_or_default(), |mut sums, mut part| {
+            sums.take_in(&mut part);
+            sums
+        })
     }
 
     /// The totals alone, without retries, which are not counted here.
     pub fn totals(&self) -> Totals {
-        let sums = self.sums();
-        Totals {
-            count: sums.total,
+        let Tally(parts) = self;
+        parts.all().fold(Totals::default(), |all, part| Totals {
+            count: all.count.plus(part.total),
             retries: 0,
-            took: sums.took,
-        }
+            took: all.took.plus(&part.took),
+        })
     }
 
     /// The success of late, to be written down.
     pub fn steps(&self) -> Vec<Step> {
-        self.sums().success.steps(now())
+        self.figures().success.steps(now())
     }
 
     /// Takes in what an earlier process wrote down.
     pub fn restore(&self, step: Step) {
-        self.sums().success.restore(now(), step);
+        let Tally(parts) = self;
+        parts.own().success.restore(now(), step);
     }
 }
 

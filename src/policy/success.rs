@@ -331,6 +331,26 @@ impl Success {
         steps
     }
 
+    /// Takes in what was counted elsewhere at the same time.
+    pub fn take_in(&mut self, now: Duration, other: &mut Success) {
+        for (ring, other) in self.rings.iter_mut().zip(&mut other.rings) {
+            other.turn(now.as_secs());
+            ring.turn(now.as_secs());
+            // One of them may have seen a clock that was set back later.
+            let (length, _) = ring.span.steps();
+            ring.turn(other.newest * length);
+            let steps = other.steps.len() as u64;
+            for back in (0..steps).take_while(|back| *back <= other.newest) {
+                let step = other.newest - back;
+                let count = other.steps.get(other.place(step)).copied();
+                let is_kept = ring.newest - step < steps;
+                if let Some(count) = count.filter(|count| is_kept && *count != Count::default()) {
+                    ring.put(step, count);
+                }
+            }
+        }
+    }
+
     /// Takes in what an earlier process wrote down; what is too long ago, or lies in the future, is left out.
     pub fn restore(&mut self, now: Duration, step: Step) {
         let Some(ring) = self.rings.iter_mut().find(|ring| ring.span == step.span) else {

@@ -43,7 +43,10 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        HELD.fetch_sub(self.0, Ordering::Relaxed);
+        // Most hold nothing, and should not touch what all workers count in.
+        if self.0 > 0 {
+            HELD.fetch_sub(self.0, Ordering::Relaxed);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::downstream::Watch;
 use super::entry::{Taken, Waited};
 use super::mirror;
 use super::rate;
-use super::snapshot::Snapshot;
+use super::snapshot::Local;
 use super::split::Split;
 use crate::cache::key::Key;
 use crate::policy::adaptive;
@@ -28,6 +28,7 @@ use crate::policy::trace::Trace;
 use crate::server::connection::{Connection, Secured};
 use crate::server::listener::Manner;
 use crate::upstream::clock;
+use crate::upstream::own::Own;
 use crate::upstream::standing::Begun;
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Active, Backend, Upstream};
@@ -41,7 +42,7 @@ pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// The state of one request.
 pub struct Ctx {
-    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Arc<Local>,
     pub(super) watch: Arc<Watch>,
     /// The connection the request came on, if that is HTTP/1.
     pub(super) connection: Option<Arc<Connection>>,
@@ -67,7 +68,7 @@ pub struct Ctx {
     /// Bytes of its body that came so far.
     pub(super) body_seen: u64,
     /// How its listener serves; none for what is no client's.
-    pub(super) manner: Option<Arc<Manner>>,
+    pub(super) manner: Option<Own<Manner>>,
     /// What TLS agreed on, where that is spoken.
     pub(super) secured: Option<Arc<Secured>>,
     /// That of what is asked for (RFC 9110 §4.2): backends are told, and answers are stored under it.
@@ -75,7 +76,7 @@ pub struct Ctx {
     pub(super) request_id: String,
     /// Its place in its trace, where there are traces.
     pub(super) trace: Option<Trace>,
-    pub(super) route: Option<Arc<Route>>,
+    pub(super) route: Option<Own<Route>>,
     /// Whether the request carries `Idempotency-Key`.
     pub(super) idempotency_key: bool,
     /// Where its client stands, where the route limits how often it may ask.
@@ -255,7 +256,7 @@ impl Current {
 #[derive(Debug, Clone)]
 pub struct Try {
     /// Where it went.
-    pub backend: Arc<Backend>,
+    pub backend: Own<Backend>,
     /// What came of it.
     pub outcome: Outcome,
     /// The name of its span, where there are traces.
@@ -288,7 +289,7 @@ pub(super) struct End {
 }
 
 impl Ctx {
-    pub(super) fn new(snapshot: Arc<Snapshot>, watch: Watch) -> Self {
+    pub(super) fn new(snapshot: Arc<Local>, watch: Watch) -> Self {
         Ctx {
             snapshot,
             watch: Arc::new(watch),

@@ -13,6 +13,7 @@ use crate::policy::limits::patience;
 use crate::policy::pace;
 use crate::server::stream::ClientStream;
 use crate::upstream::clock;
+use crate::upstream::own::Own;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
@@ -67,7 +68,7 @@ pub(super) struct Watch {
     body_waited: AtomicU64,
     body_seen: AtomicU64,
     /// Set when the process drains: responses then close their connection.
-    draining: Arc<AtomicBool>,
+    draining: Own<AtomicBool>,
     /// Whether there is a wrapper.
     wrapped: AtomicBool,
     /// Where it leaves the session when it is dropped.
@@ -76,7 +77,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// That of a request whose head was there then. `draining`: set when the process is to end.
-    pub(super) fn new(draining: Arc<AtomicBool>, started: Instant) -> Self {
+    pub(super) fn new(draining: Own<AtomicBool>, started: Instant) -> Self {
         Watch {
             started,
             deadline: AtomicU64::new(NEVER),

@@ -14,7 +14,7 @@ use super::keep;
 use super::rate;
 use super::record::{self, Finish};
 use super::respond::{self, Answer};
-use super::snapshot::Live;
+use super::snapshot::LiveHere;
 use super::split;
 use super::straighten;
 use crate::cache::Cache;
@@ -39,6 +39,7 @@ use crate::server::http2::Exchange;
 use crate::server::request::{NoRequest, Request};
 use crate::server::stream::{ClientStream, NoHead, Patience};
 use crate::upstream::clock;
+use crate::upstream::own::Own;
 use http::{Method, StatusCode};
 use log::debug;
 use pingora::Result;
@@ -58,11 +59,11 @@ const LATE: &str = "head_timeout";
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// What requests are served with; shared by all workers.
+/// What a worker serves requests with.
 #[derive(Clone)]
 pub struct Front {
     /// The configuration in force.
-    pub live: Live,
+    pub live: LiveHere,
     /// Where requests are logged.
     pub log: AccessLog,
     /// Where its spans go, if anywhere.
@@ -74,7 +75,7 @@ pub struct Front {
     /// How long clients are borne with.
     pub clients: Clients,
     /// Set once, when the process begins to drain.
-    pub draining: Arc<AtomicBool>,
+    pub draining: Own<AtomicBool>,
     /// Turns true a little later, when idle connections are to be closed.
     pub closing: watch::Receiver<bool>,
 }
@@ -245,7 +246,7 @@ impl Front {
     /// What is known of a request when its head is there, since then.
     fn begin(&self, connection: &Arc<Connection>, at: Instant) -> Box<Ctx> {
         let watch = Watch::new(self.draining.clone(), at);
-        let mut ctx = Box::new(Ctx::new(self.live.load_full(), watch));
+        let mut ctx = Box::new(Ctx::new(self.live.take(), watch));
         ctx.scheme = connection.manner.scheme();
         ctx.manner = Some(connection.manner.clone());
         ctx.is_named = connection.is_named;
@@ -542,7 +543,7 @@ fn route(request: &RequestHeader, ctx: &mut Ctx) -> Result<Option<Answer>> {
     }
     match found {
         Found::Route(route) => {
-            ctx.route = Some(route.clone());
+            ctx.route = ctx.snapshot.own(route);
             Ok(None)
         }
         Found::MethodNotAllowed(allowed) => Answer::method_not_allowed(&allowed).map(Some),
@@ -570,7 +571,10 @@ fn permission(
             _ => None,
         },
     };
-    let Some(route) = found.filter(|route| route.cors().is_some()).cloned() else {
+    let Some(route) = found
+        .filter(|route| route.cors().is_some())
+        .and_then(|route| ctx.snapshot.own(route))
+    else {
         return Ok(None);
     };
     let judged = route.access.judge(ctx.client);

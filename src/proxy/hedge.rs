@@ -20,6 +20,7 @@ use crate::policy::outcome::Outcome;
 use crate::policy::retry::Failure;
 use crate::policy::route::{Action, Proxy, Route};
 use crate::policy::timeouts::{Limit, Phase};
+use crate::upstream::own::Own;
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{Backend, Picked, Upstream};
 use async_trait::async_trait;
@@ -51,7 +52,7 @@ pub(super) const HEDGED: ErrorType = ErrorType::Custom("another backend was fast
 struct Plan {
     /// When, counted from the start of the request.
     at: Duration,
-    route: Arc<Route>,
+    route: Own<Route>,
     traffic: Arc<Traffic>,
     upstream: Arc<Upstream>,
     /// Where the request was sent already.
@@ -86,7 +87,7 @@ pub(super) struct Hedge {
     /// Told of its end.
     ended: Notify,
     /// Where it went, once it did: its backend, when, and the name of its span.
-    begun: OnceLock<(Arc<Backend>, Instant, u64)>,
+    begun: OnceLock<(Own<Backend>, Instant, u64)>,
     /// The first try's handshake, while there is one.
     pub(super) handshake: Handshake,
 }
@@ -201,7 +202,7 @@ impl Drop for Hedge {
 
 impl Plan {
     /// Makes the request, if there is a backend, a place and a budget for it.
-    async fn run(self: Box<Self>, begun: impl FnOnce((Arc<Backend>, Instant, u64))) -> State {
+    async fn run(self: Box<Self>, begun: impl FnOnce((Own<Backend>, Instant, u64))) -> State {
         let Action::Proxy(proxy) = &self.route.action else {
             return State::None;
         };

@@ -199,7 +199,7 @@ pub(super) fn ended(session: &dyn Client, ctx: &Ctx, finish: Finish) -> Ended {
     // What clients did, or a second request overtook, is neither.
     let ended = |t: &&Try| t.outcome.is_failure() || t.outcome == Outcome::Ok;
     let saving = ctx.tries.iter().filter(ended);
-    let saving = saving.map(|t| (Arc::as_ptr(&t.backend), t.outcome.is_failure()));
+    let saving = saving.map(|t| (Arc::as_ptr(t.backend.shared()), t.outcome.is_failure()));
     Ended {
         bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
         took: finish.lasted,

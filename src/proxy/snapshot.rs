@@ -9,14 +9,120 @@ use crate::policy::blocklist::{Answer, Blocklist};
 use crate::policy::route::{AnswerRules, Route};
 use crate::policy::router::Router;
 use crate::upstream::Upstream;
+use crate::upstream::own::Own;
 use crate::upstream::traffic::Traffic;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use log::info;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Where every worker finds the snapshot in force.
-pub type Live = Arc<ArcSwap<Snapshot>>;
+/// Where everybody finds the snapshot in force.
+#[derive(Debug, Clone)]
+pub struct Live(Arc<InForce>);
+
+#[derive(Debug)]
+struct InForce {
+    snapshot: ArcSwap<Snapshot>,
+    /// What each worker has of it.
+    workers: Box<[ArcSwap<Local>]>,
+}
+
+/// Where one worker finds it.
+#[derive(Debug, Clone)]
+pub struct LiveHere {
+    live: Live,
+    worker: usize,
+}
+
+impl Live {
+    /// With this one in force, for so many workers.
+    pub fn new(snapshot: Snapshot, workers: usize) -> Self {
+        let snapshot = Arc::new(snapshot);
+        let local = |_| ArcSwap::from_pointee(Local::of(&snapshot));
+        Live(Arc::new(InForce {
+            workers: (0..workers).map(local).collect(),
+            snapshot: ArcSwap::new(snapshot),
+        }))
+    }
+
+    /// The one in force, for a look.
+    pub fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.0.snapshot.load()
+    }
+
+    /// The same to be kept.
+    pub fn load_full(&self) -> Arc<Snapshot> {
+        self.0.snapshot.load_full()
+    }
+
+    /// Puts another one in force.
+    pub fn store(&self, snapshot: Arc<Snapshot>) {
+        let Live(in_force) = self;
+        for worker in &in_force.workers {
+            worker.store(Arc::new(Local::of(&snapshot)));
+        }
+        in_force.snapshot.store(snapshot);
+    }
+
+    /// Where this worker finds it.
+    pub fn of_worker(&self, worker: usize) -> LiveHere {
+        LiveHere {
+            live: self.clone(),
+            worker,
+        }
+    }
+}
+
+impl LiveHere {
+    /// The one in force, as this worker has it.
+    pub fn take(&self) -> Arc<Local> {
+        let Live(in_force) = &self.live;
+        match in_force.workers.get(self.worker) {
+            Some(local) => local.load_full(),
+            // There are as many as there were when the process began.
+            None => Arc::new(Local::of(&self.live.load())),
+        }
+    }
+}
+
+/// What one worker has of a snapshot: handles of its own on what requests hold.
+#[derive(Debug)]
+pub struct Local {
+    snapshot: Arc<Snapshot>,
+    routes: Vec<Own<Route>>,
+    /// In the order that routes refer to.
+    pub upstreams: Vec<Arc<Upstream>>,
+}
+
+impl Local {
+    fn of(snapshot: &Arc<Snapshot>) -> Self {
+        let traffic = snapshot.traffic.iter();
+        let upstreams = snapshot.upstreams.iter();
+        Local {
+            routes: traffic
+                .map(|traffic| Own::new(traffic.route.clone()))
+                .collect(),
+            upstreams: upstreams
+                .map(|upstream| Arc::new(upstream.of_worker()))
+                .collect(),
+            snapshot: snapshot.clone(),
+        }
+    }
+
+    /// This worker's handle of a route of the snapshot.
+    pub fn own(&self, route: &Route) -> Option<Own<Route>> {
+        self.routes.get(route.index).cloned()
+    }
+}
+
+impl Deref for Local {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
 
 /// What was read from files and elsewhere for what a route asks of requests.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@ use crate::policy::fields;
 use crate::policy::route::{Action, Route};
 use crate::policy::trailers;
 use crate::server::stream::ClientStream;
+use crate::upstream::own::Own;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use pingora::Result;
 use pingora::http::RequestHeader;
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The trailers of a request, and of its answer.
 #[derive(Debug)]
 pub(super) struct Trailers {
-    route: Arc<Route>,
+    route: Own<Route>,
     /// What backends are told of a client by somebody else.
     told: Vec<HeaderName>,
     /// Whether the client takes those of the answer, and whether it has announced some.

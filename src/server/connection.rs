@@ -14,6 +14,7 @@ use super::transport::Transport;
 use crate::observe::tally::Counts;
 use crate::policy::limits::is_too_odd;
 use crate::proxy::{Front, Proxy, Received};
+use crate::upstream::own::Own;
 use log::debug;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
@@ -79,7 +80,7 @@ pub struct Connection {
     pub(super) front: Arc<Front>,
     proxy: Arc<HttpProxy<Proxy>>,
     /// How its listener serves.
-    pub manner: Arc<Manner>,
+    pub manner: Own<Manner>,
     /// What TLS agreed on, where that is spoken.
     pub secured: Option<Arc<Secured>>,
     kept: Mutex<Option<Box<ClientStream>>>,
@@ -99,7 +100,7 @@ impl Connection {
         (front, proxy): (Arc<Front>, Arc<HttpProxy<Proxy>>),
         tcp: TcpStream,
         (peer, is_named): (SocketAddr, bool),
-        manner: Arc<Manner>,
+        manner: Own<Manner>,
         shutdown: ShutdownWatch,
     ) {
         let mut secured = None;

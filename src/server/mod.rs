@@ -42,7 +42,6 @@ use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{probes, traffic};
 use admin::Guard;
 use admin::key::Key;
-use arc_swap::ArcSwap;
 use log::{debug, error, info, warn};
 use pid_file::PidFile;
 use reload::Reloader;
@@ -303,7 +302,7 @@ impl Server {
         if let Some(path) = &settings.state_file {
             state::restore(path, &snapshot);
         }
-        let live: Live = Arc::new(ArcSwap::from_pointee(snapshot));
+        let live = Live::new(snapshot, settings.workers);
         let (shutdown, stopping) = watch::channel(false);
         let (spread, shares) = spread::among(settings.workers);
         let shared = Shared {

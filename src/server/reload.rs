@@ -12,6 +12,7 @@ use crate::proxy::authenticate::{Gate, GateError};
 use crate::proxy::content::{SchemaError, Shape};
 use crate::proxy::snapshot::{Doors, Entrance};
 use crate::proxy::{Live, Snapshot};
+use crate::upstream::own::Own;
 use crate::upstream::probes;
 use crate::upstream::resolver::Resolver;
 use crate::upstream::traffic::Traffic;
@@ -177,7 +178,7 @@ pub fn sources(entrances: &[Entrance]) -> impl Iterator<Item = Arc<Source>> {
 }
 
 /// All backends of these upstreams.
-pub fn backends(upstreams: &[Arc<Upstream>]) -> impl Iterator<Item = &Arc<Backend>> {
+pub fn backends(upstreams: &[Arc<Upstream>]) -> impl Iterator<Item = &Own<Backend>> {
     upstreams
         .iter()
         .flat_map(|upstream| upstream.backends.iter())

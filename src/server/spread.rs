@@ -2,7 +2,6 @@
 //!
 //! Decided by [`crate::policy::spread`]. Asked by `worker` for each connection it accepts.
 
-use super::listener::Manner;
 use super::visitors::Visit;
 use crate::policy::spread::{self, Brief, Load};
 use crate::upstream::clock;
@@ -31,8 +30,8 @@ pub struct Arrival {
     pub tcp: std::net::TcpStream,
     /// Who is at its other end.
     pub peer: SocketAddr,
-    /// How its listener serves.
-    pub manner: Arc<Manner>,
+    /// Which listener it came to.
+    pub listener: usize,
     /// Counted already.
     pub visit: Visit,
     /// Its place with that worker.

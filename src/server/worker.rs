@@ -12,11 +12,13 @@ use super::visitors::{Visit, Visitors};
 use crate::cache::Cache;
 use crate::config::Clients;
 use crate::observe::access_log::AccessLog;
+use crate::observe::parts;
 use crate::observe::tally::Counts;
 use crate::observe::traces::Traces;
 use crate::proxy::{Front, Live, Proxy};
 use crate::upstream::clock;
 use crate::upstream::links::MOST_KEPT;
+use crate::upstream::own::Own;
 use log::{error, info};
 use pingora::apps::HttpServerApp;
 use pingora::server::ShutdownWatch;
@@ -88,7 +90,12 @@ pub fn start(
 ) -> io::Result<JoinHandle<()>> {
     let sockets = listeners
         .iter()
-        .map(|listener| Ok((listener.socket.try_clone()?, listener.manner.clone())))
+        .map(|listener| {
+            Ok((
+                listener.socket.try_clone()?,
+                Own::new(listener.manner.clone()),
+            ))
+        })
         .collect::<io::Result<Vec<_>>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(WAITING)
@@ -96,10 +103,18 @@ pub fn start(
         .build()?;
     std::thread::Builder::new()
         .name(format!("worker-{index}"))
-        .spawn(move || runtime.block_on(run(sockets, share, shared)))
+        .spawn(move || {
+            parts::belong_to(index);
+            runtime.block_on(run(index, sockets, share, shared));
+        })
 }
 
-async fn run(sockets: Vec<(net::TcpListener, Arc<Manner>)>, share: Share, shared: Shared) {
+async fn run(
+    index: usize,
+    sockets: Vec<(net::TcpListener, Own<Manner>)>,
+    share: Share,
+    shared: Shared,
+) {
     let conf = ServerConf {
         threads: 1,
         max_retries: MAX_TRIES,
@@ -108,13 +123,13 @@ async fn run(sockets: Vec<(net::TcpListener, Arc<Manner>)>, share: Share, shared
     };
     let (close_idle, closing) = watch::channel(false);
     let front = Front {
-        live: shared.live.clone(),
+        live: shared.live.of_worker(index),
         log: shared.log.for_worker(),
         traces: shared.traces.clone(),
         counts: shared.counts.clone(),
         cache: shared.cache,
         clients: shared.clients,
-        draining: shared.draining.clone(),
+        draining: Own::new(shared.draining.clone()),
         closing,
     };
     let proxy = Arc::new(http_proxy(&Arc::new(conf), Proxy::new(front.clone())));
@@ -123,6 +138,7 @@ async fn run(sockets: Vec<(net::TcpListener, Arc<Manner>)>, share: Share, shared
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let server = Server {
         served_by: (Arc::new(front), proxy.clone()),
+        manners: sockets.iter().map(|(_, manner)| manner.clone()).collect(),
         shared,
         open,
     };
@@ -166,6 +182,8 @@ async fn run(sockets: Vec<(net::TcpListener, Arc<Manner>)>, share: Share, shared
 #[derive(Clone)]
 struct Server {
     served_by: (Arc<Front>, Arc<HttpProxy<Proxy>>),
+    /// How each listener serves.
+    manners: Arc<[Own<Manner>]>,
     shared: Shared,
     open: mpsc::Sender<()>,
 }
@@ -176,19 +194,22 @@ impl Server {
         let Arrival {
             tcp,
             peer,
-            manner,
+            listener,
             visit,
             mut seat,
         } = arrival;
         seat.is_taken();
-        self.serve((tcp, peer), manner, (visit, seat));
+        // All workers have the same ones.
+        if let Some(manner) = self.manners.get(listener).cloned() {
+            self.serve((tcp, peer), manner, (visit, seat));
+        }
     }
 
     /// Serves one, or turns it away.
     fn serve(
         &self,
         (tcp, peer): (net::TcpStream, SocketAddr),
-        manner: Arc<Manner>,
+        manner: Own<Manner>,
         (mut visit, mut seat): (Visit, Seat),
     ) {
         let tcp = match TcpStream::from_std(tcp) {
@@ -197,18 +218,18 @@ impl Server {
         };
         let served_by = self.served_by.clone();
         let shutdown: ShutdownWatch = self.shared.shutdown.clone();
-        let (trusted, introducing) = {
+        let doors = manner.proxy_protocol.then(|| {
             let snapshot = self.shared.live.load();
             (
                 snapshot.doors.trusted.clone(),
                 snapshot.doors.introducing.clone(),
             )
-        };
+        });
         let open = self.open.clone();
         let served = async move {
             let (mut tcp, mut peer, mut is_named) = (tcp, peer, true);
             seat.begins(clock::instant());
-            if manner.proxy_protocol {
+            if let Some((trusted, introducing)) = doors {
                 if !introducing.contains(peer.ip()) {
                     return visit.turn_away(peer.ip());
                 }
@@ -232,7 +253,7 @@ impl Server {
     }
 
     /// Serves one that was accepted here, or hands it on.
-    fn take(&self, (tcp, peer): (net::TcpStream, SocketAddr), manner: &Arc<Manner>, usher: &Usher) {
+    fn take(&self, (tcp, peer): (net::TcpStream, SocketAddr), manner: &Own<Manner>, usher: &Usher) {
         let Some(mut visit) = self.shared.visitors.enter() else {
             return;
         };
@@ -242,19 +263,18 @@ impl Server {
                 return;
             }
         }
-        let manner = manner.clone();
         // When a drain begins, another worker may already have closed what is idle.
         let (seat, is_here) = match *self.shared.shutdown.borrow() {
             true => usher.seat_here(),
             false => usher.seat(),
         };
         if is_here {
-            return self.serve((tcp, peer), manner, (visit, seat));
+            return self.serve((tcp, peer), manner.clone(), (visit, seat));
         }
         let arrival = Arrival {
             tcp,
             peer,
-            manner,
+            listener: manner.index,
             visit,
             seat,
         };
@@ -266,7 +286,7 @@ impl Server {
 
 async fn accept(
     listener: AsyncFd<net::TcpListener>,
-    manner: Arc<Manner>,
+    manner: Own<Manner>,
     usher: Usher,
     server: Server,
 ) {

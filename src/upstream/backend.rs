@@ -4,10 +4,12 @@
 //! an atomic.
 
 use super::line::Line;
+use super::own::Own;
 use super::standing::{Begun, Standing};
 use crate::config::{BackendAddress, Host};
 use crate::policy::outcome::{Outcome, WORDS};
 use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -23,16 +25,22 @@ pub struct Backend {
     /// Whether it may be tried, and why not.
     pub standing: Standing,
     target: Target,
-    active: AtomicU32,
-    tries: AtomicU64,
-    failures: AtomicU64,
-    outcomes: [AtomicU64; WORDS.len()],
+    counts: CachePadded<Counts>,
     /// The most tries at once, under the configuration in force; `u32::MAX` for no bound.
     max_conns: AtomicU32,
     /// Which of its shared connections are in use: those of before get no new request.
     connections: Generation,
     /// Called whenever a try ends: somebody may wait for a backend that is not full.
     line: Arc<Line>,
+}
+
+/// What each try changes.
+#[derive(Debug, Default)]
+struct Counts {
+    active: AtomicU32,
+    tries: AtomicU64,
+    failures: AtomicU64,
+    outcomes: [AtomicU64; WORDS.len()],
 }
 
 #[derive(Debug)]
@@ -91,10 +99,7 @@ impl Backend {
             address,
             standing: Standing::new(checking, window),
             target,
-            active: AtomicU32::new(0),
-            tries: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
+            counts: CachePadded::default(),
             max_conns: AtomicU32::new(u32::MAX),
             connections: Generation::default(),
             line,
@@ -193,32 +198,32 @@ impl Backend {
 
     /// Tries under way.
     pub fn active(&self) -> u32 {
-        self.active.load(Ordering::Relaxed)
+        self.counts.active.load(Ordering::Relaxed)
     }
 
     /// Tries so far.
     pub fn tries(&self) -> u64 {
-        self.tries.load(Ordering::Relaxed)
+        self.counts.tries.load(Ordering::Relaxed)
     }
 
     /// Those of them that failed.
     pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        self.counts.failures.load(Ordering::Relaxed)
     }
 
     /// Counts a try that is made.
     pub fn count_try(&self) {
-        self.tries.fetch_add(1, Ordering::Relaxed);
+        self.counts.tries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a failed try.
     pub fn count_failure(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.counts.failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts how a try ended.
     pub fn count_outcome(&self, outcome: Outcome) {
-        if let Some(count) = self.outcomes.get(outcome.place()) {
+        if let Some(count) = self.counts.outcomes.get(outcome.place()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -226,6 +231,7 @@ impl Backend {
     /// How tries ended: each word and how often.
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self
+            .counts
             .outcomes
             .iter()
             .map(|count| count.load(Ordering::Relaxed));
@@ -242,31 +248,12 @@ impl Backend {
     pub fn is_full(&self) -> bool {
         self.active() >= self.max_conns.load(Ordering::Relaxed)
     }
-
-    /// Begins a try, which is counted for as long as the guard lives; none if `max_conns` tries run already, or if it is
-    /// ejected and another request is its trial. `forced`: whether it goes there for lack of any other.
-    pub fn begin(self: &Arc<Self>, forced: bool) -> Option<Active> {
-        let before = self.active.fetch_add(1, Ordering::Relaxed);
-        let mut active = Active {
-            backend: self.clone(),
-            is_trial: AtomicBool::new(false),
-            holds_trial: false,
-            ended: false,
-        };
-        if before >= self.max_conns.load(Ordering::Relaxed) {
-            return None;
-        }
-        let is_trial = self.standing.begin(forced)? == Begun::Trial;
-        active.is_trial = AtomicBool::new(is_trial);
-        active.holds_trial = is_trial && !forced;
-        Some(active)
-    }
 }
 
 /// A try under way; ends when dropped, also when its request is cancelled or panics.
 #[derive(Debug)]
 pub struct Active {
-    backend: Arc<Backend>,
+    backend: Own<Backend>,
     /// Whether it is a trial that nothing was heard of yet.
     is_trial: AtomicBool,
     /// Whether it is, or was, the one there is.
@@ -275,8 +262,27 @@ pub struct Active {
 }
 
 impl Active {
+    /// Begins a try, which is counted for as long as this lives; none if `max_conns` tries run already, or if the backend is
+    /// ejected and another request is its trial. `forced`: whether it goes there for lack of any other.
+    pub fn begin(backend: &Own<Backend>, forced: bool) -> Option<Self> {
+        let before = backend.counts.active.fetch_add(1, Ordering::Relaxed);
+        let mut active = Active {
+            backend: backend.clone(),
+            is_trial: AtomicBool::new(false),
+            holds_trial: false,
+            ended: false,
+        };
+        if before >= backend.max_conns.load(Ordering::Relaxed) {
+            return None;
+        }
+        let is_trial = backend.standing.begin(forced)? == Begun::Trial;
+        active.is_trial = AtomicBool::new(is_trial);
+        active.holds_trial = is_trial && !forced;
+        Some(active)
+    }
+
     /// The backend it runs on.
-    pub fn backend(&self) -> &Arc<Backend> {
+    pub fn backend(&self) -> &Own<Backend> {
         &self.backend
     }
 
@@ -299,7 +305,7 @@ impl Active {
     /// The backend has done its part: whoever hears of the end of its answer finds it free.
     pub fn end(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
-            self.backend.active.fetch_sub(1, Ordering::Relaxed);
+            self.backend.counts.active.fetch_sub(1, Ordering::Relaxed);
             self.backend.line.call();
         }
     }
@@ -363,12 +369,12 @@ mod tests {
 
     #[test]
     fn a_try_is_counted_while_its_guard_lives() {
-        let backend = Arc::new(named());
+        let backend = Own::new(Arc::new(named()));
         backend.set_max_conns(Some(2));
-        let first = backend.begin(false);
-        let second = backend.begin(false);
+        let first = Active::begin(&backend, false);
+        let second = Active::begin(&backend, false);
         assert_eq!(backend.active(), 2);
-        assert!(backend.begin(false).is_none(), "it is full");
+        assert!(Active::begin(&backend, false).is_none(), "it is full");
         assert_eq!(backend.active(), 2);
         drop(first);
         drop(second);

@@ -155,7 +155,7 @@ impl Upstream {
         let first = number.wrapping_mul(AT_ONCE);
         for i in 0..gone.len().min(AT_ONCE) {
             let backend = gone.get(first.wrapping_add(i) % gone.len());
-            let Some(backend) = backend.map(|backend| Arc::clone(backend)) else {
+            let Some(backend) = backend.copied().cloned() else {
                 continue;
             };
             let Some(address) = backend.socket_address() else {

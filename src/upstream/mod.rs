@@ -10,6 +10,7 @@ pub mod comeback;
 pub mod http2;
 pub mod line;
 pub mod links;
+pub mod own;
 pub mod places;
 pub mod probes;
 pub mod resolver;
@@ -28,6 +29,7 @@ use check::Check;
 use comeback::Hope;
 use line::Line;
 use log::warn;
+use own::Own;
 use places::Places;
 use standing::Begun;
 use std::net::SocketAddr;
@@ -37,12 +39,12 @@ use std::time::Duration;
 use tls::UpstreamTls;
 
 /// A named group of backends, as running.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Upstream {
     /// As in the file.
     pub name: String,
     /// In the file's order; the balancer's indexes are positions here.
-    pub backends: Vec<Arc<Backend>>,
+    pub backends: Vec<Own<Backend>>,
     /// What the file says of each of them, at the same positions.
     rules: Vec<Rules>,
     /// How long an unused connection to a backend is kept.
@@ -61,13 +63,13 @@ pub struct Upstream {
     pub places: Arc<Places>,
     /// Who waits for a backend that is not full; outlives a reload.
     pub line: Arc<Line>,
-    balancer: Balancer,
+    balancer: Arc<Balancer>,
     /// Requests so far, over all workers and across reloads: whose turn it is.
     turn: Arc<AtomicU64>,
     /// Who hopes that a backend is back.
-    pub(super) hope: Hope,
+    pub(super) hope: Arc<Hope>,
     /// Held while it is decided whether one more may be ejected: two workers must not each take the last but one.
-    ejecting: Mutex<()>,
+    ejecting: Arc<Mutex<()>>,
 }
 
 /// Why an upstream cannot be built.
@@ -136,7 +138,7 @@ impl Upstream {
         let checking = plan.check.as_ref().is_some_and(|check| check.checking);
         let window = plan.eject.window;
         let line = old.map(|old| old.line.clone()).unwrap_or_default();
-        let backends: Vec<Arc<Backend>> = plan
+        let backends: Vec<Own<Backend>> = plan
             .backends
             .iter()
             .map(|written| {
@@ -145,7 +147,7 @@ impl Upstream {
                 kept.cloned().unwrap_or_else(|| {
                     let new = Backend::new(written.address.clone(), checking, window, line.clone());
                     new.set_max_conns(written.max_conns);
-                    Arc::new(new)
+                    Own::new(Arc::new(new))
                 })
             })
             .collect();
@@ -188,11 +190,20 @@ impl Upstream {
                 None => Arc::new(Places::under(plan.concurrency.as_ref())),
             },
             line,
-            balancer: Balancer::new(plan.balance.clone(), slots, ring)?,
+            balancer: Arc::new(Balancer::new(plan.balance.clone(), slots, ring)?),
             turn: old.map(|old| old.turn.clone()).unwrap_or_default(),
-            hope: Hope::default(),
-            ejecting: Mutex::new(()),
+            hope: Arc::default(),
+            ejecting: Arc::default(),
         })
+    }
+
+    /// The same one for a worker, with handles of its own on what all share.
+    #[must_use]
+    pub fn of_worker(&self) -> Self {
+        Upstream {
+            backends: self.backends.iter().map(Own::apart).collect(),
+            ..self.clone()
+        }
     }
 
     /// How this upstream chooses.
@@ -271,7 +282,7 @@ impl Upstream {
             else {
                 break;
             };
-            let begun = backend.begin(pick.out);
+            let begun = Active::begin(backend, pick.out);
             if let Some((active, address)) = begun.zip(backend.socket_address()) {
                 return Ok(Picked {
                     index: pick.index,
@@ -380,7 +391,7 @@ impl Upstream {
     }
 
     /// Backends that would be used if they took connections, or if their health check succeeded.
-    fn gone(&self) -> impl Iterator<Item = &Arc<Backend>> {
+    fn gone(&self) -> impl Iterator<Item = &Own<Backend>> {
         let backends = self.backends.iter().enumerate();
         let gone = backends.filter(|(i, backend)| {
             let is_wanted = self.weight(*i) > 0 && !self.is_withdrawn(*i);

@@ -4,6 +4,7 @@
 //! no hand-over: what is known of a backend stays with it.
 
 use super::check::{self, Check};
+use super::own::Own;
 use super::tls::UpstreamTls;
 use super::{Backend, Upstream, clock};
 use crate::policy::health::Gate;
@@ -77,7 +78,7 @@ pub async fn first(upstreams: &[Arc<Upstream>]) {
 
 /// A probe that is to be made now.
 struct Job {
-    backend: Arc<Backend>,
+    backend: Own<Backend>,
     /// How TLS is spoken to it, where it is.
     tls: Option<Arc<UpstreamTls>>,
     http2: bool,
@@ -87,7 +88,7 @@ struct Job {
     hurry: bool,
 }
 
-fn due(upstream: &Upstream, backend: &Arc<Backend>, now: Duration) -> Option<Job> {
+fn due(upstream: &Upstream, backend: &Own<Backend>, now: Duration) -> Option<Job> {
     let standing = &backend.standing;
     let hurry = upstream.is_down();
     let job = |check: Option<Arc<Check>>| Job {

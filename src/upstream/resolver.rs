@@ -4,6 +4,7 @@
 //! not tried yet. Requests only ever read what [`Backend::resolved`] published.
 
 use super::Backend;
+use super::own::Own;
 use crate::config;
 use futures::StreamExt;
 use hickory_resolver::TokioResolver;
@@ -16,7 +17,6 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use log::{info, warn};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Names looked up at the same time.
@@ -44,8 +44,8 @@ impl Resolver {
     }
 
     /// Looks up every name among `backends` once.
-    pub async fn refresh(&self, backends: Vec<Arc<Backend>>) {
-        let mut names: BTreeMap<String, Vec<Arc<Backend>>> = BTreeMap::new();
+    pub async fn refresh(&self, backends: Vec<Own<Backend>>) {
+        let mut names: BTreeMap<String, Vec<Own<Backend>>> = BTreeMap::new();
         for backend in backends {
             if let Some(name) = backend.name() {
                 names.entry(name.to_owned()).or_default().push(backend);
@@ -90,7 +90,7 @@ impl Resolver {
 }
 
 /// Hands an answer to the backends of that name, and tells the log what changed.
-fn publish(name: &str, backends: &[Arc<Backend>], answer: Result<LookupIp, NetError>) {
+fn publish(name: &str, backends: &[Own<Backend>], answer: Result<LookupIp, NetError>) {
     let addresses: Vec<_> = answer.iter().flat_map(LookupIp::iter).collect();
     for backend in backends {
         let port = backend.address.port;

@@ -6,6 +6,7 @@
 use super::{clock, comeback};
 use crate::policy::health::{Change, EjectRules, FailRules, Gate, Health, Observation, ProbeRules};
 use crate::policy::window::Window;
+use crossbeam_utils::CachePadded;
 use log::{info, warn};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use std::time::Duration;
 /// A backend's health, shared by all workers.
 #[derive(Debug)]
 pub struct Standing {
-    health: Mutex<Health>,
+    health: CachePadded<Mutex<Health>>,
     /// The gate as last published, see [`encode`].
     gate: AtomicU64,
     /// Whether the one request runs that an ejected backend gets when its time is over.
@@ -83,7 +84,7 @@ impl Standing {
         let health = Health::new(checking, window);
         Standing {
             gate: AtomicU64::new(encode(health.gate())),
-            health: Mutex::new(health),
+            health: CachePadded::new(Mutex::new(health)),
             trial: AtomicBool::new(false),
             drained: AtomicBool::new(false),
             probed_at: AtomicU64::new(0),

@@ -167,3 +167,25 @@ proptest! {
         prop_assert!(surely <= recent && recent <= perhaps, "{} {} {}", surely, recent, perhaps);
     }
 }
+
+proptest! {
+    /// Whoever counted what, and whoever counted last.
+    #[test]
+    fn what_two_have_counted_is_what_one_would_have(
+        counted in prop::collection::vec((0..200_000_u64, any::<bool>()), 0..40),
+        later in 0..5_000_u64,
+    ) {
+        let mut counted = counted;
+        counted.sort_unstable();
+        let (mut all, mut one, mut other) = (Success::default(), Success::default(), Success::default());
+        for (seconds, is_other) in &counted {
+            all.add(at(*seconds), MASKED);
+            if *is_other { &mut other } else { &mut one }.add(at(*seconds), MASKED);
+        }
+        let now = at(counted.last().map_or(0, |(seconds, _)| *seconds) + later);
+        one.take_in(now, &mut other);
+        for span in SPANS {
+            prop_assert_eq!(one.within(span, now), all.within(span, now));
+        }
+    }
+}

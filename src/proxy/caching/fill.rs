@@ -6,7 +6,7 @@
 use super::super::CLIENT_LEFT;
 use super::super::ctx::{Ctx, Try};
 use super::super::rate;
-use super::super::snapshot::Snapshot;
+use super::super::snapshot::Local;
 use super::super::split::Split;
 use super::super::wait::client_leaves;
 use super::admission::{is_confidential, keep, place, storable, updated};
@@ -24,6 +24,7 @@ use crate::policy::retry::{Reason, Verdict};
 use crate::policy::route::Route;
 use crate::policy::trace::Trace;
 use crate::server::connection::Secured;
+use crate::upstream::own::Own;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -95,8 +96,8 @@ impl Owner {
 
 /// What a fill was told by who began it, and how far it is.
 pub(in super::super) struct Job {
-    snapshot: Arc<Snapshot>,
-    route: Arc<Route>,
+    snapshot: Arc<Local>,
+    route: Own<Route>,
     request_id: String,
     trace: Option<Trace>,
     client: Option<IpAddr>,
