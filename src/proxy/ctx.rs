@@ -40,7 +40,8 @@ use std::time::{Duration, Instant};
 /// How long a client may take for the next piece of a request that was already answered.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
-/// The state of one request.
+/// The state of one request. Made for each: what few of them have is in a box, so that it stays below 1 KiB, up to which the
+/// allocator is fast.
 pub struct Ctx {
     pub(super) snapshot: Arc<Local>,
     pub(super) watch: Arc<Watch>,
@@ -92,7 +93,7 @@ pub struct Ctx {
     /// The one under way.
     pub(super) current: Option<Current>,
     /// One beside it that failed.
-    pub(super) lost: Option<Try>,
+    pub(super) lost: Option<Box<Try>>,
     /// Those beside that it overtook, which count as none.
     pub(super) overtaken: Vec<Try>,
     /// A failure after which there was hope for another one that was under way.
@@ -108,7 +109,7 @@ pub struct Ctx {
     /// The limit the armed deadline stands for.
     pub(super) limit: Limit,
     /// The request body that has passed, if it is to be copied.
-    pub(super) passing: Option<mirror::Passing>,
+    pub(super) passing: Option<Box<mirror::Passing>>,
     /// Whether all of the request body is held for replay.
     pub(super) body_held: bool,
     /// What that takes of the room there is.
@@ -130,15 +131,15 @@ pub struct Ctx {
     /// What became of the request at its route's cache, where it has one.
     pub(super) cache: Option<caching::Outcome>,
     /// What this request fills, if it is a fill and no client's.
-    pub(super) fill: Option<Job>,
+    pub(super) fill: Option<Box<Job>>,
     /// What the fill that this request began did.
     pub(super) report: Option<Arc<Mutex<Report>>>,
     /// Whether its tries were those of the fill, which counts them.
     pub(super) filled_by_another: bool,
     /// What compresses the answer on its way out, and whether each piece is to come out at once.
-    pub(super) encoder: Option<(Encoder, bool)>,
+    pub(super) encoder: Option<Box<(Encoder, bool)>>,
     /// A part of an answer that is kept as it passes.
-    pub(super) part: Option<PartComing>,
+    pub(super) part: Option<Box<PartComing>>,
     /// Whether its client is told nothing.
     pub(super) dropped: bool,
     /// Whether Pingora's phases have it, which ask the session what was sent.
@@ -287,6 +288,8 @@ pub(super) struct End {
     /// Its `details`: for a timeout, the configuration's word for the limit that passed.
     pub(super) details: Option<&'static str>,
 }
+
+const _: () = assert!(size_of::<Ctx>() <= 1024);
 
 impl Ctx {
     pub(super) fn new(snapshot: Arc<Local>, watch: Watch) -> Self {
@@ -556,7 +559,7 @@ impl Ctx {
     /// Notes the try beside the one under way, if there was one that failed.
     pub(super) fn note_lost(&mut self) {
         if let Some(lost) = self.lost.take() {
-            self.note(lost);
+            self.note(*lost);
         }
     }
 

@@ -82,7 +82,7 @@ pub(super) async fn serve(
             },
         },
     };
-    ending::fail(&front.counts, session, ctx, &error).await;
+    Box::pin(ending::fail(&front.counts, session, ctx, &error)).await;
     ending::end_try(ctx, true);
     match (ctx.client_left, ctx.answered_here) {
         (true, _) => Err(error),
@@ -141,7 +141,7 @@ async fn exchange(
                 if head.status.is_informational()
                     && head.status != StatusCode::SWITCHING_PROTOCOLS =>
             {
-                interim(session, ctx, head).await?;
+                Box::pin(interim(session, ctx, head)).await?;
             }
             Head::Whole(head) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 return tunnel::serve(session, ctx, head, (link, reader)).await;

@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
 use http::{HeaderMap, StatusCode, Version, header};
+use pin_project_lite::pin_project;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::custom::CustomMessageWrite;
@@ -30,6 +31,7 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
@@ -427,19 +429,47 @@ pub(super) async fn next_piece(
 }
 
 /// Lets a write to the client run until `total` is over: Pingora does not look at the session's deadline meanwhile.
-pub(super) async fn write<T>(
+pub(super) fn write<T, F: Future<Output = Result<T>> + Send>(
     watch: &Watch,
-    write: impl Future<Output = Result<T>> + Send,
-) -> Result<T> {
-    let written = match watch.at(&watch.total) {
-        None => write.await,
-        Some(total) => match tokio::time::timeout_at(total.into(), write).await {
-            Ok(written) => written,
-            Err(_) => Error::e_explain(SLOW_CLIENT, "total is over"),
-        },
-    };
-    watch.written();
-    written
+    write: F,
+) -> Writing<'_, F> {
+    Writing {
+        watch,
+        write,
+        over: None,
+    }
+}
+
+pin_project! {
+    /// Such a write. No `async fn`, which would have room for what it waits for twice.
+    pub(super) struct Writing<'a, F> {
+        watch: &'a Watch,
+        #[pin]
+        write: F,
+        // Mostly there is nothing to wait for.
+        over: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<T, F: Future<Output = Result<T>>> Future for Writing<'_, F> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        let this = self.project();
+        let written = match this.write.poll(cx) {
+            Poll::Ready(written) => written,
+            Poll::Pending => {
+                let Some(total) = this.watch.at(&this.watch.total) else {
+                    return Poll::Pending;
+                };
+                let over = || Box::pin(tokio::time::sleep_until(total.into()));
+                ready!(this.over.get_or_insert_with(over).as_mut().poll(cx));
+                Error::e_explain(SLOW_CLIENT, "total is over")
+            }
+        };
+        this.watch.written();
+        Poll::Ready(written)
+    }
 }
 
 #[async_trait]

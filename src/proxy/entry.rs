@@ -14,6 +14,7 @@ use crate::upstream::line::InLine;
 use crate::upstream::places::{Place, Places};
 use crate::upstream::traffic::Traffic;
 use crate::upstream::{NoBackend, Picked, Reach, Upstream};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -108,7 +109,11 @@ pub(super) async fn enter(
     };
     if upstream.is_down() && ctx.tries.is_empty() {
         // A canary's request has another upstream to go to.
-        if ctx.split.is_on_canary() || !in_time(session, ctx, clock, upstream.comes_back()).await? {
+        if ctx.split.is_on_canary() {
+            return Err(Barred::NoBackend);
+        }
+        let mut comes_back = Box::pin(upstream.comes_back());
+        if !in_time(session, ctx, clock, comes_back.as_mut()).await? {
             // No need to wait for a place to learn that.
             return Err(Barred::NoBackend);
         }
@@ -118,10 +123,11 @@ pub(super) async fn enter(
         && let Some(rules) = &proxy.concurrency
     {
         let asked = clock.0;
-        let wait = traffic
-            .places
-            .take(ctx.queued.route, priority_of(rules, session));
-        let place = in_time(session, ctx, clock, wait).await?;
+        let priority = priority_of(rules, session);
+        let place = {
+            let wait = pin!(traffic.places.take(ctx.queued.route, priority));
+            in_time(session, ctx, clock, wait).await?
+        };
         ctx.queued.route += clock.0.saturating_duration_since(asked);
         places.route = Some(place.map_err(Barred::RefusedByRoute)?);
     }
@@ -146,8 +152,10 @@ async fn at_upstream(
     let asked = clock.0;
     if let Some(rules) = &upstream.concurrency {
         let priority = priority_of(rules, session);
-        let wait = upstream.places.take(ctx.queued.upstream, priority);
-        let place = in_time(session, ctx, clock, wait).await?;
+        let place = {
+            let wait = pin!(upstream.places.take(ctx.queued.upstream, priority));
+            in_time(session, ctx, clock, wait).await?
+        };
         places.upstream = Some(place.map_err(Barred::Refused)?);
     }
     let picked = pick(session, ctx, upstream, (asked, clock)).await;
@@ -171,9 +179,8 @@ async fn in_time<T>(
     session: &mut dyn Client,
     ctx: &Ctx,
     clock: &mut Clock,
-    wait: impl Future<Output = T>,
+    mut wait: Pin<&mut (impl Future<Output = T> + ?Sized)>,
 ) -> Result<T, Barred> {
-    let mut wait = std::pin::pin!(wait);
     // Mostly there is nothing to wait for, and then nothing to watch either.
     if let std::task::Poll::Ready(done) = futures::poll!(&mut wait) {
         return Ok(done);
@@ -181,7 +188,7 @@ async fn in_time<T>(
     let left = ctx.time_left();
     let done = tokio::select! {
         biased;
-        done = wait => Ok(done),
+        done = &mut wait => Ok(done),
         () = wait::client_leaves(session) => Err(Barred::ClientLeft),
         () = tokio::time::sleep(left) => Err(Barred::TimeOver),
     };
@@ -232,8 +239,8 @@ async fn pick(
             waiting = Some(upstream.line.join(priority));
             continue;
         };
-        let wait = tokio::time::timeout_at(deadline.into(), waiting.called());
-        if in_time(session, ctx, clock, wait).await?.is_err() {
+        let mut wait = Box::pin(tokio::time::timeout_at(deadline.into(), waiting.called()));
+        if in_time(session, ctx, clock, wait.as_mut()).await?.is_err() {
             return Err(Barred::Refused(Why::TimedOut));
         }
     }

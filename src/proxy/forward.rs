@@ -179,7 +179,7 @@ fn compress(
         // They may say something of what was coded otherwise (RFC 9530 §2).
         trailers::leave_out(ctx);
         response.remove_header(&header::TRAILER);
-        ctx.encoder = Some((encoder, length.is_none()));
+        ctx.encoder = Some(Box::new((encoder, length.is_none())));
     }
     Ok(())
 }

@@ -464,7 +464,11 @@ pub(super) fn note_overtaken(ctx: &mut Ctx) {
     let Some((backend, started, span)) = begun.cloned().filter(|_| ctx.trace.is_some()) else {
         return;
     };
-    let mut others = ctx.tries.iter().chain(&ctx.lost).chain(&ctx.overtaken);
+    let mut others = ctx
+        .tries
+        .iter()
+        .chain(ctx.lost.as_deref())
+        .chain(&ctx.overtaken);
     let has_it = others.any(|one| one.span == span);
     let is_under_way = ctx
         .current
@@ -515,7 +519,7 @@ fn note_lost(ctx: &mut Ctx) {
     let end = ctx.watch.hedge.get().map(|hedge| hedge.take_end());
     if let Some(State::Lost(lost)) = end {
         ctx.tried.add(lost.index);
-        ctx.lost = Some(lost.done);
+        ctx.lost = Some(Box::new(lost.done));
     }
 }
 

@@ -281,7 +281,7 @@ impl ProxyHttp for Proxy {
             }
             None if mirrored && empty => mirror::send(session, ctx, Bytes::new()),
             // Nobody waits for all of it, least of all a client that sends slowly.
-            _ if mirrored => ctx.passing = mirror::Passing::begin(ctx, max_body),
+            _ if mirrored => ctx.passing = mirror::Passing::begin(ctx, max_body).map(Box::new),
             _ => {}
         }
         trailers::plan(session, ctx);
@@ -454,7 +454,7 @@ impl ProxyHttp for Proxy {
         _trailers: &mut HeaderMap,
         ctx: &mut Ctx,
     ) -> Result<Option<Bytes>> {
-        let Some((encoder, flush)) = &mut ctx.encoder else {
+        let Some((encoder, flush)) = ctx.encoder.as_deref_mut() else {
             return Ok(None);
         };
         let rest = encoder.encode(&Bytes::new(), true, *flush);
@@ -509,7 +509,7 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        if let Some((encoder, flush)) = &mut ctx.encoder {
+        if let Some((encoder, flush)) = ctx.encoder.as_deref_mut() {
             let piece = body.take().unwrap_or_default();
             let encoded = encoder.encode(&piece, end_of_stream, *flush);
             *body =

@@ -272,7 +272,10 @@ impl Answer {
             Side::Stream(exchange) => {
                 downstream::write(&ctx.watch, self.send_by_stream(exchange, body)).await
             }
-            Side::Pingora(session) => downstream::write(&ctx.watch, self.send(session, body)).await,
+            Side::Pingora(session) => {
+                let sent = downstream::write(&ctx.watch, self.send(session, body));
+                Box::pin(sent).await
+            }
         }
     }
 

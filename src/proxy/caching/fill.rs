@@ -186,7 +186,7 @@ pub(in super::super) fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<bo
         served: None,
     });
     ctx.watch.fill();
-    ctx.fill = Some(job);
+    ctx.fill = Some(Box::new(job));
     Ok(true)
 }
 

@@ -73,7 +73,8 @@ pub(in super::super) async fn head(
         // By the clock: what is purged at this moment must not seem to be older than the request.
         let elapsed = ctx.watch.started.elapsed();
         let about = (ctx.scheme, elapsed);
-        ctx.part = part(cache, &route, session, response, (key, times), about);
+        let coming = part(cache, &route, session, response, (key, times), about);
+        ctx.part = coming.map(Box::new);
         forwarded.stored = ctx.part.is_some();
         return Ok(());
     }
@@ -216,7 +217,7 @@ pub(in super::super) fn body(cache: Cache, ctx: &mut Ctx, bytes: Option<&Bytes>,
     let (length, expected) = (part.bytes.len(), part.expected);
     if length == expected {
         if let Some(part) = ctx.part.take() {
-            put_away(cache, part);
+            put_away(cache, *part);
         }
     } else if length > expected || end || cache.is_exhausted() {
         ctx.part = None;
