@@ -72,6 +72,26 @@ struct Counts {
     refused: u64,
 }
 
+/// Requests that were counted beside a [`Budget`], all in one second, until it takes them in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Begun {
+    second: u64,
+    requests: u64,
+}
+
+impl Begun {
+    /// Counts a request of now, if that is in the second of what was counted already or there is nothing yet: else that has to
+    /// be taken in first.
+    pub fn request(&mut self, now: Duration) -> bool {
+        if self.requests == 0 {
+            self.second = now.as_secs();
+        }
+        let fits = self.second == now.as_secs();
+        self.requests += u64::from(fits);
+        fits
+    }
+}
+
 /// A retry that was granted, by the second it counts in. Whoever does not make it can give it back, once.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Spent(u64);
@@ -102,6 +122,19 @@ impl Budget {
         let newest = self.advance(now);
         self.slices[newest].requests += 1;
         self.window.requests += 1;
+    }
+
+    /// Takes in requests that were counted beside it. Those that have left the window count no more.
+    pub fn take_in(&mut self, begun: &mut Begun) {
+        let Begun { second, requests } = std::mem::take(begun);
+        if requests == 0 {
+            return;
+        }
+        self.advance(Duration::from_secs(second));
+        if self.latest - second < SLICES as u64 {
+            self.slices[place(second)].requests += requests;
+            self.window.requests += requests;
+        }
     }
 
     /// Takes one retry, if the rules allow it at this moment. Counts a refusal if not.

@@ -232,6 +232,11 @@ impl Health {
         }
     }
 
+    /// Whether a good answer to a try that is no trial would change nothing but what [`Self::window`] counts.
+    pub fn is_sound(&self) -> bool {
+        self.in_a_row == 0 && self.unconnected == 0 && !self.unreachable
+    }
+
     /// The tries of the last while.
     pub fn window(&mut self) -> &mut Window {
         &mut self.window

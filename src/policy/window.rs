@@ -62,6 +62,45 @@ impl Slice {
     };
 }
 
+/// Good outcomes that were counted beside a [`Window`], all within one of its slices, until it takes them in.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Nanoseconds per slice, and the number of the one that this is of.
+    length: u64,
+    number: u64,
+    good: u32,
+    latencies: [u32; BUCKETS],
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Batch {
+            length: 0,
+            number: 0,
+            good: 0,
+            latencies: [0; BUCKETS],
+        }
+    }
+}
+
+impl Batch {
+    /// Counts a good outcome of now, in slices of this many nanoseconds, if it is in the same one as what was counted already or
+    /// there is nothing yet: else that has to be taken in first.
+    pub fn record(&mut self, length: u64, now: Duration, latency: Duration) -> bool {
+        let length = length.max(1);
+        let number = nanos(now) / length;
+        if self.good == 0 {
+            (self.length, self.number) = (length, number);
+        }
+        let fits = (self.length, self.number) == (length, number) && self.good < u32::MAX;
+        if fits {
+            self.good += 1;
+            self.latencies[bucket(latency)] += 1;
+        }
+        fits
+    }
+}
+
 /// Outcomes and latencies of the last `span`, to a tenth of it: what is younger than 9/10 of the span is counted, what is
 /// older than the span is not.
 ///
@@ -128,6 +167,43 @@ impl Window {
         }
     }
 
+    /// How long each of its slices is, in nanoseconds.
+    pub fn slice(&self) -> u64 {
+        self.length
+    }
+
+    /// Takes in what was counted beside it. What is older than it looks back is forgotten, and so is what was counted in slices
+    /// of another length.
+    pub fn take_in(&mut self, batch: &mut Batch) {
+        if batch.good == 0 {
+            return;
+        }
+        let Batch {
+            length,
+            number,
+            good,
+            latencies,
+        } = std::mem::take(batch);
+        if length != self.length {
+            return;
+        }
+        self.advance_to(number);
+        if self.newest - number >= SLICES as u64 {
+            return;
+        }
+        let slice = &mut self.slices[place(number)];
+        let more = good.min(u32::MAX - slice.good);
+        slice.good += more;
+        self.totals.good += u64::from(more);
+        let counts = slice.latencies.iter_mut().zip(&mut self.latencies);
+        for ((count, sum), new) in counts.zip(latencies) {
+            let more = new.min(u32::MAX - *count);
+            *count += more;
+            *sum += u64::from(more);
+            self.timed += u64::from(more);
+        }
+    }
+
     /// The outcomes in the window.
     pub fn totals(&mut self, now: Duration) -> Totals {
         self.advance(now);
@@ -187,7 +263,10 @@ impl Window {
 
     /// Drops what is too old at `now`.
     fn advance(&mut self, now: Duration) {
-        let slice = nanos(now) / self.length;
+        self.advance_to(nanos(now) / self.length);
+    }
+
+    fn advance_to(&mut self, slice: u64) {
         let passed = slice.saturating_sub(self.newest);
         if passed >= SLICES as u64 {
             self.clear();

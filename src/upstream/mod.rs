@@ -4,6 +4,7 @@
 //! `policy::balancer`, which are ejected by `policy::health`; this module only holds the facts they decide on.
 
 pub mod backend;
+pub mod budget;
 pub mod check;
 pub mod clock;
 pub mod comeback;

@@ -4,8 +4,9 @@
 //! Told of every try by `proxy`, of every probe by [`super::probes`]. Decides nothing; logs what changed.
 
 use super::{clock, comeback};
+use crate::observe::parts::Parts;
 use crate::policy::health::{Change, EjectRules, FailRules, Gate, Health, Observation, ProbeRules};
-use crate::policy::window::Window;
+use crate::policy::window::{Batch, Window};
 use crossbeam_utils::CachePadded;
 use log::{info, warn};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,8 +17,13 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Standing {
     health: CachePadded<Mutex<Health>>,
+    /// What workers have seen of good answers and not told it yet.
+    good: Parts<Batch>,
     /// The gate as last published, see [`encode`].
     gate: AtomicU64,
+    /// Whether good answers change nothing else, and in slices of which length they are counted.
+    is_sound: AtomicBool,
+    slice: AtomicU64,
     /// Whether the one request runs that an ejected backend gets when its time is over.
     trial: AtomicBool,
     /// Whether the operator took it out, until the next reload.
@@ -81,9 +87,13 @@ fn decode(word: u64) -> Gate {
 impl Standing {
     /// Of a backend nothing is known of. `checking`: whether it is to be probed before anything goes there.
     pub fn new(checking: bool, window: Duration) -> Self {
-        let health = Health::new(checking, window);
+        let mut health = Health::new(checking, window);
+        let slice = health.window().slice();
         Standing {
             gate: AtomicU64::new(encode(health.gate())),
+            is_sound: AtomicBool::new(health.is_sound()),
+            slice: AtomicU64::new(slice),
+            good: Parts::default(),
             health: CachePadded::new(Mutex::new(health)),
             trial: AtomicBool::new(false),
             drained: AtomicBool::new(false),
@@ -101,6 +111,7 @@ impl Standing {
         self.drained.store(false, Ordering::Relaxed);
         let mut health = self.lock();
         health.settle(probed, window);
+        self.slice.store(health.window().slice(), Ordering::Relaxed);
         self.publish(&health);
     }
 
@@ -152,10 +163,22 @@ impl Standing {
         may_eject: impl FnOnce() -> bool,
     ) {
         let now = clock::now();
+        if let (Observation::Good(latency), Begun::InTurn) = (seen, begun)
+            && self.is_sound.load(Ordering::Relaxed)
+            && self.note_good(now, latency)
+        {
+            return;
+        }
         let mut health = self.lock();
         let change = health.observe(rules, own, now, seen, begun == Begun::Trial, may_eject);
         self.publish(&health);
         self.tell(label, change);
+    }
+
+    /// Counts a good answer where this worker counts by itself, if it is of the same slice as those before.
+    fn note_good(&self, now: Duration, latency: Duration) -> bool {
+        let slice = self.slice.load(Ordering::Relaxed);
+        self.good.own().record(slice, now, latency)
     }
 
     /// Notes what went wrong, for whoever looks.
@@ -268,11 +291,17 @@ impl Standing {
         self.probing.store(false, Ordering::Release);
     }
 
+    /// Its health, told all that workers have seen.
     fn lock(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        for mut good in self.good.all() {
+            health.window().take_in(&mut good);
+        }
+        health
     }
 
     fn publish(&self, health: &Health) {
+        self.is_sound.store(health.is_sound(), Ordering::Relaxed);
         let gate = health.gate();
         let word = encode(gate);
         let before = self.gate.load(Ordering::Relaxed);

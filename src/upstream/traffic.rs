@@ -4,10 +4,11 @@
 //! The locks around the policies of the same names, each held for a few hundred instructions, and none by a route that does
 //! not use it. Built by `server::reload`, asked by `proxy`. Decides nothing; logs what a split did by itself.
 
+use super::budget::SharedBudget;
 use super::clock;
 use super::places::Places;
 use crate::observe::tally::Tally;
-use crate::policy::budget::{Budget, BudgetRules, Report, Spent};
+use crate::policy::budget::{BudgetRules, Report, Spent};
 use crate::policy::canary::{self, Event, Figures, Memory, Share, Side, SideFigures};
 use crate::policy::hedge;
 use crate::policy::rate::{RateRules, Table, Verdict};
@@ -31,7 +32,7 @@ pub struct Traffic {
     pub tally: Arc<Tally>,
     /// Its places, if their number is bounded.
     pub places: Arc<Places>,
-    budget: Arc<Mutex<Budget>>,
+    budget: Arc<SharedBudget>,
     hedging: Option<Arc<Hedging>>,
     split: Option<Arc<Split>>,
     rate: Option<Arc<Rate>>,
@@ -51,7 +52,7 @@ struct Split {
 /// What second requests of a route go by.
 #[derive(Debug)]
 struct Hedging {
-    budget: Mutex<Budget>,
+    budget: SharedBudget,
     /// How long answers took of late.
     answers: Mutex<Window>,
 }
@@ -122,7 +123,7 @@ impl Traffic {
             let kept = old.and_then(|old| old.hedging.clone());
             kept.unwrap_or_else(|| {
                 Arc::new(Hedging {
-                    budget: Mutex::default(),
+                    budget: SharedBudget::default(),
                     answers: Mutex::new(Window::new(REMEMBERED)),
                 })
             })
@@ -145,10 +146,9 @@ impl Traffic {
 
     /// Counts a request that begins its first try.
     pub fn request(&self) {
-        let now = clock::now();
-        lock(&self.budget).request(now);
+        self.budget.request();
         if let Some(hedging) = &self.hedging {
-            lock(&hedging.budget).request(now);
+            hedging.budget.request();
         }
     }
 
@@ -160,14 +160,14 @@ impl Traffic {
     /// Takes a second request out of its budget, if there is one.
     pub fn spend_hedge(&self, rules: &BudgetRules) -> bool {
         let hedging = self.hedging.as_ref();
-        let spent = hedging.and_then(|hedging| lock(&hedging.budget).spend(rules, clock::now()));
+        let spent = hedging.and_then(|hedging| hedging.budget.spend(rules));
         spent.is_some()
     }
 
     /// What was spent on second requests, where there are any.
     pub fn hedges(&self) -> Option<Report> {
         let hedging = self.hedging.as_ref()?;
-        Some(lock(&hedging.budget).report(clock::now()))
+        Some(hedging.budget.report())
     }
 
     /// Takes note of how long an answer took, where that decides on second requests.
@@ -192,17 +192,17 @@ impl Traffic {
 
     /// Takes a retry out of the budget, if there is one.
     pub fn spend(&self, rules: &BudgetRules) -> Option<Spent> {
-        lock(&self.budget).spend(rules, clock::now())
+        self.budget.spend(rules)
     }
 
     /// Gives back a retry that was not made.
     pub fn refund(&self, spent: Spent) {
-        lock(&self.budget).refund(spent);
+        self.budget.refund(spent);
     }
 
     /// What was spent of the budget.
     pub fn budget(&self) -> Report {
-        lock(&self.budget).report(clock::now())
+        self.budget.report()
     }
 
     /// The side of the next request; `key` is what its client is known by, if clients are to stay on their side.

@@ -338,3 +338,28 @@ proptest! {
         prop_assert_eq!(budget.report(Duration::from_secs(25)).refused_total, 0);
     }
 }
+
+proptest! {
+    #[test]
+    fn requests_that_were_counted_beside_it_count_in_their_second(
+        began in prop::collection::vec((0..25_u64, 0..3_usize), 0..100),
+        later in 0..15_u64,
+    ) {
+        let mut began = began;
+        began.sort_unstable();
+        let (mut all, mut budget) = (Budget::new(), Budget::new());
+        let mut beside: [Begun; 3] = Default::default();
+        for (second, which) in &began {
+            let now = Duration::from_secs(*second);
+            all.request(now);
+            let begun = &mut beside[*which];
+            if !begun.request(now) {
+                budget.take_in(begun);
+                prop_assert!(begun.request(now));
+            }
+        }
+        beside.iter_mut().for_each(|begun| budget.take_in(begun));
+        let now = Duration::from_secs(began.last().map_or(0, |(second, _)| *second) + later);
+        prop_assert_eq!(budget.report(now), all.report(now));
+    }
+}

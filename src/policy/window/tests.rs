@@ -234,3 +234,47 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// However late they are taken in, as long as that is before anybody asks.
+    #[test]
+    fn what_was_counted_beside_it_is_as_if_it_had_counted_that(
+        seen in prop::collection::vec((0..30_000_u64, 0..2_000_u64, any::<bool>(), 0..3_usize), 0..200),
+        later in 0..12_000_u64,
+    ) {
+        let mut seen = seen;
+        seen.sort_unstable();
+        let (mut all, mut window) = (Window::new(SPAN), Window::new(SPAN));
+        let mut batches: [Batch; 3] = Default::default();
+        for (at, took, good, which) in &seen {
+            all.record(ms(*at), *good, ms(*took));
+            let length = window.slice();
+            let batch = &mut batches[*which];
+            if !*good {
+                window.record(ms(*at), false, ms(*took));
+            } else if !batch.record(length, ms(*at), ms(*took)) {
+                window.take_in(batch);
+                prop_assert!(batch.record(length, ms(*at), ms(*took)));
+            }
+        }
+        batches.iter_mut().for_each(|batch| window.take_in(batch));
+        let now = ms(seen.last().map_or(0, |(at, ..)| *at) + later);
+        prop_assert_eq!(window.totals(now), all.totals(now));
+        prop_assert_eq!(window.timed(now), all.timed(now));
+        for q in [0.0, 0.5, 0.9, 1.0] {
+            prop_assert_eq!(window.quantile(now, q), all.quantile(now, q));
+        }
+    }
+}
+
+/// What was counted under other rules may seem to be of the future.
+#[test]
+fn what_was_counted_in_slices_of_another_length_is_forgotten() {
+    let (short, mut long) = (Window::new(SPAN), Window::new(10 * SPAN));
+    let mut batch = Batch::default();
+    assert!(batch.record(short.slice(), ms(95_000), ms(1)));
+    long.take_in(&mut batch);
+    assert_eq!(long.count(ms(95_000)), 0);
+    long.record(ms(95_000), true, ms(1));
+    assert_eq!(long.count(ms(300_000)), 0);
+}
