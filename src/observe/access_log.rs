@@ -338,17 +338,28 @@ impl AccessLog {
         self.state.dropped.load(Ordering::Relaxed)
     }
 
+    /// The line in one of the other forms.
+    #[inline(never)]
+    fn as_text(&self, format: &Format, line: &Line<'_>) -> String {
+        match format {
+            Format::Json => {
+                let mut out = Vec::new();
+                json::write(&mut out, line);
+                String::from_utf8_lossy(&out).into_owned()
+            }
+            Format::Combined => formats::combined(line, true),
+            Format::Clf => formats::combined(line, false),
+            Format::Alb => formats::alb(line),
+            Format::Template(template) => template.line(line, &self.redaction),
+        }
+    }
+
     /// Queues a line; never waits.
     pub fn write(&self, line: &Line<'_>) {
         let Some(lane) = &self.lane else { return };
         let written = lane.append(|out| match &self.format {
             Format::Json => json::write(out, line),
-            Format::Combined => out.extend(formats::combined(line, true).bytes()),
-            Format::Clf => out.extend(formats::combined(line, false).bytes()),
-            Format::Alb => out.extend(formats::alb(line).bytes()),
-            Format::Template(template) => {
-                out.extend(template.line(line, &self.redaction).bytes());
-            }
+            other => out.extend_from_slice(self.as_text(other, line).as_bytes()),
         });
         if !written {
             self.state.dropped.fetch_add(1, Ordering::Relaxed);

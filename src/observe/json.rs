@@ -2,7 +2,8 @@
 //! have a name.
 //!
 //! Every request writes one, so the names of its fields are written as they stand, and a text that needs no escaping, as nearly
-//! all do, is copied.
+//! all do, is copied. What is written once in a line is not in the processor's cache of instructions when the next one comes: so
+//! what fields have in common is called, not repeated for each.
 
 use super::access_log::{Line, TryLine, micros, write_stamp};
 use crate::policy::forwarded;
@@ -14,93 +15,81 @@ use std::time::{Duration, UNIX_EPOCH};
 /// Writes the line, without its end.
 pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     out.reserve(512);
-    out.extend_from_slice(b"{\"time\":\"");
+    put(out, b"{\"time\":\"");
     write_stamp(out, line.began.unwrap_or(UNIX_EPOCH));
     match line.client {
         Some(client) => {
-            out.extend_from_slice(b"\",\"client.address\":\"");
+            put(out, b"\",\"client.address\":\"");
             // What an address is written with needs no escaping.
             forwarded::write(out, client);
-            out.push(b'"');
+            put(out, b"\"");
         }
-        None => out.extend_from_slice(b"\",\"client.address\":null"),
+        None => put(out, b"\",\"client.address\":null"),
     }
-    field(out, b",\"enduser.id\":\"", line.identity.as_deref());
-    word(out, b",\"identity_from\":\"", line.identity_from);
-    out.extend_from_slice(b",\"request_id\":\"");
-    plain(out, line.request_id);
-    out.extend_from_slice(b",\"http.request.method\":\"");
-    plain(out, line.method);
+    some_text(out, b",\"enduser.id\":\"", line.identity.as_deref());
+    some_word(out, b",\"identity_from\":\"", line.identity_from);
+    word(out, b",\"request_id\":\"", line.request_id);
+    word(out, b",\"http.request.method\":\"", line.method);
     let (host, port) = parted(line.host);
-    out.extend_from_slice(b",\"server.address\":\"");
-    text(out, host);
+    text(out, b",\"server.address\":\"", host);
     if let Some(port) = port {
-        out.extend_from_slice(b",\"server.port\":");
-        whole(out, usize::from(port));
+        number(out, b",\"server.port\":", u64::from(port));
     }
-    out.extend_from_slice(b",\"url.scheme\":\"");
-    plain(out, line.scheme);
+    word(out, b",\"url.scheme\":\"", line.scheme);
     let (path, query) = parted_path(&line.path);
-    out.extend_from_slice(b",\"url.path\":\"");
-    text(out, path);
-    field(out, b",\"url.query\":\"", query);
+    text(out, b",\"url.path\":\"", path);
+    some_text(out, b",\"url.query\":\"", query);
     let protocol = line.protocol.strip_prefix("HTTP/");
-    out.extend_from_slice(b",\"network.protocol.version\":\"");
-    plain(out, protocol.unwrap_or_default());
-    let tls = line.tls.map(|version| version.trim_start_matches("TLSv"));
-    field(out, b",\"tls.protocol.version\":\"", tls);
-    field(out, b",\"tls.cipher\":\"", line.cipher);
+    word(
+        out,
+        b",\"network.protocol.version\":\"",
+        protocol.unwrap_or_default(),
+    );
+    if let Some(version) = line.tls {
+        let version = version.trim_start_matches("TLSv");
+        word(out, b",\"tls.protocol.version\":\"", version);
+        some_text(out, b",\"tls.cipher\":\"", line.cipher);
+    }
     if let Some(agent) = line.user_agent {
-        out.extend_from_slice(b",\"user_agent.original\":\"");
-        bytes(out, agent);
+        bytes(out, b",\"user_agent.original\":\"", agent);
     }
-    match line.route {
-        Some(route) => {
-            out.extend_from_slice(b",\"http.route\":\"");
-            text(out, route);
-        }
-        None => out.extend_from_slice(b",\"http.route\":null"),
-    }
-    match line.upstream {
-        Some(upstream) => {
-            out.extend_from_slice(b",\"upstream\":\"");
-            text(out, upstream);
-        }
-        None => out.extend_from_slice(b",\"upstream\":null"),
-    }
-    match line.backend {
-        Some(backend) => {
-            out.extend_from_slice(b",\"backend\":\"");
-            text(out, backend);
-        }
-        None => out.extend_from_slice(b",\"backend\":null"),
-    }
-    out.extend_from_slice(b",\"tries\":[");
+    text_or_null(out, b",\"http.route\":\"", line.route);
+    text_or_null(out, b",\"upstream\":\"", line.upstream);
+    text_or_null(out, b",\"backend\":\"", line.backend);
+    put(out, b",\"tries\":[");
     for (number, one) in line.tries.iter().enumerate() {
         if number > 0 {
-            out.push(b',');
+            put(out, b",");
         }
         attempt(out, one);
     }
-    out.push(b']');
-    word(out, b",\"cache\":\"", line.cache);
-    word(out, b",\"retry\":\"", line.retry);
-    word(out, b",\"refused\":\"", line.refused);
-    word(out, b",\"error.type\":\"", line.error);
-    out.extend_from_slice(b",\"http.response.status_code\":");
-    whole(out, usize::from(line.status));
+    put(out, b"]");
+    some_word(out, b",\"cache\":\"", line.cache);
+    some_word(out, b",\"retry\":\"", line.retry);
+    some_word(out, b",\"refused\":\"", line.refused);
+    some_word(out, b",\"error.type\":\"", line.error);
+    number(
+        out,
+        b",\"http.response.status_code\":",
+        u64::from(line.status),
+    );
     if line.received > 0 {
-        out.extend_from_slice(b",\"http.request.body.size\":");
-        whole(out, line.received);
+        number(out, b",\"http.request.body.size\":", line.received as u64);
     }
-    out.extend_from_slice(b",\"http.response.body.size\":");
-    whole(out, line.bytes);
+    number(out, b",\"http.response.body.size\":", line.bytes as u64);
     if let Some(idle) = line.idle {
-        out.extend_from_slice(b",\"idle_ms\":");
-        millis(out, idle);
+        millis(out, b",\"idle_ms\":", idle);
     }
-    out.extend_from_slice(b",\"duration_ms\":");
-    millis(out, line.lasted);
+    millis(out, b",\"duration_ms\":", line.lasted);
+    if line.trace.is_some() || line.sample.is_some() {
+        seldom(out, line);
+    }
+    put(out, b"}");
+}
+
+/// What few lines have.
+#[cold]
+fn seldom(out: &mut Vec<u8>, line: &Line<'_>) {
     if let Some(trace) = line.trace {
         // Writing to memory does not fail.
         let _ = write!(
@@ -110,41 +99,33 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
         );
     }
     if let Some(sample) = line.sample {
-        out.extend_from_slice(b",\"sample\":");
+        put(out, b",\"sample\":");
         // A `Vec` takes everything.
         let _ = serde_json::to_writer(&mut *out, &sample);
     }
-    out.push(b'}');
 }
 
 fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
-    out.extend_from_slice(b"{\"backend\":\"");
-    text(out, one.backend);
-    out.extend_from_slice(b",\"outcome\":\"");
-    out.extend_from_slice(one.outcome.word().as_bytes());
+    text(out, b"{\"backend\":\"", one.backend);
+    put(out, b",\"outcome\":\"");
+    put(out, one.outcome.word().as_bytes());
     if let Outcome::Failed(Failure::Status(status)) = one.outcome {
-        out.push(b' ');
-        out.extend(status.as_str().as_bytes());
+        put(out, b" ");
+        put(out, status.as_str().as_bytes());
     }
-    out.extend_from_slice(b"\",\"ms\":");
-    millis(out, one.took);
-    out.extend_from_slice(b",\"waited_ms\":");
-    millis(out, one.waited);
+    millis(out, b"\",\"ms\":", one.took);
+    millis(out, b",\"waited_ms\":", one.waited);
     // Less than the clock shows is what it takes to find out that there is nothing to wait for.
     if one.queued >= Duration::from_millis(1) {
-        out.extend_from_slice(b",\"queued_ms\":");
-        millis(out, one.queued);
+        millis(out, b",\"queued_ms\":", one.queued);
     }
-    for (name, value) in [
-        (&b",\"connect_ms\":"[..], one.connected),
-        (b",\"first_byte_ms\":", one.first_byte),
-    ] {
-        if let Some(value) = value {
-            out.extend_from_slice(name);
-            millis(out, value);
-        }
+    if let Some(connected) = one.connected {
+        millis(out, b",\"connect_ms\":", connected);
     }
-    out.push(b'}');
+    if let Some(first_byte) = one.first_byte {
+        millis(out, b",\"first_byte_ms\":", first_byte);
+    }
+    put(out, b"}");
 }
 
 /// Path and query of a target.
@@ -179,44 +160,68 @@ pub(super) fn parted(authority: &str) -> (&str, Option<u16>) {
     whole
 }
 
-/// A field that is left out where there is nothing to say. `name`: up to the quote before the value, here and below.
-fn field(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
+/// Appends these bytes.
+#[inline(never)]
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(bytes);
+}
+
+/// A field whose value is a text. `name`: up to the quote before the value, here and below.
+fn text(out: &mut Vec<u8>, name: &[u8], text: &str) {
+    bytes(out, name, text.as_bytes());
+}
+
+/// One that is left out where there is nothing to say.
+fn some_text(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
     if let Some(value) = value {
-        out.extend_from_slice(name);
-        text(out, value);
+        text(out, name, value);
     }
 }
 
-/// The same for a word of ours.
-fn word(out: &mut Vec<u8>, name: &[u8], word: Option<&'static str>) {
-    if let Some(word) = word {
-        out.extend_from_slice(name);
-        plain(out, word);
+/// One that says that there is nothing.
+#[inline(never)]
+fn text_or_null(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
+    match (value, name.strip_suffix(b"\"")) {
+        (None, Some(name)) => {
+            put(out, name);
+            put(out, b"null");
+        }
+        (value, _) => text(out, name, value.unwrap_or_default()),
     }
 }
 
-/// The end of a text in which nothing can need escaping: a method is a token (RFC 9110 §5.6.2), an id of a request has letters,
-/// digits and what joins them.
-fn plain(out: &mut Vec<u8>, text: &str) {
-    debug_assert!(is_plain(text.as_bytes()));
-    out.extend_from_slice(text.as_bytes());
-    out.push(b'"');
+/// A field whose value is a word in which nothing can need escaping: one of ours, a method, which is a token (RFC 9110 §5.6.2),
+/// an id of a request, which has letters, digits and what joins them.
+#[inline(never)]
+fn word(out: &mut Vec<u8>, name: &[u8], word: &str) {
+    debug_assert!(is_plain(word.as_bytes()));
+    put(out, name);
+    put(out, word.as_bytes());
+    put(out, b"\"");
 }
 
-/// That of any text.
-fn text(out: &mut Vec<u8>, text: &str) {
-    bytes(out, text.as_bytes());
+/// One that is left out where there is nothing to say.
+fn some_word(out: &mut Vec<u8>, name: &[u8], value: Option<&'static str>) {
+    if let Some(value) = value {
+        word(out, name, value);
+    }
 }
 
-/// That of what should be one.
-fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+/// A field whose value should be a text.
+#[inline(never)]
+fn bytes(out: &mut Vec<u8>, name: &[u8], bytes: &[u8]) {
+    put(out, name);
     match is_plain(bytes) {
-        true => out.extend_from_slice(bytes),
-        false => String::from_utf8_lossy(bytes)
-            .chars()
-            .for_each(|char| escaped(out, char)),
+        true => put(out, bytes),
+        false => escape(out, bytes),
     }
-    out.push(b'"');
+    put(out, b"\"");
+}
+
+#[cold]
+fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().for_each(|char| escaped(out, char));
 }
 
 /// Whether nothing in it is part of something that needs escaping: no byte may be below a space, beyond ASCII, a quote, a
@@ -273,29 +278,32 @@ fn escaped(out: &mut Vec<u8>, char: char) {
             // A `Vec` takes everything.
             drop(write!(out, "\\u{:04x}", u32::from(char)));
         }
-        char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+        char => put(out, char.encode_utf8(&mut [0; 4]).as_bytes()),
     }
 }
 
-fn whole(out: &mut Vec<u8>, number: usize) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+/// A field whose value is a number. `name`: up to the colon, here and below.
+#[inline(never)]
+fn number(out: &mut Vec<u8>, name: &[u8], number: u64) {
+    put(out, name);
+    put(out, itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// A time in milliseconds, as a number that has a point and no needless zeros.
-fn millis(out: &mut Vec<u8>, time: Duration) {
+/// A field whose value is a time in milliseconds, as a number that has a point and no needless zeros.
+#[inline(never)]
+fn millis(out: &mut Vec<u8>, name: &[u8], time: Duration) {
     let micros = micros(time);
-    let (whole, rest) = (micros / 1000, (micros % 1000) as u32);
+    number(out, name, micros / 1000);
+    let rest = (micros % 1000) as u32;
     let digit = |number: u32| b'0' + (number % 10) as u8;
-    match whole {
-        0..10 => out.push(digit(whole as u32)),
-        _ => out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes()),
-    }
     let rest = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
-    match rest {
-        [point, tenths, b'0', b'0'] => out.extend_from_slice(&[point, tenths]),
-        [point, tenths, hundredths, b'0'] => out.extend_from_slice(&[point, tenths, hundredths]),
-        rest => out.extend_from_slice(&rest),
-    }
+    let needless = rest
+        .iter()
+        .skip(2)
+        .rev()
+        .take_while(|digit| **digit == b'0');
+    let length = rest.len() - needless.count();
+    put(out, rest.get(..length).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -353,7 +361,7 @@ mod tests {
             (1_234_567_500_000, "1234567.5"),
         ] {
             let mut out = Vec::new();
-            millis(&mut out, Duration::from_nanos(nanos));
+            millis(&mut out, b"", Duration::from_nanos(nanos));
             assert_eq!(String::from_utf8(out).unwrap(), text);
         }
     }

@@ -67,13 +67,25 @@ pub fn write(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         // The formatting of the standard library takes ten times as long.
         IpAddr::V4(address) => {
-            let mut digits = itoa::Buffer::new();
-            for (place, octet) in address.octets().into_iter().enumerate() {
-                if place > 0 {
-                    out.push(b'.');
+            let (mut text, mut end) = ([b'.'; 16], 0);
+            let mut put = |byte: u8| {
+                if let Some(place) = text.get_mut(end) {
+                    *place = byte;
+                    end += 1;
                 }
-                out.extend_from_slice(digits.format(octet).as_bytes());
+            };
+            for octet in address.octets() {
+                if octet >= 100 {
+                    put(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    put(b'0' + octet / 10 % 10);
+                }
+                put(b'0' + octet % 10);
+                put(b'.');
             }
+            // Without the last point.
+            out.extend_from_slice(text.get(..end - 1).unwrap_or_default());
         }
         // A `Vec` takes everything.
         IpAddr::V6(address) => drop(write!(out, "{address}")),

@@ -17,7 +17,7 @@ use crate::policy::success::Saved;
 use crate::server::stream::ClientStream;
 use crate::upstream::clock;
 use http::{HeaderValue, StatusCode, Version, header};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,17 +55,12 @@ pub(super) fn line<'a>(
         Format::Json => None,
         _ => Some(Box::new(more(session, ctx, (status, at), &log.redaction))),
     };
-    let verified = ctx
-        .verified
-        .clone()
-        .map(|(name, from)| Identity { name, from });
-    let verified = verified.or_else(|| {
-        Some(Identity {
-            name: ctx.client_cert()?.to_owned(),
-            from: "client_cert",
-        })
-    });
-    let identity = verified.or_else(|| identity::of(&request.headers, &log.claim));
+    let is_told = ctx.verified.is_some()
+        || ctx.secured.is_some()
+        || fields::has(&request.headers, &header::AUTHORIZATION);
+    let identity = is_told
+        .then(|| identity(request, ctx, &log.claim))
+        .flatten();
     let began = at.checked_sub(lasted).unwrap_or(at);
     Line {
         began: Some(began),
@@ -104,6 +99,19 @@ pub(super) fn line<'a>(
         sample: None,
         more,
     }
+}
+
+/// Who asks, where that was proved or is told. `claim`: which claim of a token is the name.
+#[inline(never)]
+fn identity(request: &RequestHeader, ctx: &Ctx, claim: &str) -> Option<Identity> {
+    if let Some((name, from)) = ctx.verified.clone() {
+        return Some(Identity { name, from });
+    }
+    if let Some(name) = ctx.client_cert() {
+        let (name, from) = (name.to_owned(), "client_cert");
+        return Some(Identity { name, from });
+    }
+    identity::of(&request.headers, claim)
 }
 
 fn attempt<'a>(t: &'a Try, ctx: &Ctx) -> TryLine<'a> {
