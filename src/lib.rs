@@ -48,7 +48,7 @@
 //!
 //! SIGHUP → [`server`] (control thread) → [`config::load`], the same that `-t` and the start use → all errors, or: static
 //! keys that differ are named ("needs a restart") → [`server::reload::build`] makes a new snapshot, taking over the unchanged
-//! backends with their counters → one swap. Requests under way finish under the old one, but for the limits on how many may
+//! backends with their counters → one swap for each worker, whose handles of it are its own ([`upstream::own`]). Requests under way finish under the old one, but for the limits on how many may
 //! run, which are the new ones for all; it is freed when the last ends.
 //!
 //! # The lexicon

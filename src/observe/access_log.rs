@@ -338,28 +338,17 @@ impl AccessLog {
         self.state.dropped.load(Ordering::Relaxed)
     }
 
-    /// The line in one of the other forms.
-    #[inline(never)]
-    fn as_text(&self, format: &Format, line: &Line<'_>) -> String {
-        match format {
-            Format::Json => {
-                let mut out = Vec::new();
-                json::write(&mut out, line);
-                String::from_utf8_lossy(&out).into_owned()
-            }
-            Format::Combined => formats::combined(line, true),
-            Format::Clf => formats::combined(line, false),
-            Format::Alb => formats::alb(line),
-            Format::Template(template) => template.line(line, &self.redaction),
-        }
-    }
-
     /// Queues a line; never waits.
     pub fn write(&self, line: &Line<'_>) {
         let Some(lane) = &self.lane else { return };
         let written = lane.append(|out| match &self.format {
             Format::Json => json::write(out, line),
-            other => out.extend_from_slice(self.as_text(other, line).as_bytes()),
+            Format::Combined => out.extend_from_slice(formats::combined(line, true).as_bytes()),
+            Format::Clf => out.extend_from_slice(formats::combined(line, false).as_bytes()),
+            Format::Alb => out.extend_from_slice(formats::alb(line).as_bytes()),
+            Format::Template(template) => {
+                out.extend_from_slice(template.line(line, &self.redaction).as_bytes());
+            }
         });
         if !written {
             self.state.dropped.fetch_add(1, Ordering::Relaxed);

@@ -92,6 +92,7 @@ fn by_openssl(cipher: &str) -> Cow<'_, str> {
 
 /// Writes a line as nginx's `combined`: `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent
 /// "$http_referer" "$http_user_agent"`; `most` is how many of the last two fields it has. Times are UTC.
+#[inline(never)] // What writes JSON is to lie close together.
 pub fn combined(line: &Line<'_>, with_agent: bool) -> String {
     let more = line.more();
     let mut out = String::with_capacity(256);
@@ -165,6 +166,7 @@ pub(super) fn nginx(out: &mut String, bytes: Option<&[u8]>) {
 }
 
 /// Writes a line as an Application Load Balancer does. What there is no such thing as here is `-`.
+#[inline(never)]
 pub fn alb(line: &Line<'_>) -> String {
     let more = line.more();
     let mut out = String::with_capacity(512);

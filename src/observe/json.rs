@@ -181,12 +181,12 @@ fn some_text(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
 /// One that says that there is nothing.
 #[inline(never)]
 fn text_or_null(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
-    match (value, name.strip_suffix(b"\"")) {
-        (None, Some(name)) => {
-            put(out, name);
+    match value {
+        Some(value) => text(out, name, value),
+        None => {
+            put(out, name.strip_suffix(b"\"").unwrap_or(name));
             put(out, b"null");
         }
-        (value, _) => text(out, name, value.unwrap_or_default()),
     }
 }
 
@@ -386,6 +386,66 @@ mod tests {
                 r#""server.address":"","url.scheme":"http","url.path":"","network.protocol.version":"2","http.route":null,"#,
                 r#""upstream":null,"backend":null,"tries":[],"http.response.status_code":200,"#,
                 r#""http.response.body.size":0,"duration_ms":0.0}"#
+            )
+        );
+    }
+
+    #[test]
+    fn all_that_a_line_can_have_in_its_order() {
+        let ms = Duration::from_millis;
+        let one = |outcome| TryLine {
+            backend: "10.0.0.1:80",
+            outcome,
+            took: ms(12),
+            waited: ms(100),
+            queued: ms(2),
+            connected: Some(ms(1)),
+            first_byte: Some(ms(10)),
+            status: None,
+            span: 0,
+            began: Duration::ZERO,
+        };
+        let written = line(&Line {
+            client: Some(IpAddr::from([192, 0, 2, 255])),
+            identity: Some("an\"n".into()),
+            identity_from: Some("basic_unverified"),
+            request_id: "r-1",
+            method: "GET",
+            host: "a.example:8080",
+            path: "/a\u{1b}?b=c".into(),
+            tls: Some("TLSv1.3"),
+            cipher: Some("TLS_AES_128_GCM_SHA256"),
+            user_agent: Some(b"curl"),
+            route: Some("all"),
+            upstream: Some("pool"),
+            backend: Some("10.0.0.1:80"),
+            tries: vec![
+                one(Outcome::Failed(Failure::Status(StatusCode::BAD_GATEWAY))),
+                one(Outcome::Ok),
+            ],
+            cache: Some("miss"),
+            retry: Some("answered"),
+            refused: Some("blocked"),
+            error: Some("http_response_timeout"),
+            status: 499,
+            received: 7,
+            bytes: 1024,
+            idle: Some(ms(5)),
+            lasted: Duration::from_micros(1_234_560),
+            sample: Some(0.5),
+            ..empty()
+        });
+        assert_eq!(
+            String::from_utf8(written).unwrap(),
+            concat!(
+                r#"{"time":"2026-11-29T00:00:00.000Z","client.address":"192.0.2.255","enduser.id":"an\"n","identity_from":"basic_unverified","#,
+                r#""request_id":"r-1","http.request.method":"GET","server.address":"a.example","server.port":8080,"url.scheme":"http","#,
+                r#""url.path":"/a\u001b","url.query":"b=c","network.protocol.version":"2","tls.protocol.version":"1.3","#,
+                r#""tls.cipher":"TLS_AES_128_GCM_SHA256","user_agent.original":"curl","http.route":"all","upstream":"pool","backend":"10.0.0.1:80","#,
+                r#""tries":[{"backend":"10.0.0.1:80","outcome":"status 502","ms":12.0,"waited_ms":100.0,"queued_ms":2.0,"connect_ms":1.0,"first_byte_ms":10.0},"#,
+                r#"{"backend":"10.0.0.1:80","outcome":"ok","ms":12.0,"waited_ms":100.0,"queued_ms":2.0,"connect_ms":1.0,"first_byte_ms":10.0}],"#,
+                r#""cache":"miss","retry":"answered","refused":"blocked","error.type":"http_response_timeout","http.response.status_code":499,"#,
+                r#""http.request.body.size":7,"http.response.body.size":1024,"idle_ms":5.0,"duration_ms":1234.56,"sample":0.5}"#
             )
         );
     }

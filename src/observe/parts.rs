@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 const PARTS: usize = 8;
 
 thread_local! {
-    /// Which of them this thread counts in.
+    /// Which of them this thread counts in: one that is no worker's in the first.
     static OWN: Cell<usize> = const { Cell::new(0) };
 }
 

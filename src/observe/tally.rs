@@ -1,15 +1,16 @@
 //! What is counted of requests: for each route, for what no route took, and for the process.
 //!
 //! Written once for each request and each fill that ends, by each worker in a part of its own ([`super::parts`]); read by metrics,
-//! status and page, which add those up. What clients send makes no series of its own: methods that are not well known are one, and so is everything without a route.
+//! status and page, which add those up. What clients send makes no series of its own: methods that are not well known are one,
+//! and so is everything without a route.
 
 use super::history::{History, Totals};
 use super::parts::Parts;
-use crate::policy::success::{Count, Saved, Savings, Span, Step, Success};
+use crate::policy::success::{Count, Noted, Saved, Savings, Span, Step, Success};
 use http::Method;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The bounds of the histogram's buckets, in seconds.
@@ -155,7 +156,19 @@ impl Ended {
 
 /// The counts of one route.
 #[derive(Debug, Default)]
-pub struct Tally(Parts<Sums>);
+pub struct Tally {
+    parts: Parts<Part>,
+    /// What is not noted in the parts any more: it is large, and written every ten seconds.
+    success: Mutex<Success>,
+}
+
+/// What one worker counts.
+#[derive(Debug, Default)]
+struct Part {
+    /// But for the success.
+    sums: Sums,
+    noted: Noted,
+}
 
 /// What a [`Tally`] has counted.
 #[derive(Debug, Clone, Default)]
@@ -204,8 +217,8 @@ impl Sums {
         self.success.within(span, now())
     }
 
-    /// Takes in what was counted elsewhere.
-    fn take_in(&mut self, other: &mut Sums) {
+    /// Takes in what was counted elsewhere, but for the success.
+    fn take_in(&mut self, other: &Sums) {
         for (which, count) in &other.requests {
             *self.requests.entry(*which).or_default() += count;
         }
@@ -221,16 +234,23 @@ impl Sums {
             *self.cache.entry(word).or_default() += count;
         }
         self.total = self.total.plus(other.total);
-        self.success.take_in(now(), &mut other.success);
     }
 }
 
 impl Tally {
     /// Counts a request that ended at this time.
     pub fn add(&self, at: SystemTime, ended: &Ended) {
-        let now = since_epoch(at);
-        let Tally(parts) = self;
-        let mut sums = parts.own();
+        let left = ended.status == 499;
+        let saved = ended.saved.filter(|_| !ended.has_failed() && !left);
+        let count = Count {
+            requests: u64::from(!left),
+            failed: u64::from(ended.has_failed()),
+            tries: ended.tries.into(),
+            tries_failed: ended.tries_failed.into(),
+            saved: Savings::of(saved),
+        };
+        let mut part = self.parts.own();
+        let sums = &mut part.sums;
         *sums
             .requests
             .entry((ended.method, ended.status))
@@ -249,18 +269,7 @@ impl Tally {
         if let Some(word) = ended.cache {
             *sums.cache.entry(word).or_default() += 1;
         }
-        let left = ended.status == 499;
-        let saved = ended.saved.filter(|_| !ended.has_failed() && !left);
-        let saved = Savings::of(saved);
-        let count = Count {
-            requests: u64::from(!left),
-            failed: u64::from(ended.has_failed()),
-            tries: ended.tries.into(),
-            tries_failed: ended.tries_failed.into(),
-            saved,
-        };
-        sums.total = sums.total.plus(count);
-        sums.success.add(now, count);
+        self.note(part, since_epoch(at), count);
     }
 
     /// Counts the tries of a fill.
@@ -270,42 +279,66 @@ impl Tally {
             tries_failed: failed.into(),
             ..Count::default()
         };
-        let Tally(parts) = self;
-        let mut sums = parts.own();
-        sums.total = sums.total.plus(count);
-        sums.success.add(now(), count);
+        self.note(self.parts.own(), now(), count);
+    }
+
+    /// Counts requests and tries where this worker notes them.
+    fn note(&self, mut part: MutexGuard<'_, Part>, now: Duration, count: Count) {
+        part.sums.total = part.sums.total.plus(count);
+        if part.noted.add(now, count) {
+            return;
+        }
+        let mut before = std::mem::take(&mut part.noted);
+        // Always, for now there is nothing.
+        let _ = part.noted.add(now, count);
+        drop(part);
+        self.locked().take_in(now, &mut before);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Success> {
+        self.success.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The success of late, told all that workers have noted.
+    fn success(&self) -> MutexGuard<'_, Success> {
+        let mut success = self.locked();
+        let now = now();
+        for mut part in self.parts.all() {
+            success.take_in(now, &mut part.noted);
+        }
+        success
     }
 
     /// What was counted so far.
     pub fn figures(&self) -> Sums {
-        let Tally(parts) = self;
-        let mut parts = parts.all();
-        let first = parts.next().map(|first| first.clone());
-        parts.fold(first.unwrap_or_default(), |mut sums, mut part| {
-            sums.take_in(&mut part);
-            sums
-        })
+        let mut sums = Sums {
+            success: self.success().clone(),
+            ..Sums::default()
+        };
+        for part in self.parts.all() {
+            sums.take_in(&part.sums);
+        }
+        sums
     }
 
     /// The totals alone, without retries, which are not counted here.
     pub fn totals(&self) -> Totals {
-        let Tally(parts) = self;
-        parts.all().fold(Totals::default(), |all, part| Totals {
-            count: all.count.plus(part.total),
+        let parts = self.parts.all();
+        parts.fold(Totals::default(), |all, part| Totals {
+            count: all.count.plus(part.sums.total),
             retries: 0,
-            took: all.took.plus(&part.took),
+            took: all.took.plus(&part.sums.took),
         })
     }
 
     /// The success of late, to be written down.
     pub fn steps(&self) -> Vec<Step> {
-        self.figures().success.steps(now())
+        self.success().steps(now())
     }
 
     /// Takes in what an earlier process wrote down.
     pub fn restore(&self, step: Step) {
-        let Tally(parts) = self;
-        parts.own().success.restore(now(), step);
+        self.locked().restore(now(), step);
     }
 }
 
@@ -492,6 +525,54 @@ mod tests {
             ),
             (4, 1, 8, 3)
         );
+    }
+
+    #[test]
+    fn what_several_workers_counted_is_what_one_would_have() {
+        let ended = |n: u64| {
+            let method = ["GET", "POST"][n as usize % 2];
+            Ended {
+                bytes: n,
+                took: Duration::from_millis(n),
+                cache: [None, Some("hit")][n as usize % 2],
+                tries: 2,
+                tries_failed: 1,
+                saved: Some(Saved::Retry),
+                phases: Phases([Some(Duration::from_millis(1)), None, None, None]),
+                ..Ended::new(&method.parse().unwrap(), 200 + (n % 3) as u16)
+            }
+        };
+        let (one, several) = (Tally::default(), Tally::default());
+        // So that they count in different steps of the success.
+        let at = |n: u64| SystemTime::now() - Duration::from_secs(20 * (n % 4));
+        std::thread::scope(|scope| {
+            for worker in 0..3 {
+                let several = &several;
+                scope.spawn(move || {
+                    super::super::parts::belong_to(worker as usize);
+                    let mine = (0..300).filter(|n| n % 3 == worker);
+                    mine.for_each(|n| several.add(at(n), &ended(n)));
+                    several.add_tries(7, 3);
+                });
+            }
+        });
+        (0..300).for_each(|n| one.add(at(n), &ended(n)));
+        (0..3).for_each(|_| one.add_tries(7, 3));
+        let (mut one, mut all) = (one.figures(), several.figures());
+        assert!(one.requests().eq(all.requests()));
+        assert_eq!((one.took.buckets, one.bytes), (all.took.buckets, all.bytes));
+        assert!(
+            one.phases()
+                .map(|(_, p)| p.buckets)
+                .eq(all.phases().map(|(_, p)| p.buckets))
+        );
+        assert_eq!((&one.cache, one.total), (&all.cache, all.total));
+        assert_eq!(several.totals().count, one.total);
+        assert_eq!(one.total.requests, 300);
+        for span in [Span::Minutes5, Span::Days30] {
+            assert_eq!(one.within(span), all.within(span));
+            assert_eq!(all.within(span), all.total);
+        }
     }
 
     #[test]

@@ -74,14 +74,15 @@ struct Counts {
 
 /// Requests that were counted beside a [`Budget`], all in one second, until it takes them in.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Begun {
+pub struct Noted {
     second: u64,
     requests: u64,
 }
 
-impl Begun {
+impl Noted {
     /// Counts a request of now, if that is in the second of what was counted already or there is nothing yet: else that has to
     /// be taken in first.
+    #[must_use]
     pub fn request(&mut self, now: Duration) -> bool {
         if self.requests == 0 {
             self.second = now.as_secs();
@@ -125,8 +126,8 @@ impl Budget {
     }
 
     /// Takes in requests that were counted beside it. Those that have left the window count no more.
-    pub fn take_in(&mut self, begun: &mut Begun) {
-        let Begun { second, requests } = std::mem::take(begun);
+    pub fn take_in(&mut self, noted: &mut Noted) {
+        let Noted { second, requests } = std::mem::take(noted);
         if requests == 0 {
             return;
         }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 /// How many connections fewer another worker must have. Handing one on costs both of them a little.
 const CLEARLY: usize = 4;
-/// Where connections come and go, differences even out by themselves: of those of a worker, so many more must it have then.
-const COMING_AND_GOING: usize = 4;
+/// Where connections come and go, differences even out by themselves: then it must have more by one in so many of its own, too,
+/// but by no more than have come and gone of late.
+const ONE_IN: usize = 4;
 /// How long a connection lasts that only comes and goes.
 const BRIEF: Duration = Duration::from_millis(100);
 /// How many may wait to be taken by a worker. One that leaves so many waiting is held up, and nobody is to wait for it who need not.
@@ -21,52 +22,56 @@ pub struct Load {
     pub open: usize,
     /// Those that were handed on to it, and that it has not taken yet.
     pub waiting: usize,
-    /// How many of its last connections were brief.
-    pub brief: Brief,
 }
 
-/// How many of a worker's connections only came and went: of 1,024, the last of them counting most.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Brief(pub u32);
+/// The connections of one worker that only came and went, of late.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Passing {
+    /// Which tenth of a second it is, how many ended in it, and in the one before.
+    slot: u128,
+    count: usize,
+    before: usize,
+}
 
-impl Brief {
-    /// All of them.
-    const ALL: u32 = 1024;
-    /// For how many of the last ones this stands.
-    const LAST: u32 = 64;
-
-    /// The same when one more has ended, which was there so long.
-    #[must_use]
-    pub fn after(self, life: Duration) -> Self {
-        let new = match life < BRIEF {
-            true => Self::ALL / Self::LAST,
-            false => 0,
-        };
-        Brief(self.0 - self.0.div_ceil(Self::LAST) + new)
+impl Passing {
+    /// One has ended that was there so long.
+    pub fn ended(&mut self, now: Duration, life: Duration) {
+        self.turn(now);
+        self.count += usize::from(life < BRIEF);
     }
 
-    /// By how many connections a worker that has so many must have more than another.
-    fn clearly(self, open: usize) -> usize {
-        let share = self.0.min(Self::ALL) as usize;
-        CLEARLY.saturating_add(open / COMING_AND_GOING * share / Self::ALL as usize)
+    /// How many did in the last while.
+    pub fn lately(&mut self, now: Duration) -> usize {
+        self.turn(now);
+        self.count + self.before
+    }
+
+    fn turn(&mut self, now: Duration) {
+        let slot = now.as_millis() / BRIEF.as_millis();
+        match slot.saturating_sub(self.slot) {
+            0 => return,
+            1 => self.before = self.count,
+            _ => self.before = 0,
+        }
+        (self.slot, self.count) = (slot, 0);
     }
 }
 
 /// The worker that is to serve a connection which `own` accepted, where each has so much: the one with the fewest, if these are
-/// clearly fewer.
-pub fn place(own: usize, loads: impl IntoIterator<Item = Load>) -> usize {
-    let mut mine = Load::default();
+/// clearly fewer. `passing`: how many of its own came and went of late.
+pub fn place(own: usize, passing: usize, loads: impl IntoIterator<Item = Load>) -> usize {
+    let mut mine = 0;
     let mut least = (usize::MAX, own);
-    for (worker, load) in loads.into_iter().enumerate() {
-        let Load { open, waiting, .. } = load;
+    for (worker, Load { open, waiting }) in loads.into_iter().enumerate() {
         if worker == own {
-            mine = load;
+            mine = open;
         }
         if worker == own || waiting < WAITING {
             least = least.min((open, worker));
         }
     }
-    match least.0.saturating_add(mine.brief.clearly(mine.open)) <= mine.open {
+    let clearly = CLEARLY.saturating_add((mine / ONE_IN).min(passing));
+    match least.0.saturating_add(clearly) <= mine {
         true => least.1,
         false => own,
     }
@@ -80,7 +85,7 @@ mod tests {
     fn loads(open: &[usize]) -> impl Iterator<Item = Load> {
         open.iter().map(|open| Load {
             open: *open,
-            ..Load::default()
+            waiting: 0,
         })
     }
 
@@ -98,68 +103,55 @@ mod tests {
             (5, &[1], 5),
             (0, &[], 0),
         ] {
-            assert_eq!(place(own, loads(open)), expected, "{own} {open:?}");
+            assert_eq!(place(own, 0, loads(open)), expected, "{own} {open:?}");
         }
     }
 
     #[test]
     fn nobody_is_handed_on_to_one_that_takes_nobody() {
-        let load = |open, waiting| Load {
-            open,
-            waiting,
-            ..Load::default()
-        };
+        let load = |open, waiting| Load { open, waiting };
         let stuck = [load(100, 0), load(20, WAITING), load(50, WAITING - 1)];
-        assert_eq!(place(0, stuck), 2);
-        assert_eq!(place(0, stuck[..2].iter().copied()), 0);
+        assert_eq!(place(0, 0, stuck), 2);
+        assert_eq!(place(0, 0, stuck[..2].iter().copied()), 0);
         // What it accepts itself, it does take.
-        assert_eq!(place(1, stuck), 1);
+        assert_eq!(place(1, 0, stuck), 1);
     }
 
     #[test]
     fn connections_that_come_and_go_are_handed_on_for_large_differences_only() {
-        let brief = Brief(Brief::ALL);
-        let loads = |mine, other| {
-            let mine = Load {
-                open: mine,
-                brief,
-                ..Load::default()
-            };
-            let other = Load {
-                open: other,
-                ..Load::default()
-            };
-            [mine, other]
-        };
-        for (mine, other, expected) in [
-            (4, 0, 0),
-            (5, 0, 1),
-            (60, 50, 0),
-            (60, 42, 0),
-            (60, 41, 1),
-            (1000, 700, 1),
+        for (passing, mine, other, expected) in [
+            (900, 4, 0, 0),
+            (900, 5, 0, 1),
+            (900, 60, 42, 0),
+            (900, 60, 41, 1),
+            (900, 1000, 747, 0),
+            (900, 1000, 746, 1),
+            // Of those, few come and go: the others stay where they are.
+            (2, 60, 55, 0),
+            (2, 60, 54, 1),
+            (0, 60, 56, 1),
         ] {
-            assert_eq!(place(0, loads(mine, other)), expected, "{mine} {other}");
+            let placed = place(0, passing, loads(&[mine, other]));
+            assert_eq!(placed, expected, "{passing} {mine} {other}");
         }
     }
 
     #[test]
-    fn the_last_connections_say_how_brief_they_are() {
-        let after = |brief: Brief, lives: &[u64], times: usize| {
-            let lives = lives.iter().cycle().take(times);
-            lives.fold(brief, |brief, life| {
-                brief.after(Duration::from_millis(*life))
-            })
-        };
-        let none = Brief::default();
-        assert_eq!(after(none, &[100, 5_000], 1_000), none);
-        let all = after(none, &[0, 99], 1_000);
-        assert!((950..=Brief::ALL).contains(&all.0), "{all:?}");
-        let half = after(all, &[1, 200], 1_000);
-        assert!((450..=550).contains(&half.0), "{half:?}");
-        // As soon as they stay.
-        assert!(after(all, &[200], 128).0 < Brief::ALL / 4);
-        assert_eq!(after(all, &[200], 1_000), none);
+    fn how_many_came_and_went_of_late() {
+        let ms = Duration::from_millis;
+        let mut passing = Passing::default();
+        for life in [0, 99, 100, 5_000] {
+            passing.ended(ms(1_010), ms(life));
+        }
+        assert_eq!(passing.lately(ms(1_099)), 2);
+        passing.ended(ms(1_150), ms(7));
+        assert_eq!(passing.lately(ms(1_199)), 3);
+        // A clock that lags behind.
+        assert_eq!(passing.lately(ms(1_050)), 3);
+        assert_eq!(passing.lately(ms(1_200)), 1);
+        assert_eq!(passing.lately(ms(1_300)), 0);
+        passing.ended(ms(1_310), ms(1));
+        assert_eq!(passing.lately(ms(9_000)), 0);
     }
 
     proptest! {
@@ -170,7 +162,7 @@ mod tests {
         ) {
             let mut open = [0_usize; 5];
             for own in accepted_by {
-                open[place(own, loads(&open))] += 1;
+                open[place(own, 0, loads(&open))] += 1;
             }
             let most = open.iter().max().unwrap();
             let least = open.iter().min().unwrap();

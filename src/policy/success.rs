@@ -280,6 +280,33 @@ impl Default for Success {
     }
 }
 
+/// The shortest of all steps, of which the others are multiples, in seconds.
+const UNIT: u64 = 10;
+
+/// What was counted beside a [`Success`], all within the same ten seconds, until it takes that in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Noted {
+    unit: u64,
+    count: Count,
+}
+
+impl Noted {
+    /// Counts what ended now, if that is within the ten seconds of what was noted already or there is nothing yet: else that
+    /// has to be taken in first.
+    #[must_use]
+    pub fn add(&mut self, now: Duration, count: Count) -> bool {
+        let unit = now.as_secs() / UNIT;
+        if self.count == Count::default() {
+            self.unit = unit;
+        }
+        let fits = self.unit == unit;
+        if fits {
+            self.count = self.count.plus(count);
+        }
+        fits
+    }
+}
+
 /// One step of one span, as it is written down for the next process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
@@ -331,22 +358,22 @@ impl Success {
         steps
     }
 
-    /// Takes in what was counted elsewhere at the same time.
-    pub fn take_in(&mut self, now: Duration, other: &mut Success) {
-        for (ring, other) in self.rings.iter_mut().zip(&mut other.rings) {
-            other.turn(now.as_secs());
-            ring.turn(now.as_secs());
-            // One of them may have seen a clock that was set back later.
-            let (length, _) = ring.span.steps();
-            ring.turn(other.newest * length);
-            let steps = other.steps.len() as u64;
-            for back in (0..steps).take_while(|back| *back <= other.newest) {
-                let step = other.newest - back;
-                let count = other.steps.get(other.place(step)).copied();
-                let is_kept = ring.newest - step < steps;
-                if let Some(count) = count.filter(|count| is_kept && *count != Count::default()) {
-                    ring.put(step, count);
-                }
+    /// Counts what was noted beside it, for the time at which it was noted. After the clock was set back it counts for the newest
+    /// step.
+    pub fn take_in(&mut self, now: Duration, noted: &mut Noted) {
+        let Noted { unit, count } = std::mem::take(noted);
+        if count == Count::default() {
+            return;
+        }
+        let (now, then) = (now.as_secs(), unit * UNIT);
+        for ring in &mut self.rings {
+            ring.turn(now.max(then));
+            let (length, steps) = ring.span.steps();
+            let step = then / length;
+            if ring.newest > now / length {
+                ring.put(ring.newest, count);
+            } else if ring.newest - step < steps as u64 {
+                ring.put(step, count);
             }
         }
     }

@@ -86,6 +86,7 @@ impl Default for Batch {
 impl Batch {
     /// Counts a good outcome of now, in slices of this many nanoseconds, if it is in the same one as what was counted already or
     /// there is nothing yet: else that has to be taken in first.
+    #[must_use]
     pub fn record(&mut self, length: u64, now: Duration, latency: Duration) -> bool {
         let length = length.max(1);
         let number = nanos(now) / length;

@@ -289,7 +289,10 @@ pub(super) struct End {
     pub(super) details: Option<&'static str>,
 }
 
-const _: () = assert!(size_of::<Ctx>() <= 1024);
+const _: () = assert!(
+    size_of::<Ctx>() <= 1024,
+    "see Ctx: what few requests have belongs in a box"
+);
 
 impl Ctx {
     pub(super) fn new(snapshot: Arc<Local>, watch: Watch) -> Self {

@@ -246,7 +246,7 @@ impl Front {
     /// What is known of a request when its head is there, since then.
     fn begin(&self, connection: &Arc<Connection>, at: Instant) -> Box<Ctx> {
         let watch = Watch::new(self.draining.clone(), at);
-        let mut ctx = Box::new(Ctx::new(self.live.take(), watch));
+        let mut ctx = Box::new(Ctx::new(self.live.current(), watch));
         ctx.scheme = connection.manner.scheme();
         ctx.manner = Some(connection.manner.clone());
         ctx.is_named = connection.is_named;

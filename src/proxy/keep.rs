@@ -73,7 +73,11 @@ pub(super) async fn serve_on(
         if keeps {
             return Some(stream);
         }
-        stream.close().await;
+        if stream.has_unread() {
+            Box::pin(until_closing(closing, hang_up(stream, LINGER_HEAD))).await;
+        } else {
+            stream.close().await;
+        }
         return None;
     }
     Box::pin(until_closing(closing, skip(stream, keeps)))

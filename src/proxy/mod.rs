@@ -100,7 +100,7 @@ impl ProxyHttp for Proxy {
 
     fn new_ctx(&self) -> Ctx {
         Ctx::new(
-            self.front.live.take(),
+            self.front.live.current(),
             Watch::new(self.front.draining.clone(), Instant::now()),
         )
     }

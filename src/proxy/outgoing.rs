@@ -21,32 +21,32 @@ use pingora::{Error, ErrorType, OrErr, Result};
 use std::borrow::Cow;
 
 /// A field that is ours: its name, and as it is written.
-struct Own {
+struct Ours {
     name: HeaderName,
     written: &'static str,
 }
 
-const fn own(name: HeaderName, written: &'static str) -> Own {
-    Own { name, written }
+const fn ours(name: HeaderName, written: &'static str) -> Ours {
+    Ours { name, written }
 }
 
-static VIA: Own = own(header::VIA, "Via");
-static HOST: Own = own(header::HOST, "Host");
-static FORWARDED_FOR: Own = own(
+static VIA: Ours = ours(header::VIA, "Via");
+static HOST: Ours = ours(header::HOST, "Host");
+static FORWARDED_FOR: Ours = ours(
     HeaderName::from_static("x-forwarded-for"),
     "X-Forwarded-For",
 );
-static FORWARDED_PROTO: Own = own(
+static FORWARDED_PROTO: Ours = ours(
     HeaderName::from_static("x-forwarded-proto"),
     "X-Forwarded-Proto",
 );
-static FORWARDED_HOST: Own = own(
+static FORWARDED_HOST: Ours = ours(
     HeaderName::from_static("x-forwarded-host"),
     "X-Forwarded-Host",
 );
-static REQUEST_ID: Own = own(HeaderName::from_static("x-request-id"), "X-Request-ID");
-static GRPC_TIMEOUT: Own = own(HeaderName::from_static(grpc::TIMEOUT), grpc::TIMEOUT);
-static TRACE_PARENT: Own = own(HeaderName::from_static(trace::PARENT), trace::PARENT);
+static REQUEST_ID: Ours = ours(HeaderName::from_static("x-request-id"), "X-Request-ID");
+static GRPC_TIMEOUT: Ours = ours(HeaderName::from_static(grpc::TIMEOUT), grpc::TIMEOUT);
+static TRACE_PARENT: Ours = ours(HeaderName::from_static(trace::PARENT), trace::PARENT);
 static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 static TRACE_STATE: HeaderName = HeaderName::from_static(trace::STATE);
 
@@ -61,21 +61,21 @@ enum Change<'a> {
 
 /// The name of a field.
 enum Name<'a> {
-    Own(&'static Own),
+    Ours(&'static Ours),
     Other(&'a HeaderName),
 }
 
 impl Name<'_> {
     fn name(&self) -> &HeaderName {
         match self {
-            Name::Own(own) => &own.name,
+            Name::Ours(own) => &own.name,
             Name::Other(name) => name,
         }
     }
 
     fn written(&self) -> Cow<'static, str> {
         match self {
-            Name::Own(own) => Cow::Borrowed(own.written),
+            Name::Ours(own) => Cow::Borrowed(own.written),
             Name::Other(name) => Cow::Owned(written(name)),
         }
     }
@@ -112,9 +112,9 @@ pub(super) struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    fn set(&mut self, own: &'static Own, value: impl Into<Cow<'a, str>>) {
+    fn set(&mut self, own: &'static Ours, value: impl Into<Cow<'a, str>>) {
         let value = Value::Text(value.into());
-        self.fields.push(Change::Set(Name::Own(own), value));
+        self.fields.push(Change::Set(Name::Ours(own), value));
     }
 
     fn remove(&mut self, name: &'a HeaderName) {

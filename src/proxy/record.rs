@@ -55,12 +55,7 @@ pub(super) fn line<'a>(
         Format::Json => None,
         _ => Some(Box::new(more(session, ctx, (status, at), &log.redaction))),
     };
-    let is_told = ctx.verified.is_some()
-        || ctx.secured.is_some()
-        || fields::has(&request.headers, &header::AUTHORIZATION);
-    let identity = is_told
-        .then(|| identity(request, ctx, &log.claim))
-        .flatten();
+    let identity = who(request, ctx, &log.claim);
     let began = at.checked_sub(lasted).unwrap_or(at);
     Line {
         began: Some(began),
@@ -103,7 +98,7 @@ pub(super) fn line<'a>(
 
 /// Who asks, where that was proved or is told. `claim`: which claim of a token is the name.
 #[inline(never)]
-fn identity(request: &RequestHeader, ctx: &Ctx, claim: &str) -> Option<Identity> {
+fn who(request: &RequestHeader, ctx: &Ctx, claim: &str) -> Option<Identity> {
     if let Some((name, from)) = ctx.verified.clone() {
         return Some(Identity { name, from });
     }

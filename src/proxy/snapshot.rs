@@ -56,11 +56,16 @@ impl Live {
         self.0.snapshot.load_full()
     }
 
-    /// Puts another one in force.
+    /// Puts another one in force, on one worker after the other.
     pub fn store(&self, snapshot: Arc<Snapshot>) {
         let Live(in_force) = self;
-        for worker in &in_force.workers {
-            worker.store(Arc::new(Local::of(&snapshot)));
+        let locals = in_force
+            .workers
+            .iter()
+            .map(|_| Arc::new(Local::of(&snapshot)));
+        let locals: Vec<_> = locals.collect();
+        for (worker, local) in in_force.workers.iter().zip(locals) {
+            worker.store(local);
         }
         in_force.snapshot.store(snapshot);
     }
@@ -76,7 +81,7 @@ impl Live {
 
 impl LiveHere {
     /// The one in force, as this worker has it.
-    pub fn take(&self) -> Arc<Local> {
+    pub fn current(&self) -> Arc<Local> {
         let Live(in_force) = &self.live;
         match in_force.workers.get(self.worker) {
             Some(local) => local.load_full(),
@@ -91,7 +96,7 @@ impl LiveHere {
 pub struct Local {
     snapshot: Arc<Snapshot>,
     routes: Vec<Own<Route>>,
-    /// In the order that routes refer to.
+    /// This worker's, which stand before those of the snapshot.
     pub upstreams: Vec<Arc<Upstream>>,
 }
 
@@ -112,7 +117,12 @@ impl Local {
 
     /// This worker's handle of a route of the snapshot.
     pub fn own(&self, route: &Route) -> Option<Own<Route>> {
-        self.routes.get(route.index).cloned()
+        let own = self.routes.get(route.index);
+        debug_assert!(
+            own.is_some_and(|own| std::ptr::eq(&**own, route)),
+            "each has its index"
+        );
+        own.cloned()
     }
 }
 

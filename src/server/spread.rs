@@ -3,11 +3,11 @@
 //! Decided by [`crate::policy::spread`]. Asked by `worker` for each connection it accepts.
 
 use super::visitors::Visit;
-use crate::policy::spread::{self, Brief, Load};
+use crate::policy::spread::{self, Load, Passing};
 use crate::upstream::clock;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -19,8 +19,14 @@ pub struct Counts(Arc<[Count]>);
 struct Count {
     open: AtomicUsize,
     waiting: AtomicUsize,
-    /// Written by the worker itself alone.
-    brief: AtomicU32,
+    /// The worker's alone.
+    passing: Mutex<Passing>,
+}
+
+impl Count {
+    fn passing(&self) -> MutexGuard<'_, Passing> {
+        self.passing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A connection on its way to the worker that is to serve it.
@@ -73,7 +79,6 @@ impl Counts {
         self.0.iter().map(|count| Load {
             open: count.open.load(Ordering::Relaxed),
             waiting: count.waiting.load(Ordering::Relaxed),
-            brief: Brief(count.brief.load(Ordering::Relaxed)),
         })
     }
 
@@ -115,9 +120,7 @@ impl Drop for Seat {
         if let Some(count) = self.counts.0.get(self.worker) {
             count.open.fetch_sub(1, Ordering::Relaxed);
             if let Some(begun) = self.begun {
-                let brief = Brief(count.brief.load(Ordering::Relaxed));
-                let brief = brief.after(clock::since(begun));
-                count.brief.store(brief.0, Ordering::Relaxed);
+                count.passing().ended(clock::now(), clock::since(begun));
             }
         }
     }
@@ -153,7 +156,10 @@ impl Share {
 impl Usher {
     /// A place for a connection that was just accepted here, and whether that is with this worker.
     pub fn seat(&self) -> (Seat, bool) {
-        let worker = spread::place(self.own, self.counts.loads());
+        let Counts(counts) = &self.counts;
+        let own = counts.get(self.own);
+        let passing = own.map_or(0, |own| own.passing().lately(clock::now()));
+        let worker = spread::place(self.own, passing, self.counts.loads());
         let is_here = worker == self.own;
         (self.counts.sit(worker, !is_here), is_here)
     }

@@ -71,7 +71,7 @@ pub struct ClientStream {
     is_tunnel: AtomicBool,
     /// How long the connection was idle before the request that was read last.
     idle: Duration,
-    /// Whether it was just accepted, and nothing was read of it yet.
+    /// Whether it was just accepted, and nobody has waited for a request on it yet.
     is_new: bool,
     /// What is written instead of the next last chunk.
     last_chunk: Mutex<Vec<u8>>,

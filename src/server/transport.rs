@@ -76,15 +76,6 @@ impl Transport {
         }
     }
 
-    /// Whether the client has to be told that nothing more will come before this is closed: by TLS always, by TCP where bytes may be
-    /// there that nobody read.
-    pub(super) fn has_to_be_shut(&self) -> bool {
-        match self {
-            Transport::Plain(tcp) => tcp.try_io(Interest::READABLE, || Ok(())).is_ok(),
-            Transport::Tls(_) => true,
-        }
-    }
-
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,

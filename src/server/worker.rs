@@ -147,7 +147,7 @@ async fn run(
     for (socket, manner) in sockets {
         #[expect(
             deprecated,
-            reason = "its successor is unsafe, for types whose descriptor changes; this one's does not"
+            reason = "its successor is unsafe, for types whose descriptor may change; that of a listener of the standard library does not"
         )]
         let listener = AsyncFd::with_interest(socket, Interest::READABLE);
         match listener {
@@ -310,8 +310,13 @@ async fn accept(
     // What the kernel already accepted for us would be reset when the socket closes. Asked of the kernel itself: the
     // runtime may not have heard of the newest yet.
     let listener = listener.into_inner();
-    while let Ok(client) = accept_now(&listener) {
-        server.take(client, &manner, &usher);
+    loop {
+        match accept_now(&listener) {
+            Ok(client) => server.take(client, &manner, &usher),
+            // That one is gone; others may be there.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => break,
+        }
     }
     info!("no longer accepting connections");
 }

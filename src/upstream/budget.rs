@@ -5,21 +5,21 @@
 
 use super::clock;
 use crate::observe::parts::Parts;
-use crate::policy::budget::{Begun, Budget, BudgetRules, Report, Spent};
+use crate::policy::budget::{Budget, BudgetRules, Noted, Report, Spent};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A budget, over all workers.
 #[derive(Debug, Default)]
 pub struct SharedBudget {
     budget: Mutex<Budget>,
-    begun: Parts<Begun>,
+    noted: Parts<Noted>,
 }
 
 impl SharedBudget {
     /// Counts a request that begins.
     pub fn request(&self) {
         let now = clock::now();
-        let is_noted = self.begun.own().request(now);
+        let is_noted = self.noted.own().request(now);
         if !is_noted {
             self.lock().request(now);
         }
@@ -43,8 +43,8 @@ impl SharedBudget {
     /// It, told all that workers have noted.
     fn lock(&self) -> MutexGuard<'_, Budget> {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        for mut begun in self.begun.all() {
-            budget.take_in(&mut begun);
+        for mut noted in self.noted.all() {
+            budget.take_in(&mut noted);
         }
         budget
     }

@@ -1,7 +1,8 @@
 //! What is known of a backend's health, and whether it may be tried: the lock around `policy::health`, and its verdict as an
 //! atomic that the balancer reads.
 //!
-//! Told of every try by `proxy`, of every probe by [`super::probes`]. Decides nothing; logs what changed.
+//! Told of every try by `proxy`, of every probe by [`super::probes`]. Good answers of a sound backend change nothing but their
+//! count: each worker notes them by itself, and the lock's holder takes them in. Decides nothing; logs what changed.
 
 use super::{clock, comeback};
 use crate::observe::parts::Parts;

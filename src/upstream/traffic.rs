@@ -1,7 +1,7 @@
 //! What is known of a route while it runs, over all workers and across reloads: its retry budget, its places, its split, who
 //! asked how often.
 //!
-//! The locks around the policies of the same names, each held for a few hundred instructions, and none by a route that does
+//! The locks around the policies of the same names (that of the budget is in [`super::budget`]), each held for a few hundred instructions, and none by a route that does
 //! not use it. Built by `server::reload`, asked by `proxy`. Decides nothing; logs what a split did by itself.
 
 use super::budget::SharedBudget;

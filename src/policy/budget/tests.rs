@@ -348,7 +348,7 @@ proptest! {
         let mut began = began;
         began.sort_unstable();
         let (mut all, mut budget) = (Budget::new(), Budget::new());
-        let mut beside: [Begun; 3] = Default::default();
+        let mut beside: [Noted; 3] = Default::default();
         for (second, which) in &began {
             let now = Duration::from_secs(*second);
             all.request(now);

@@ -524,3 +524,32 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// What workers note beside a backend's health instead of telling it.
+    #[test]
+    fn a_good_answer_of_a_sound_backend_changes_nothing_but_the_window(
+        steps in prop::collection::vec((0..5_u8, any::<bool>(), 0..1_500_u64), 0..60),
+    ) {
+        let mut health = Health::new(false, Duration::from_secs(10));
+        let mut now = Duration::from_secs(1);
+        let but_window = |health: &Health| format!("{health:?}").split("window:").next().map(str::to_owned);
+        for (what, trial, wait) in steps {
+            now += Duration::from_millis(wait);
+            let good = Observation::Good(Duration::from_millis(3));
+            if health.is_sound() {
+                let before = but_window(&health);
+                let change = health.observe(&RULES, FailRules::default(), now, good, false, || true);
+                prop_assert_eq!(change, None);
+                prop_assert_eq!(before, but_window(&health));
+            }
+            match what {
+                0 => drop(health.probe(ProbeRules { rise: 2, fall: 2 }, now, trial)),
+                1 => drop(health.reached(now)),
+                2 => drop(health.observe(&RULES, FailRules::default(), now, good, trial, || true)),
+                3 => drop(health.observe(&RULES, FailRules::default(), now, Observation::Failed, trial, || true)),
+                _ => drop(health.observe(&RULES, FailRules::default(), now, Observation::ConnectFailed, trial, || true)),
+            }
+        }
+    }
+}

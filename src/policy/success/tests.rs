@@ -169,23 +169,45 @@ proptest! {
 }
 
 proptest! {
-    /// Whoever counted what, and whoever counted last.
+    /// Whoever noted what, and however late it is taken in.
     #[test]
-    fn what_two_have_counted_is_what_one_would_have(
-        counted in prop::collection::vec((0..200_000_u64, any::<bool>()), 0..40),
+    fn what_was_noted_beside_it_is_as_if_it_had_counted_that(
+        counted in prop::collection::vec((0..200_000_u64, 0..3_usize), 0..40),
         later in 0..5_000_u64,
     ) {
         let mut counted = counted;
         counted.sort_unstable();
-        let (mut all, mut one, mut other) = (Success::default(), Success::default(), Success::default());
-        for (seconds, is_other) in &counted {
+        let (mut all, mut success) = (Success::default(), Success::default());
+        let mut noted: [Noted; 3] = Default::default();
+        for (seconds, which) in &counted {
             all.add(at(*seconds), MASKED);
-            if *is_other { &mut other } else { &mut one }.add(at(*seconds), MASKED);
+            let noted = &mut noted[*which];
+            if !noted.add(at(*seconds), MASKED) {
+                success.take_in(at(*seconds), noted);
+                prop_assert!(noted.add(at(*seconds), MASKED));
+            }
         }
         let now = at(counted.last().map_or(0, |(seconds, _)| *seconds) + later);
-        one.take_in(now, &mut other);
+        noted.iter_mut().for_each(|noted| success.take_in(now, noted));
         for span in SPANS {
-            prop_assert_eq!(one.within(span, now), all.within(span, now));
+            prop_assert_eq!(success.within(span, now), all.within(span, now));
         }
+    }
+}
+
+/// What one worker counted under a wrong clock must not cost what others count under the right one.
+#[test]
+fn nothing_is_lost_when_a_clock_is_set_back() {
+    let mut success = Success::default();
+    let (mut one, mut other) = (Noted::default(), Noted::default());
+    assert!(one.add(at(7200), GOOD));
+    success.take_in(at(7200), &mut one);
+    for (noted, count) in [(&mut one, GOOD), (&mut other, BAD)] {
+        (0..200).for_each(|_| assert!(noted.add(at(0), count)));
+        success.take_in(at(1), noted);
+    }
+    for span in SPANS {
+        let count = success.within(span, at(1));
+        assert_eq!((count.requests, count.failed), (401, 200), "{span:?}");
     }
 }

@@ -240,11 +240,18 @@ impl ClientStream {
         Ok(true)
     }
 
-    /// Ends the connection after its last answer. Closing it says so by itself, but where something came that nobody read: that
-    /// would reset it.
+    /// Whether there is something that nobody has read: closing would reset the connection, and with it what the client has not
+    /// read yet. Asked of the kernel, for the runtime may not have heard of it yet.
+    pub fn has_unread(&self) -> bool {
+        // A socket that cannot be asked has nothing to lose.
+        rustix::io::ioctl_fionread(self.transport.tcp()).is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// Ends the connection after its last answer, where nothing is unread: closing it says to the client that this was all, but
+    /// with TLS.
     pub async fn close(mut self: Box<Self>) {
         use pingora::protocols::Shutdown;
-        if !self.pending.is_empty() || self.transport.has_to_be_shut() {
+        if !self.pending.is_empty() || !self.takes_files() {
             self.shutdown().await;
         }
     }
