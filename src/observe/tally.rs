@@ -288,11 +288,11 @@ impl Tally {
         if part.noted.add(now, count) {
             return;
         }
-        let mut before = std::mem::take(&mut part.noted);
-        // Always, for now there is nothing.
-        let _ = part.noted.add(now, count);
+        // Whoever has both locks has taken the other one first.
         drop(part);
-        self.locked().take_in(now, &mut before);
+        let mut success = self.locked();
+        success.take_in(now, &mut self.parts.own().noted);
+        success.add(now, count);
     }
 
     fn locked(&self) -> MutexGuard<'_, Success> {
@@ -302,9 +302,8 @@ impl Tally {
     /// The success of late, told all that workers have noted.
     fn success(&self) -> MutexGuard<'_, Success> {
         let mut success = self.locked();
-        let now = now();
         for mut part in self.parts.all() {
-            success.take_in(now, &mut part.noted);
+            success.take_in(now(), &mut part.noted);
         }
         success
     }

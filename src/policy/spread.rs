@@ -28,7 +28,7 @@ pub struct Load {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Passing {
     /// Which tenth of a second it is, how many ended in it, and in the one before.
-    slot: u128,
+    slot: u64,
     count: usize,
     before: usize,
 }
@@ -47,7 +47,8 @@ impl Passing {
     }
 
     fn turn(&mut self, now: Duration) {
-        let slot = now.as_millis() / BRIEF.as_millis();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let slot = millis(now) / millis(BRIEF);
         match slot.saturating_sub(self.slot) {
             0 => return,
             1 => self.before = self.count,

@@ -358,8 +358,8 @@ impl Success {
         steps
     }
 
-    /// Counts what was noted beside it, for the time at which it was noted. After the clock was set back it counts for the newest
-    /// step.
+    /// Counts what was noted beside it, for the time at which it was noted. What was noted just now counts for the newest step where
+    /// that lies ahead, as after the clock was set back.
     pub fn take_in(&mut self, now: Duration, noted: &mut Noted) {
         let Noted { unit, count } = std::mem::take(noted);
         if count == Count::default() {
@@ -370,7 +370,9 @@ impl Success {
             ring.turn(now.max(then));
             let (length, steps) = ring.span.steps();
             let step = then / length;
-            if ring.newest > now / length {
+            let is_new = now.saturating_sub(then) <= 2 * UNIT;
+            // By one step it may be ahead because others read the clock later.
+            if is_new && ring.newest > now / length + 1 {
                 ring.put(ring.newest, count);
             } else if ring.newest - step < steps as u64 {
                 ring.put(step, count);

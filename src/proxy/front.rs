@@ -196,7 +196,11 @@ impl Front {
                 Box::pin(keep::hang_up(request.stream, keep::LINGER_BYTES)).await;
                 None
             }
-            Ok(_) => keep::serve_on(request, &self.closing).await,
+            Ok(_) => {
+                // What goes on may take a while, and does not need what was known of the request.
+                drop(ctx);
+                keep::serve_on(request, &self.closing).await
+            }
         };
         Received::Over(next)
     }

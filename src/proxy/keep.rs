@@ -74,7 +74,7 @@ pub(super) async fn serve_on(
             return Some(stream);
         }
         if stream.has_unread() {
-            Box::pin(until_closing(closing, hang_up(stream, LINGER_HEAD))).await;
+            Box::pin(hang_up(stream, LINGER_HEAD)).await;
         } else {
             stream.close().await;
         }

@@ -211,3 +211,22 @@ fn nothing_is_lost_when_a_clock_is_set_back() {
         assert_eq!((count.requests, count.failed), (401, 200), "{span:?}");
     }
 }
+
+/// Who takes it in may have read the clock before others did.
+#[test]
+fn what_was_noted_long_ago_is_not_of_now() {
+    const DAY: u64 = 86_400;
+    for now in [2 * DAY, 2 * DAY - 1, 2 * DAY - 3600] {
+        let (mut success, mut old) = (Success::default(), Noted::default());
+        assert!(old.add(at(0), BAD));
+        success.add(at(2 * DAY), GOOD);
+        success.take_in(at(now), &mut old);
+        for (span, failed) in [(Span::Minutes5, 0), (Span::Hour, 0), (Span::Days30, 1)] {
+            assert_eq!(
+                success.within(span, at(2 * DAY)).failed,
+                failed,
+                "{now} {span:?}"
+            );
+        }
+    }
+}

@@ -243,8 +243,9 @@ impl ClientStream {
     /// Whether there is something that nobody has read: closing would reset the connection, and with it what the client has not
     /// read yet. Asked of the kernel, for the runtime may not have heard of it yet.
     pub fn has_unread(&self) -> bool {
-        // A socket that cannot be asked has nothing to lose.
-        rustix::io::ioctl_fionread(self.transport.tcp()).is_ok_and(|bytes| bytes > 0)
+        // A socket that cannot be asked has nothing to lose. Who has begun to send more will go on.
+        self.has_next()
+            || rustix::io::ioctl_fionread(self.transport.tcp()).is_ok_and(|bytes| bytes > 0)
     }
 
     /// Ends the connection after its last answer, where nothing is unread: closing it says to the client that this was all, but
