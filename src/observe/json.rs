@@ -22,7 +22,7 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
             put(out, b"\",\"client.address\":\"");
             // What an address is written with needs no escaping.
             forwarded::write(out, client);
-            put(out, b"\"");
+            out.push(b'"');
         }
         None => put(out, b"\",\"client.address\":null"),
     }
@@ -59,11 +59,11 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     put(out, b",\"tries\":[");
     for (number, one) in line.tries.iter().enumerate() {
         if number > 0 {
-            put(out, b",");
+            out.push(b',');
         }
         attempt(out, one);
     }
-    put(out, b"]");
+    out.push(b']');
     some_word(out, b",\"cache\":\"", line.cache);
     some_word(out, b",\"retry\":\"", line.retry);
     some_word(out, b",\"refused\":\"", line.refused);
@@ -84,7 +84,7 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     if line.trace.is_some() || line.sample.is_some() {
         seldom(out, line);
     }
-    put(out, b"}");
+    out.push(b'}');
 }
 
 /// What few lines have.
@@ -125,7 +125,7 @@ fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
     if let Some(first_byte) = one.first_byte {
         millis(out, b",\"first_byte_ms\":", first_byte);
     }
-    put(out, b"}");
+    out.push(b'}');
 }
 
 /// Path and query of a target.
@@ -197,7 +197,7 @@ fn word(out: &mut Vec<u8>, name: &[u8], word: &str) {
     debug_assert!(is_plain(word.as_bytes()));
     put(out, name);
     put(out, word.as_bytes());
-    put(out, b"\"");
+    out.push(b'"');
 }
 
 /// One that is left out where there is nothing to say.
@@ -215,7 +215,7 @@ fn bytes(out: &mut Vec<u8>, name: &[u8], bytes: &[u8]) {
         true => put(out, bytes),
         false => escape(out, bytes),
     }
-    put(out, b"\"");
+    out.push(b'"');
 }
 
 #[cold]
@@ -286,7 +286,10 @@ fn escaped(out: &mut Vec<u8>, char: char) {
 #[inline(never)]
 fn number(out: &mut Vec<u8>, name: &[u8], number: u64) {
     put(out, name);
-    put(out, itoa::Buffer::new().format(number).as_bytes());
+    match u8::try_from(number) {
+        Ok(digit @ 0..10) => out.push(b'0' + digit),
+        _ => put(out, itoa::Buffer::new().format(number).as_bytes()),
+    }
 }
 
 /// A field whose value is a time in milliseconds, as a number that has a point and no needless zeros.
@@ -296,14 +299,14 @@ fn millis(out: &mut Vec<u8>, name: &[u8], time: Duration) {
     number(out, name, micros / 1000);
     let rest = (micros % 1000) as u32;
     let digit = |number: u32| b'0' + (number % 10) as u8;
-    let rest = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
-    let needless = rest
-        .iter()
-        .skip(2)
-        .rev()
-        .take_while(|digit| **digit == b'0');
-    let length = rest.len() - needless.count();
-    put(out, rest.get(..length).unwrap_or_default());
+    out.push(b'.');
+    out.push(digit(rest / 100));
+    if !rest.is_multiple_of(100) {
+        out.push(digit(rest / 10));
+    }
+    if !rest.is_multiple_of(10) {
+        out.push(digit(rest));
+    }
 }
 
 #[cfg(test)]
