@@ -5,7 +5,8 @@
 
 use super::client::Client;
 use super::ctx::Ctx;
-use super::downstream::{Held, Watch, next_piece};
+use super::downstream::Held;
+use super::watch::{Watch, next_piece};
 use crate::policy::retry::{Body, RetryPolicy};
 use crate::server::request::waits_to_be_told;
 use bytes::BytesMut;

@@ -2,7 +2,8 @@
 
 use super::TOO_LONG;
 use super::ctx::End;
-use super::downstream::{DEADLINE, SLOW_BODY, SLOW_CLIENT};
+use super::downstream::DEADLINE;
+use super::watch::{SLOW_BODY, SLOW_CLIENT};
 use crate::policy::admission::Why;
 use crate::policy::framing::Doubt;
 use crate::policy::retry::Failure;

@@ -40,6 +40,7 @@ mod translate;
 mod tries;
 mod turn;
 mod wait;
+mod watch;
 mod wire;
 
 use body::Room;
@@ -55,7 +56,6 @@ use crate::policy::retry::{self, Reason, Verdict};
 use crate::policy::timeouts::Phase;
 use async_trait::async_trait;
 use bytes::Bytes;
-use downstream::Watch;
 use http::{HeaderMap, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -69,6 +69,7 @@ use record::Finish;
 use respond::Answer;
 use std::time::{Duration, Instant};
 use tries::arm;
+use watch::Watch;
 
 /// The error by which a response is turned into another try.
 const TRY_AGAIN: ErrorType = ErrorType::Custom("try again");
@@ -228,7 +229,7 @@ impl ProxyHttp for Proxy {
             let most = self.front.clients.max_held;
             let read = body::read_ahead(session, &ctx.watch, max_body, most);
             let (read, room) = match tokio::time::timeout(time, read).await {
-                Ok(Err(e)) if *e.etype() != downstream::SLOW_BODY => return Err(e.into_down()),
+                Ok(Err(e)) if *e.etype() != watch::SLOW_BODY => return Err(e.into_down()),
                 Ok(Ok(read)) => read,
                 Ok(Err(_)) | Err(_) => {
                     Answer::request_timeout()?

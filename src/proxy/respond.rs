@@ -5,7 +5,7 @@ use super::client::{Client, Side};
 use super::ctx::{Ctx, End};
 use super::facts::Values;
 use super::forward::{edit_response, give, strip_hop_by_hop};
-use super::{downstream, rate, wire};
+use super::{rate, watch, wire};
 use crate::policy::error_body::{Form, Page, PageBody, Told};
 use crate::policy::grpc;
 use crate::policy::limits::Excess;
@@ -270,10 +270,10 @@ impl Answer {
         match client.side() {
             Side::Front(request) => beside(request, ctx, self.0.head, &body).await,
             Side::Stream(exchange) => {
-                downstream::write(&ctx.watch, self.send_by_stream(exchange, body)).await
+                watch::write(&ctx.watch, self.send_by_stream(exchange, body)).await
             }
             Side::Pingora(session) => {
-                let sent = downstream::write(&ctx.watch, self.send(session, body));
+                let sent = watch::write(&ctx.watch, self.send(session, body));
                 Box::pin(sent).await
             }
         }
@@ -373,7 +373,7 @@ async fn beside(
         let sent = request.stream.send(&mut parts).await;
         sent.or_err(ErrorType::WriteError, "writing an answer")
     };
-    downstream::write(&ctx.watch, sent).await?;
+    watch::write(&ctx.watch, sent).await?;
     ctx.sent_at_once = Some((head.status, body.len()));
     if head.headers.contains_key(header::LOCATION) {
         // The log says where to.

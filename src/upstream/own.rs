@@ -1,7 +1,7 @@
 //! A worker's own handle of what all workers share.
 //!
 //! Who clones an `Arc` counts that in memory which all that hold one share. Where each request does so on every processor, each
-//! waits for the others' caches to hand that memory over: some 60 ns each time. A worker clones handles of its own.
+//! waits for the others' caches to hand that memory over. A worker clones handles of its own.
 
 use std::fmt;
 use std::ops::Deref;

@@ -352,13 +352,13 @@ proptest! {
         for (second, which) in &began {
             let now = Duration::from_secs(*second);
             all.request(now);
-            let begun = &mut beside[*which];
-            if !begun.request(now) {
-                budget.take_in(begun);
-                prop_assert!(begun.request(now));
+            let noted = &mut beside[*which];
+            if !noted.request(now) {
+                budget.take_in(noted);
+                prop_assert!(noted.request(now));
             }
         }
-        beside.iter_mut().for_each(|begun| budget.take_in(begun));
+        beside.iter_mut().for_each(|noted| budget.take_in(noted));
         let now = Duration::from_secs(began.last().map_or(0, |(second, _)| *second) + later);
         prop_assert_eq!(budget.report(now), all.report(now));
     }

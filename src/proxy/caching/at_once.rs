@@ -5,7 +5,7 @@
 
 use super::super::client::{Client, Side, fields_bytes};
 use super::super::ctx::Ctx;
-use super::super::{downstream, forward};
+use super::super::{forward, watch};
 use super::{How, choose, key_parts, now, policy, wire};
 use crate::cache::disk::Standing;
 use crate::cache::object::{Body, Object};
@@ -126,7 +126,7 @@ async fn send_whole(
             .await;
         sent.or_err(ErrorType::WriteError, "sending a stored answer")
     };
-    downstream::write(&ctx.watch, sent).await?;
+    watch::write(&ctx.watch, sent).await?;
     ctx.sent_at_once = Some((StatusCode::OK, body.len()));
     ctx.head_at_once = head.len();
     tokio::task::consume_budget().await;
@@ -162,7 +162,7 @@ async fn send_span(
         let sent = stream.send_file(head, file, at, len).await;
         sent.or_err(ErrorType::WriteError, "sending a stored answer")
     };
-    downstream::write(&ctx.watch, sent).await?;
+    watch::write(&ctx.watch, sent).await?;
     let before = ctx.sent_at_once.map_or(0, |(_, bytes)| bytes);
     ctx.sent_at_once = Some((StatusCode::OK, before + len));
     ctx.head_at_once = ctx.head_at_once.max(head.len());
@@ -194,7 +194,7 @@ async fn write_beside(
             let sent = stream.send(&mut parts).await;
             sent.or_err(ErrorType::WriteError, "sending a stored answer")
         };
-        downstream::write(&ctx.watch, sent).await?;
+        watch::write(&ctx.watch, sent).await?;
         bytes += piece.len();
         ctx.sent_at_once = Some((StatusCode::OK, bytes));
         ctx.head_at_once = ctx.head_at_once.max(head.len());
@@ -223,7 +223,7 @@ async fn write_by_stream(
     while let Some(piece) = next {
         let is_last = body.is_at_end();
         let piece = exchange.write(piece, is_last);
-        downstream::write(&ctx.watch, piece).await?;
+        watch::write(&ctx.watch, piece).await?;
         ctx.sent_at_once = Some((status, exchange.sent()));
         tokio::task::consume_budget().await;
         next = match is_last {
@@ -262,8 +262,8 @@ async fn write(
     let mut next = Some(first);
     while let Some(piece) = next {
         let piece = session.write_response_body(piece, false);
-        downstream::write(&ctx.watch, piece).await?;
+        watch::write(&ctx.watch, piece).await?;
         next = body.read().await?;
     }
-    downstream::write(&ctx.watch, session.finish_body()).await
+    watch::write(&ctx.watch, session.finish_body()).await
 }

@@ -5,7 +5,7 @@
 use super::backend::Backend;
 use crate::proxy::client::{Client, Side, fields_bytes};
 use crate::proxy::ctx::Ctx;
-use crate::proxy::{downstream, wire};
+use crate::proxy::{watch, wire};
 use crate::server::http2::Exchange;
 use crate::server::stream::ClientStream;
 use bytes::BytesMut;
@@ -45,7 +45,7 @@ pub(super) async fn interim(
 async fn write(stream: &mut ClientStream, ctx: &Ctx, parts: &mut [IoSlice<'_>]) -> Result<()> {
     let failed = |e| Error::because(ErrorType::WriteError, "writing an answer", e);
     let sent = async { stream.send(parts).await.map_err(failed) };
-    let sent = downstream::write(&ctx.watch, sent).await;
+    let sent = watch::write(&ctx.watch, sent).await;
     sent.map_err(|e| e.into_down())
 }
 
@@ -143,7 +143,7 @@ pub(super) async fn by_stream(
         backend.reader.rest();
         if !content.is_empty() || is_whole && !is_alone {
             let piece = exchange.write(content.freeze(), is_whole);
-            downstream::write(&ctx.watch, piece).await?;
+            watch::write(&ctx.watch, piece).await?;
             ctx.sent_at_once = Some((status, exchange.sent()));
         }
         if is_whole {
