@@ -211,7 +211,7 @@ impl Plan {
         };
         let began = Instant::now();
         begun((picked.active.backend().clone(), began, self.span));
-        let (failure, limit) = match self.ask(&picked, proxy).await {
+        let failure = match self.ask(&picked, proxy).await {
             Ok(asked) => {
                 return State::Won(Box::new(Won {
                     picked,
@@ -224,11 +224,11 @@ impl Plan {
             }
             // What follows an interim answer is not known.
             Err((Failure::Status(status), _)) if status.is_informational() => return State::None,
-            Err(failed) => failed,
+            // The request itself is at its end, and gives up what is under way: which of the two is noticed first is chance.
+            Err((Failure::Timeout | Failure::ConnectTimeout, Limit::Total)) => return State::None,
+            Err((failure, _)) => failure,
         };
-        // The first one has taken of its time.
-        let used_up = limit == Limit::Total;
-        if let Some(seen) = blame(failure, &proxy.retry.on, used_up) {
+        if let Some(seen) = blame(failure, &proxy.retry.on, false) {
             let standing = &picked.active.backend().standing;
             standing.failed(Outcome::Failed(failure).to_string());
             self.upstream.observe(picked.index, &picked.active, seen);
