@@ -121,15 +121,25 @@ impl<T> Router<T> {
     ///
     /// Allocates only for [`Found::MethodNotAllowed`], which is why that takes a second walk.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Found<'_, T> {
-        let mut places = self.places(host, path);
-        if let Some(index) = places.find_map(|place| place.route(method)) {
-            return Found::Route(&self.routes[index]);
+        let mut index = None;
+        self.visit(host, path, |place| {
+            index = place.route(method);
+            index.is_some()
+        });
+        match index {
+            Some(index) => Found::Route(&self.routes[index]),
+            None => self.lacking(host, path),
         }
-        let mut allowed: Vec<Method> = self
-            .places(host, path)
-            .flat_map(Place::allowed)
-            .cloned()
-            .collect();
+    }
+
+    /// What is to be said where none is found.
+    #[cold]
+    fn lacking(&self, host: &str, path: &str) -> Found<'_, T> {
+        let mut allowed: Vec<Method> = Vec::new();
+        self.visit(host, path, |place| {
+            allowed.extend(place.allowed().cloned());
+            false
+        });
         if allowed.is_empty() {
             return Found::NotFound;
         }
@@ -148,15 +158,17 @@ impl<T> Router<T> {
         self.routes.is_empty()
     }
 
-    /// Every place that fits host and path, the most specific first.
-    fn places<'a>(&'a self, host: &'a str, path: &'a str) -> impl Iterator<Item = &'a Place> {
-        let wildcards = self.wildcard.fitting(labels(host));
-        self.exact
-            .get(host)
-            .into_iter()
-            .chain(wildcards.filter_map(|(paths, more)| more.then_some(paths)))
-            .chain([&self.any])
-            .flat_map(move |paths| paths.fitting(path))
+    /// Visits every place that fits host and path, the most specific first, until one is the last: so this says.
+    fn visit<'a>(&'a self, host: &str, path: &str, mut is_last: impl FnMut(&'a Place) -> bool) {
+        if let Some(paths) = get(&self.exact, host)
+            && paths.visit(path, &mut is_last)
+        {
+            return;
+        }
+        let in_wildcard = |paths: &'a Paths, more: bool| more && paths.visit(path, &mut is_last);
+        if !self.wildcard.visit(labels(host), in_wildcard) {
+            self.any.visit(path, &mut is_last);
+        }
     }
 }
 
@@ -194,16 +206,28 @@ impl Paths {
         }
     }
 
-    fn fitting<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Place> {
-        let below_root = path.strip_prefix('/').into_iter();
-        let prefixes = self.prefix.fitting(below_root.flat_map(segments));
-        self.exact
-            .get(path)
-            .into_iter()
-            .chain(prefixes.flat_map(|(prefixes, more)| {
-                let below = more.then_some(&prefixes.below);
-                below.into_iter().chain([&prefixes.open])
-            }))
+    /// Says whether one was the last.
+    fn visit<'a>(&'a self, path: &str, is_last: &mut impl FnMut(&'a Place) -> bool) -> bool {
+        if let Some(place) = get(&self.exact, path)
+            && is_last(place)
+        {
+            return true;
+        }
+        let in_prefixes = |prefixes: &'a Prefixes, more: bool| {
+            more && is_last(&prefixes.below) || is_last(&prefixes.open)
+        };
+        match path.strip_prefix('/') {
+            Some(below) => self.prefix.visit(segments(below), in_prefixes),
+            None => self.prefix.visit([].into_iter(), in_prefixes),
+        }
+    }
+}
+
+/// What a table has for a name. Most tables are empty, and then it need not be hashed.
+fn get<'a, V>(table: &'a Table<String, V>, name: &str) -> Option<&'a V> {
+    match table.is_empty() {
+        true => None,
+        false => table.get(name),
     }
 }
 
@@ -307,24 +331,35 @@ impl<V: Default> Tree<V> {
         &mut self.nodes[here].value
     }
 
-    /// The values on the way to these names, the deepest first, each with whether more names follow below it.
-    fn fitting<'n>(
-        &self,
+    /// Visits the values on the way to these names, the deepest first, each with whether more names follow below it, until one is
+    /// the last: so this says. Says whether one was.
+    fn visit<'a, 'n>(
+        &'a self,
         names: impl Iterator<Item = &'n [u8]>,
-    ) -> impl Iterator<Item = (&V, bool)> {
-        let mut deepest = 0;
-        let mut unknown = false;
+        mut is_last: impl FnMut(&'a V, bool) -> bool,
+    ) -> bool {
+        let mut node = &self.nodes[0];
+        let mut more = false;
         for name in names {
-            match self.nodes[deepest].children.get(name) {
-                Some(&child) => deepest = child,
-                None => {
-                    unknown = true;
-                    break;
-                }
-            }
+            more = true;
+            let child = match node.children.is_empty() {
+                true => None,
+                false => node.children.get(name),
+            };
+            let Some(&child) = child else { break };
+            more = false;
+            node = &self.nodes[child];
         }
-        std::iter::successors(Some(deepest), |&node| self.nodes[node].parent)
-            .map(move |node| (&self.nodes[node].value, unknown || node != deepest))
+        loop {
+            if is_last(&node.value, more) {
+                return true;
+            }
+            let Some(parent) = node.parent else {
+                return false;
+            };
+            node = &self.nodes[parent];
+            more = true;
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use super::stream::{ClientStream, HeadRead, NoHead, Patience};
 use crate::policy::framing::{self, Doubt};
 use crate::policy::target::UNFIT;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Version, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use percent_encoding::percent_encode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
@@ -182,12 +183,12 @@ fn parse(bytes: &Bytes) -> Result<Box<RequestHeader>> {
     if fields > MOST_FIELDS {
         return Err(malformed());
     }
-    let mut head = Box::new(RequestHeader::build_no_case(method, &target, Some(fields))?);
-    head.set_version(match version {
+    let version = match version {
         b"HTTP/1.0" => Version::HTTP_10,
         b"HTTP/1.1" => Version::HTTP_11,
         _ => return Err(malformed()),
-    });
+    };
+    let mut headers = HeaderMap::with_capacity(fields);
     for (start, end) in lines {
         let Some((name, value)) = bytes.get(start..end).and_then(field) else {
             continue;
@@ -196,7 +197,48 @@ fn parse(bytes: &Bytes) -> Result<Box<RequestHeader>> {
         let name = name.or_err(ErrorType::InvalidHTTPHeader, "a name that is none")?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value));
         let value = value.or_err(ErrorType::InvalidHTTPHeader, "a value that is none")?;
-        head.append_header(name, value)?;
+        let added = headers.try_append(name, value);
+        added.or_err(ErrorType::InvalidHTTPHeader, "too many fields")?;
+    }
+    match target {
+        Cow::Borrowed(path @ [b'/', ..]) => {
+            with_path(method, bytes.slice_ref(path), version, headers)
+        }
+        _ => with_target(method, &target, version, &headers),
+    }
+    .map(Box::new)
+}
+
+/// The head of a request for a path, as nearly all are. Its names are read once, and what is not changed is not copied.
+fn with_path(
+    method: &[u8],
+    path: Bytes,
+    version: Version,
+    headers: HeaderMap,
+) -> Result<RequestHeader> {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    let method = Method::from_bytes(method);
+    parts.method = method.or_err(ErrorType::InvalidHTTPHeader, "a method that is none")?;
+    let path = PathAndQuery::from_maybe_shared(path);
+    parts.uri = path
+        .or_err(ErrorType::InvalidHTTPHeader, "a target that is none")?
+        .into();
+    parts.version = version;
+    parts.headers = headers;
+    Ok(parts.into())
+}
+
+/// The same for any other target, which Pingora has to judge.
+fn with_target(
+    method: &[u8],
+    target: &[u8],
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<RequestHeader> {
+    let mut head = RequestHeader::build_no_case(method, target, Some(headers.len()))?;
+    head.set_version(version);
+    for (name, value) in headers {
+        head.append_header(name, value.clone())?;
     }
     // A path has none, and what `Host` may be is seen to by who routes by it.
     if !target.starts_with(b"/") {
@@ -238,6 +280,7 @@ pub fn waits_to_be_told(head: &RequestHeader) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn heads() {
@@ -264,5 +307,18 @@ mod tests {
         let many = "A: b\r\n".repeat(MOST_FIELDS + 1);
         assert!(parse(&Bytes::from(format!("GET / HTTP/1.1\r\n{many}\r\n"))).is_err());
         assert!(parse(&Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n")).is_ok());
+    }
+    proptest! {
+        #[test]
+        fn a_path_is_taken_as_pingora_takes_it(rest in "[ -~\u{7f}\u{e4}#?%]{0,12}") {
+            let target = Bytes::from(format!("/{rest}"));
+            let path = with_path(b"GET", target.clone(), Version::HTTP_11, HeaderMap::new());
+            let pingora = with_target(b"GET", &target, Version::HTTP_11, &HeaderMap::new());
+            let told = |head: Result<RequestHeader>| {
+                let head = head.ok()?;
+                Some((head.uri.clone(), head.raw_path().to_vec(), head.raw_path_is_utf8()))
+            };
+            prop_assert_eq!(told(path), told(pingora));
+        }
     }
 }
