@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`cache`] | the store behind Pingora's cache phases |
 //! | [`cli`] | the command line |
+//! | [`clock`] | what time it is, read once each time that a task is woken |
 //! | [`config`] | what the operator wrote: two YAML files, read, checked, compiled. serde, no Pingora |
 //! | [`policy`] | decisions, pure: which route, which backend, try again or not, who waits. No sockets, no clock, no dice |
 //! | [`proxy`] | the mechanism of one request: the straight way of plain ones, and Pingora's phases; each step asks a policy and obeys |
@@ -59,6 +60,7 @@
 
 pub mod cache;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod observe;

@@ -6,10 +6,10 @@
 use super::client::Client;
 use super::ctx::Ctx;
 use super::{facts, wait};
+use crate::clock;
 use crate::policy::admission::{Priority, Why};
 use crate::policy::concurrency::Concurrency;
 use crate::policy::target::normalise_path;
-use crate::upstream::clock;
 use crate::upstream::line::InLine;
 use crate::upstream::places::{Place, Places};
 use crate::upstream::traffic::Traffic;

@@ -1,7 +1,7 @@
 //! Turns for pieces of content that come slowly: see [`pace`].
 
+use crate::clock;
 use crate::policy::pace;
-use crate::upstream::clock;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};

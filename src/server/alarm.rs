@@ -3,7 +3,7 @@
 //! Most waits end long before they have taken too long. Setting a timer for each and taking it back would cost more than the
 //! waits themselves do. Decides nothing: how long is the caller's to say.
 
-use crate::upstream::clock;
+use crate::clock;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;

@@ -8,8 +8,8 @@ mod exchange;
 pub use exchange::{Exchange, fitted};
 
 use super::connection::Connection;
+use crate::clock;
 use crate::proxy::MALFORMED;
-use crate::upstream::clock;
 use http::StatusCode;
 use log::debug;
 use pingora::protocols::http::v2::server::{H2Options, handshake};

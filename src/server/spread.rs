@@ -3,8 +3,8 @@
 //! Decided by [`crate::policy::spread`]. Asked by `worker` for each connection it accepts.
 
 use super::visitors::Visit;
+use crate::clock;
 use crate::policy::spread::{self, Load, Passing};
-use crate::upstream::clock;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

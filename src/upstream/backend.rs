@@ -68,7 +68,7 @@ struct Answer {
 #[derive(Debug, Default)]
 struct Generation {
     number: AtomicU64,
-    /// When it last did, in whole seconds of [`super::clock`], and one.
+    /// When it last did, in whole seconds of [`crate::clock`], and one.
     moved: AtomicU64,
 }
 

@@ -3,7 +3,7 @@
 //! Every request pays in and few draw out: so each worker notes by itself what began, and the budget is told of that once a second,
 //! or when somebody asks it for something.
 
-use super::clock;
+use crate::clock;
 use crate::observe::parts::Parts;
 use crate::policy::budget::{Budget, BudgetRules, Noted, Report, Spent};
 use std::sync::{Mutex, MutexGuard, PoisonError};

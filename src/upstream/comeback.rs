@@ -6,7 +6,8 @@
 
 use super::check::{self, Check};
 use super::probes::Done;
-use super::{Backend, Upstream, clock};
+use super::{Backend, Upstream};
+use crate::clock;
 use crate::policy::health::ProbeRules;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! Those of `proxy::direct`; Pingora keeps its own. A connection never leaves the thread that opened it. Which backend is
 //! asked is decided elsewhere, and so is how long one is kept.
 
-use super::clock;
+use crate::clock;
 use crate::server::alarm::Alarm;
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;

@@ -6,7 +6,6 @@
 pub mod backend;
 pub mod budget;
 pub mod check;
-pub mod clock;
 pub mod comeback;
 pub mod http2;
 pub mod line;
@@ -22,6 +21,7 @@ pub mod traffic;
 
 pub use backend::{Active, Backend};
 
+use crate::clock;
 use crate::config::{BackendPlan, BackendState, UpstreamPlan};
 use crate::policy::balancer::{self, Balance, Balancer, BalancerError, Pool, Slot, Tried, Turn};
 use crate::policy::concurrency::Concurrency;

@@ -3,7 +3,7 @@
 //! A [`Place`] is given back when it is dropped, whatever became of the request that held it. Outlives a reload, with
 //! everybody who waits; the rules are those of the configuration in force, also for a request that began under another.
 
-use super::clock;
+use crate::clock;
 use crate::policy::adaptive::{Adaptive, AdaptiveRules};
 use crate::policy::admission::{
     Admission, AdmissionRules, Asked, Priority, Ticket, Why, Withdrawn,

@@ -6,7 +6,8 @@
 use super::check::{self, Check};
 use super::own::Own;
 use super::tls::UpstreamTls;
-use super::{Backend, Upstream, clock};
+use super::{Backend, Upstream};
+use crate::clock;
 use crate::policy::health::Gate;
 use std::sync::Arc;
 use std::time::Duration;

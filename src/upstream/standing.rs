@@ -4,7 +4,8 @@
 //! Told of every try by `proxy`, of every probe by [`super::probes`]. Good answers of a sound backend change nothing but their
 //! count: each worker notes them by itself, and the lock's holder takes them in. Decides nothing; logs what changed.
 
-use super::{clock, comeback};
+use super::comeback;
+use crate::clock;
 use crate::observe::parts::Parts;
 use crate::policy::health::{Change, EjectRules, FailRules, Gate, Health, Observation, ProbeRules};
 use crate::policy::window::{Batch, Window};

@@ -5,8 +5,8 @@
 //! not use it. Built by `server::reload`, asked by `proxy`. Decides nothing; logs what a split did by itself.
 
 use super::budget::SharedBudget;
-use super::clock;
 use super::places::Places;
+use crate::clock;
 use crate::observe::tally::Tally;
 use crate::policy::budget::{BudgetRules, Report, Spent};
 use crate::policy::canary::{self, Event, Figures, Memory, Share, Side, SideFigures};

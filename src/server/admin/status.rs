@@ -2,6 +2,7 @@
 
 use super::Scene;
 use super::figures::Figures as CacheFigures;
+use crate::clock;
 use crate::observe::access_log::stamp;
 use crate::observe::history::Point;
 use crate::observe::tally::{Failed, Sums};
@@ -9,9 +10,9 @@ use crate::policy::canary::{Share, SideFigures};
 use crate::policy::health::{Gate, warm_share};
 use crate::policy::route::Action;
 use crate::policy::success::{Count, SPANS, Savings, Span};
+use crate::upstream::Upstream;
 use crate::upstream::places::Figures;
 use crate::upstream::traffic::Traffic;
-use crate::upstream::{Upstream, clock};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

@@ -4,7 +4,7 @@
 //! While nothing comes, nothing is held for it.
 
 use super::{ClientStream, Doubt, READ_INTO, ROOM};
-use crate::upstream::clock;
+use crate::clock;
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
 use std::io;
