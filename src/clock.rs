@@ -10,11 +10,16 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long it may take until the system's clock was set is known here.
+const KNOWN: Duration = Duration::from_millis(100);
 
 thread_local! {
     /// When the task was woken that runs on this thread, if it is one of those.
     static WOKEN: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// A moment, and what the system's clock showed then.
+    static SHOWN: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
 }
 
 /// The time as policies of running pools count it: since the process first asked. One clock for all workers: what one notes,
@@ -27,6 +32,22 @@ pub fn now() -> Duration {
 /// The moment at which the task was woken that asks, or this one.
 pub fn instant() -> Instant {
     WOKEN.get().unwrap_or_else(Instant::now)
+}
+
+/// What the system's clock shows at that moment.
+pub fn wall() -> SystemTime {
+    let Some(at) = WOKEN.get() else {
+        return SystemTime::now();
+    };
+    let shown = SHOWN.get().and_then(|(then, shown)| {
+        let since = at.checked_duration_since(then)?;
+        (since < KNOWN).then(|| shown + since)
+    });
+    shown.unwrap_or_else(|| {
+        let shown = SystemTime::now();
+        SHOWN.set(Some((at, shown)));
+        shown
+    })
 }
 
 /// How long before that something was.
@@ -99,6 +120,29 @@ mod tests {
             assert_eq!(instant(), third);
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn the_systems_clock_goes_on_between_two_looks_at_it() {
+        woken(async {
+            let (began, shown) = (instant(), wall());
+            assert_eq!(wall(), shown);
+            until_it_moves();
+            let later = read();
+            assert_eq!(wall(), shown + (later - began));
+            // A look of long ago counts for nothing any more.
+            let long_ago = SystemTime::UNIX_EPOCH;
+            let then = later.checked_sub(KNOWN).unwrap();
+            SHOWN.set(Some((then, long_ago)));
+            let before = SystemTime::now();
+            assert!(wall() >= before);
+            // Nor does one of a moment that is still to come.
+            SHOWN.set(Some((later + KNOWN, long_ago)));
+            assert!(wall() >= before);
+        })
+        .await;
+        let before = SystemTime::now();
+        assert!(wall() >= before);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 use super::disk::{Id, Standing};
 use super::key::Key;
 use super::object::{Body, Object};
+use crate::clock;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -64,7 +65,7 @@ impl Memory {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(clock::since(self.began).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Everything under a key, the newest last.

@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::cache::fills::{Part, State};
 use crate::cache::key::Key;
 use crate::cache::object::{Body, Object};
+use crate::clock;
 use crate::policy::cache::collapsing::{About, about};
 use crate::policy::cache::freshness::Times;
 use crate::policy::cache::key::{Asks, KeyParts};
@@ -34,7 +35,7 @@ use pingora::http::RequestHeader;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::watch;
 
 /// How often a request looks again after a fill that was not for it.
@@ -103,7 +104,7 @@ pub(super) enum Next {
 
 /// The time since the epoch, as policies count it.
 pub(super) fn now() -> Duration {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = clock::wall().duration_since(UNIX_EPOCH);
     since.unwrap_or_default()
 }
 

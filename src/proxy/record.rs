@@ -35,9 +35,10 @@ pub(super) struct Finish {
 impl Finish {
     /// It ends now.
     pub(super) fn now(ctx: &Ctx) -> Self {
+        let now = clock::read();
         Finish {
-            at: SystemTime::now(),
-            lasted: clock::read().saturating_duration_since(ctx.watch.started),
+            at: clock::wall(),
+            lasted: now.saturating_duration_since(ctx.watch.started),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The head of an answer as the bytes of HTTP/1 (RFC 9112 §4), for those that are given without Pingora's phases.
 
 use super::forward::written;
+use crate::clock;
 use crate::policy::fields;
 use crate::policy::plain::is_dated;
 use http::{HeaderName, HeaderValue, header};
 use pingora::http::ResponseHeader;
-use std::time::SystemTime;
 
 /// Room for most heads.
 pub(super) const USUAL: usize = 1024;
@@ -68,7 +68,7 @@ fn status_line(out: &mut Vec<u8>, head: &ResponseHeader) {
 pub(super) fn date(out: &mut Vec<u8>, is_dated: bool) {
     if !is_dated {
         out.extend_from_slice(b"Date: ");
-        let now = httpdate::fmt_http_date(SystemTime::now());
+        let now = httpdate::fmt_http_date(clock::wall());
         out.extend_from_slice(now.as_bytes());
         out.extend_from_slice(b"\r\n");
     }

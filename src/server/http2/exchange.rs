@@ -3,6 +3,7 @@
 //! Accepted by [`super`]. The front answers it as it is; for Pingora's phases it is a session. Its bytes go out with those of its
 //! connection, which sees to the client's pace; each piece waits here until the client has room for it (§5.2).
 
+use crate::clock;
 use crate::policy::interim;
 use crate::policy::plain::is_dated;
 use async_trait::async_trait;
@@ -23,7 +24,7 @@ use pingora::{Error, ErrorType, OrErr, Result};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Content that is kept to be sent again, as Pingora's sessions keep it.
 const REPLAYED: usize = 64 * 1024;
@@ -180,7 +181,7 @@ impl Exchange {
     /// When the client is gone.
     pub fn begin(&mut self, status: StatusCode, mut fields: HeaderMap, is_all: bool) -> Result<()> {
         if !is_dated(&fields)
-            && let Ok(date) = httpdate::fmt_http_date(SystemTime::now()).try_into()
+            && let Ok(date) = httpdate::fmt_http_date(clock::wall()).try_into()
         {
             // By who passes it on, where its maker does not say (RFC 9110 §6.6.1).
             fields.insert(header::DATE, date);
