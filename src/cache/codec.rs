@@ -4,18 +4,14 @@
 //! not come out even is no head.
 
 use super::disk::Id;
+use super::head::Head;
 use super::key::{Key, Variant};
 use super::moment::Moment;
 use super::object::{Body, Object};
 use crate::policy::cache::freshness::Freshness;
-use bytes::Bytes;
-use http::HeaderValue;
-use pingora::http::{IntoCaseHeaderName, ResponseHeader};
+use http::StatusCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// Fields that take no more than this together are kept together.
-const SHARED: usize = 2048;
 
 /// Writes the head of an answer.
 pub fn encode(object: &Object) -> Vec<u8> {
@@ -42,20 +38,8 @@ pub fn encode(object: &Object) -> Vec<u8> {
     }
     out.push(u8::from(f.never_stale) | u8::from(f.always_validate) << 1);
     out.extend(object.head.status.as_u16().to_le_bytes());
-    let named: Vec<(Vec<u8>, &[u8])> = object
-        .head
-        .case_header_iter()
-        .map(|(name, value)| (name.as_slice().to_vec(), value.as_bytes()))
-        .collect();
-    let plain: Vec<(Vec<u8>, &[u8])> = object
-        .head
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str().as_bytes().to_vec(), value.as_bytes()))
-        .collect();
-    let fields = if object.head.has_case() { named } else { plain };
-    for (name, value) in fields {
-        put(&mut out, &name);
+    for (name, value) in object.head.fields() {
+        put(&mut out, name);
         put(&mut out, value);
     }
     out
@@ -84,20 +68,10 @@ pub fn decode(bytes: &[u8], id: Id, body: Body) -> Option<Object> {
     }
     let [flags] = take::<1>(&mut rest)?;
     let status = u16::from_le_bytes(take(&mut rest)?);
-    // All names and values are parts of one copy. Of a long head each has its own: a connection of HTTP/2 remembers single values.
-    let fields = Bytes::copy_from_slice(rest);
-    let part = |of: &[u8]| match fields.len() <= SHARED {
-        true => fields.slice_ref(of),
-        false => Bytes::copy_from_slice(of),
-    };
-    let mut rest = &fields[..];
-    let mut head = ResponseHeader::build(status, Some(count(rest)?)).ok()?;
-    while !rest.is_empty() {
-        let name = part(get(&mut rest)?);
-        let value = HeaderValue::from_maybe_shared(part(get(&mut rest)?));
-        head.append_header(name.into_case_header_name(), value.ok()?)
-            .ok()?;
-    }
+    let head = Head::with_fields(
+        StatusCode::from_u16(status).ok()?,
+        fields(rest)?.into_iter(),
+    )?;
     let [
         received,
         initial_age,
@@ -124,13 +98,11 @@ pub fn decode(bytes: &[u8], id: Id, body: Body) -> Option<Object> {
     (object.id() == id).then_some(object)
 }
 
-/// How many fields there are: their places are kept in memory as long as the head is.
-fn count(mut rest: &[u8]) -> Option<usize> {
-    let mut fields = 0;
+/// The fields, if that is what there is.
+fn fields(mut rest: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let mut fields = Vec::with_capacity(16);
     while !rest.is_empty() {
-        get(&mut rest)?;
-        get(&mut rest)?;
-        fields += 1;
+        fields.push((get(&mut rest)?, get(&mut rest)?));
     }
     Some(fields)
 }

@@ -7,7 +7,7 @@ use super::object::{self, Body, Object};
 use super::whole;
 use super::{Cache, IN_FILE, SMALL, codec};
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OwnedMutexGuard;
@@ -159,7 +159,7 @@ impl Cache {
             return false;
         }
         let used = || self.0.disk.as_ref()?.last_used(id);
-        memory.has_room(object.size() + length)
+        memory.has_room(object.size() + whole::size(length))
             || used().is_some_and(|used| used > memory.oldest_use())
     }
 
@@ -198,7 +198,7 @@ impl Cache {
                 continue;
             };
             if objects.is_empty() {
-                let wanted = self.variant(&object.head.headers, request);
+                let wanted = self.variant(&object.head.only(&[header::VARY]), request);
                 let wanted = wanted.as_ref().map_or(0, object::first);
                 let place = ids.iter().position(|id| id.variant == wanted);
                 if let Some(place) = place.filter(|place| *place > next) {
@@ -232,7 +232,7 @@ impl Cache {
         for object in varied.into_iter().chain(plain) {
             let variant = match object.variant {
                 None => None,
-                Some(_) => self.variant(&object.head.headers, request),
+                Some(_) => self.variant(&object.head.only(&[header::VARY]), request),
             };
             if found.variant.is_none() {
                 found.variant = variant;

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod fills;
 pub mod find;
 pub mod growing;
+pub mod head;
 pub mod key;
 mod memory;
 pub mod moment;
@@ -31,7 +32,7 @@ use bytes::Bytes;
 use disk::{Disk, DiskSettings, DiskStatus, Id, Standing, Stored, Updated};
 use fills::{Ends, Fills, Part};
 use find::Loads;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use key::{Key, Variant};
 use log::{error, warn};
 use memory::Memory;
@@ -258,7 +259,6 @@ impl Cache {
                 object.body = Body::Sealed(Arc::new(sealed));
             }
         }
-        object.head = object::owned(object.head);
         let object = Arc::new(object);
         let is_barred = || self.0.purges.bars(&object, began);
         if !self.0.memory.insert(&object, is_barred) {
@@ -544,7 +544,7 @@ impl Cache {
         objects.iter().any(|other| {
             other.variant == object.variant
                 && other.freshness.received > asked
-                && !combinable(&other.head.headers, &object.head.headers)
+                && !is_combinable(other, object)
         })
     }
 
@@ -555,9 +555,15 @@ impl Cache {
         objects.into_iter().rev().find(|other| {
             other.variant == object.variant
                 && other.length() == object.length()
-                && combinable(&other.head.headers, &object.head.headers)
+                && is_combinable(other, object)
         })
     }
+}
+
+/// Whether two are parts of the same answer.
+fn is_combinable(one: &Object, other: &Object) -> bool {
+    let tag = |object: &Object| object.head.only(&[header::ETAG]);
+    combinable(&tag(one), &tag(other))
 }
 
 #[cfg(test)]

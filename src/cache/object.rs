@@ -2,21 +2,18 @@
 
 use super::disk::{Id, Stored};
 use super::growing::{End, Growing};
+use super::head::Head;
 use super::key::{Key, Variant};
 use super::moment::Moment;
 use super::sealed::Sealed;
 use super::whole;
 use crate::policy::cache::freshness::Freshness;
 use bytes::Bytes;
-use pingora::http::ResponseHeader;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// What an object takes beside its header's and body's bytes: map entry, list entry, allocations, a status line.
 const OVERHEAD: usize = 1024;
-/// What a place in the two maps of a head takes, that of fields and that of how their names are written.
-const FIELD: usize = 192;
-
 /// A stored answer.
 pub struct Object {
     /// Tells this object from every other in this process.
@@ -28,7 +25,7 @@ pub struct Object {
     /// Which of several under one key.
     pub variant: Option<Variant>,
     /// Status and fields as they are given out, but for `Age` and what a hop adds.
-    pub head: ResponseHeader,
+    pub head: Head,
     /// How long it is fresh.
     pub freshness: Freshness,
     /// What follows the head.
@@ -47,8 +44,18 @@ pub struct Object {
     /// When the disk tier last heard of it; the same clock.
     pub(super) told: AtomicU64,
     /// See [`Object::written`].
-    written: OnceLock<Option<Box<[u8]>>>,
+    written: OnceLock<Written>,
     counted: OnceLock<Counted>,
+}
+
+/// How a head is written down.
+pub enum Written {
+    /// As it is.
+    AsItIs,
+    /// Like this.
+    Otherwise(Box<[u8]>),
+    /// It takes more than that.
+    Not,
 }
 
 /// What an object takes of memory, until the last who has it lets go: one that had to make room may still be on its way to
@@ -144,7 +151,7 @@ impl Object {
         key: Key,
         place: &str,
         variant: Option<Variant>,
-        head: ResponseHeader,
+        head: Head,
         freshness: Freshness,
         body: Body,
         born: Moment,
@@ -179,7 +186,7 @@ impl Object {
     }
 
     /// The same answer with another head: it was validated.
-    pub fn refreshed(&self, head: ResponseHeader, freshness: Freshness) -> Self {
+    pub fn refreshed(&self, head: Head, freshness: Freshness) -> Self {
         let body = match &self.body {
             Body::Memory(bytes) => Body::Memory(bytes.clone()),
             Body::Sealed(sealed) => Body::Sealed(sealed.clone()),
@@ -195,7 +202,7 @@ impl Object {
                 self.key,
                 &self.place,
                 self.variant,
-                owned(head),
+                head,
                 freshness,
                 body,
                 self.born,
@@ -244,19 +251,15 @@ impl Object {
             Body::File(stored) => Some(stored.body_len()),
             Body::Parts(parts) => Some(parts.total),
             Body::Growing(_) => {
-                let length = self.head.headers.get(http::header::CONTENT_LENGTH)?;
-                length.to_str().ok()?.parse().ok()
+                let length = self.head.values(&http::header::CONTENT_LENGTH).next()?;
+                str::from_utf8(length).ok()?.parse().ok()
             }
         }
     }
 
-    /// Its head as somebody writes it down, who always writes the same: that is done once. `None` where it is more than to be
-    /// written down.
-    pub fn written(&self, write: impl FnOnce(&ResponseHeader) -> Option<Vec<u8>>) -> Option<&[u8]> {
-        // What was written into has room for more, which a smaller size would not give back.
-        let exactly = |written: Vec<u8>| Box::from(written.as_slice());
-        let written = self.written.get_or_init(|| write(&self.head).map(exactly));
-        written.as_deref()
+    /// How its head is written down by somebody who always does it the same way: that is found out once.
+    pub fn written(&self, how: impl FnOnce(&Head) -> Written) -> &Written {
+        self.written.get_or_init(|| how(&self.head))
     }
 
     /// Counts it as taken of this sum, once.
@@ -271,49 +274,14 @@ impl Object {
 
     /// What it takes of memory. A growing body counts for itself.
     pub fn size(&self) -> usize {
-        let fields = self.head.headers.iter();
-        let texts: usize = fields
-            .map(|(name, value)| 3 * name.as_str().len() + 2 * value.len() + 40)
-            .sum();
-        // Their places are powers of two, of which three quarters are used at most.
-        let fields = self.head.headers.len();
-        // Once by itself, and once as it is written down.
-        let reason = 2 * self.head.get_reason_phrase().map_or(0, str::len);
-        let head = texts + reason + (fields + fields / 3).next_power_of_two().max(8) * FIELD;
         let body = match &self.body {
             Body::Memory(bytes) => whole::size(bytes.len()),
             Body::Sealed(sealed) => sealed.size(),
             Body::Parts(parts) => whole::size(parts.held()),
             Body::File(_) | Body::Growing(_) => 0,
         };
-        OVERHEAD + self.place.len() + head + body
+        OVERHEAD + self.place.len() + self.head.size() + body
     }
-}
-
-/// A head with bytes of its own: what was read from a connection keeps all of the buffer that it was read into.
-pub(super) fn owned(head: ResponseHeader) -> ResponseHeader {
-    copied(&head).unwrap_or(head)
-}
-
-fn copied(head: &ResponseHeader) -> Option<ResponseHeader> {
-    let fields = Some(head.headers.len());
-    let mut own = match head.has_case() {
-        true => ResponseHeader::build(head.status, fields).ok()?,
-        false => ResponseHeader::build_no_case(head.status, fields).ok()?,
-    };
-    own.set_version(head.version);
-    own.set_reason_phrase(head.get_reason_phrase()).ok()?;
-    if head.has_case() {
-        for (name, value) in head.case_header_iter() {
-            let name = String::from_utf8(name.as_slice().to_vec()).ok()?;
-            own.append_header(name, value.as_bytes()).ok()?;
-        }
-    } else {
-        for (name, value) in &head.headers {
-            own.append_header(name, value.as_bytes()).ok()?;
-        }
-    }
-    Some(own)
 }
 
 impl Object {

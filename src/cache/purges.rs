@@ -13,7 +13,7 @@ mod rules;
 
 use super::moment::{Clock, Moment};
 use super::object::Object;
-use crate::policy::cache::tags::tags;
+use crate::policy::cache::tags::{self, tags};
 use arc_swap::ArcSwap;
 use record::Record;
 use rules::{KEPT, Rules};
@@ -64,7 +64,9 @@ impl What {
         match self {
             What::Url(url) => object.key.url == *url,
             What::Prefix(prefix) => object.place.starts_with(prefix.as_str()),
-            What::Tag(tag) => tags(&object.head.headers).iter().any(|t| t == tag),
+            What::Tag(tag) => tags(&object.head.only(&tags::FIELDS))
+                .iter()
+                .any(|t| t == tag),
             What::All => true,
         }
     }

@@ -3,7 +3,7 @@
 use super::Store;
 use super::fills::{Filling, State};
 use super::growing::Growing;
-use super::object::{self, Body, Object};
+use super::object::{Body, Object};
 use super::reader::Reader;
 use super::writer::Writer;
 use async_trait::async_trait;
@@ -56,7 +56,7 @@ impl Storage for Store {
             now,
             0,
             0,
-            object.head.clone(),
+            object.head.response(true)?,
         );
         let hit: HitHandler = Box::new(Reader::new(object.clone(), *piece, &self.memory));
         Ok(Some((meta, hit)))
@@ -78,7 +78,6 @@ impl Storage for Store {
         };
         let growing = Arc::new(Growing::new(&self.memory));
         object.body = Body::Growing(growing.clone());
-        object.head = object::owned(object.head);
         if self.disk.is_some() && !object.memory_only {
             object.file = Some(object.id());
         }

@@ -1,10 +1,12 @@
 //! The two tiers together: what purges and updates do to what is on its way.
 
 use super::disk::{DiskSettings, Standing};
+use super::head::Head;
 use super::*;
 use crate::policy::cache::freshness::{Freshness, Times};
 use bytes::Bytes;
 use http::StatusCode;
+use http::header;
 use pingora::http::ResponseHeader;
 use std::path::Path;
 use std::time::Instant;
@@ -33,11 +35,11 @@ fn freshness(received: u64) -> Freshness {
     Freshness::of(true, StatusCode::OK, &HeaderMap::new(), times, &|_| None)
 }
 
-fn head(tag: &str) -> ResponseHeader {
+fn head(tag: &str) -> Head {
     let mut head = ResponseHeader::build(200, None).unwrap();
     head.insert_header("ETag", tag).unwrap();
     head.insert_header("Cache-Tag", tag).unwrap();
-    head
+    Head::from(&head)
 }
 
 fn answer(cache: Cache, tag: &str, body: &str) -> Object {
@@ -60,8 +62,8 @@ fn told(object: &Object) -> (&str, &[u8]) {
     let Body::Memory(body) = &object.body else {
         panic!("not in memory")
     };
-    let tag = object.head.headers["etag"].to_str().unwrap();
-    (tag, body)
+    let tag = object.head.values(&header::ETAG).next().unwrap();
+    (str::from_utf8(tag).unwrap(), body)
 }
 
 /// Puts an answer in and waits for its file.
@@ -387,7 +389,7 @@ async fn a_validated_head_takes_the_place_of_one_whose_file_is_open() {
     now.replace(&object, &again, now.moment()).await;
     for cache in [now, cache(dir.path(), 0)] {
         let found = find(cache).await.unwrap();
-        assert_eq!(found.head.headers["etag"], "v1 again");
+        assert_eq!(found.head.headers()["etag"], "v1 again");
     }
 }
 

@@ -5,6 +5,7 @@
 //! it already and to nobody else.
 
 use super::growing::{End, Growing};
+use super::head::Head;
 use super::object::{Body, Object, Parts};
 use super::{SMALL, Store, codec, disk, sealed, whole};
 use crate::policy::cache::validation::combinable;
@@ -110,8 +111,8 @@ impl Writer {
 
     /// What can still be used of a body that broke off (RFC 9111 §3.3).
     fn keep_part(&self) {
-        let head = &self.object.head.headers;
-        let Some(total) = self.object.length().filter(|_| combinable(head, head)) else {
+        let tag = self.object.head.only(&[header::ETAG]);
+        let Some(total) = self.object.length().filter(|_| combinable(&tag, &tag)) else {
             return;
         };
         let beginning = self.growing.pieces().unwrap_or_default().concat();
@@ -169,13 +170,15 @@ impl HandleMiss for Writer {
             self.store.memory.remove(&self.object);
             return Ok(MissFinishType::Created(0));
         }
-        let mut head = self.object.head.clone();
+        let mut head = self.object.head.response(true)?;
         // Whole now: its length is known, however the backend framed it.
         head.remove_header(&header::TRANSFER_ENCODING);
         if head.status != http::StatusCode::NO_CONTENT {
             head.insert_header("Content-Length", length)?;
         }
-        let whole = self.object.refreshed(head, self.object.freshness);
+        let whole = self
+            .object
+            .refreshed(Head::from(&head), self.object.freshness);
         if let Some(file) = self.file.take() {
             let rest = self.growing.unwritten();
             let head = codec::encode(&whole);

@@ -116,14 +116,18 @@ pub fn is_of_connection(name: &str) -> bool {
 }
 
 /// Whether a date is in the form that all are to have (RFC 9110 §5.6.7), as far as one looks without reading it.
-fn is_date(value: &[u8]) -> bool {
+fn has_form(value: &[u8]) -> bool {
     value.len() == 29 && value.ends_with(b" GMT")
+}
+
+/// Whether these are the dates of an answer that says when it was made, once and in that form.
+pub fn is_date<'a>(mut dates: impl Iterator<Item = &'a [u8]>) -> bool {
+    dates.next().is_some_and(has_form) && dates.next().is_none()
 }
 
 /// Whether an answer says when it was made, once and in that form.
 pub fn is_dated(headers: &HeaderMap) -> bool {
-    let mut dates = fields::all(headers, &header::DATE);
-    dates.next().is_some_and(|date| is_date(date.as_bytes())) && dates.next().is_none()
+    is_date(fields::all(headers, &header::DATE).map(HeaderValue::as_bytes))
 }
 
 /// What an answer of HTTP/1.1 with these fields is, if it is plain. Nothing about it is decided here: one that is not is looked
@@ -137,7 +141,7 @@ pub fn answer<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<A
         match name.len() {
             2 if is("te") => return None,
             // One that clients cannot read, or two, are none.
-            4 if is("date") => match is_dated || !is_date(value) {
+            4 if is("date") => match is_dated || !has_form(value) {
                 true => return None,
                 false => is_dated = true,
             },

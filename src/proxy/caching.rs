@@ -316,7 +316,7 @@ pub(super) async fn consult(cache: Cache, session: &mut Session, ctx: &mut Ctx) 
                 let headers = &session.req_header().headers;
                 let variant = object
                     .variant
-                    .and_then(|_| cache.variant(&object.head.headers, headers));
+                    .and_then(|_| cache.variant(&object.head.only(&[header::VARY]), headers));
                 let fits = variant == object.variant;
                 let reusable = !matches!(
                     // What this client asks of stored answers is met: this one has just come.
@@ -481,8 +481,8 @@ fn has_what_is_asked(object: &Object, method: &Method, headers: &HeaderMap) -> b
     let Body::Parts(parts) = &object.body else {
         return true;
     };
-    let stored = &object.head.headers;
-    match range::ranges(method, headers, stored, parts.total, &date) {
+    let stored = object.head.headers();
+    match range::ranges(method, headers, &stored, parts.total, &date) {
         Ranges::One(range) => parts.get(range).is_some(),
         Ranges::Many(ranges) => ranges.into_iter().all(|r| parts.get(r).is_some()),
         Ranges::Whole => *method == Method::HEAD,

@@ -3,7 +3,7 @@
 use super::super::moment::{Clock, Moment};
 use super::super::object::Object;
 use super::What;
-use crate::policy::cache::tags::tags;
+use crate::policy::cache::tags::{self, tags};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -150,7 +150,7 @@ impl Rules {
             }
         }
         if !self.tags.is_empty() {
-            for tag in tags(&object.head.headers) {
+            for tag in tags(&object.head.only(&tags::FIELDS)) {
                 latest = latest.max(self.tags.get(&tag).copied().unwrap_or_default());
             }
         }

@@ -1,5 +1,6 @@
 //! Rules, the list of them in a file, and what they hold back.
 
+use super::super::head::Head;
 use super::super::key::Key;
 use super::super::object::Body;
 use super::*;
@@ -21,7 +22,7 @@ fn object(place: &str, tags: &str, born: Moment) -> Object {
         who: [0; 16],
     };
     let body = Body::Memory(bytes::Bytes::new());
-    Object::new(key, place, None, head, freshness, body, born)
+    Object::new(key, place, None, Head::from(&head), freshness, body, born)
 }
 
 fn tag(name: &str) -> What {

@@ -15,6 +15,9 @@ pub const MOST_BYTES: usize = 256;
 const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 
+/// The fields that have them.
+pub const FIELDS: [HeaderName; 2] = [CACHE_TAG, SURROGATE_KEY];
+
 /// The tags of an answer in order, each once. Case counts. What is no text or too long is left out.
 pub fn tags(headers: &HeaderMap) -> Vec<String> {
     let values = |name| headers.get_all(name).iter().map(|value| value.as_bytes());

@@ -6,6 +6,7 @@ use super::super::facts::{authority, target};
 use super::super::forward;
 use super::date;
 use crate::cache::Cache;
+use crate::cache::head::Head;
 use crate::cache::object::Object;
 use crate::policy::cache::confidence::repeats_request;
 use crate::policy::cache::freshness::{Freshness, Times};
@@ -80,7 +81,7 @@ pub(super) fn updated(
     times: Times,
 ) -> Result<Object> {
     let status = stored.head.status;
-    let merged = validation::merge(&stored.head.headers, update);
+    let merged = validation::merge(&stored.head.headers(), update);
     let mut head = rebuilt(status, &merged)?;
     keep(&mut head)?;
     let ttl = !policy.respects_origin();
@@ -88,7 +89,9 @@ pub(super) fn updated(
     let freshness = Freshness::of(ttl, status, &head.headers, times, &date);
     let variant = cache.variant(&head.headers, &request.headers);
     let confidential = is_confidential(policy, request, &head.headers);
-    let mut fresh = stored.refreshed(head, freshness).confined(confidential);
+    let mut fresh = stored
+        .refreshed(Head::from(&head), freshness)
+        .confined(confidential);
     fresh.variant = variant;
     Ok(fresh)
 }

@@ -243,7 +243,8 @@ async fn write(
     first: Bytes,
     mut body: Reader,
 ) -> Result<()> {
-    let mut head = Box::new(object.head.clone());
+    // HTTP/2 has small letters only.
+    let mut head = Box::new(object.head.response(!client.is_http2())?);
     if let (None, Some(length)) = (head.headers.get(header::CONTENT_LENGTH), object.length()) {
         head.remove_header(&header::TRANSFER_ENCODING);
         head.insert_header(header::CONTENT_LENGTH, length)?;

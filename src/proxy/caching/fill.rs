@@ -13,6 +13,7 @@ use super::admission::{is_confidential, keep, place, storable, updated};
 use super::{Forwarded, How, Outcome, asker, date, now, remember, times};
 use crate::cache::Cache;
 use crate::cache::fills::{Failed, Filling, State};
+use crate::cache::head::Head;
 use crate::cache::key::Key;
 use crate::cache::object::{Body, Object};
 use crate::cache::storage::FillFor;
@@ -230,7 +231,7 @@ impl Job {
             && self.is_on_its_side(split)
             && !matches!(stale.body, Body::Parts(_))
         {
-            for (name, value) in validation::conditions(&stale.head.headers) {
+            for (name, value) in validation::conditions(&stale.head.headers()) {
                 request.insert_header(name, value)?;
             }
         }
@@ -301,7 +302,7 @@ pub(in super::super) async fn judge(
         && response.status == StatusCode::NOT_MODIFIED
         && let Some(stale) = job.stale.take()
     {
-        if !validation::selects(&stale.head.headers, &response.headers) {
+        if !validation::selects(&stale.head.headers(), &response.headers) {
             // It is about another answer (RFC 9111 §4.3.4): ask again, without conditions.
             cache.remove(&stale).await;
             ctx.verdict = Some(Verdict::Retry(Duration::ZERO));
@@ -310,7 +311,8 @@ pub(in super::super) async fn judge(
         let request = session.req_header();
         let fields = &response.headers;
         let fresh = updated(cache, policy, request, &stale, fields, times)?;
-        let keep = Keep::Fields(&fresh.head.headers);
+        let kept = fresh.head.headers();
+        let keep = Keep::Fields(&kept);
         let status = stale.head.status;
         let shared = storable(&route, request, (status, fields), keep, received).is_ok();
         let fresh = Arc::new(fresh);
@@ -355,7 +357,15 @@ pub(in super::super) async fn judge(
             let place = place(request, ctx.scheme);
             let confidential = is_confidential(policy, request, &head.headers);
             let born = job.filling.fill().began();
-            let object = Object::new(job.key, &place, variant, head, freshness, nothing, born);
+            let object = Object::new(
+                job.key,
+                &place,
+                variant,
+                Head::from(&head),
+                freshness,
+                nothing,
+                born,
+            );
             *lock(&job.pending) = Some(object.confined(confidential));
             how.stored = true;
             cache.passing().forget(&job.key);

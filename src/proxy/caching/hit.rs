@@ -132,8 +132,8 @@ pub(in super::super) fn age(response: &mut ResponseHeader, ctx: &Ctx) -> Result<
         && forwarded.status != Some(StatusCode::NOT_MODIFIED)
     {
         // Straight from the origin: what it says of its age stands.
-        match object.head.headers.get(header::AGE) {
-            Some(age) => response.insert_header(header::AGE, age.clone())?,
+        match object.head.values(&header::AGE).next() {
+            Some(age) => response.insert_header(header::AGE, age)?,
             None => {
                 response.remove_header(&header::AGE);
             }

@@ -4,6 +4,7 @@ use super::super::ctx::Ctx;
 use super::super::facts::{authority, target};
 use super::admission::{is_confidential, keep, place, rebuilt, storable, updated};
 use super::{How, asker, date, key_parts, remember, times};
+use crate::cache::head::Head;
 use crate::cache::key::Key;
 use crate::cache::moment::Moment;
 use crate::cache::object::{Body, Object, Parts};
@@ -133,7 +134,8 @@ async fn freshen(
     let Some(length) = object.length() else {
         return;
     };
-    let (status, stored, fields) = (object.head.status, &object.head.headers, &response.headers);
+    let (status, stored) = (object.head.status, object.head.headers());
+    let fields = &response.headers;
     // What was said to one person is not for all.
     let may = |merged| {
         let keep = Keep::Fields(merged);
@@ -146,11 +148,11 @@ async fn freshen(
         )
         .is_ok()
     };
-    match validation::freshened_by_head(status, stored, length, fields) {
+    match validation::freshened_by_head(status, &stored, length, fields) {
         Freshen::Update => {
             let fresh = updated(cache, policy, request, &object, fields, times);
             let Ok(fresh) = fresh else { return };
-            if may(&fresh.head.headers) {
+            if may(&fresh.head.headers()) {
                 cache.replace(&object, &Arc::new(fresh), began).await;
             }
         }
@@ -191,7 +193,7 @@ fn part(
         key,
         &place(request, scheme),
         variant,
-        head,
+        Head::from(&head),
         freshness,
         body,
         began,
@@ -239,8 +241,8 @@ fn put_away(cache: Cache, part: PartComing) -> Option<()> {
         let Body::Parts(parts) = &old.body else {
             return None;
         };
-        let fields = validation::merge(&old.head.headers, &part.object.head.headers);
-        object.head = rebuilt(StatusCode::OK, &fields).ok()?;
+        let fields = validation::merge(&old.head.headers(), &part.object.head.headers());
+        object.head = Head::from(&rebuilt(StatusCode::OK, &fields).ok()?);
         object.born = object.born.min(old.born);
         object.body = Body::Parts(parts.with(part.at, &bytes));
         object = object.confined(old.memory_only);
