@@ -12,8 +12,9 @@ use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// What an object takes beside its header's and body's bytes: map entry, list entry, allocations, a status line.
-const OVERHEAD: usize = 1024;
+/// What an object takes beside its header's and body's bytes: places in the maps, allocations beside it.
+const OVERHEAD: usize = 768;
+
 /// A stored answer.
 pub struct Object {
     /// Tells this object from every other in this process.
