@@ -5,8 +5,9 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use pingora::http::{IntoCaseHeaderName, ResponseHeader};
-use pingora::{ErrorType, OrErr};
+use pingora::http::{HeaderNameVariant, IntoCaseHeaderName, ResponseHeader};
+use pingora::{Error, ErrorType, OrErr};
+use std::ops::Range;
 
 /// Values of heads up to this length are parts of them. Of a long one each is a copy: a connection of HTTP/2 remembers single values.
 const SHARED: usize = 2048;
@@ -16,73 +17,134 @@ const SHARED: usize = 2048;
 pub struct Head {
     /// The status.
     pub status: StatusCode,
-    /// The status line and the fields, each with the end of its line.
-    written: Bytes,
-    /// Where the fields begin.
+    /// The status line and the fields, each with the end of its line; then, of each field, how long its name and its value are.
+    bytes: Bytes,
+    /// Where the fields begin, and where they end.
+    fields_at: Range<usize>,
+}
+
+/// How long a name and a value are, as bytes.
+const LENGTHS: usize = 2 * size_of::<u32>();
+
+/// What becomes a head.
+struct Writing {
+    status: StatusCode,
+    written: Vec<u8>,
+    lengths: Vec<u8>,
     fields_at: usize,
 }
 
-impl Head {
+impl Writing {
     /// One without fields.
-    fn begin(status: StatusCode, reason: &str) -> Vec<u8> {
-        let mut written = Vec::with_capacity(512);
+    fn begin(status: StatusCode, reason: &str) -> Self {
+        let mut written = Vec::with_capacity(1024);
         for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
             written.extend_from_slice(part.as_bytes());
         }
-        written
-    }
-
-    fn end(status: StatusCode, written: &[u8], fields_at: usize) -> Self {
-        Head {
+        Writing {
             status,
-            // No more than it takes: what it was written into has room for more.
-            written: Bytes::copy_from_slice(written),
-            fields_at,
+            fields_at: written.len(),
+            written,
+            lengths: Vec::with_capacity(32 * LENGTHS),
         }
     }
 
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Option<()> {
+        for part in [name, b": ", value, b"\r\n"] {
+            self.written.extend_from_slice(part);
+        }
+        for part in [name, value] {
+            let length = u32::try_from(part.len()).ok()?;
+            self.lengths.extend_from_slice(&length.to_le_bytes());
+        }
+        Some(())
+    }
+
+    /// None where it would be read as another one.
+    fn end(mut self) -> Option<Head> {
+        let count = |wanted: u8| self.written.iter().filter(|byte| **byte == wanted).count();
+        let lines = 1 + self.lengths.len() / LENGTHS;
+        if count(b'\r') != lines || count(b'\n') != lines {
+            return None;
+        }
+        let fields_at = self.fields_at..self.written.len();
+        self.written.extend_from_slice(&self.lengths);
+        Some(Head {
+            status: self.status,
+            // No more than it takes: what it was written into has room for more.
+            bytes: Bytes::copy_from_slice(&self.written),
+            fields_at,
+        })
+    }
+}
+
+impl Head {
     /// One with these fields; none where what is said to be a field cannot be one.
     pub fn with_fields<'a>(
         status: StatusCode,
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Option<Self> {
-        let mut written = Self::begin(status, status.canonical_reason().unwrap_or_default());
-        let fields_at = written.len();
+        let mut head = Writing::begin(status, status.canonical_reason().unwrap_or_default());
         for (name, value) in fields {
-            let ends = |byte: &u8| matches!(byte, b'\r' | b'\n');
-            if name.is_empty() || name.iter().any(|byte| *byte == b':' || ends(byte)) {
+            if name.is_empty() || name.contains(&b':') {
                 return None;
             }
-            if value.iter().any(ends) {
-                return None;
-            }
-            for part in [name, b": ", value, b"\r\n"] {
-                written.extend_from_slice(part);
-            }
+            head.field(name, value)?;
         }
-        Some(Self::end(status, &written, fields_at))
+        head.end()
+    }
+
+    /// That of an answer that comes.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn of(head: &ResponseHeader) -> pingora::Result<Self> {
+        let reason = head.get_reason_phrase().unwrap_or_default();
+        let mut writing = Writing::begin(head.status, reason);
+        let mut end = Some(());
+        let mut add = |name: &[u8], value: &HeaderValue| {
+            end = end.and_then(|()| writing.field(name, value.as_bytes()));
+        };
+        head.map(|name, value| {
+            match name {
+                HeaderNameVariant::Case(name) => add(name.as_slice(), value),
+                HeaderNameVariant::Titled(name) => add(name.as_bytes(), value),
+            }
+            Ok(())
+        })?;
+        let head = end.and_then(|()| writing.end());
+        head.ok_or_else(|| {
+            Error::explain(ErrorType::InvalidHTTPHeader, "a head that cannot be stored")
+        })
     }
 
     /// As HTTP/1 has it, but for the empty line at its end.
     pub fn written(&self) -> &[u8] {
-        &self.written
+        self.bytes.get(..self.fields_at.end).unwrap_or_default()
     }
 
     /// The status line, with its end.
     pub fn status_line(&self) -> &[u8] {
-        self.written.get(..self.fields_at).unwrap_or_default()
+        self.bytes.get(..self.fields_at.start).unwrap_or_default()
     }
 
     /// Names as they are written, and values, in order.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let mut rest = self.written.get(self.fields_at..).unwrap_or_default();
-        std::iter::from_fn(move || {
-            let colon = rest.iter().position(|byte| *byte == b':')?;
-            let end = colon + rest.get(colon..)?.iter().position(|byte| *byte == b'\r')?;
-            let field = (rest.get(..colon)?, rest.get(colon + 2..end)?);
-            rest = rest.get(end + 2..)?;
-            Some(field)
-        })
+        let lengths = self.bytes.get(self.fields_at.end..).unwrap_or_default();
+        let (lengths, _) = lengths.as_chunks::<4>();
+        let length =
+            |bytes: &[u8; 4]| usize::try_from(u32::from_le_bytes(*bytes)).unwrap_or_default();
+        let mut at = self.fields_at.start;
+        lengths
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .filter_map(move |[name, value]| {
+                let name = at..at + length(name);
+                let value = name.end + 2..name.end + 2 + length(value);
+                at = value.end + 2;
+                Some((self.bytes.get(name)?, self.bytes.get(value)?))
+            })
     }
 
     /// The values of one field, in order.
@@ -96,12 +158,12 @@ impl Head {
 
     /// How many fields there are.
     fn count(&self) -> usize {
-        self.fields().count()
+        (self.bytes.len() - self.fields_at.end) / LENGTHS
     }
 
     fn part(&self, of: &[u8]) -> Bytes {
-        match self.written.len() <= SHARED {
-            true => self.written.slice_ref(of),
+        match self.bytes.len() <= SHARED {
+            true => self.bytes.slice_ref(of),
             false => Bytes::copy_from_slice(of),
         }
     }
@@ -139,11 +201,13 @@ impl Head {
     /// # Errors
     /// When Pingora does not take it.
     pub fn response(&self, with_case: bool) -> pingora::Result<ResponseHeader> {
-        let count = Some(self.count());
-        let mut head = match with_case {
-            true => ResponseHeader::build(self.status, count),
-            false => ResponseHeader::build_no_case(self.status, count),
-        }?;
+        if !with_case {
+            let (mut parts, ()) = http::Response::new(()).into_parts();
+            parts.status = self.status;
+            parts.headers = self.headers();
+            return Ok(parts.into());
+        }
+        let mut head = ResponseHeader::build(self.status, Some(self.count()))?;
         let line = self.status_line().strip_suffix(b"\r\n");
         let reason = line.and_then(|line| line.get("HTTP/1.1 200 ".len()..));
         let reason = reason.and_then(|reason| str::from_utf8(reason).ok());
@@ -159,16 +223,7 @@ impl Head {
 
     /// How many bytes it takes, beside itself.
     pub fn size(&self) -> usize {
-        self.written.len()
-    }
-}
-
-impl From<&ResponseHeader> for Head {
-    fn from(head: &ResponseHeader) -> Self {
-        let mut written = Self::begin(head.status, head.get_reason_phrase().unwrap_or_default());
-        let fields_at = written.len();
-        head.header_to_h1_wire(&mut written);
-        Self::end(head.status, &written, fields_at)
+        self.bytes.len()
     }
 }
 
@@ -242,7 +297,7 @@ mod tests {
         assert_eq!(fields["b"], "w");
         assert!(
             !head
-                .written
+                .bytes
                 .as_ptr_range()
                 .contains(&fields["b"].as_bytes().as_ptr())
         );
@@ -269,7 +324,7 @@ mod tests {
                 head.header_to_h1_wire(&mut out);
                 out
             };
-            let head = Head::from(&told);
+            let head = Head::of(&told).unwrap();
             prop_assert_eq!(head.count(), fields.len());
             prop_assert_eq!(&head.headers(), &told.headers);
             let again = head.response(true).unwrap();

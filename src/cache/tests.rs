@@ -39,7 +39,7 @@ fn head(tag: &str) -> Head {
     let mut head = ResponseHeader::build(200, None).unwrap();
     head.insert_header("ETag", tag).unwrap();
     head.insert_header("Cache-Tag", tag).unwrap();
-    Head::from(&head)
+    Head::of(&head).unwrap()
 }
 
 fn answer(cache: Cache, tag: &str, body: &str) -> Object {

@@ -178,7 +178,7 @@ impl HandleMiss for Writer {
         }
         let whole = self
             .object
-            .refreshed(Head::from(&head), self.object.freshness);
+            .refreshed(Head::of(&head)?, self.object.freshness);
         if let Some(file) = self.file.take() {
             let rest = self.growing.unwritten();
             let head = codec::encode(&whole);

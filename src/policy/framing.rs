@@ -173,6 +173,11 @@ pub fn keeps(version: Version, headers: &HeaderMap) -> bool {
     keeps
 }
 
+/// Whether clients of this version know chunks (RFC 9112 §7.1) and interim answers (RFC 9110 §15.2).
+pub fn knows_chunks(version: Version) -> bool {
+    version >= Version::HTTP_11
+}
+
 /// Whether `Connection` names this field, which then is not there for the upstream.
 pub fn hides(headers: &HeaderMap, field: &HeaderName) -> bool {
     named(headers).any(|name| name.eq_ignore_ascii_case(field.as_str().as_bytes()))

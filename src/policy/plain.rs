@@ -35,9 +35,12 @@ pub fn is_plain(
         Method::POST | Method::PUT | Method::PATCH | Method::DELETE => content && has_length,
         _ => false,
     };
-    let is_whole = matches!(version, Version::HTTP_11 | Version::HTTP_2);
+    let is_known_version = matches!(
+        version,
+        Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2
+    );
     is_fit_method
-        && is_whole
+        && is_known_version
         && target.first() == Some(&b'/')
         && are_plain(headers, is_known, |name, _| !is_special(name))
 }
@@ -116,18 +119,14 @@ pub fn is_of_connection(name: &str) -> bool {
 }
 
 /// Whether a date is in the form that all are to have (RFC 9110 §5.6.7), as far as one looks without reading it.
-fn has_form(value: &[u8]) -> bool {
-    value.len() == 29 && value.ends_with(b" GMT")
-}
-
-/// Whether these are the dates of an answer that says when it was made, once and in that form.
-pub fn is_date<'a>(mut dates: impl Iterator<Item = &'a [u8]>) -> bool {
-    dates.next().is_some_and(has_form) && dates.next().is_none()
+pub fn has_form(date: &[u8]) -> bool {
+    date.len() == 29 && date.ends_with(b" GMT")
 }
 
 /// Whether an answer says when it was made, once and in that form.
 pub fn is_dated(headers: &HeaderMap) -> bool {
-    is_date(fields::all(headers, &header::DATE).map(HeaderValue::as_bytes))
+    let mut dates = fields::all(headers, &header::DATE);
+    dates.next().is_some_and(|date| has_form(date.as_bytes())) && dates.next().is_none()
 }
 
 /// What an answer of HTTP/1.1 with these fields is, if it is plain. Nothing about it is decided here: one that is not is looked
@@ -208,7 +207,8 @@ mod tests {
             (Method::GET, "/a", eleven, "content-length: 0", false),
             (Method::GET, "/a", eleven, "proxy-connection: close", false),
             (Method::GET, "/a", eleven, "upgrade: websocket", false),
-            (Method::GET, "/a", Version::HTTP_10, "host: a", false),
+            (Method::GET, "/a", Version::HTTP_10, "host: a", true),
+            (Method::GET, "/a", Version::HTTP_09, "host: a", false),
             (Method::GET, "http://a/a", eleven, "host: a", false),
             (Method::OPTIONS, "*", eleven, "host: a", false),
             (Method::POST, "/a", eleven, "host: a", false),

@@ -27,10 +27,11 @@ use crate::policy::cache::reuse::{self, Reuse};
 use crate::policy::cache::{self, Bypass, CachePolicy};
 use crate::policy::conditional;
 use crate::policy::date;
+use crate::policy::framing::knows_chunks;
 use crate::policy::range::{self, Ranges};
 use crate::policy::retry::Reason;
 use fill::Owner;
-use http::{HeaderMap, Method, StatusCode, Version, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
@@ -434,7 +435,7 @@ async fn wait_for(
     loop {
         let state = steps.borrow_and_update().clone();
         while let Some(head) = owner.as_mut().and_then(|owner| owner.interim_at_once()) {
-            if session.req_header().version <= Version::HTTP_10 {
+            if !knows_chunks(session.req_header().version) {
                 continue;
             }
             session
@@ -458,7 +459,7 @@ async fn wait_for(
             changed = steps.changed() => if changed.is_err() {
                 return Ok(steps.borrow().clone());
             },
-            head = interim => if session.req_header().version > Version::HTTP_10 {
+            head = interim => if knows_chunks(session.req_header().version) {
                 session.downstream_session.write_response_header(head).await?;
             },
             () = tokio::time::sleep_until(over) => return Ok(State::Waiting),

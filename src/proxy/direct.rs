@@ -18,13 +18,14 @@ use super::{answered, caching, ending, forward, next, outgoing, wire};
 use crate::cache::Cache;
 use crate::clock;
 use crate::policy::fields;
+use crate::policy::framing::knows_chunks;
 use crate::policy::plain::{self, is_plain, opens_websocket};
 use crate::policy::route::Proxy;
 use crate::policy::timeouts::Phase;
 use crate::server::http2::fitted;
 use crate::upstream::links::Link;
 use backend::{Backend, connect, ended, in_time, late, read};
-use client::{beside, by_stream, interim};
+use client::{End, beside, by_stream, interim};
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
@@ -185,8 +186,14 @@ async fn exchange(
     match (session.side(), head) {
         (Side::Front(request), head) => {
             let (status, mut out) = head.written()?;
+            let end = match () {
+                () if backend.content.has_length() => End::Told,
+                () if knows_chunks(request.head.version) => End::Chunk,
+                () => End::Connection,
+            };
+            request.keeps &= end != End::Connection;
             wire::end(&mut out, request.keeps);
-            beside(&mut request.stream, ctx, &mut backend, (status, out)).await?;
+            beside(&mut request.stream, ctx, &mut backend, (status, out, end)).await?;
         }
         (Side::Stream(exchange), head) => {
             by_stream(exchange, ctx, &mut backend, head.fields()?).await?;
@@ -264,7 +271,9 @@ fn dress(
     let is_kept = keeps(&head, &content);
     forward::strip_hop_by_hop(&mut head, false);
     head.remove_header(&header::CONNECTION);
-    if matches!(content, Content::UntilClosed) {
+    if !knows_chunks(session.req_header().version) {
+        head.remove_header(&header::TRANSFER_ENCODING);
+    } else if matches!(content, Content::UntilClosed) {
         // Its end can be told from a connection that breaks.
         head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
@@ -336,6 +345,7 @@ async fn read_head(
 ) -> Result<Head> {
     // HTTP/2 has small letters only.
     let with_case = !session.is_http2();
+    let knows_chunks = knows_chunks(session.req_header().version);
     let method = &session.req_header().method;
     // What an unsafe method changes may be stored, which its head may tell more of.
     let changes = *method != Method::GET;
@@ -343,7 +353,9 @@ async fn read_head(
     loop {
         if may_be_plain && !reader.unread().is_empty() {
             let is_fit = |status, plain: &plain::Answer| {
-                answered::is_ordinary(ctx, status) && !(changes && plain.names_target)
+                answered::is_ordinary(ctx, status)
+                    && !(changes && plain.names_target)
+                    && (knows_chunks || plain.length.is_some())
             };
             if with_case {
                 let mut out = Vec::with_capacity(wire::USUAL);

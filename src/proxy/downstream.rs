@@ -10,11 +10,12 @@ use super::hedge::HEDGED;
 use super::trailers;
 use super::watch::{Watch, next_piece, write};
 use crate::clock;
+use crate::policy::framing::knows_chunks;
 use crate::server::stream::ClientStream;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
-use http::{HeaderMap, StatusCode, Version, header};
+use http::{HeaderMap, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::custom::CustomMessageWrite;
@@ -162,7 +163,7 @@ impl Downstream {
             stream.begin_tunnel();
         }
         // HTTP/1.0 knows no chunks, so a body of unknown length ends with the connection.
-        let ends_with_connection = self.req_header().version <= Version::HTTP_10
+        let ends_with_connection = !knows_chunks(self.req_header().version)
             && !head.headers.contains_key(header::CONTENT_LENGTH);
         if self.watch.draining() || ends_with_connection {
             self.inner_mut().set_keepalive(None);
@@ -357,7 +358,7 @@ impl CustomSession for Downstream {
             return self.swallow(tasks);
         }
         let mut tasks = tasks;
-        if self.req_header().version <= Version::HTTP_10 {
+        if !knows_chunks(self.req_header().version) {
             // HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
             tasks.retain(|task| match task {
                 HttpTask::Header(head, _) => !head.status.is_informational(),

@@ -50,13 +50,14 @@ pub use front::{Front, MALFORMED, Received};
 pub use snapshot::{Live, Snapshot};
 
 use crate::observe::traces::Record;
+use crate::policy::framing::knows_chunks;
 use crate::policy::grpc;
 use crate::policy::requirement::Lacks;
 use crate::policy::retry::{self, Reason, Verdict};
 use crate::policy::timeouts::Phase;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Version, header};
+use http::{HeaderMap, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -493,7 +494,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        if session.req_header().version <= Version::HTTP_10 {
+        if !knows_chunks(session.req_header().version) {
             // HTTP/1.0 knows no chunks.
             response.remove_header(&header::TRANSFER_ENCODING);
         }

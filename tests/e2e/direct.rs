@@ -193,6 +193,66 @@ fn content_arrives_as_it_was_however_it_is_told_where_it_ends() {
     assert!(odd.header("date").is_some());
 }
 
+/// As nginx asks, unless it is told otherwise.
+#[test]
+fn a_client_of_http_1_0_gets_no_chunks_and_no_interim_answers() {
+    let large = "0123456789".repeat(40_000);
+    let whole = large.clone();
+    let origin = Origin::new(move |r| match r.target.as_str() {
+        "/chunks" => {
+            let chunks: Vec<_> = whole.as_bytes().chunks(7_777).collect();
+            Reply::chunked(200, &[], &chunks)
+        }
+        "/closed" => Reply::raw("HTTP/1.1 200 OK\r\n\r\n")
+            .then(Reply::raw(&whole))
+            .closing(),
+        "/hints" => {
+            Reply::raw("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n").then(Reply::ok("hinted"))
+        }
+        "/broken" => Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").closing(),
+        _ => Reply::ok(&r.body),
+    });
+    let proxy = Proxy::start(&one_route(&[origin.port], ""));
+    let ask = |client: &mut Client, head: &str, content: &str| {
+        client.send(format!("{head}\r\n\r\n{content}"));
+        let answer = client.answer();
+        assert_eq!(answer.header("transfer-encoding"), None, "{head}");
+        assert!(answer.informational.is_empty(), "{head}");
+        answer
+    };
+    let mut client = Client::to(proxy.port);
+    for _ in 0..3 {
+        let head = "POST /echo HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\nContent-Length: 5";
+        let answer = ask(&mut client, head, "hello");
+        assert_eq!(answer.text(), "hello");
+        assert_eq!(answer.header("connection"), Some("keep-alive"));
+    }
+    let sent = origin.last();
+    assert_eq!(sent.header("via"), Some("1.0 backstop"));
+    assert_eq!(sent.header("host"), Some("a"));
+    assert_eq!(sent.header("connection"), None);
+    let hints = "GET /hints HTTP/1.0\r\nConnection: keep-alive";
+    assert_eq!(ask(&mut client, hints, "").text(), "hinted");
+    let plain = ask(&mut client, "GET /echo HTTP/1.0", "");
+    assert_eq!(plain.header("connection"), Some("close"));
+    client.expect_close();
+    for target in ["/chunks", "/closed"] {
+        let mut client = Client::to(proxy.port);
+        let head = format!("GET {target} HTTP/1.0\r\nConnection: keep-alive");
+        let answer = ask(&mut client, &head, "");
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (200, Some("close"))
+        );
+        assert!(answer.text() == large, "{target}: {}", answer.body.len());
+        client.expect_close();
+    }
+    let mut client = Client::to(proxy.port);
+    let broken = ask(&mut client, "GET /broken HTTP/1.0", "");
+    assert_eq!((broken.text().as_str(), broken.complete), ("half", false));
+    assert_eq!(outcomes(&proxy.logged("/broken")), ["reset"]);
+}
+
 #[test]
 fn a_connection_serves_one_request_after_the_other_as_long_as_nothing_is_wrong_with_it() {
     let origin = Origin::new(|r| match r.target.as_str() {

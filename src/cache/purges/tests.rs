@@ -22,7 +22,15 @@ fn object(place: &str, tags: &str, born: Moment) -> Object {
         who: [0; 16],
     };
     let body = Body::Memory(bytes::Bytes::new());
-    Object::new(key, place, None, Head::from(&head), freshness, body, born)
+    Object::new(
+        key,
+        place,
+        None,
+        Head::of(&head).unwrap(),
+        freshness,
+        body,
+        born,
+    )
 }
 
 fn tag(name: &str) -> What {

@@ -90,7 +90,7 @@ pub(super) fn updated(
     let variant = cache.variant(&head.headers, &request.headers);
     let confidential = is_confidential(policy, request, &head.headers);
     let mut fresh = stored
-        .refreshed(Head::from(&head), freshness)
+        .refreshed(Head::of(&head)?, freshness)
         .confined(confidential);
     fresh.variant = variant;
     Ok(fresh)

@@ -361,7 +361,7 @@ pub(in super::super) async fn judge(
                 job.key,
                 &place,
                 variant,
-                Head::from(&head),
+                Head::of(&head)?,
                 freshness,
                 nothing,
                 born,

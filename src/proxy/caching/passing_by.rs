@@ -193,7 +193,7 @@ fn part(
         key,
         &place(request, scheme),
         variant,
-        Head::from(&head),
+        Head::of(&head).ok()?,
         freshness,
         body,
         began,
@@ -242,7 +242,7 @@ fn put_away(cache: Cache, part: PartComing) -> Option<()> {
             return None;
         };
         let fields = validation::merge(&old.head.headers(), &part.object.head.headers());
-        object.head = Head::from(&rebuilt(StatusCode::OK, &fields).ok()?);
+        object.head = Head::of(&rebuilt(StatusCode::OK, &fields).ok()?).ok()?;
         object.born = object.born.min(old.born);
         object.body = Body::Parts(parts.with(part.at, &bytes));
         object = object.confined(old.memory_only);

@@ -9,26 +9,42 @@ use super::super::wire;
 use super::mark;
 use crate::cache::head::Head;
 use crate::cache::object::{Object, Written};
-use crate::policy::plain::is_date;
-use http::header;
+use crate::policy::plain::has_form;
+use http::{HeaderName, header};
 use std::time::Duration;
 
 /// Room for what is added to a stored head.
 const ADDED: usize = 256;
 
+/// Whether a field is ours to write, whatever the answer's maker said of it.
+fn is_own(name: &[u8]) -> bool {
+    let is = |field: &HeaderName| name.eq_ignore_ascii_case(field.as_str().as_bytes());
+    match name.len() {
+        3 => is(&header::AGE),
+        10 => is(&header::CONNECTION),
+        13 => is(&header::ACCEPT_RANGES),
+        _ => false,
+    }
+}
+
 /// How the head of such an answer is written.
 fn written(head: &Head) -> Written {
-    let length = head.values(&header::CONTENT_LENGTH).next();
-    if length.is_none() || !is_date(head.values(&header::DATE)) {
+    let (mut has_length, mut has_own, mut dates) = (false, false, 0);
+    for (name, value) in head.fields() {
+        let is = |field: &HeaderName| name.eq_ignore_ascii_case(field.as_str().as_bytes());
+        match name.len() {
+            4 if is(&header::DATE) && has_form(value) => dates += 1,
+            // One that is none nobody gets.
+            4 if is(&header::DATE) => return Written::Not,
+            14 if is(&header::CONTENT_LENGTH) => has_length = true,
+            _ if is_own(name) => has_own = true,
+            _ => {}
+        }
+    }
+    if !has_length || dates != 1 {
         return Written::Not;
     }
-    // Those are ours to write, whatever its maker said of them.
-    let own = [header::AGE, header::ACCEPT_RANGES, header::CONNECTION];
-    let is_own = |name: &[u8]| {
-        own.iter()
-            .any(|own| name.eq_ignore_ascii_case(own.as_str().as_bytes()))
-    };
-    if !head.fields().any(|(name, _)| is_own(name)) {
+    if !has_own {
         return Written::AsItIs;
     }
     let mut out = head.status_line().to_vec();

@@ -3,6 +3,7 @@
 //! Called by [`super`].
 
 use super::backend::Backend;
+use crate::policy::framing::knows_chunks;
 use crate::proxy::client::{Client, Side, fields_bytes};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::{watch, wire};
@@ -32,6 +33,7 @@ pub(super) async fn interim(
         }
         // Not on the straight way.
         Side::Pingora(_) => Err(Error::new_in(ErrorType::InternalError)),
+        Side::Front(request) if !knows_chunks(request.head.version) => Ok(()),
         Side::Front(request) => {
             let mut out = Vec::with_capacity(wire::USUAL);
             wire::begin(&mut out, &head);
@@ -49,14 +51,25 @@ async fn write(stream: &mut ClientStream, ctx: &Ctx, parts: &mut [IoSlice<'_>]) 
     sent.map_err(|e| e.into_down())
 }
 
+/// How a client of HTTP/1 is told where an answer ends (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its head says so.
+    Told,
+    /// By the last chunk.
+    Chunk,
+    /// By that of its connection: HTTP/1.0 knows no chunks.
+    Connection,
+}
+
 /// Hands an answer on by HTTP/1, with this head.
 pub(super) async fn beside(
     stream: &mut ClientStream,
     ctx: &mut Ctx,
     backend: &mut Backend,
-    (status, mut out): (StatusCode, Vec<u8>),
+    (status, mut out, told): (StatusCode, Vec<u8>, End),
 ) -> Result<()> {
-    let is_chunked = !backend.content.has_length();
+    let is_chunked = told == End::Chunk;
     let mut bytes = 0;
     let head_length = out.len();
     let (mut found, mut end) = (Vec::new(), Vec::new());
