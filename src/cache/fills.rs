@@ -219,7 +219,13 @@ impl Filling {
 
     /// How it ended. What comes after is not heard.
     pub fn end(&self, state: State) {
+        // Before anybody hears of it: who does, and looks for a fill again, is not to find this one.
+        self.leave();
         self.say(state);
+    }
+
+    /// Nobody joins it any more.
+    fn leave(&self) {
         let mut shard = self.fills.shard(&self.lane.0.url);
         // After a purge another may have taken its place.
         if shard
@@ -296,5 +302,31 @@ mod tests {
         drop(filling);
         let now = fills.ended(&key.url);
         assert!(matches!(join(Some(now)), Part::Begin(_)));
+    }
+    #[test]
+    fn who_hears_of_an_end_does_not_join_it_again() {
+        let fills: &'static Fills = Box::leak(Box::default());
+        let key = Key {
+            url: [7; 16],
+            who: [0; 16],
+        };
+        for _ in 0..2_000 {
+            let Part::Begin(filling) = fills.join(key, None, Moment::default(), None, |_| false)
+            else {
+                panic!("the last one is over");
+            };
+            let fill = filling.fill().clone();
+            std::thread::scope(|scope| {
+                let heard = scope.spawn(|| {
+                    let steps = fill.follow();
+                    while !steps.borrow().is_final() {
+                        std::hint::spin_loop();
+                    }
+                    fills.find(key, None).is_none()
+                });
+                drop(filling);
+                assert!(heard.join().is_ok_and(|gone| gone));
+            });
+        }
     }
 }
