@@ -34,20 +34,31 @@ pub fn instant() -> Instant {
     WOKEN.get().unwrap_or_else(Instant::now)
 }
 
-/// What the system's clock shows at that moment.
+/// What the system's clock showed at that moment.
 pub fn wall() -> SystemTime {
     let Some(at) = WOKEN.get() else {
         return SystemTime::now();
     };
-    let shown = SHOWN.get().and_then(|(then, shown)| {
-        let since = at.checked_duration_since(then)?;
-        (since < KNOWN).then(|| shown + since)
-    });
+    let known = SHOWN.get();
+    let shown = known.and_then(|shown| shown_at(shown, at));
     shown.unwrap_or_else(|| {
-        let shown = SystemTime::now();
-        SHOWN.set(Some((at, shown)));
-        shown
+        let now = (Instant::now(), SystemTime::now());
+        SHOWN.set(Some(now));
+        shown_at(now, at).unwrap_or(now.1)
     })
+}
+
+/// What it showed then, as long as it is known what it showed about that time.
+fn shown_at((then, shown): (Instant, SystemTime), at: Instant) -> Option<SystemTime> {
+    let (later, earlier) = (
+        at.checked_duration_since(then),
+        then.checked_duration_since(at),
+    );
+    match (later, earlier) {
+        (Some(later), _) if later < KNOWN => shown.checked_add(later),
+        (None, Some(earlier)) if earlier < KNOWN => shown.checked_sub(earlier),
+        _ => None,
+    }
 }
 
 /// How long before that something was.
@@ -122,27 +133,51 @@ mod tests {
         .await;
     }
 
+    #[test]
+    fn the_systems_clock_goes_on_as_the_other_one_does() {
+        let ms = Duration::from_millis;
+        let (then, shown) = (Instant::now() + ms(1_000), SystemTime::now());
+        for (at, expected) in [
+            (then, Some(shown)),
+            (then + ms(99), Some(shown + ms(99))),
+            (then - ms(99), Some(shown - ms(99))),
+            // A look of long ago counts for nothing any more, nor does one that is still to come.
+            (then + KNOWN, None),
+            (then - KNOWN, None),
+        ] {
+            assert_eq!(shown_at((then, shown), at), expected);
+        }
+    }
+
     #[tokio::test]
-    async fn the_systems_clock_goes_on_between_two_looks_at_it() {
+    async fn what_it_shows_is_looked_at_again_where_it_is_not_known() {
         woken(async {
-            let (began, shown) = (instant(), wall());
-            assert_eq!(wall(), shown);
-            until_it_moves();
-            let later = read();
-            assert_eq!(wall(), shown + (later - began));
-            // A look of long ago counts for nothing any more.
             let long_ago = SystemTime::UNIX_EPOCH;
-            let then = later.checked_sub(KNOWN).unwrap();
-            SHOWN.set(Some((then, long_ago)));
-            let before = SystemTime::now();
-            assert!(wall() >= before);
-            // Nor does one of a moment that is still to come.
-            SHOWN.set(Some((later + KNOWN, long_ago)));
-            assert!(wall() >= before);
+            for known in [
+                None,
+                Some((instant().checked_sub(KNOWN).unwrap(), long_ago)),
+            ] {
+                SHOWN.set(known);
+                let before = SystemTime::now();
+                until_it_moves();
+                // It is the moment of waking that is asked for, whenever it is asked.
+                let (told, after) = (wall(), SystemTime::now());
+                assert!(told > long_ago && told <= after);
+                let spent = instant().elapsed() + ms_of_slack();
+                assert!(told + spent >= before);
+            }
+            let known = (instant(), SystemTime::UNIX_EPOCH);
+            SHOWN.set(Some(known));
+            assert_eq!(wall(), SystemTime::UNIX_EPOCH);
         })
         .await;
         let before = SystemTime::now();
         assert!(wall() >= before);
+    }
+
+    /// By so much the two clocks may differ between two readings.
+    fn ms_of_slack() -> Duration {
+        Duration::from_millis(20)
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use pingora::{Error, ErrorType, OrErr};
 use std::ops::Range;
 
 /// Values of heads up to this length are parts of them. Of a long one each is a copy: a connection of HTTP/2 remembers single values.
-const SHARED: usize = 2048;
+const SHARED: usize = 1024;
 
 /// Status and fields of a stored answer. Names are written as their maker wrote them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,9 @@ impl Head {
     ) -> Option<Self> {
         let mut head = Writing::begin(status, status.canonical_reason().unwrap_or_default());
         for (name, value) in fields {
-            if name.is_empty() || name.contains(&b':') {
+            let is_of_name = |byte: &u8| byte.is_ascii_graphic() && *byte != b':';
+            let is_of_value = |byte: &u8| *byte >= b' ' && *byte != 0x7f || *byte == b'\t';
+            if name.is_empty() || !name.iter().all(is_of_name) || !value.iter().all(is_of_value) {
                 return None;
             }
             head.field(name, value)?;
@@ -168,13 +170,12 @@ impl Head {
         }
     }
 
-    /// The fields of which this is true.
-    fn map(&self, mut is_wanted: impl FnMut(&[u8]) -> bool) -> HeaderMap {
-        let mut fields = HeaderMap::new();
+    /// Those fields of which this is true, put into this.
+    fn map(&self, mut fields: HeaderMap, is_wanted: impl Fn(&[u8]) -> bool) -> HeaderMap {
         for (name, value) in self.fields().filter(|(name, _)| is_wanted(name)) {
             let name = HeaderName::from_bytes(name);
             let value = HeaderValue::from_maybe_shared(self.part(value));
-            // What is stored was both.
+            // What cannot be one, such as a name of odd signs, nobody asks for.
             if let (Ok(name), Ok(value)) = (name, value) {
                 let _ = fields.try_append(name, value);
             }
@@ -184,12 +185,12 @@ impl Head {
 
     /// All fields.
     pub fn headers(&self) -> HeaderMap {
-        self.map(|_| true)
+        self.map(HeaderMap::with_capacity(self.count()), |_| true)
     }
 
     /// Those with one of these names.
     pub fn only(&self, names: &[HeaderName]) -> HeaderMap {
-        self.map(|name| {
+        self.map(HeaderMap::new(), |name| {
             names
                 .iter()
                 .any(|wanted| name.eq_ignore_ascii_case(wanted.as_str().as_bytes()))

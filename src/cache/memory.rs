@@ -1,7 +1,7 @@
 //! The memory tier: whole objects in sharded maps, and which of them has to go when they take too much.
 //!
-//! The least recently used goes first, exactly: each object knows when it was last given out, and a queue ordered by that
-//! time is put right only when something has to go. A hit writes one number and takes no lock of the queue.
+//! The least recently used goes first: each object knows when it was last given out, to the moment at which the task was woken that
+//! did so, and a queue ordered by that time is put right only when something has to go. A hit writes one number and takes no lock of the queue.
 
 use super::disk::{Id, Standing};
 use super::key::Key;
@@ -75,7 +75,8 @@ impl Memory {
 
     /// Notes that an object was given out.
     pub fn used(&self, object: &Object) {
-        object.used.store(self.now(), Ordering::Relaxed);
+        // By a task that may have been woken before it was put in.
+        object.used.fetch_max(self.now(), Ordering::Relaxed);
     }
 
     /// Puts an object in, in place of the one it is a newer version of, and makes room. Not in place of one that is newer,

@@ -50,11 +50,14 @@ pub struct Object {
 }
 
 /// How a head is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
     /// As it is.
     AsItIs,
-    /// Like this.
-    Otherwise(Box<[u8]>),
+    /// The same, and one of its fields need not be added any more.
+    Complete,
+    /// Without some of its fields.
+    InPart,
     /// It takes more than that.
     Not,
 }
@@ -259,8 +262,8 @@ impl Object {
     }
 
     /// How its head is written down by somebody who always does it the same way: that is found out once.
-    pub fn written(&self, how: impl FnOnce(&Head) -> Written) -> &Written {
-        self.written.get_or_init(|| how(&self.head))
+    pub fn written(&self, how: impl FnOnce(&Head) -> Written) -> Written {
+        *self.written.get_or_init(|| how(&self.head))
     }
 
     /// Counts it as taken of this sum, once.

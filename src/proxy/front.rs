@@ -189,6 +189,8 @@ impl Front {
                 Box::pin(keep::end_tunnel(request.stream, &self.closing)).await;
                 None
             }
+            // To HTTP/1.0 a proper end can mean that this was all. By TLS one without a word says that it was not (RFC 9112 §9.8).
+            Ok(Served::BrokenOff) if !framing::knows_chunks(request.head.version) => None,
             Ok(served) if ctx.dropped || matches!(served, Served::BrokenOff) => {
                 request.stream.shutdown().await;
                 None

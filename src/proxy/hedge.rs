@@ -287,7 +287,9 @@ impl Plan {
             Ok(Ok((status, _))) => Err((Failure::Status(status), limit)),
             Ok(Err(_)) => Err((Failure::Reset, limit)),
             Err(_) => {
-                self.upstream.distrust(picked.index);
+                if limit != Limit::Total {
+                    self.upstream.distrust(picked.index);
+                }
                 Err((Failure::Timeout, limit))
             }
         }

@@ -193,7 +193,7 @@ fn content_arrives_as_it_was_however_it_is_told_where_it_ends() {
     assert!(odd.header("date").is_some());
 }
 
-/// As nginx asks, unless it is told otherwise.
+/// As many releases of nginx ask, unless they are told otherwise.
 #[test]
 fn a_client_of_http_1_0_gets_no_chunks_and_no_interim_answers() {
     let large = "0123456789".repeat(40_000);
@@ -251,6 +251,34 @@ fn a_client_of_http_1_0_gets_no_chunks_and_no_interim_answers() {
     let broken = ask(&mut client, "GET /broken HTTP/1.0", "");
     assert_eq!((broken.text().as_str(), broken.complete), ("half", false));
     assert_eq!(outcomes(&proxy.logged("/broken")), ["reset"]);
+}
+
+/// What ends with its connection is whole where that ends with a word (RFC 9112 §9.8).
+#[test]
+fn a_client_of_http_1_0_is_told_by_tls_whether_it_has_all() {
+    let origin = Origin::new(|r| {
+        let begun = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+        match r.target.as_str() {
+            "/broken" => Reply::raw(begun).closing(),
+            _ => Reply::raw(begun).then(Reply::raw("0\r\n\r\n")),
+        }
+    });
+    let dir = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new();
+    let tls = authority.sign(dir.path(), "site", &["a.example"]).tls();
+    let yaml = never_ejecting(&one_route(&[origin.port], ""));
+    let proxy = Proxy::with().listener(&tls).start(&yaml);
+    for (target, said) in [("/whole", true), ("/broken", false)] {
+        let mut client = authority.client().to(proxy.port, "a.example").unwrap();
+        let head = format!("GET {target} HTTP/1.0\r\n\r\n");
+        client.send(head.as_bytes()).unwrap();
+        let end = client.read(1_000_000).expect_err("no more than that");
+        assert_eq!(
+            !end.to_string().contains("close_notify"),
+            said,
+            "{target}: {end}"
+        );
+    }
 }
 
 #[test]

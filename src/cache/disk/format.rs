@@ -219,7 +219,7 @@ pub fn update(
 
 /// The head that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct HeadPlace {
     /// Which slot it is in.
     pub slot: usize,
     /// Its sequence number.
@@ -232,7 +232,7 @@ pub struct Head {
 ///
 /// # Errors
 /// When a slot is damaged, or neither holds a head.
-pub fn find_head(prefix: &Prefix, seed: u64, front: &[u8]) -> Result<Head, Corrupt> {
+pub fn find_head(prefix: &Prefix, seed: u64, front: &[u8]) -> Result<HeadPlace, Corrupt> {
     let a = read_slot(prefix, seed, 0, front)?;
     let b = read_slot(prefix, seed, 1, front)?;
     match (a, b) {
@@ -248,7 +248,7 @@ fn read_slot(
     seed: u64,
     slot: usize,
     front: &[u8],
-) -> Result<Option<Head>, Corrupt> {
+) -> Result<Option<HeadPlace>, Corrupt> {
     let start = prefix.slot_start(slot);
     let bytes = front.get(start..start + SLOT + prefix.room);
     let bytes = bytes.ok_or(Corrupt::Head)?;
@@ -263,7 +263,7 @@ fn read_slot(
     if number == 0 || u64_at(bytes, 8) != slot_sum(seed, slot, number, head) {
         return Err(Corrupt::Head);
     }
-    Ok(Some(Head {
+    Ok(Some(HeadPlace {
         slot,
         number,
         range: start + SLOT..start + SLOT + len,

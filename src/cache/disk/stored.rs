@@ -4,7 +4,7 @@
 //! same name. So an open object stays readable, whatever is removed or replaced meanwhile.
 
 use super::files::{self, Filled};
-use super::format::{self, BLOCK, Head, Prefix, SUM, to_u64};
+use super::format::{self, BLOCK, HeadPlace, Prefix, SUM, to_u64};
 use super::health::{self, lock};
 use super::{Corrupt, Disk, Id};
 use crate::cache::buffer::Buffer;
@@ -113,7 +113,7 @@ pub struct Front {
     /// What its checksums are seeded with.
     pub seed: u64,
     /// Where the head is.
-    pub head: Head,
+    pub head: HeadPlace,
 }
 
 impl Front {

@@ -8,6 +8,7 @@ use super::date;
 use crate::cache::Cache;
 use crate::cache::head::Head;
 use crate::cache::object::Object;
+use crate::clock;
 use crate::policy::cache::confidence::repeats_request;
 use crate::policy::cache::freshness::{Freshness, Times};
 use crate::policy::cache::{CachePolicy, Keep, NotStored, storing, validation};
@@ -15,7 +16,7 @@ use crate::policy::route::{Action, Route};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Whether something of an answer may be kept: what `policy::cache` says, and what only this route knows. With
 /// [`Keep::Fields`], `status` is that of the stored answer.
@@ -118,7 +119,7 @@ pub(super) fn keep(head: &mut ResponseHeader) -> Result<()> {
         head.remove_header(name);
     }
     if !head.headers.contains_key(header::DATE) {
-        head.insert_header("Date", httpdate::fmt_http_date(SystemTime::now()))?;
+        head.insert_header("Date", httpdate::fmt_http_date(clock::wall()))?;
     }
     Ok(())
 }

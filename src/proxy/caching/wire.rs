@@ -16,44 +16,41 @@ use std::time::Duration;
 /// Room for what is added to a stored head.
 const ADDED: usize = 256;
 
+fn is(name: &[u8], field: &HeaderName) -> bool {
+    name.eq_ignore_ascii_case(field.as_str().as_bytes())
+}
+
 /// Whether a field is ours to write, whatever the answer's maker said of it.
 fn is_own(name: &[u8]) -> bool {
-    let is = |field: &HeaderName| name.eq_ignore_ascii_case(field.as_str().as_bytes());
     match name.len() {
-        3 => is(&header::AGE),
-        10 => is(&header::CONNECTION),
-        13 => is(&header::ACCEPT_RANGES),
+        3 => is(name, &header::AGE),
+        10 => is(name, &header::CONNECTION),
+        13 => is(name, &header::ACCEPT_RANGES),
         _ => false,
     }
 }
 
 /// How the head of such an answer is written.
 fn written(head: &Head) -> Written {
-    let (mut has_length, mut has_own, mut dates) = (false, false, 0);
+    let (mut lengths, mut dates, mut ranges, mut own) = (0, 0, 0, 0);
     for (name, value) in head.fields() {
-        let is = |field: &HeaderName| name.eq_ignore_ascii_case(field.as_str().as_bytes());
         match name.len() {
-            4 if is(&header::DATE) && has_form(value) => dates += 1,
+            4 if is(name, &header::DATE) && has_form(value) => dates += 1,
             // One that is none nobody gets.
-            4 if is(&header::DATE) => return Written::Not,
-            14 if is(&header::CONTENT_LENGTH) => has_length = true,
-            _ if is_own(name) => has_own = true,
+            4 if is(name, &header::DATE) => return Written::Not,
+            14 if is(name, &header::CONTENT_LENGTH) => lengths += 1,
+            13 if is(name, &header::ACCEPT_RANGES) && value == b"bytes" => ranges += 1,
+            _ if is_own(name) => own += 1,
             _ => {}
         }
     }
-    if !has_length || dates != 1 {
-        return Written::Not;
+    match (lengths, dates, ranges, own) {
+        (1.., 1, 0, 0) => Written::AsItIs,
+        // As servers of files say.
+        (1.., 1, 1, 0) => Written::Complete,
+        (1.., 1, _, _) => Written::InPart,
+        _ => Written::Not,
     }
-    if !has_own {
-        return Written::AsItIs;
-    }
-    let mut out = head.status_line().to_vec();
-    for (name, value) in head.fields().filter(|(name, _)| !is_own(name)) {
-        for part in [name, b": ", value, b"\r\n"] {
-            out.extend_from_slice(part);
-        }
-    }
-    Written::Otherwise(out.into())
 }
 
 /// The head of a fresh answer, as it is `now`; `None` where its fields need more than to be written down. `keeps`: whether
@@ -62,15 +59,26 @@ pub(super) fn head(ctx: &Ctx, object: &Object, now: Duration, keeps: bool) -> Op
     if !leaves_as_is(ctx) {
         return None;
     }
-    let stored = match object.written(written) {
-        Written::AsItIs => object.head.written(),
-        Written::Otherwise(written) => written,
+    let head = &object.head;
+    let how = object.written(written);
+    let mut out = Vec::with_capacity(head.written().len() + ADDED);
+    match how {
         Written::Not => return None,
-    };
-    let mut out = Vec::with_capacity(stored.len() + ADDED);
+        Written::AsItIs | Written::Complete => out.extend_from_slice(head.written()),
+        Written::InPart => {
+            out.extend_from_slice(head.status_line());
+            for (name, value) in head.fields().filter(|(name, _)| !is_own(name)) {
+                for part in [name, b": ", value, b"\r\n"] {
+                    out.extend_from_slice(part);
+                }
+            }
+        }
+    }
+    if how != Written::Complete {
+        out.extend_from_slice(b"Accept-Ranges: bytes\r\n");
+    }
     let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(stored);
-    out.extend_from_slice(b"Accept-Ranges: bytes\r\nAge: ");
+    out.extend_from_slice(b"Age: ");
     let age = object.freshness.age(now).as_secs();
     out.extend_from_slice(digits.format(age).as_bytes());
     out.extend_from_slice(b"\r\nCache-Status: ");
