@@ -30,6 +30,8 @@ fn lengths_asked_for() -> Origin {
             &[
                 ("Content-Type", "text/plain"),
                 ("ETag", "\"1\""),
+                ("Accept-Ranges", "bytes"),
+                ("Age", "1"),
                 ("Link", &"<a>; rel=b, ".repeat(40)),
             ],
             &vec![b'x'; length.expect("a length")],
