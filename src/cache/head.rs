@@ -23,6 +23,14 @@ pub struct Head {
     fields_at: Range<usize>,
 }
 
+/// More fields than this few heads have.
+const USUAL: usize = 64;
+
+/// Whether a byte may be part of a name (RFC 9110 §5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// How long a name and a value are, as bytes.
 const LENGTHS: usize = 2 * size_of::<u32>();
 
@@ -86,9 +94,11 @@ impl Head {
     ) -> Option<Self> {
         let mut head = Writing::begin(status, status.canonical_reason().unwrap_or_default());
         for (name, value) in fields {
-            let is_of_name = |byte: &u8| byte.is_ascii_graphic() && *byte != b':';
             let is_of_value = |byte: &u8| *byte >= b' ' && *byte != 0x7f || *byte == b'\t';
-            if name.is_empty() || !name.iter().all(is_of_name) || !value.iter().all(is_of_value) {
+            if name.is_empty()
+                || !name.iter().copied().all(is_token)
+                || !value.iter().all(is_of_value)
+            {
                 return None;
             }
             head.field(name, value)?;
@@ -185,7 +195,7 @@ impl Head {
 
     /// All fields.
     pub fn headers(&self) -> HeaderMap {
-        self.map(HeaderMap::with_capacity(self.count()), |_| true)
+        self.map(HeaderMap::with_capacity(self.count().min(USUAL)), |_| true)
     }
 
     /// Those with one of these names.
@@ -279,6 +289,12 @@ mod tests {
             ("a", "b\n"),
             ("a:b", "c"),
             ("a\r", "b"),
+            ("a ", "b"),
+            ("a\u{e4}", "b"),
+            ("a(b", "c"),
+            ("a", "\0"),
+            ("a", "\u{1b}[2J"),
+            ("a", "\u{7f}"),
             ("", "b"),
         ] {
             let fields = [(name.as_bytes(), value.as_bytes())].into_iter();

@@ -172,6 +172,17 @@ fn what_the_cache_says_itself_is_there_once() {
         assert_eq!(answer.text(), "x");
     }
     assert_eq!(origin.count(), 1);
+    // Also where its maker says the same, once or twice.
+    let same = [("Accept-Ranges", "bytes"); 2];
+    for (target, count) in [("/once", 1), ("/twice", 2)] {
+        let fields = same[..count].to_vec();
+        origin.set(move |_| Reply::answer(200, &fields, b"x"));
+        for _ in 0..3 {
+            let answer = get(proxy.port, target);
+            assert_eq!(answer.all("accept-ranges"), ["bytes"], "{target}");
+        }
+    }
+    assert_eq!(origin.count(), 3);
     // Nor does anybody get a date that is none.
     let head = "HTTP/1.1 200 OK\r\nDate: 0\r\nDate: 1\r\nContent-Length: 1\r\n\r\nx";
     origin.set(move |_| Reply::raw(head));
@@ -183,7 +194,7 @@ fn what_the_cache_says_itself_is_there_once() {
                 .is_some_and(|date| date.ends_with(" GMT"))
         );
     }
-    assert_eq!(origin.count(), 2);
+    assert_eq!(origin.count(), 4);
 }
 
 #[test]
