@@ -3,6 +3,7 @@
 //! Most heads are only ever written to a client again, and there may be very many of them. So a head takes what its bytes take, and
 //! becomes fields in a map for those who ask more of it than a name or two.
 
+use crate::policy::http1::is_token;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::{HeaderNameVariant, IntoCaseHeaderName, ResponseHeader};
@@ -25,11 +26,6 @@ pub struct Head {
 
 /// More fields than this few heads have.
 const USUAL: usize = 64;
-
-/// Whether a byte may be part of a name (RFC 9110 §5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
 
 /// How long a name and a value are, as bytes.
 const LENGTHS: usize = 2 * size_of::<u32>();
@@ -185,7 +181,7 @@ impl Head {
         for (name, value) in self.fields().filter(|(name, _)| is_wanted(name)) {
             let name = HeaderName::from_bytes(name);
             let value = HeaderValue::from_maybe_shared(self.part(value));
-            // What cannot be one, such as a name of odd signs, nobody asks for.
+            // What is stored was both.
             if let (Ok(name), Ok(value)) = (name, value) {
                 let _ = fields.try_append(name, value);
             }

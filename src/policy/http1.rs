@@ -452,8 +452,8 @@ fn is_control(byte: u8) -> bool {
     KINDS[usize::from(byte)] & IN_VALUE == 0
 }
 
-/// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
+/// Whether a byte may be part of a name (RFC 9110 §5.6.2).
+pub fn is_token(byte: u8) -> bool {
     KINDS[usize::from(byte)] & IN_NAME != 0
 }
 
