@@ -280,15 +280,16 @@ impl Drop for Filling {
 mod tests {
     use super::*;
 
+    const KEY: Key = Key {
+        url: [7; 16],
+        who: [0; 16],
+    };
+
     #[test]
     fn what_ended_since_it_was_looked_is_looked_for_again() {
         let fills: &'static Fills = Box::leak(Box::default());
-        let key = Key {
-            url: [7; 16],
-            who: [0; 16],
-        };
-        let join = |ended| fills.join(key, None, Moment::default(), ended, |_| false);
-        let before = fills.ended(&key.url);
+        let join = |ended| fills.join(KEY, None, Moment::default(), ended, |_| false);
+        let before = fills.ended(&KEY.url);
         let Part::Begin(filling) = join(Some(before)) else {
             panic!("nobody fills yet");
         };
@@ -300,20 +301,19 @@ mod tests {
             panic!("it has looked often enough");
         };
         drop(filling);
-        let now = fills.ended(&key.url);
+        let now = fills.ended(&KEY.url);
         assert!(matches!(join(Some(now)), Part::Begin(_)));
     }
     /// Looks for the fill at the very moment at which it hears of a step.
     struct Looks {
         fills: &'static Fills,
-        key: Key,
         found: AtomicU64,
         heard: AtomicU64,
     }
 
     impl std::task::Wake for Looks {
         fn wake(self: Arc<Self>) {
-            let found = self.fills.find(self.key, None).is_some();
+            let found = self.fills.find(KEY, None).is_some();
             self.found.fetch_add(u64::from(found), Ordering::SeqCst);
             self.heard.fetch_add(1, Ordering::SeqCst);
         }
@@ -322,16 +322,11 @@ mod tests {
     #[test]
     fn who_hears_of_an_end_does_not_find_it_again() {
         let fills: &'static Fills = Box::leak(Box::default());
-        let key = Key {
-            url: [7; 16],
-            who: [0; 16],
-        };
-        let Part::Begin(filling) = fills.join(key, None, Moment::default(), None, |_| false) else {
+        let Part::Begin(filling) = fills.join(KEY, None, Moment::default(), None, |_| false) else {
             panic!("nobody fills yet");
         };
         let looks = Arc::new(Looks {
             fills,
-            key,
             found: AtomicU64::new(0),
             heard: AtomicU64::new(0),
         });
