@@ -15,51 +15,68 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long it may take until the system's clock was set is known here.
 const KNOWN: Duration = Duration::from_millis(100);
 
+/// A moment.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    at: Instant,
+    /// The same as policies count it: nearly all who ask for it would reckon it out again.
+    since_start: Duration,
+}
+
+impl Moment {
+    /// This one.
+    fn now() -> Self {
+        static START: OnceLock<Instant> = OnceLock::new();
+        // First, so that no moment is before it.
+        let start = *START.get_or_init(Instant::now);
+        let at = Instant::now();
+        Moment {
+            at,
+            since_start: at.saturating_duration_since(start),
+        }
+    }
+}
+
 thread_local! {
     /// When the task was woken that runs on this thread, if it is one of those.
-    static WOKEN: Cell<Option<Instant>> = const { Cell::new(None) };
+    static WOKEN: Cell<Option<Moment>> = const { Cell::new(None) };
     /// A moment, and what the system's clock showed then.
-    static SHOWN: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
+    static SHOWN: Cell<Option<(Duration, SystemTime)>> = const { Cell::new(None) };
 }
 
 /// The time as policies of running pools count it: since the process first asked. One clock for all workers: what one notes,
 /// another compares. One may be a moment behind the other.
 pub fn now() -> Duration {
-    static START: OnceLock<Instant> = OnceLock::new();
-    since(*START.get_or_init(Instant::now))
+    WOKEN.get().unwrap_or_else(Moment::now).since_start
 }
 
 /// The moment at which the task was woken that asks, or this one.
 pub fn instant() -> Instant {
-    WOKEN.get().unwrap_or_else(Instant::now)
+    WOKEN.get().map_or_else(Instant::now, |woken| woken.at)
 }
 
 /// What the system's clock showed at that moment, or shows now where that was long ago.
 pub fn wall() -> SystemTime {
-    let Some(at) = WOKEN.get() else {
+    let Some(Moment { since_start, .. }) = WOKEN.get() else {
         return SystemTime::now();
     };
     let known = SHOWN.get();
-    let shown = known.and_then(|shown| shown_at(shown, at));
+    let shown = known.and_then(|shown| shown_at(shown, since_start));
     shown.unwrap_or_else(|| {
         // In this order: what comes between the two makes it late, and never early.
         let shown = SystemTime::now();
-        let now = (Instant::now(), shown);
+        let now = (Moment::now().since_start, shown);
         SHOWN.set(Some(now));
-        shown_at(now, at).unwrap_or(shown)
+        shown_at(now, since_start).unwrap_or(shown)
     })
 }
 
-/// What it showed then, as long as it is known what it showed about that time.
-fn shown_at((then, shown): (Instant, SystemTime), at: Instant) -> Option<SystemTime> {
-    let (later, earlier) = (
-        at.checked_duration_since(then),
-        then.checked_duration_since(at),
-    );
-    match (later, earlier) {
-        (Some(later), _) if later < KNOWN => shown.checked_add(later),
-        (None, Some(earlier)) if earlier < KNOWN => shown.checked_sub(earlier),
-        _ => None,
+/// What it showed at a moment, as long as it is known what it showed about that time.
+fn shown_at((then, shown): (Duration, SystemTime), at: Duration) -> Option<SystemTime> {
+    match at.checked_sub(then) {
+        Some(later) if later < KNOWN => shown.checked_add(later),
+        Some(_) => None,
+        None => shown.checked_sub(then.checked_sub(at).filter(|earlier| *earlier < KNOWN)?),
     }
 }
 
@@ -70,11 +87,12 @@ pub fn since(then: Instant) -> Duration {
 
 /// This moment, which the task that asks takes for the one at which it was woken from now on.
 pub fn read() -> Instant {
-    let now = Instant::now();
-    if WOKEN.get().is_some() {
-        WOKEN.set(Some(now));
+    if WOKEN.get().is_none() {
+        return Instant::now();
     }
-    now
+    let now = Moment::now();
+    WOKEN.set(Some(now));
+    now.at
 }
 
 pin_project! {
@@ -91,7 +109,7 @@ pub fn woken<F: Future>(task: F) -> Woken<F> {
 }
 
 /// Sets what was before, whatever happens.
-struct Before(Option<Instant>);
+struct Before(Option<Moment>);
 
 impl Drop for Before {
     fn drop(&mut self) {
@@ -103,7 +121,7 @@ impl<F: Future> Future for Woken<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let _before = Before(WOKEN.replace(Some(Instant::now())));
+        let _before = Before(WOKEN.replace(Some(Moment::now())));
         self.project().task.poll(cx)
     }
 }
@@ -121,15 +139,19 @@ mod tests {
     #[tokio::test]
     async fn a_task_is_at_one_moment_until_it_waits_or_reads_the_clock() {
         woken(async {
-            let first = instant();
+            let asked = || (instant(), now());
+            let first = asked();
             until_it_moves();
-            assert_eq!((instant(), since(first)), (first, Duration::ZERO));
+            assert_eq!((asked(), since(first.0)), (first, Duration::ZERO));
             tokio::task::yield_now().await;
-            let second = instant();
-            assert!(second > first);
+            let second = asked();
+            assert!(second.0 > first.0);
+            // Both count the same time.
+            assert_eq!(second.1 - first.1, second.0 - first.0);
             until_it_moves();
             let third = read();
-            assert!(third > second);
+            assert_eq!(third - second.0, now() - second.1);
+            assert!(third > second.0);
             assert_eq!(instant(), third);
         })
         .await;
@@ -138,7 +160,7 @@ mod tests {
     #[test]
     fn the_systems_clock_goes_on_as_the_other_one_does() {
         let ms = Duration::from_millis;
-        let (then, shown) = (Instant::now() + ms(1_000), SystemTime::now());
+        let (then, shown) = (ms(1_000), SystemTime::now());
         for (at, expected) in [
             (then, Some(shown)),
             (then + ms(99), Some(shown + ms(99))),
@@ -157,18 +179,19 @@ mod tests {
             let long_ago = SystemTime::UNIX_EPOCH;
             for known in [
                 None,
-                Some((instant().checked_sub(KNOWN).unwrap(), long_ago)),
+                // The process has just begun.
+                Some((now() + 2 * KNOWN, long_ago)),
             ] {
                 SHOWN.set(known);
                 until_it_moves();
                 let told = wall();
                 let (then, shown) = SHOWN.get().unwrap();
-                assert!(then > instant() && shown > long_ago);
+                assert!(then > now() && shown > long_ago);
                 // It is the moment of waking that is asked for, whenever it is asked.
-                assert_eq!(told, shown_at((then, shown), instant()).unwrap_or(shown));
-                assert!(told < shown || then - instant() >= KNOWN);
+                assert_eq!(told, shown_at((then, shown), now()).unwrap_or(shown));
+                assert!(told < shown || then - now() >= KNOWN);
             }
-            let known = (instant(), SystemTime::UNIX_EPOCH);
+            let known = (now(), SystemTime::UNIX_EPOCH);
             SHOWN.set(Some(known));
             assert_eq!(wall(), SystemTime::UNIX_EPOCH);
         })
