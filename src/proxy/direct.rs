@@ -7,6 +7,7 @@
 
 mod backend;
 mod client;
+mod lines;
 mod reader;
 mod tunnel;
 

@@ -3,12 +3,13 @@
 //! Fed by [`super`]. Bytes are read into room that the worker's requests share, and that none of them has while it waits for
 //! more: ten thousand that wait cost no more than the few that do not.
 
+use super::lines::{Lines, place};
 use crate::policy::chunks::{Chunks, Malformed, Piece};
 use crate::policy::fields;
 use crate::policy::plain;
 use crate::upstream::links::Link;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use httparse::{ParserConfig, Status};
 use pingora::http::{IntoCaseHeaderName, ResponseHeader, header_value_from_raw};
 use pingora::{Error, ErrorType, OrErr, Result};
@@ -107,21 +108,20 @@ impl Reader {
         is_fit: impl FnOnce(StatusCode, &plain::Answer) -> bool,
         out: &mut Vec<u8>,
     ) -> Option<(StatusCode, plain::Answer)> {
-        self.plain(is_fit, |code, parsed, _| {
+        self.plain(is_fit, |code, parsed, (bytes, _)| {
             out.extend_from_slice(b"HTTP/1.1 ");
             out.extend_from_slice(code.as_str().as_bytes());
             out.push(b' ');
             let reason = parsed.reason.or(code.canonical_reason());
             out.extend_from_slice(reason.unwrap_or_default().as_bytes());
             out.extend_from_slice(b"\r\n");
+            let mut lines = Lines::of(bytes);
             for field in parsed.headers.iter() {
                 if !plain::is_of_connection(field.name) {
-                    out.extend_from_slice(field.name.as_bytes());
-                    out.extend_from_slice(b": ");
-                    out.extend_from_slice(field.value);
-                    out.extend_from_slice(b"\r\n");
+                    lines.write(out, field.name.as_bytes(), field.value);
                 }
             }
+            lines.end(out);
             Some(code)
         })
     }
@@ -140,7 +140,8 @@ impl Reader {
             let part = parts(bytes);
             for field in parsed.headers.iter().filter(|field| is_passed(field.name)) {
                 let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-                fields.append(name, header_value_from_raw(part(field.value)));
+                let value = HeaderValue::from_maybe_shared(part(field.value)).ok()?;
+                fields.append(name, value);
             }
             Some((code, fields))
         })
@@ -247,9 +248,9 @@ fn build(
 fn parts<'a>((bytes, length): (&'a [u8], usize)) -> impl Fn(&[u8]) -> Bytes + 'a {
     let copy = Bytes::copy_from_slice(bytes.get(..length).unwrap_or_default());
     move |of: &[u8]| {
-        let from = (of.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
-        match from + of.len() <= copy.len() {
-            true => copy.slice(from..from + of.len()),
+        let place = place(bytes, of);
+        match place.end <= copy.len() {
+            true => copy.slice(place),
             false => Bytes::copy_from_slice(of),
         }
     }
