@@ -48,6 +48,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::Shutdown;
 use pingora::protocols::http::ServerSession;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -93,16 +94,22 @@ pub enum Received {
 }
 
 impl Front {
-    /// Reads the next request of a connection, which has to begin within `idle`, and answers it if Pingora's phases are not needed for
-    /// that.
+    /// Ends when connections that are idle are to end: a connection asks once, and [goes on waiting](Self::receive).
+    pub async fn closes(&self) {
+        keep::closes(&self.closing).await;
+    }
+
+    /// Reads the next request of a connection, which has to begin within `idle` and before it `closes`, and answers it if Pingora's
+    /// phases are not needed for that.
     pub async fn receive(
         &self,
         stream: Box<ClientStream>,
         idle: Duration,
+        closes: Pin<&mut impl Future<Output = ()>>,
         connection: &Arc<Connection>,
     ) -> Received {
         // Most connections wait for a request most of the time: what is not needed for that is not kept for it.
-        match self.read(stream, idle).await {
+        match self.read(stream, idle, closes).await {
             Some(Ok(request)) => Box::pin(self.serve(request, connection)).await,
             Some(Err((stream, none))) => {
                 Box::pin(self.refuse(stream, none)).await;
@@ -113,7 +120,12 @@ impl Front {
     }
 
     /// Reads a request; none when the connection is to be closed without a word.
-    async fn read(&self, stream: Box<ClientStream>, idle: Duration) -> Option<Read> {
+    async fn read(
+        &self,
+        stream: Box<ClientStream>,
+        idle: Duration,
+        closes: Pin<&mut impl Future<Output = ()>>,
+    ) -> Option<Read> {
         let patience = Patience {
             idle,
             head: self.clients.head_timeout,
@@ -122,7 +134,7 @@ impl Front {
         tokio::select! {
             biased;
             read = Request::read(stream, patience) => Some(read),
-            () = keep::closes(&self.closing) => None,
+            () = closes => None,
         }
     }
 

@@ -11,12 +11,16 @@ use tokio::time::Sleep;
 
 /// A timer that is set for each wait, and moved only when it would ring too late: most waits end long before.
 #[derive(Debug, Default)]
-pub struct Alarm(Option<Pin<Box<Sleep>>>);
+pub struct Alarm {
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Whom it wakes.
+    waits: Option<Waker>,
+}
 
 impl Alarm {
     /// Nobody waits any more: whoever did is not woken, nor kept for it.
     pub fn forget(&mut self) {
-        if let Some(timer) = &mut self.0 {
+        if let (Some(timer), Some(_)) = (&mut self.timer, self.waits.take()) {
             // Whether it rings at this moment concerns nobody.
             let _ = timer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
@@ -25,8 +29,12 @@ impl Alarm {
     /// Is ready once it is so late.
     pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let at = tokio::time::Instant::from_std(deadline);
+        if self.is_set(cx, at) {
+            return Poll::Pending;
+        }
+        self.waits = Some(cx.waker().clone());
         let timer = self
-            .0
+            .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         loop {
             if timer.is_elapsed() || timer.deadline() > at {
@@ -40,11 +48,21 @@ impl Alarm {
             }
         }
     }
+
+    /// Whether it wakes the task that asks anyway, and soon enough: so it is with nearly all waits but the first.
+    fn is_set(&self, cx: &Context<'_>, at: tokio::time::Instant) -> bool {
+        let rings = |timer: &Pin<Box<Sleep>>| timer.deadline() <= at && !timer.is_elapsed();
+        let wakes = |waits: &Waker| waits.will_wake(cx.waker());
+        self.waits.as_ref().is_some_and(wakes) && self.timer.as_ref().is_some_and(rings)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
@@ -61,5 +79,53 @@ mod tests {
         // Over already.
         assert_eq!(rings(7).await, 9);
         assert_eq!(rings(12).await, 12);
+    }
+
+    #[derive(Default)]
+    struct Waits(AtomicU32);
+
+    impl Wake for Waits {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_wakes_who_waits_last_and_nobody_once_it_is_forgotten() {
+        let mut alarm = Alarm::default();
+        let now = tokio::time::Instant::now().into_std();
+        let seconds = Duration::from_secs;
+        let tasks = [(); 2].map(|()| Arc::new(Waits::default()));
+        let wakers = tasks.clone().map(Waker::from);
+        let woken = || tasks.clone().map(|task| task.0.swap(0, Ordering::Relaxed));
+        let wait = |alarm: &mut Alarm, task: usize, until| {
+            let mut cx = Context::from_waker(&wakers[task]);
+            alarm.poll(&mut cx, now + seconds(until)).is_ready()
+        };
+
+        // Earlier than it was set to first; and later, which it is found out to be when it rings.
+        assert!(!wait(&mut alarm, 0, 5) && !wait(&mut alarm, 0, 3) && !wait(&mut alarm, 0, 4));
+        tokio::time::sleep(seconds(3)).await;
+        assert_eq!(woken(), [1, 0]);
+        assert!(!wait(&mut alarm, 0, 4));
+        tokio::time::sleep(seconds(1)).await;
+        assert_eq!(woken(), [1, 0]);
+        assert!(wait(&mut alarm, 0, 4));
+
+        assert!(!wait(&mut alarm, 0, 6) && !wait(&mut alarm, 1, 6));
+        tokio::time::sleep(seconds(2)).await;
+        assert_eq!(woken(), [0, 1]);
+
+        assert!(!wait(&mut alarm, 1, 8));
+        let held = Arc::strong_count(&tasks[1]);
+        alarm.forget();
+        // By what it remembers of it, and by the timer.
+        assert_eq!(Arc::strong_count(&tasks[1]), held - 2);
+        tokio::time::sleep(seconds(2)).await;
+        assert_eq!(woken(), [0, 0]);
+        // Whoever waits then is woken all the same.
+        assert!(!wait(&mut alarm, 1, 9));
+        tokio::time::sleep(seconds(1)).await;
+        assert_eq!(woken(), [0, 1]);
     }
 }

@@ -22,6 +22,7 @@ use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use rustls::ProtocolVersion;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -155,8 +156,10 @@ impl Connection {
         shutdown: &ShutdownWatch,
     ) {
         let mut idle = FIRST_REQUEST;
+        let mut closes = pin!(self.front.closes());
         loop {
-            let next = match self.front.receive(stream, idle, self).await {
+            let received = self.front.receive(stream, idle, closes.as_mut(), self);
+            let next = match received.await {
                 Received::Over(next) => next,
                 Received::Onward(session) => {
                     let reused = self.proxy.process_new_http(*session, shutdown).await;

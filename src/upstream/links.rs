@@ -66,7 +66,6 @@ impl Link {
             return;
         }
         self.reused = true;
-        self.alarm.forget();
         let until = clock::instant() + so_long;
         KEPT.with_borrow_mut(|kept| kept.put(Idle { link: self, until }));
         if !SWEEPING.replace(true) {
@@ -156,10 +155,14 @@ impl Kept {
         }
     }
 
-    /// Closes those whose time is over, and whose backend has closed them.
+    /// Closes those whose time is over, and whose backend has closed them. Who waited on one that is still here then is kept for it
+    /// no longer: most are taken again long before, by one who waits himself.
     fn sweep(&mut self, now: Instant) {
         for there in self.by_address.values_mut() {
             there.retain(|idle| idle.is_good(now));
+            for idle in there {
+                idle.link.alarm.forget();
+            }
         }
         self.by_address.retain(|_, there| !there.is_empty());
         self.number = self.by_address.values().map(Vec::len).sum();
