@@ -7,13 +7,13 @@ use crate::policy::fields;
 use crate::policy::forwarded;
 use crate::policy::target::{is_host, normalise_host};
 use crate::policy::template::Vars;
-use http::{Method, Version, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// The header an operator follows a request by.
-pub(super) const REQUEST_ID: &str = "x-request-id";
+pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The host the client asked for, as written: the target's authority where it has one (RFC 9112 §3.2.2), else `Host`.
 pub(super) fn authority(request: &RequestHeader) -> &str {
@@ -29,12 +29,12 @@ pub(super) fn authority(request: &RequestHeader) -> &str {
 /// HTTP/1.0) or there more than once, or a target that is neither a path, nor the `*` of `OPTIONS`, nor begins with a scheme (RFC 9112 §3.2).
 pub(super) fn is_odd(request: &RequestHeader) -> bool {
     let mut hosts = fields::all(&request.headers, &header::HOST);
-    let unreadable = hosts.next().is_some_and(|host| host.to_str().is_err());
-    let host = authority(request);
+    let host = hosts.next().map_or(Ok(""), HeaderValue::to_str);
+    let authority = request.uri.authority().map(|authority| authority.as_str());
     let may_lack_host = request.version <= Version::HTTP_10;
-    let odd_host = unreadable
-        || hosts.next().is_some()
-        || !(is_host(host) || may_lack_host && host.is_empty());
+    let fits = |host: &str| is_host(host) || may_lack_host && host.is_empty();
+    let odd_host =
+        hosts.next().is_some() || !host.is_ok_and(|host| fits(authority.unwrap_or(host)));
     let path = request.raw_path();
     let absolute = |scheme: &[u8]| {
         path.get(..scheme.len())
@@ -60,9 +60,7 @@ pub(super) fn target(request: &RequestHeader) -> &str {
 
 /// The client's id of the request if it is fit for a log, else a new one.
 pub(super) fn request_id(request: &RequestHeader) -> String {
-    request
-        .headers
-        .get(REQUEST_ID)
+    fields::first(&request.headers, &REQUEST_ID)
         .and_then(|id| id.to_str().ok())
         .filter(|id| is_plain(id))
         .map_or_else(new_request_id, str::to_owned)
@@ -175,12 +173,12 @@ mod tests {
     #[test]
     fn a_plain_request_id_is_kept_and_any_other_replaced() {
         assert_eq!(
-            request_id(&request(&[(REQUEST_ID, "abc-1.2:3")])),
+            request_id(&request(&[(REQUEST_ID.as_str(), "abc-1.2:3")])),
             "abc-1.2:3"
         );
         let long = "x".repeat(129);
         for bad in ["", "a b", "a\"b", long.as_str()] {
-            let id = request_id(&request(&[(REQUEST_ID, bad)]));
+            let id = request_id(&request(&[(REQUEST_ID.as_str(), bad)]));
             assert!(
                 id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()),
                 "{bad:?} gave {id}"

@@ -21,6 +21,9 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
 
+/// What marks a request as safe to repeat (draft-ietf-httpapi-idempotency-key-header).
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// Says to which trace a request belongs, where there are traces, and to which span in it (W3C Trace Context).
 ///
 /// # Errors
@@ -275,7 +278,7 @@ pub(super) fn varies_on_ours(response: &HeaderMap, proxy: &Proxy, told: &[Header
 
 /// Whether the client marks the request as safe to repeat.
 pub(super) fn has_idempotency_key(request: &RequestHeader) -> bool {
-    request.headers.contains_key("idempotency-key")
+    fields::has(&request.headers, &IDEMPOTENCY_KEY)
 }
 
 /// Whether the request opens a WebSocket (RFC 6455 §4.1); Pingora lets no other upgrade through.

@@ -9,6 +9,7 @@ use super::facts::{Values, authority, target};
 use super::forward::{self, written};
 use super::trailers;
 use crate::policy::claims;
+use crate::policy::fields;
 use crate::policy::forwarded;
 use crate::policy::framing;
 use crate::policy::grpc;
@@ -165,10 +166,10 @@ pub(super) fn changes<'a>(
         Version::HTTP_10 => "1.0 backstop",
         _ => "1.1 backstop",
     };
-    let fields = &client_request.headers;
-    let earlier = fields.get(&VIA.name).and_then(|via| via.to_str().ok());
+    let headers = &client_request.headers;
+    let earlier = fields::first(headers, &VIA.name).and_then(|via| via.to_str().ok());
     // What `Connection` names went no further than here.
-    match earlier.filter(|_| !framing::hides(fields, &VIA.name)) {
+    match earlier.filter(|_| !framing::hides(headers, &VIA.name)) {
         Some(earlier) => changes.set(&VIA, format!("{earlier}, {via}")),
         None => changes.set(&VIA, via),
     }
