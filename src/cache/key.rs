@@ -3,7 +3,7 @@
 //! Keyed with the store's secret, so that neither a file name nor a core dump gives away a token, and nobody can make two
 //! requests share a key on purpose.
 
-use crate::policy::cache::key::KeyParts;
+use crate::policy::cache::key::{KeyParts, MODES, everybody};
 
 /// Tells apart the answers under one key (RFC 9111 §4.1).
 pub type Variant = [u8; 16];
@@ -17,15 +17,50 @@ pub struct Key {
     pub who: [u8; 16],
 }
 
-impl Key {
+/// What keys are made with, and the hashes that stand for everybody, whom nearly all answers are for.
+pub struct Secret {
+    bytes: [u8; 32],
+    everybody: [(Vec<u8>, [u8; 16]); MODES],
+}
+
+impl Secret {
+    /// That of these bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        let everybody = everybody().map(|who| {
+            let hash = half(blake3::keyed_hash(&bytes, &who));
+            (who, hash)
+        });
+        Secret { bytes, everybody }
+    }
+
     /// The key for these parts.
-    pub fn new(secret: &[u8; 32], parts: &KeyParts) -> Self {
+    pub fn key(&self, parts: &KeyParts) -> Key {
+        let mut everybody = self.everybody.iter();
+        let known = everybody.find(|(who, _)| *who == parts.who);
         Key {
-            url: half(secret, &parts.url),
-            who: half(secret, &parts.who),
+            url: self.half(&parts.url),
+            who: known.map_or_else(|| self.half(&parts.who), |(_, hash)| *hash),
         }
     }
 
+    /// The keyed hash.
+    pub fn hash(&self, bytes: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.bytes, bytes).as_bytes()
+    }
+
+    /// 128 bits of it.
+    pub fn half(&self, bytes: &[u8]) -> [u8; 16] {
+        half(blake3::keyed_hash(&self.bytes, bytes))
+    }
+}
+
+fn half(hash: blake3::Hash) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash.as_bytes()[..16]);
+    half
+}
+
+impl Key {
     /// The smallest and the largest key of a URL.
     pub fn of_url(url: [u8; 16]) -> std::ops::RangeInclusive<Key> {
         Key { url, who: [0; 16] }..=Key {
@@ -49,10 +84,23 @@ impl Key {
     }
 }
 
-/// 128 bits of the keyed hash.
-pub fn half(secret: &[u8; 32], bytes: &[u8]) -> [u8; 16] {
-    let hash = blake3::keyed_hash(secret, bytes);
-    let mut half = [0; 16];
-    half.copy_from_slice(&hash.as_bytes()[..16]);
-    half
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_hashed_the_same_way_whether_everybody_is_meant_or_somebody() {
+        let secret = Secret::new([7; 32]);
+        let [one, other, last] = everybody();
+        let somebody = [&one[..], b"somebody"].concat();
+        for who in [one, other, last, somebody, vec![]] {
+            let parts = KeyParts {
+                url: b"url".to_vec(),
+                who,
+            };
+            let key = secret.key(&parts);
+            assert_eq!(key.url, secret.half(b"url"));
+            assert_eq!(key.who, secret.half(&parts.who));
+        }
+    }
 }

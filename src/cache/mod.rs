@@ -73,7 +73,7 @@ pub struct Store {
     fills: Fills,
     passing: Passing,
     loads: Loads,
-    secret: [u8; 32],
+    secret: key::Secret,
     purges: Purges,
     sweeper: Sweeper,
 }
@@ -156,7 +156,7 @@ impl Cache {
             fills: Fills::default(),
             passing: Passing::default(),
             loads: Loads::default(),
-            secret,
+            secret: key::Secret::new(secret),
             purges,
             sweeper: Sweeper::default(),
         }));
@@ -184,23 +184,23 @@ impl Cache {
 
     /// The hash that stands for credentials in a key.
     pub fn secret_hash(self, credentials: &[u8]) -> [u8; 32] {
-        *blake3::keyed_hash(&self.0.secret, credentials).as_bytes()
+        self.0.secret.hash(credentials)
     }
 
     /// The key for these parts.
     pub fn key(self, parts: &KeyParts) -> Key {
-        Key::new(&self.0.secret, parts)
+        self.0.secret.key(parts)
     }
 
     /// Who of those that share a key sends these credentials.
     pub fn asker(self, key: &Key, credentials: &[u8]) -> [u8; 16] {
-        key::half(&self.0.secret, &[&key.who, credentials].concat())
+        self.0.secret.half(&[&key.who, credentials].concat())
     }
 
     /// Which variant a request asks for, of an answer with these fields.
     pub fn variant(self, answer: &HeaderMap, request: &HeaderMap) -> Option<Variant> {
         let key = vary_key(answer, request)?;
-        Some(key::half(&self.0.secret, &key))
+        Some(self.0.secret.half(&key))
     }
 
     /// The tier that readers of files count their bytes in.
@@ -337,7 +337,7 @@ impl Cache {
                 host,
                 target,
             } => {
-                let url = key::half(&store.secret, &url(&scheme, &host, &target));
+                let url = store.secret.half(&url(&scheme, &host, &target));
                 let (removed, lasting) = store.remove_urls(vec![url], true).await;
                 return lasting.map(|()| removed);
             }
@@ -382,7 +382,7 @@ impl Cache {
     /// Forgets all answers for these URLs, as [`url`] makes them, also those on their way: whoever they are for, by
     /// whatever rules they were stored.
     pub async fn forget_urls(self, urls: &[Vec<u8>]) {
-        let urls = urls.iter().map(|url| key::half(&self.0.secret, url));
+        let urls = urls.iter().map(|url| self.0.secret.half(url));
         let urls: Vec<_> = urls.collect();
         if self.0.disk.is_none() {
             self.0.remove_from_memory(&urls);

@@ -86,15 +86,13 @@ pub fn key(
             Per::Told => frame_list(&mut secret, b'z', b"", asks.told),
         }
     }
-    let mut who = Vec::with_capacity(64);
     // The mode too: after a reload that ends the sharing, what was kept for all must not be found by those who send no
     // credentials. Nor may what was kept by other rules be found by those who respect the origin.
-    let mode = match (policy.lifetime, policy.shared) {
+    let mut who = all_in(match (policy.lifetime, policy.shared) {
         (Lifetime::Ttl(_), false) => 0,
         (Lifetime::Ttl(_), true) => 1,
         (Lifetime::Origin, _) => 2,
-    };
-    frame(&mut who, b'm', &[mode]);
+    });
     if !secret.is_empty() {
         frame(&mut who, b'p', &secret_hash(&secret));
     }
@@ -105,6 +103,21 @@ pub fn key(
         url: url(scheme, host, target),
         who,
     }
+}
+
+/// How many modes a cache has.
+pub const MODES: usize = 3;
+
+/// Who shares an answer in a mode, where that is everybody.
+fn all_in(mode: u8) -> Vec<u8> {
+    let mut who = Vec::with_capacity(64);
+    frame(&mut who, b'm', &[mode]);
+    who
+}
+
+/// The same in each mode.
+pub fn everybody() -> [Vec<u8>; MODES] {
+    [0, 1, 2].map(all_in)
 }
 
 /// The part of the key that a URL makes up, for whoever names one: a purge, or an invalidation.
