@@ -568,6 +568,8 @@ impl Ctx {
 
     fn note(&mut self, ended: Try) {
         ended.backend.count_outcome(ended.outcome);
+        // Most requests have one.
+        self.tries.reserve_exact(1);
         self.tries.push(ended);
     }
 

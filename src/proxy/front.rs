@@ -37,8 +37,10 @@ use crate::policy::sampling::Kept;
 use crate::policy::target;
 use crate::server::acme::proofs;
 use crate::server::connection::Connection;
+use crate::server::flag;
 use crate::server::http2::Exchange;
 use crate::server::request::{NoRequest, Request};
+use crate::server::rooms::{self, Rooms};
 use crate::server::stream::{ClientStream, NoHead, Patience};
 use crate::upstream::own::Own;
 use http::{Method, StatusCode};
@@ -82,6 +84,10 @@ pub struct Front {
     pub closing: watch::Receiver<bool>,
 }
 
+thread_local! {
+    static ROOMS: Rooms<Received> = const { Rooms::new() };
+}
+
 /// What came of reading a request.
 type Read = std::result::Result<Request, (Box<ClientStream>, NoRequest)>;
 
@@ -96,7 +102,7 @@ pub enum Received {
 impl Front {
     /// Ends when connections that are idle are to end: a connection asks once, and [goes on waiting](Self::receive).
     pub async fn closes(&self) {
-        keep::closes(&self.closing).await;
+        flag::raised(&self.closing).await;
     }
 
     /// Reads the next request of a connection, which has to begin within `idle` and before it `closes`, and answers it if Pingora's
@@ -110,7 +116,11 @@ impl Front {
     ) -> Received {
         // Most connections wait for a request most of the time: what is not needed for that is not kept for it.
         match self.read(stream, idle, closes).await {
-            Some(Ok(request)) => Box::pin(self.serve(request, connection)).await,
+            Some(Ok(request)) => {
+                let connection = connection.clone();
+                let serving = async move { connection.front.serve(request, &connection).await };
+                rooms::serve(&ROOMS, serving).await
+            }
             Some(Err((stream, none))) => {
                 Box::pin(self.refuse(stream, none)).await;
                 Received::Over(None)

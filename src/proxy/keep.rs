@@ -5,15 +5,13 @@
 
 use super::ctx::{Ctx, LINGER};
 use crate::policy::fields;
+use crate::server::flag;
 use crate::server::request::Request;
 use crate::server::stream::ClientStream;
 use http::header;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora_proxy::Session;
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -47,24 +45,6 @@ pub(super) async fn linger(session: &mut ServerSession) {
         }
     };
     let _ = tokio::time::timeout(LINGER, rest).await;
-}
-
-/// Ends when connections that are idle are to end. May be asked for each request of one anew: it costs next to nothing where the
-/// task that asks will be woken already.
-pub(super) async fn closes(closing: &watch::Receiver<bool>) {
-    let mut waiting = closing.clone();
-    // Without a sender the process ends anyway.
-    let mut closes = pin!(waiting.wait_for(|closing| *closing));
-    let mut waits: Option<Waker> = None;
-    poll_fn(|cx| {
-        let will_be_woken = waits.as_ref().is_some_and(|w| w.will_wake(cx.waker()));
-        if will_be_woken && matches!(closing.has_changed(), Ok(false)) {
-            return Poll::Pending;
-        }
-        waits = Some(cx.waker().clone());
-        closes.as_mut().poll(cx).map(drop)
-    })
-    .await;
 }
 
 /// Ends an answered request; its connection comes back if it can serve on. `closing`: turns true when those that are idle are to end.
@@ -112,7 +92,7 @@ async fn until_closing<T>(
     done: impl Future<Output = T>,
 ) -> Option<T> {
     let time_is_up = async {
-        closes(closing).await;
+        flag::raised(closing).await;
         tokio::time::sleep(HANG_UP).await;
     };
     tokio::select! {
@@ -173,43 +153,5 @@ fn take_http1(session: &mut Session) -> Option<HttpSession> {
     match std::mem::replace(&mut *session.downstream_session, shell) {
         ServerSession::H1(http1) => Some(http1),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use std::task::{Context, Wake};
-
-    #[derive(Default)]
-    struct Waits(AtomicU32);
-
-    impl Wake for Waits {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn who_waits_for_the_end_of_idle_connections_is_woken_however_often_it_asked() {
-        let (sender, closing) = watch::channel(false);
-        let tasks = [(); 2].map(|()| Arc::new(Waits::default()));
-        let wakers = tasks.clone().map(Waker::from);
-        let mut closes = pin!(closes(&closing));
-        let mut asks = |task: usize| {
-            let mut cx = Context::from_waker(&wakers[task]);
-            closes.as_mut().poll(&mut cx).is_ready()
-        };
-        assert!(!asks(0) && !asks(0) && !asks(1) && !asks(1));
-        sender.send(true).unwrap();
-        // The one that asked last.
-        assert_eq!(tasks[1].0.load(Ordering::Relaxed), 1);
-        assert!(asks(1));
-        // Who comes later need not wait.
-        let mut late = pin!(super::closes(&closing));
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(late.as_mut().poll(&mut cx).is_ready());
     }
 }

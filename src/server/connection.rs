@@ -78,7 +78,8 @@ impl Secured {
 
 /// One client connection.
 pub struct Connection {
-    pub(super) front: Arc<Front>,
+    /// What its worker serves with.
+    pub front: Arc<Front>,
     proxy: Arc<HttpProxy<Proxy>>,
     /// How its listener serves.
     pub manner: Own<Manner>,

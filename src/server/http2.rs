@@ -7,7 +7,10 @@ mod exchange;
 
 pub use exchange::{Exchange, fitted};
 
+use super::alarm::Alarm;
 use super::connection::Connection;
+use super::flag;
+use super::rooms::{self, Rooms};
 use crate::clock;
 use crate::proxy::MALFORMED;
 use http::StatusCode;
@@ -15,11 +18,16 @@ use log::debug;
 use pingora::protocols::http::v2::server::{H2Options, handshake};
 use pingora::protocols::{Digest, Stream};
 use pingora::server::ShutdownWatch;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
+
+thread_local! {
+    static ROOMS: Rooms<()> = const { Rooms::new() };
+}
 
 /// How long a connection without a stream is kept.
 const IDLE: Duration = Duration::from_secs(75);
@@ -53,14 +61,13 @@ pub(super) async fn serve(
     let most_tasks = TASKS_PER_STREAM * clients.max_streams as usize;
     let tasks = Arc::new(Tasks::new());
     let mut last_call = false;
-    let mut shutdown_seen = shutdown.clone();
     // Made once, not each time that something comes.
-    let mut closing = pin!(async { shutdown_seen.changed().await.is_ok() });
+    let mut closing = pin!(flag::raised(shutdown));
     let mut idle = pin!(tasks.idle());
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = &mut closing, if !last_call => {
+            () = &mut closing, if !last_call => {
                 // What was sent before the client could know is still served (RFC 9113 §6.8).
                 http2.graceful_shutdown();
                 last_call = true;
@@ -78,12 +85,13 @@ pub(super) async fn serve(
                 }
                 let (connection, shutdown) = (connection.clone(), shutdown.clone());
                 let task = Task::begin(&tasks);
-                // One that panics is one stream. They are boxed, for the runtime moves each several times.
                 let exchange = Box::new(Exchange::new(request, answer, digest.clone()));
-                tokio::spawn(clock::woken(Box::pin(async move {
+                let serving = async move {
                     let _task = task;
                     connection.serve_stream(exchange, &shutdown).await;
-                })));
+                };
+                // One that panics is one stream.
+                tokio::spawn(clock::woken(rooms::serve(&ROOMS, serving)));
                 if tasks.under_way() > most_tasks {
                     debug!("a client resets streams faster than they end");
                     front.note_malformed(client, StatusCode::BAD_REQUEST, "too_many_resets", "");
@@ -126,6 +134,7 @@ impl Tasks {
 
     /// Ends once there has been none for so long. Nobody is woken when one ends: that is looked at when the time is over.
     async fn idle(&self) {
+        let mut alarm = Alarm::default();
         loop {
             let due = match self.under_way() {
                 0 => {
@@ -137,7 +146,7 @@ impl Tasks {
             if due <= Instant::now() {
                 return;
             }
-            tokio::time::sleep_until(due).await;
+            poll_fn(|cx| alarm.poll(cx, due.into_std())).await;
         }
     }
 }
