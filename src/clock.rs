@@ -19,7 +19,7 @@ const KNOWN: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy)]
 struct Moment {
     at: Instant,
-    /// The same as policies count it: nearly all who ask for it would reckon it out again.
+    /// The same, counted from the start of the process: what most who ask want to know.
     since_start: Duration,
 }
 
@@ -179,7 +179,7 @@ mod tests {
             let long_ago = SystemTime::UNIX_EPOCH;
             for known in [
                 None,
-                // The process has just begun.
+                // One to come, for there may be none so long ago: the process has just begun.
                 Some((now() + 2 * KNOWN, long_ago)),
             ] {
                 SHOWN.set(known);

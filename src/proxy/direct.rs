@@ -7,7 +7,7 @@
 
 mod backend;
 mod client;
-mod lines;
+mod field_writer;
 mod reader;
 mod tunnel;
 

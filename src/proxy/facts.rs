@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// The header an operator follows a request by.
-pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The host the client asked for, as written: the target's authority where it has one (RFC 9112 §3.2.2), else `Host`.
 pub(super) fn authority(request: &RequestHeader) -> &str {

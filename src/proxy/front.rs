@@ -85,7 +85,7 @@ pub struct Front {
 }
 
 thread_local! {
-    static ROOMS: Rooms<Received> = const { Rooms::new() };
+    static SERVING: Rooms<Received> = const { Rooms::new() };
 }
 
 /// What came of reading a request.
@@ -106,23 +106,23 @@ impl Front {
     }
 
     /// Reads the next request of a connection, which has to begin within `idle` and before it `closes`, and answers it if Pingora's
-    /// phases are not needed for that.
+    /// phases are not needed for that. Where it has closed, nothing comes along, and `closes` has ended.
     pub async fn receive(
-        &self,
+        connection: &Arc<Connection>,
         stream: Box<ClientStream>,
         idle: Duration,
         closes: Pin<&mut impl Future<Output = ()>>,
-        connection: &Arc<Connection>,
     ) -> Received {
+        let front = &connection.front;
         // Most connections wait for a request most of the time: what is not needed for that is not kept for it.
-        match self.read(stream, idle, closes).await {
+        match front.read(stream, idle, closes).await {
             Some(Ok(request)) => {
                 let connection = connection.clone();
                 let serving = async move { connection.front.serve(request, &connection).await };
-                rooms::serve(&ROOMS, serving).await
+                rooms::serve(&SERVING, serving).await
             }
             Some(Err((stream, none))) => {
-                Box::pin(self.refuse(stream, none)).await;
+                Box::pin(front.refuse(stream, none)).await;
                 Received::Over(None)
             }
             None => Received::Over(None),

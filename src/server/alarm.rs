@@ -4,9 +4,10 @@
 //! waits themselves do. Decides nothing: how long is the caller's to say.
 
 use crate::clock;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
+use tokio::task::unconstrained;
 use tokio::time::Sleep;
 
 /// A timer that is set for each wait, and moved only when it would ring too late: most waits end long before.
@@ -22,7 +23,7 @@ impl Alarm {
     pub fn forget(&mut self) {
         if let (Some(timer), Some(_)) = (&mut self.timer, self.waits.take()) {
             // Whether it rings at this moment concerns nobody.
-            let _ = timer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let _ = rings(timer, &mut Context::from_waker(Waker::noop()));
         }
     }
 
@@ -40,7 +41,7 @@ impl Alarm {
             if timer.is_elapsed() || timer.deadline() > at {
                 timer.as_mut().reset(at);
             }
-            ready!(timer.as_mut().poll(cx));
+            ready!(rings(timer, cx));
             if tokio::time::Instant::now() >= at {
                 // What is decided on it finds that the time is over.
                 clock::read();
@@ -57,12 +58,18 @@ impl Alarm {
     }
 }
 
+/// Whether a timer rings; if not, it is set. One whose task has had its turn would not be, were it asked as others are, and it is
+/// not asked again.
+fn rings(timer: &mut Pin<Box<Sleep>>, cx: &mut Context<'_>) -> Poll<()> {
+    pin!(unconstrained(timer.as_mut())).poll(cx)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::sleeper::{Sleeper, take_turn};
     use super::*;
+    use std::future::poll_fn;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use std::task::Wake;
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
@@ -71,7 +78,7 @@ mod tests {
         let begin = tokio::time::Instant::now();
         let mut rings = async |seconds| {
             let at = (begin + Duration::from_secs(seconds)).into_std();
-            std::future::poll_fn(|cx| alarm.poll(cx, at)).await;
+            poll_fn(|cx| alarm.poll(cx, at)).await;
             begin.elapsed().as_secs()
         };
         assert_eq!(rings(5).await, 5);
@@ -81,23 +88,13 @@ mod tests {
         assert_eq!(rings(12).await, 12);
     }
 
-    #[derive(Default)]
-    struct Waits(AtomicU32);
-
-    impl Wake for Waits {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn it_wakes_who_waits_last_and_nobody_once_it_is_forgotten() {
         let mut alarm = Alarm::default();
         let now = tokio::time::Instant::now().into_std();
         let seconds = Duration::from_secs;
-        let tasks = [(); 2].map(|()| Arc::new(Waits::default()));
-        let wakers = tasks.clone().map(Waker::from);
-        let woken = || tasks.clone().map(|task| task.0.swap(0, Ordering::Relaxed));
+        let (tasks, wakers) = Sleeper::two();
+        let woken = || tasks.clone().map(|task| task.woken());
         let wait = |alarm: &mut Alarm, task: usize, until| {
             let mut cx = Context::from_waker(&wakers[task]);
             alarm.poll(&mut cx, now + seconds(until)).is_ready()
@@ -127,5 +124,30 @@ mod tests {
         assert!(!wait(&mut alarm, 1, 9));
         tokio::time::sleep(seconds(1)).await;
         assert_eq!(woken(), [0, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_set_for_a_task_that_has_had_its_turn() {
+        let task = tokio::spawn(async {
+            let mut alarm = Alarm::default();
+            take_turn().await;
+            let at = (tokio::time::Instant::now() + Duration::from_secs(1)).into_std();
+            poll_fn(|cx| alarm.poll(cx, at)).await;
+            // Nor is one that has rung before set any less, or one that another task had.
+            take_turn().await;
+            poll_fn(|cx| alarm.poll(cx, at + Duration::from_secs(1))).await;
+            assert!(
+                alarm
+                    .poll(
+                        &mut Context::from_waker(Waker::noop()),
+                        at + 2 * Duration::from_secs(1)
+                    )
+                    .is_pending()
+            );
+            take_turn().await;
+            poll_fn(|cx| alarm.poll(cx, at + 2 * Duration::from_secs(1))).await;
+        });
+        let ended = tokio::time::timeout(Duration::from_secs(9), task).await;
+        assert!(ended.is_ok_and(|task| task.is_ok()));
     }
 }

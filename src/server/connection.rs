@@ -159,7 +159,7 @@ impl Connection {
         let mut idle = FIRST_REQUEST;
         let mut closes = pin!(self.front.closes());
         loop {
-            let received = self.front.receive(stream, idle, closes.as_mut(), self);
+            let received = Front::receive(self, stream, idle, closes.as_mut());
             let next = match received.await {
                 Received::Over(next) => next,
                 Received::Onward(session) => {

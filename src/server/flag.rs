@@ -4,12 +4,14 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Poll, Waker};
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 
 /// Ends when a flag turns true, or nobody is left who could say so. Connections wait for it beside all else that may happen to them:
 /// to ask again costs next to nothing where the task that asks will be woken already.
 pub async fn raised(flag: &watch::Receiver<bool>) {
     let mut waiting = flag.clone();
-    let mut raised = pin!(waiting.wait_for(|is_raised| *is_raised));
+    // A task that has had its turn would not be told, were it to ask as others do, and it does not ask again.
+    let mut raised = pin!(unconstrained(waiting.wait_for(|is_raised| *is_raised)));
     let mut waits: Option<Waker> = None;
     poll_fn(|cx| {
         let will_be_woken = waits.as_ref().is_some_and(|w| w.will_wake(cx.waker()));
@@ -24,25 +26,15 @@ pub async fn raised(flag: &watch::Receiver<bool>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sleeper::{Sleeper, take_turn};
     use super::*;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use std::task::{Context, Wake};
-
-    #[derive(Default)]
-    struct Waits(AtomicU32);
-
-    impl Wake for Waits {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use std::task::Context;
+    use std::time::Duration;
 
     #[test]
     fn who_waits_is_woken_however_often_it_asked() {
         let (sender, flag) = watch::channel(false);
-        let tasks = [(); 2].map(|()| Arc::new(Waits::default()));
-        let wakers = tasks.clone().map(Waker::from);
+        let (tasks, wakers) = Sleeper::two();
         let mut waits = pin!(raised(&flag));
         let mut asks = |task: usize| {
             let mut cx = Context::from_waker(&wakers[task]);
@@ -51,11 +43,28 @@ mod tests {
         assert!(!asks(0) && !asks(0) && !asks(1) && !asks(1));
         sender.send(true).unwrap();
         // The one that asked last.
-        assert_eq!(tasks[1].0.load(Ordering::Relaxed), 1);
+        assert_eq!(tasks[1].woken(), 1);
         assert!(asks(1));
         // Who comes later need not wait.
         let mut late = pin!(raised(&flag));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(late.as_mut().poll(&mut cx).is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_is_a_task_that_has_had_its_turn() {
+        let (sender, flag) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            take_turn().await;
+            raised(&flag).await;
+        });
+        // What is said beside makes no difference, and that nobody can say it any more is the same as that it was said.
+        tokio::task::yield_now().await;
+        sender.send(false).unwrap();
+        tokio::task::yield_now().await;
+        assert!(!task.is_finished());
+        drop(sender);
+        let ended = tokio::time::timeout(Duration::from_secs(9), task).await;
+        assert!(ended.is_ok_and(|task| task.is_ok()));
     }
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 thread_local! {
-    static ROOMS: Rooms<()> = const { Rooms::new() };
+    static SERVING: Rooms<()> = const { Rooms::new() };
 }
 
 /// How long a connection without a stream is kept.
@@ -91,7 +91,7 @@ pub(super) async fn serve(
                     connection.serve_stream(exchange, &shutdown).await;
                 };
                 // One that panics is one stream.
-                tokio::spawn(clock::woken(rooms::serve(&ROOMS, serving)));
+                tokio::spawn(clock::woken(rooms::serve(&SERVING, serving)));
                 if tasks.under_way() > most_tasks {
                     debug!("a client resets streams faster than they end");
                     front.note_malformed(client, StatusCode::BAD_REQUEST, "too_many_resets", "");

@@ -18,6 +18,8 @@ pub mod reload;
 pub mod request;
 pub mod rooms;
 pub mod sites;
+#[cfg(test)]
+mod sleeper;
 pub mod spread;
 mod state;
 pub mod stream;

@@ -29,7 +29,7 @@ impl<T> Default for Rooms<T> {
 }
 
 /// Serves a request in a room, which is given back when that is done.
-pub struct Served<T: 'static> {
+pub struct InRoom<T: 'static> {
     /// There until it is given back.
     room: Option<ReusableBoxFuture<'static, T>>,
     rooms: &'static LocalKey<Rooms<T>>,
@@ -39,7 +39,7 @@ pub struct Served<T: 'static> {
 pub fn serve<T>(
     rooms: &'static LocalKey<Rooms<T>>,
     serving: impl Future<Output = T> + Send + 'static,
-) -> Served<T> {
+) -> InRoom<T> {
     let room = match rooms.with(|rooms| rooms.0.borrow_mut().pop()) {
         Some(mut room) => {
             room.set(serving);
@@ -47,24 +47,24 @@ pub fn serve<T>(
         }
         None => ReusableBoxFuture::new(serving),
     };
-    Served {
+    InRoom {
         room: Some(room),
         rooms,
     }
 }
 
-impl<T> Future for Served<T> {
+impl<T> Future for InRoom<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let served = self.get_mut();
-        let Some(room) = &mut served.room else {
+        let this = self.get_mut();
+        let Some(room) = &mut this.room else {
             // It has ended before.
             return Poll::Pending;
         };
         let done = ready!(room.poll(cx));
-        let room = served.room.take();
-        served.rooms.with(|rooms| {
+        let room = this.room.take();
+        this.rooms.with(|rooms| {
             let mut rooms = rooms.0.borrow_mut();
             if rooms.len() < SPARE {
                 rooms.extend(room);
@@ -87,8 +87,14 @@ mod tests {
         ROOMS.with(|rooms| rooms.0.borrow().len())
     }
 
+    /// Where it is.
+    fn place(served: &mut InRoom<usize>) -> *const u8 {
+        let room = served.room.as_mut().unwrap().get_pin();
+        std::ptr::from_ref(&*room).cast()
+    }
+
     /// Waits once, and has something of its own.
-    fn serving(held: Arc<()>) -> Served<usize> {
+    fn serving(held: Arc<()>) -> InRoom<usize> {
         serve(&ROOMS, async move {
             tokio::task::yield_now().await;
             Arc::strong_count(&held)
@@ -98,8 +104,12 @@ mod tests {
     #[tokio::test]
     async fn one_serves_in_the_room_of_the_one_before_of_whom_nothing_is_left() {
         let held = Arc::new(());
-        assert_eq!(serving(held.clone()).await, 2);
+        let mut first = serving(held.clone());
+        let room = place(&mut first);
+        assert_eq!(first.await, 2);
         assert_eq!((spare(), Arc::strong_count(&held)), (1, 1));
+        assert_eq!(place(&mut serving(held.clone())), room);
+        assert_eq!(serving(held.clone()).await, 2);
         let mut one = serving(held.clone());
         let other = serving(held.clone());
         assert_eq!(spare(), 0);

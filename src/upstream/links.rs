@@ -155,8 +155,8 @@ impl Kept {
         }
     }
 
-    /// Closes those whose time is over, and whose backend has closed them. Who waited on one that is still here then is kept for it
-    /// no longer: most are taken again long before, by one who waits himself.
+    /// Closes those whose time is over, and whose backend has closed them. The others let go of whoever used them last: not each time
+    /// they are given back, for most are taken again before this, and then the next one takes that place.
     fn sweep(&mut self, now: Instant) {
         for there in self.by_address.values_mut() {
             there.retain(|idle| idle.is_good(now));

@@ -3,7 +3,7 @@
 //! Fed by [`super`]. Bytes are read into room that the worker's requests share, and that none of them has while it waits for
 //! more: ten thousand that wait cost no more than the few that do not.
 
-use super::lines::{Lines, place};
+use super::field_writer::{FieldWriter, place};
 use crate::policy::chunks::{Chunks, Malformed, Piece};
 use crate::policy::fields;
 use crate::policy::plain;
@@ -115,13 +115,13 @@ impl Reader {
             let reason = parsed.reason.or(code.canonical_reason());
             out.extend_from_slice(reason.unwrap_or_default().as_bytes());
             out.extend_from_slice(b"\r\n");
-            let mut lines = Lines::of(bytes);
+            let mut writer = FieldWriter::of(bytes);
             for field in parsed.headers.iter() {
                 if !plain::is_of_connection(field.name) {
-                    lines.write(out, field.name.as_bytes(), field.value);
+                    writer.write(out, field.name.as_bytes(), field.value);
                 }
             }
-            lines.end(out);
+            writer.end(out);
             Some(code)
         })
     }

@@ -4,16 +4,16 @@ use std::ops::Range;
 
 /// Writes fields whose names and values are parts of these bytes. Those that stand there as they are to be written, as nearly all
 /// do, are copied together, as far as one follows the other.
-pub(super) struct Lines<'a> {
+pub(super) struct FieldWriter<'a> {
     bytes: &'a [u8],
     /// Which are still to be copied.
     run: Range<usize>,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> FieldWriter<'a> {
     /// Of these bytes.
     pub(super) fn of(bytes: &'a [u8]) -> Self {
-        Lines { bytes, run: 0..0 }
+        FieldWriter { bytes, run: 0..0 }
     }
 
     /// Writes a field, or will when its run is over.
@@ -44,7 +44,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Where in `bytes` a part of them is. Somewhere else if it is none.
+/// Where in `bytes` a part of them is. Beyond their end if it is none.
 pub(super) fn place(bytes: &[u8], part: &[u8]) -> Range<usize> {
     let from = (part.as_ptr() as usize).wrapping_sub(bytes.as_ptr() as usize);
     from..from.saturating_add(part.len())
@@ -60,15 +60,15 @@ mod tests {
         let mut fields = [httparse::EMPTY_HEADER; 16];
         let mut parsed = httparse::Response::new(&mut fields);
         assert!(parsed.parse(head).unwrap().is_complete());
-        let (mut out, mut lines) = (Vec::new(), Lines::of(head));
+        let (mut out, mut writer) = (Vec::new(), FieldWriter::of(head));
         for field in parsed
             .headers
             .iter()
             .filter(|field| !field.name.starts_with('x'))
         {
-            lines.write(&mut out, field.name.as_bytes(), field.value);
+            writer.write(&mut out, field.name.as_bytes(), field.value);
         }
-        lines.end(&mut out);
+        writer.end(&mut out);
         out
     }
 
