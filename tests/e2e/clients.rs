@@ -47,6 +47,27 @@ fn a_head_that_trickles_ends_in_time() {
 }
 
 #[test]
+fn a_head_ends_in_time_after_however_many_that_came_with_it() {
+    let proxy = Proxy::with()
+        .key("clients", "{ head_timeout: 500ms }")
+        .start("routes:\n  - { match: { path: / }, respond: { status: 200 } }\n");
+    // A worker turns to others after so many: the wait for the rest of the last head may begin just then.
+    let clients = (100..150).map(|whole| {
+        let mut client = Client::to(proxy.port);
+        let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        client.send(&format!("{}GET / HT", request.repeat(whole)));
+        (whole, client)
+    });
+    for (whole, mut client) in clients.collect::<Vec<_>>() {
+        for _ in 0..whole {
+            assert_eq!(client.answer().status, 200);
+        }
+        assert_eq!(client.answer().status, 408, "after {whole}");
+        client.expect_close();
+    }
+}
+
+#[test]
 fn idle_connections_are_kept_so_long_and_no_longer() {
     let origin = Origin::new(|_| Reply::ok("hello"));
     let proxy = Proxy::with()
