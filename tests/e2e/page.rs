@@ -180,15 +180,18 @@ fn every_route_every_queue_and_the_cache_are_on_it() {
     browser.without_scripts();
     until("all is counted", || {
         open(&browser, admin);
-        rows(&browser, "routes")
-            .iter()
-            .all(|row| row[0] == "lone" || row[1] != "0")
+        let routes = rows(&browser, "routes");
+        let is_there = |row: &Vec<String>| row[0] == "lone" || row[1] != "0";
+        // Of two requests the second may be counted first, by another worker.
+        let is_whole = routes
+            .get(2)
+            .is_some_and(|catalogue| catalogue[7] == "50 %");
+        routes.iter().all(is_there) && is_whole
     });
     let routes = rows(&browser, "routes");
     let names: Vec<&str> = routes.iter().map(|row| &*row[0]).collect();
     assert_eq!(names, ["orders", "search", "catalogue", "lone", "robots"]);
     assert!(routes[0][8].contains("objective 99.9 %"), "{routes:?}");
-    assert_eq!(routes[2][7], "50 %", "{routes:?}");
     assert_eq!(routes[4][8], "answers at once");
     let canary = &rows(&browser, "canaries")[0];
     assert_eq!(canary[..3], ["search", "5 %", "5 % → 25 % → 100 %"]);
