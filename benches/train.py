@@ -81,6 +81,9 @@ def main():
             # What was counted is written at the end.
             process.stop()
         shutil.rmtree(root, ignore_errors=True)
+    broken = [p.name for p in started if p.name.startswith("backstop") and p.process.returncode != 0]
+    if broken:
+        raise SystemExit(f"{', '.join(broken)}: ended as it should not")
 
 
 if __name__ == "__main__":

@@ -58,10 +58,12 @@ mod tests {
             take_turn().await;
             raised(&flag).await;
         });
+        // Time goes on once the task waits.
+        let second = Duration::from_secs(1);
+        tokio::time::sleep(second).await;
         // What is said beside makes no difference, and that nobody can say it any more is the same as that it was said.
-        tokio::task::yield_now().await;
         sender.send(false).unwrap();
-        tokio::task::yield_now().await;
+        tokio::time::sleep(second).await;
         assert!(!task.is_finished());
         drop(sender);
         let ended = tokio::time::timeout(Duration::from_secs(9), task).await;
