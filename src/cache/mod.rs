@@ -188,6 +188,7 @@ impl Cache {
     }
 
     /// The key for these parts.
+    #[inline(never)] // Counted by its name in `benches/instructions.py`.
     pub fn key(self, parts: &KeyParts) -> Key {
         self.0.secret.key(parts)
     }
