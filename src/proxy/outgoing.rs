@@ -8,6 +8,7 @@ use super::ctx::Ctx;
 use super::facts::{Values, authority, target};
 use super::forward::{self, written};
 use super::trailers;
+use super::wire::line;
 use crate::policy::claims;
 use crate::policy::fields;
 use crate::policy::forwarded;
@@ -322,11 +323,4 @@ pub(super) fn write(
     }
     out.extend_from_slice(b"\r\n");
     Ok(())
-}
-
-fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }

@@ -4,6 +4,7 @@
 
 use super::forward::has_no_body;
 use super::lent::Lent;
+use super::wire::line;
 use crate::upstream::http2;
 use bytes::Bytes;
 use http::header;
@@ -87,10 +88,7 @@ fn written(head: &ResponseHeader, chunked: bool) -> IoResult<Vec<u8>> {
     let mut bytes = Vec::with_capacity(512);
     write!(bytes, "HTTP/1.1 {} \r\n", head.status.as_u16())?;
     for (name, value) in &head.headers {
-        bytes.extend_from_slice(name.as_str().as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
+        line(&mut bytes, name.as_str().as_bytes(), value.as_bytes());
     }
     if chunked {
         bytes.extend_from_slice(b"transfer-encoding: chunked\r\n");

@@ -4,7 +4,7 @@ use super::forward::written;
 use crate::clock;
 use crate::policy::fields;
 use crate::policy::plain::is_dated;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, header};
 use pingora::http::ResponseHeader;
 
 /// Room for most heads.
@@ -37,21 +37,23 @@ pub(super) fn begin_without(out: &mut Vec<u8>, head: &ResponseHeader, names: &[H
         return begin(out, head);
     }
     status_line(out, head);
-    let mut line = |name: &[u8], value: &HeaderValue| {
-        for part in [name, b": ", value.as_bytes(), b"\r\n"] {
-            out.extend_from_slice(part);
-        }
-    };
     if head.has_case() {
         for ((name, value), (written, _)) in fields.iter().zip(head.case_header_iter()) {
             if !names.contains(name) {
-                line(written.as_slice(), value);
+                line(out, written.as_slice(), value.as_bytes());
             }
         }
     } else {
         for (name, value) in fields.iter().filter(|(name, _)| !names.contains(name)) {
-            line(written(name).as_bytes(), value);
+            line(out, written(name).as_bytes(), value.as_bytes());
         }
+    }
+}
+
+/// Writes a field.
+pub(super) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
     }
 }
 

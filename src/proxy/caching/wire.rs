@@ -68,9 +68,7 @@ pub(super) fn head(ctx: &Ctx, object: &Object, now: Duration, keeps: bool) -> Op
         Written::InPart => {
             out.extend_from_slice(head.status_line());
             for (name, value) in head.fields().filter(|(name, _)| !is_own(name)) {
-                for part in [name, b": ", value, b"\r\n"] {
-                    out.extend_from_slice(part);
-                }
+                wire::line(&mut out, name, value);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The fields of an answer on their way from one connection to the other, as lines of HTTP/1.1 (RFC 9112 §5).
 
+use super::super::wire::line;
 use std::ops::Range;
 
 /// Writes fields whose names and values are parts of these bytes. Those that stand there as they are to be written, as nearly all
@@ -19,22 +20,19 @@ impl<'a> FieldWriter<'a> {
     /// Writes a field, or will when its run is over.
     pub(super) fn write(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         let (name_at, value_at) = (place(self.bytes, name), place(self.bytes, value));
-        let line = name_at.start..value_at.end.saturating_add(2);
+        let place = name_at.start..value_at.end.saturating_add(2);
         let is_written = self.bytes.get(name_at.end..value_at.start) == Some(b": ")
-            && self.bytes.get(value_at.end..line.end) == Some(b"\r\n");
-        if is_written && self.run.end == line.start {
-            self.run.end = line.end;
+            && self.bytes.get(value_at.end..place.end) == Some(b"\r\n");
+        if is_written && self.run.end == place.start {
+            self.run.end = place.end;
             return;
         }
         self.end(out);
         if is_written {
-            self.run = line;
+            self.run = place;
             return;
         }
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value);
-        out.extend_from_slice(b"\r\n");
+        line(out, name, value);
     }
 
     /// Writes what is still to be copied.
