@@ -131,21 +131,18 @@ mod tests {
         let task = tokio::spawn(async {
             let mut alarm = Alarm::default();
             take_turn().await;
-            let at = (tokio::time::Instant::now() + Duration::from_secs(1)).into_std();
+            let second = Duration::from_secs(1);
+            let at = (tokio::time::Instant::now() + second).into_std();
             poll_fn(|cx| alarm.poll(cx, at)).await;
             // Nor is one that has rung before set any less, or one that another task had.
             take_turn().await;
-            poll_fn(|cx| alarm.poll(cx, at + Duration::from_secs(1))).await;
-            assert!(
-                alarm
-                    .poll(
-                        &mut Context::from_waker(Waker::noop()),
-                        at + 2 * Duration::from_secs(1)
-                    )
-                    .is_pending()
-            );
+            poll_fn(|cx| alarm.poll(cx, at + second)).await;
+            {
+                let mut other = Context::from_waker(Waker::noop());
+                assert!(alarm.poll(&mut other, at + 2 * second).is_pending());
+            }
             take_turn().await;
-            poll_fn(|cx| alarm.poll(cx, at + 2 * Duration::from_secs(1))).await;
+            poll_fn(|cx| alarm.poll(cx, at + 2 * second)).await;
         });
         let ended = tokio::time::timeout(Duration::from_secs(9), task).await;
         assert!(ended.is_ok_and(|task| task.is_ok()));

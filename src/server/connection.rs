@@ -4,6 +4,7 @@
 //! after each other one; after one that failed but was answered properly, [`Connection::keep`] puts it back here.
 
 use super::acme::proofs::ALPN;
+use super::flag;
 use super::http2::{self, Exchange};
 use super::listener::Manner;
 use super::origin_date::OriginDate;
@@ -266,11 +267,10 @@ async fn begins_with_preface(tcp: &TcpStream, shutdown: &ShutdownWatch) -> bool 
             }
         }
     };
-    let mut shutdown = shutdown.clone();
     tokio::select! {
         biased;
         found = look => found,
         () = tokio::time::sleep(PREFACE_TIME) => false,
-        _ = shutdown.wait_for(|stop| *stop) => false,
+        () = flag::raised(shutdown) => false,
     }
 }

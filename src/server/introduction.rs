@@ -2,6 +2,7 @@
 //!
 //! Called by a worker for listeners that are for proxies only. Takes not a byte of what follows.
 
+use super::flag;
 use crate::policy::proxy_protocol::{Introduction, read};
 use crate::proxy::Front;
 use http::StatusCode;
@@ -31,12 +32,11 @@ pub async fn client(
     peer: SocketAddr,
     shutdown: &ShutdownWatch,
 ) -> Option<Introduced> {
-    let mut shutdown = shutdown.clone();
     let heard = tokio::select! {
         biased;
         heard = hear(tcp) => heard,
         () = tokio::time::sleep(front.clients.head_timeout) => Err(io::ErrorKind::TimedOut.into()),
-        _ = shutdown.wait_for(|stop| *stop) => return None,
+        () = flag::raised(shutdown) => return None,
     };
     match heard {
         Ok(source) => Some(Introduced {

@@ -5,6 +5,7 @@
 //! fewer ([`super::spread`]).
 
 use super::connection::Connection;
+use super::flag;
 use super::introduction;
 use super::listener::{self, Listener, Manner};
 use super::spread::{self, Arrival, Seat, Share, Usher};
@@ -27,6 +28,7 @@ use pingora_proxy::{HttpProxy, http_proxy};
 use rustix::net::SocketFlags;
 use std::io;
 use std::net::{self, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -290,17 +292,18 @@ async fn accept(
     usher: Usher,
     server: Server,
 ) {
-    let mut shutdown = server.shared.shutdown.clone();
+    let shutdown = server.shared.shutdown.clone();
+    let mut stops = pin!(flag::raised(&shutdown));
     loop {
         let accepted = tokio::select! {
             accepted = listener.async_io(Interest::READABLE, accept_now) => accepted,
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            () = &mut stops => break,
         };
         match accepted {
             Ok(client) => server.take(client, &manner, &usher),
             Err(e) => tokio::select! {
                 () = refuse(&e) => {}
-                _ = shutdown.wait_for(|stop| *stop) => break,
+                () = &mut stops => break,
             },
         }
     }

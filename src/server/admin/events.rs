@@ -3,6 +3,7 @@
 //! Ends when the client is gone, or the process drains.
 
 use super::{Answer, Scene, page, status::Status};
+use crate::server::flag;
 use http::{StatusCode, header};
 use log::debug;
 use pingora::Result;
@@ -35,7 +36,6 @@ pub(super) async fn stream(
 }
 
 async fn send(session: &mut ServerSession, scene: &Scene, shutdown: &ShutdownWatch) -> Result<()> {
-    let mut shutdown = shutdown.clone();
     session.set_keepalive(None);
     let mut head = ResponseHeader::build(StatusCode::OK, Some(3))?;
     head.insert_header(header::CONTENT_TYPE, "text/event-stream")?;
@@ -47,7 +47,7 @@ async fn send(session: &mut ServerSession, scene: &Scene, shutdown: &ShutdownWat
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            () = flag::raised(shutdown) => break,
         }
         let event = event(&page::part(&Status::of(scene)));
         session.write_response_body(event.into(), false).await?;
