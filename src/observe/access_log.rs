@@ -1,6 +1,6 @@
 //! The access log: a line for each request, written by a thread of its own.
 //!
-//! A request only formats its line into a lane that is bounded (`lanes`); it never waits for a disk. When there is no room
+//! A request only leaves its line in a lane that is bounded (`lanes`); it never waits for a disk. When there is no room
 //! the line is dropped and counted. Decides nothing.
 
 use super::formats::{self, Format, More};
@@ -21,7 +21,7 @@ use std::cell::RefCell;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
@@ -36,27 +36,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// One request. Each form of the log has its own names for it, and writes times as it likes.
 #[derive(Debug, Default)]
 pub struct Line<'a> {
-    /// The address at the other end of the connection.
-    pub client: Option<IpAddr>,
-    /// Who it says it is, where it does.
+    /// All of it that is no text of its own.
+    pub summary: Summary,
+    /// Who the client says it is, where it does.
     pub identity: Option<String>,
-    /// How that was found out: nothing says whether it is true.
-    pub identity_from: Option<&'static str>,
     /// As sent upstream in `X-Request-ID`.
     pub request_id: &'a str,
     /// The request's method.
     pub method: &'a str,
     /// The host it asked for, as written, and perhaps a port.
     pub host: &'a str,
-    /// By which scheme.
-    pub scheme: &'static str,
     /// Path and query, as written but for what is left out.
     pub path: Cow<'a, str>,
-    /// `HTTP/1.1` and the like.
-    pub protocol: &'static str,
-    /// The version of TLS, where that is spoken.
-    pub tls: Option<&'static str>,
-    /// Its cipher.
+    /// The cipher of TLS, where that is spoken.
     pub cipher: Option<&'a str>,
     /// The program that asks, as it calls itself.
     pub user_agent: Option<&'a [u8]>,
@@ -64,10 +56,27 @@ pub struct Line<'a> {
     pub route: Option<&'a str>,
     /// The upstream's name, where one was involved.
     pub upstream: Option<&'a str>,
-    /// The last backend tried.
-    pub backend: Option<&'a str>,
-    /// Every try in order.
+    /// Every try in order, the last one at the last backend.
     pub tries: Vec<TryLine<'a>>,
+    /// Second requests that the first one overtook; no log has them.
+    pub overtaken: Vec<TryLine<'a>>,
+    /// What only other forms of the log have; see [`Line::more`].
+    pub more: Option<Box<More<'a>>>,
+}
+
+/// What of a [`Line`] takes the same room for each request.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Summary {
+    /// The address at the other end of the connection.
+    pub client: Option<IpAddr>,
+    /// How it was found out who the client is: nothing says whether it is true.
+    pub identity_from: Option<&'static str>,
+    /// By which scheme it asked.
+    pub scheme: &'static str,
+    /// `HTTP/1.1` and the like.
+    pub protocol: &'static str,
+    /// The version of TLS, where that is spoken.
+    pub tls: Option<&'static str>,
     /// `hit`, `miss`, `stale` or `bypass`, where the route has a cache.
     pub cache: Option<&'static str>,
     /// Why there was no further try.
@@ -86,16 +95,12 @@ pub struct Line<'a> {
     pub idle: Option<Duration>,
     /// The share of such requests that is in the log, where that is not all.
     pub sample: Option<f64>,
-    /// Second requests that the first one overtook; no log has them.
-    pub overtaken: Vec<TryLine<'a>>,
     /// Its place in its trace, where there are traces.
     pub trace: Option<Trace>,
     /// When it began: in the log as [`stamp`] writes it. Nothing is the beginning of time.
     pub began: Option<SystemTime>,
     /// From the request head to the end.
     pub lasted: Duration,
-    /// What only other forms of the log have; see [`Line::more`].
-    pub more: Option<Box<More<'a>>>,
 }
 
 impl<'a> Line<'a> {
@@ -104,6 +109,11 @@ impl<'a> Line<'a> {
         static NOTHING: More<'static> = More::NOTHING;
         self.more.as_deref().unwrap_or(&NOTHING)
     }
+
+    /// The last backend tried.
+    pub fn backend(&self) -> Option<&'a str> {
+        self.tries.last().map(|last| last.backend)
+    }
 }
 
 /// One try in a [`Line`].
@@ -111,6 +121,13 @@ impl<'a> Line<'a> {
 pub struct TryLine<'a> {
     /// Where it went.
     pub backend: &'a str,
+    /// All else.
+    pub summary: TrySummary,
+}
+
+/// What of a [`TryLine`] takes the same room for each try.
+#[derive(Debug, Clone, Copy)]
+pub struct TrySummary {
     /// `ok`, `status 500`, `connect_failure`, `reset`, `timeout`, `client_left`.
     pub outcome: Outcome,
     /// How long it took, without the wait before it.
@@ -186,8 +203,6 @@ pub fn write_stamp(out: &mut Vec<u8>, time: SystemTime) {
 #[derive(Debug)]
 struct State {
     lanes: Lanes,
-    /// Lines that nobody will read: they had no place, or could not be written.
-    dropped: AtomicU64,
     /// Whether the file is to be opened anew.
     reopen: AtomicBool,
     /// Whether the log is at its end.
@@ -231,8 +246,7 @@ impl Writer {
             lane: None,
             is_wanted: !matches!(settings.to, LogTarget::Off),
             state: Arc::new(State {
-                lanes: Lanes::new(MOST_QUEUED),
-                dropped: AtomicU64::new(0),
+                lanes: Lanes::new(MOST_QUEUED, json::write),
                 reopen: AtomicBool::new(false),
                 finish: AtomicBool::new(false),
             }),
@@ -335,23 +349,22 @@ impl AccessLog {
 
     /// Lines that were dropped since the start, for want of room or because they could not be written.
     pub fn dropped(&self) -> u64 {
-        self.state.dropped.load(Ordering::Relaxed)
+        self.state.lanes.dropped()
     }
 
     /// Queues a line; never waits.
     pub fn write(&self, line: &Line<'_>) {
         let Some(lane) = &self.lane else { return };
-        let written = lane.append(|out| match &self.format {
-            Format::Json => json::write(out, line),
-            Format::Combined => out.extend_from_slice(formats::combined(line, true).as_bytes()),
-            Format::Clf => out.extend_from_slice(formats::combined(line, false).as_bytes()),
-            Format::Alb => out.extend_from_slice(formats::alb(line).as_bytes()),
-            Format::Template(template) => {
-                out.extend_from_slice(template.line(line, &self.redaction).as_bytes());
-            }
-        });
-        if !written {
-            self.state.dropped.fetch_add(1, Ordering::Relaxed);
+        let text = |of: &dyn Fn() -> String| {
+            lane.append(|out| out.extend_from_slice(of().as_bytes()));
+        };
+        match &self.format {
+            // All that it has is in the line itself.
+            Format::Json => lane.pend(line),
+            Format::Combined => text(&|| formats::combined(line, true)),
+            Format::Clf => text(&|| formats::combined(line, false)),
+            Format::Alb => text(&|| formats::alb(line)),
+            Format::Template(template) => text(&|| template.line(line, &self.redaction)),
         }
     }
 }
@@ -417,7 +430,8 @@ fn write_lines(target: Target, state: &State) {
         let unwritten = out.unwritten - failed;
         failed = out.unwritten;
         told += unwritten;
-        let lost = state.dropped.fetch_add(unwritten, Ordering::Relaxed) + unwritten;
+        state.lanes.lost(unwritten);
+        let lost = state.lanes.dropped();
         if lost > told {
             warn!(
                 "{} access log lines were dropped because the log is too slow",

@@ -96,7 +96,7 @@ fn by_openssl(cipher: &str) -> Cow<'_, str> {
 pub fn combined(line: &Line<'_>, with_agent: bool) -> String {
     let more = line.more();
     let mut out = String::with_capacity(256);
-    match line.client {
+    match line.summary.client {
         Some(client) => push(&mut out, client),
         None => out.push('-'),
     }
@@ -104,7 +104,7 @@ pub fn combined(line: &Line<'_>, with_agent: bool) -> String {
     let user = line
         .identity
         .as_deref()
-        .filter(|_| matches!(line.identity_from, Some(BASIC | "basic")));
+        .filter(|_| matches!(line.summary.identity_from, Some(BASIC | "basic")));
     nginx(&mut out, user.map(str::as_bytes));
     out.push_str(" [");
     clock(&mut out, more.ended.unwrap_or(UNIX_EPOCH));
@@ -116,13 +116,13 @@ pub fn combined(line: &Line<'_>, with_agent: bool) -> String {
         out.push(' ');
         nginx(&mut out, Some(line.path.as_bytes()));
         out.push(' ');
-        out.push_str(if line.protocol == "HTTP/2" {
+        out.push_str(if line.summary.protocol == "HTTP/2" {
             "HTTP/2.0"
         } else {
-            line.protocol
+            line.summary.protocol
         });
     }
-    let _ = write!(out, "\" {} {}", line.status, line.bytes);
+    let _ = write!(out, "\" {} {}", line.summary.status, line.summary.bytes);
     if with_agent {
         for field in [more.referer.as_deref(), line.user_agent] {
             out.push_str(" \"");
@@ -172,7 +172,7 @@ pub fn alb(line: &Line<'_>) -> String {
     let mut out = String::with_capacity(512);
     let ended = more.ended.unwrap_or(UNIX_EPOCH);
     let _ = write!(out, "{} {} backstop ", more.kind, micros(ended));
-    match (line.client, more.client_port) {
+    match (line.summary.client, more.client_port) {
         (Some(client), port) => {
             let _ = write!(out, "{}:{} ", bracketed(client), port.unwrap_or(0));
         }
@@ -195,21 +195,29 @@ pub fn alb(line: &Line<'_>) -> String {
     }
     let code = |status: Option<u16>| status.map_or_else(|| "-".to_string(), |s| s.to_string());
     // AWS knows 460 for a client that left.
-    let seen = if line.status == 499 { 460 } else { line.status };
+    let seen = if line.summary.status == 499 {
+        460
+    } else {
+        line.summary.status
+    };
     let _ = write!(
         out,
         "{seen} {} {} {} \"",
         code(status),
         more.received,
-        more.head_sent + line.bytes
+        more.head_sent + line.summary.bytes
     );
     if line.method.is_empty() {
         out.push_str("- - -");
     } else {
-        let port = if line.scheme == "https" { 443 } else { 80 };
+        let port = if line.summary.scheme == "https" {
+            443
+        } else {
+            80
+        };
         let host = line.host;
         quoted(&mut out, line.method);
-        let _ = write!(out, " {}://", line.scheme);
+        let _ = write!(out, " {}://", line.summary.scheme);
         quoted(&mut out, host);
         if !has_port(host) {
             let _ = write!(out, ":{port}");
@@ -218,10 +226,10 @@ pub fn alb(line: &Line<'_>) -> String {
         let _ = write!(
             out,
             " {}",
-            if line.protocol == "HTTP/2" {
+            if line.summary.protocol == "HTTP/2" {
                 "HTTP/2.0"
             } else {
-                line.protocol
+                line.summary.protocol
             }
         );
     }
@@ -231,7 +239,7 @@ pub fn alb(line: &Line<'_>) -> String {
         _ => out.push('-'),
     }
     let cipher = line.cipher.map_or(Cow::Borrowed("-"), by_openssl);
-    let version = line.tls.unwrap_or("-");
+    let version = line.summary.tls.unwrap_or("-");
     let _ = write!(out, "\" {cipher} {version} ");
     match line.upstream {
         Some(upstream) => quoted(&mut out, &upstream.replace(' ', "_")),
@@ -250,7 +258,7 @@ pub fn alb(line: &Line<'_>) -> String {
         Some(name) => quoted(&mut out, name),
         None => out.push('-'),
     }
-    let began = ended - line.lasted;
+    let began = ended - line.summary.lasted;
     let action = match (line.upstream, &more.redirect, line.method) {
         (Some(_), ..) => "forward",
         (None, Some(_), _) => "redirect",
@@ -328,23 +336,27 @@ fn quoted(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::access_log::Summary;
 
     fn line<'a>(user_agent: &'a [u8], more: More<'a>) -> Line<'a> {
         Line {
-            client: Some("203.0.113.7".parse().unwrap()),
+            summary: Summary {
+                client: Some("203.0.113.7".parse().unwrap()),
+                identity_from: Some(BASIC),
+                scheme: "http",
+                protocol: "HTTP/1.1",
+                status: 200,
+                bytes: 12,
+                lasted: Duration::from_millis(1500),
+                ..Summary::default()
+            },
             identity: Some("ann".into()),
-            identity_from: Some(BASIC),
             request_id: "abc",
             method: "GET",
             host: "api.example",
-            scheme: "http",
             path: "/a?b=\"c\"".into(),
-            protocol: "HTTP/1.1",
             user_agent: Some(user_agent),
             upstream: Some("the pool"),
-            status: 200,
-            bytes: 12,
-            lasted: Duration::from_millis(1500),
             more: Some(Box::new(more)),
             ..Line::default()
         }

@@ -5,7 +5,7 @@
 //! all do, is copied. What is written once in a line is not in the processor's cache of instructions when the next one comes: so
 //! what fields have in common is called, not repeated for each.
 
-use super::access_log::{Line, TryLine, micros, write_stamp};
+use super::access_log::{Line, Summary, TryLine, micros, write_stamp};
 use crate::policy::forwarded;
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::Failure;
@@ -15,9 +15,10 @@ use std::time::{Duration, UNIX_EPOCH};
 /// Writes the line, without its end.
 pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     out.reserve(512);
+    let summary = &line.summary;
     put(out, b"{\"time\":\"");
-    write_stamp(out, line.began.unwrap_or(UNIX_EPOCH));
-    match line.client {
+    write_stamp(out, summary.began.unwrap_or(UNIX_EPOCH));
+    match summary.client {
         Some(client) => {
             put(out, b"\",\"client.address\":\"");
             // What an address is written with needs no escaping.
@@ -27,7 +28,7 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
         None => put(out, b"\",\"client.address\":null"),
     }
     some_text(out, b",\"enduser.id\":\"", line.identity.as_deref());
-    some_word(out, b",\"identity_from\":\"", line.identity_from);
+    some_word(out, b",\"identity_from\":\"", summary.identity_from);
     word(out, b",\"request_id\":\"", line.request_id);
     word(out, b",\"http.request.method\":\"", line.method);
     let (host, port) = parted(line.host);
@@ -35,17 +36,17 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     if let Some(port) = port {
         number(out, b",\"server.port\":", u64::from(port));
     }
-    word(out, b",\"url.scheme\":\"", line.scheme);
+    word(out, b",\"url.scheme\":\"", summary.scheme);
     let (path, query) = parted_path(&line.path);
     text(out, b",\"url.path\":\"", path);
     some_text(out, b",\"url.query\":\"", query);
-    let protocol = line.protocol.strip_prefix("HTTP/");
+    let protocol = summary.protocol.strip_prefix("HTTP/");
     word(
         out,
         b",\"network.protocol.version\":\"",
         protocol.unwrap_or_default(),
     );
-    if let Some(version) = line.tls {
+    if let Some(version) = summary.tls {
         let version = version.trim_start_matches("TLSv");
         word(out, b",\"tls.protocol.version\":\"", version);
         some_text(out, b",\"tls.cipher\":\"", line.cipher);
@@ -55,7 +56,7 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     }
     text_or_null(out, b",\"http.route\":\"", line.route);
     text_or_null(out, b",\"upstream\":\"", line.upstream);
-    text_or_null(out, b",\"backend\":\"", line.backend);
+    text_or_null(out, b",\"backend\":\"", line.backend());
     put(out, b",\"tries\":[");
     for (number, one) in line.tries.iter().enumerate() {
         if number > 0 {
@@ -64,33 +65,37 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
         attempt(out, one);
     }
     out.push(b']');
-    some_word(out, b",\"cache\":\"", line.cache);
-    some_word(out, b",\"retry\":\"", line.retry);
-    some_word(out, b",\"refused\":\"", line.refused);
-    some_word(out, b",\"error.type\":\"", line.error);
+    some_word(out, b",\"cache\":\"", summary.cache);
+    some_word(out, b",\"retry\":\"", summary.retry);
+    some_word(out, b",\"refused\":\"", summary.refused);
+    some_word(out, b",\"error.type\":\"", summary.error);
     number(
         out,
         b",\"http.response.status_code\":",
-        u64::from(line.status),
+        u64::from(summary.status),
     );
-    if line.received > 0 {
-        number(out, b",\"http.request.body.size\":", line.received as u64);
+    if summary.received > 0 {
+        number(
+            out,
+            b",\"http.request.body.size\":",
+            summary.received as u64,
+        );
     }
-    number(out, b",\"http.response.body.size\":", line.bytes as u64);
-    if let Some(idle) = line.idle {
+    number(out, b",\"http.response.body.size\":", summary.bytes as u64);
+    if let Some(idle) = summary.idle {
         millis(out, b",\"idle_ms\":", idle);
     }
-    millis(out, b",\"duration_ms\":", line.lasted);
-    if line.trace.is_some() || line.sample.is_some() {
-        seldom(out, line);
+    millis(out, b",\"duration_ms\":", summary.lasted);
+    if summary.trace.is_some() || summary.sample.is_some() {
+        seldom(out, summary);
     }
     out.push(b'}');
 }
 
 /// What few lines have.
 #[cold]
-fn seldom(out: &mut Vec<u8>, line: &Line<'_>) {
-    if let Some(trace) = line.trace {
+fn seldom(out: &mut Vec<u8>, summary: &Summary) {
+    if let Some(trace) = summary.trace {
         // Writing to memory does not fail.
         let _ = write!(
             out,
@@ -98,7 +103,7 @@ fn seldom(out: &mut Vec<u8>, line: &Line<'_>) {
             trace.id, trace.span
         );
     }
-    if let Some(sample) = line.sample {
+    if let Some(sample) = summary.sample {
         put(out, b",\"sample\":");
         // A `Vec` takes everything.
         let _ = serde_json::to_writer(&mut *out, &sample);
@@ -108,21 +113,21 @@ fn seldom(out: &mut Vec<u8>, line: &Line<'_>) {
 fn attempt(out: &mut Vec<u8>, one: &TryLine<'_>) {
     text(out, b"{\"backend\":\"", one.backend);
     put(out, b",\"outcome\":\"");
-    put(out, one.outcome.word().as_bytes());
-    if let Outcome::Failed(Failure::Status(status)) = one.outcome {
+    put(out, one.summary.outcome.word().as_bytes());
+    if let Outcome::Failed(Failure::Status(status)) = one.summary.outcome {
         put(out, b" ");
         put(out, status.as_str().as_bytes());
     }
-    millis(out, b"\",\"ms\":", one.took);
-    millis(out, b",\"waited_ms\":", one.waited);
+    millis(out, b"\",\"ms\":", one.summary.took);
+    millis(out, b",\"waited_ms\":", one.summary.waited);
     // Less than the clock shows is what it takes to find out that there is nothing to wait for.
-    if one.queued >= Duration::from_millis(1) {
-        millis(out, b",\"queued_ms\":", one.queued);
+    if one.summary.queued >= Duration::from_millis(1) {
+        millis(out, b",\"queued_ms\":", one.summary.queued);
     }
-    if let Some(connected) = one.connected {
+    if let Some(connected) = one.summary.connected {
         millis(out, b",\"connect_ms\":", connected);
     }
-    if let Some(first_byte) = one.first_byte {
+    if let Some(first_byte) = one.summary.first_byte {
         millis(out, b",\"first_byte_ms\":", first_byte);
     }
     out.push(b'}');
@@ -312,15 +317,31 @@ fn millis(out: &mut Vec<u8>, name: &[u8], time: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::access_log::TrySummary;
+    use crate::observe::pending::Pending;
     use http::StatusCode;
     use proptest::prelude::*;
     use serde_json::{Value, json};
     use std::net::IpAddr;
     use std::time::Duration;
 
+    /// How it is written at once, and with others later.
     fn line(line: &Line<'_>) -> Vec<u8> {
         let mut out = Vec::new();
         write(&mut out, line);
+        let mut pending = Pending::default();
+        let mut lines = Vec::new();
+        // What an earlier one left must not show.
+        for _ in 0..2 {
+            lines.clear();
+            for one in [line, &Line::default(), line] {
+                pending.push(one);
+            }
+            assert_eq!(pending.write(&mut lines, write), 0);
+        }
+        let mut nothing = Vec::new();
+        write(&mut nothing, &Line::default());
+        assert_eq!(lines, [&*out, &*nothing, &*out].concat());
         out
     }
 
@@ -371,10 +392,13 @@ mod tests {
 
     fn empty() -> Line<'static> {
         Line {
-            began: Some(UNIX_EPOCH + Duration::from_secs(1_795_910_400)),
-            protocol: "HTTP/2",
-            scheme: "http",
-            status: 200,
+            summary: Summary {
+                began: Some(UNIX_EPOCH + Duration::from_secs(1_795_910_400)),
+                protocol: "HTTP/2",
+                scheme: "http",
+                status: 200,
+                ..Summary::default()
+            },
             ..Line::default()
         }
     }
@@ -398,44 +422,48 @@ mod tests {
         let ms = Duration::from_millis;
         let one = |outcome| TryLine {
             backend: "10.0.0.1:80",
-            outcome,
-            took: ms(12),
-            waited: ms(100),
-            queued: ms(2),
-            connected: Some(ms(1)),
-            first_byte: Some(ms(10)),
-            status: None,
-            span: 0,
-            began: Duration::ZERO,
+            summary: TrySummary {
+                outcome,
+                took: ms(12),
+                waited: ms(100),
+                queued: ms(2),
+                connected: Some(ms(1)),
+                first_byte: Some(ms(10)),
+                status: None,
+                span: 0,
+                began: Duration::ZERO,
+            },
         };
         let written = line(&Line {
-            client: Some(IpAddr::from([192, 0, 2, 255])),
+            summary: Summary {
+                client: Some(IpAddr::from([192, 0, 2, 255])),
+                identity_from: Some("basic_unverified"),
+                tls: Some("TLSv1.3"),
+                cache: Some("miss"),
+                retry: Some("answered"),
+                refused: Some("blocked"),
+                error: Some("http_response_timeout"),
+                status: 499,
+                received: 7,
+                bytes: 1024,
+                idle: Some(ms(5)),
+                lasted: Duration::from_micros(1_234_560),
+                sample: Some(0.5),
+                ..empty().summary
+            },
             identity: Some("an\"n".into()),
-            identity_from: Some("basic_unverified"),
             request_id: "r-1",
             method: "GET",
             host: "a.example:8080",
             path: "/a\u{1b}?b=c".into(),
-            tls: Some("TLSv1.3"),
             cipher: Some("TLS_AES_128_GCM_SHA256"),
             user_agent: Some(b"curl"),
             route: Some("all"),
             upstream: Some("pool"),
-            backend: Some("10.0.0.1:80"),
             tries: vec![
                 one(Outcome::Failed(Failure::Status(StatusCode::BAD_GATEWAY))),
                 one(Outcome::Ok),
             ],
-            cache: Some("miss"),
-            retry: Some("answered"),
-            refused: Some("blocked"),
-            error: Some("http_response_timeout"),
-            status: 499,
-            received: 7,
-            bytes: 1024,
-            idle: Some(ms(5)),
-            lasted: Duration::from_micros(1_234_560),
-            sample: Some(0.5),
             ..empty()
         });
         assert_eq!(
@@ -490,27 +518,30 @@ mod tests {
         ) {
             let times = [ms, waited, queued].map(|micros| Duration::from_micros(u64::from(micros)));
             let connected = (tries > 1).then_some(times[1]);
-            let one = || TryLine { backend: &label, outcome, took: times[0], waited: times[1], queued: times[2], connected, first_byte: Some(times[0]), status: None, span: 0, began: Duration::ZERO };
+            let summary = TrySummary { outcome, took: times[0], waited: times[1], queued: times[2], connected, first_byte: Some(times[0]), status: None, span: 0, began: Duration::ZERO };
+            let one = || TryLine { backend: &label, summary };
             let given = Line {
-                client,
+                summary: Summary {
+                    client,
+                    identity_from: Some("basic"),
+                    tls: Some("TLSv1.3"),
+                    cache: Some("hit"),
+                    error: Some("connection_refused"),
+                    status,
+                    received: 7,
+                    bytes,
+                    idle: Some(times[2]),
+                    lasted: times[0],
+                    sample: Some(0.25),
+                    ..empty().summary
+                },
                 identity: Some(identity.clone()),
-                identity_from: Some("basic"),
                 host: &host,
                 path: path.as_str().into(),
-                tls: Some("TLSv1.3"),
                 cipher: Some(&label),
                 user_agent: Some(agent.as_bytes()),
                 route: Some(&host),
-                backend: Some(&label),
                 tries: (0..tries).map(|_| one()).collect(),
-                cache: Some("hit"),
-                error: Some("connection_refused"),
-                status,
-                received: 7,
-                bytes,
-                idle: Some(times[2]),
-                lasted: times[0],
-                sample: Some(0.25),
                 ..empty()
             };
             let written = line(&given);
@@ -532,7 +563,7 @@ mod tests {
                 "time": "2026-11-29T00:00:00.000Z", "client.address": client, "enduser.id": identity, "identity_from": "basic",
                 "request_id": "", "http.request.method": "", "server.address": address, "url.scheme": "http",
                 "url.path": path.split('?').next(), "network.protocol.version": "2", "tls.protocol.version": "1.3",
-                "tls.cipher": label, "user_agent.original": agent, "http.route": host, "upstream": null, "backend": label,
+                "tls.cipher": label, "user_agent.original": agent, "http.route": host, "upstream": null, "backend": (tries > 0).then_some(&label),
                 "tries": vec![attempt; tries], "cache": "hit", "error.type": "connection_refused",
                 "http.response.status_code": status, "http.request.body.size": 7, "http.response.body.size": bytes,
                 "idle_ms": queued, "duration_ms": ms, "sample": 0.25,

@@ -1,8 +1,10 @@
-//! Lines on their way to the log. Each worker has a lane of its own, into which it writes them as they are to be in the file; the
-//! log's thread empties all lanes every few milliseconds. So a line is written once, waits for nobody, and wakes nobody but a
-//! thread that found nothing to do.
+//! Lines on their way to the log. Each worker has a lane of its own, into which it writes them as they are to be in the file, some at
+//! a time where they may be [`Pending`] until then; the log's thread empties all lanes every few milliseconds. So a line waits for
+//! nobody, and wakes nobody but a thread that found nothing to do.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use super::access_log::Line;
+use super::pending::Pending;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
@@ -13,6 +15,13 @@ const LARGE: usize = 128 * 1024;
 const LINE: usize = 1024;
 /// What may wait in each lane whatever waits in others.
 const OWN: usize = 256 * 1024;
+
+/// So many lines pend before they are written: enough that each has only a small share of what it takes to begin, and few enough that
+/// they are still at hand.
+const RUN: usize = 32;
+
+/// Writes a line, without its end.
+type Write = fn(&mut Vec<u8>, &Line<'_>);
 
 /// Lines that are written at once.
 #[derive(Debug, Default)]
@@ -37,6 +46,26 @@ impl Batch {
             ..Batch::default()
         }
     }
+
+    /// Has so many lines written after those it has, but for what could not be: how many that is, is what `write` says.
+    fn add(&mut self, lines: u64, write: impl FnOnce(&mut Vec<u8>) -> u64) -> u64 {
+        // What a panic left of the one before.
+        self.text.truncate(self.whole);
+        let lost = write(&mut self.text);
+        self.whole = self.text.len();
+        self.lines += lines - lost;
+        lost
+    }
+
+    /// Has those that pend written.
+    fn take_in(&mut self, pending: &mut Pending, write: Write) -> u64 {
+        self.add(pending.len() as u64, |text| {
+            pending.write(text, |out, line| {
+                write(out, line);
+                out.push(b'\n');
+            })
+        })
+    }
 }
 
 /// What one worker has written.
@@ -44,7 +73,9 @@ impl Batch {
 struct Lines {
     full: Vec<Batch>,
     open: Batch,
-    /// Of all of it, and how much of that counts among what lanes have in common.
+    /// What comes after those.
+    pending: Pending,
+    /// Of all of it but for what pends, which is little, and how much of that counts among what lanes have in common.
     bytes: usize,
     common: usize,
 }
@@ -66,6 +97,10 @@ struct Shared {
     /// Whether the thread waits to be woken.
     asleep: AtomicBool,
     thread: Mutex<Option<Thread>>,
+    /// How lines that pend are written.
+    write: Write,
+    /// Lines that nobody will read.
+    dropped: AtomicU64,
 }
 
 /// All lanes.
@@ -80,38 +115,74 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Lane {
-    /// Has a line written, without its end. Says whether there was room for it.
-    pub(super) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+    /// Has a line written, without its end, if there is room for it; else it is counted as dropped.
+    pub(super) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.with_room(|lines, shared| {
+            lines.add(shared, |batch, _| {
+                batch.add(1, |text| {
+                    write(text);
+                    text.push(b'\n');
+                    0
+                })
+            });
+        });
+    }
+
+    /// Has it written with some more.
+    pub(super) fn pend(&self, line: &Line<'_>) {
+        self.with_room(|lines, shared| {
+            lines.pending.push(line);
+            if lines.pending.len() >= RUN {
+                lines.add(shared, |batch, pending| {
+                    batch.take_in(pending, shared.write)
+                });
+            }
+        });
+    }
+
+    fn with_room(&self, add: impl FnOnce(&mut Lines, &Shared)) {
+        let shared = &*self.shared;
         let mut lines = locked(&self.lines);
-        let is_much = lines.bytes > OWN;
-        if is_much && self.shared.common.load(Ordering::Relaxed) > self.shared.most {
-            return false;
+        if lines.bytes > OWN && shared.common.load(Ordering::Relaxed) > shared.most {
+            shared.lost(1);
+            return;
         }
-        let before = lines.open.whole;
-        // What a panic left of the one before.
-        lines.open.text.truncate(before);
-        write(&mut lines.open.text);
-        lines.open.text.push(b'\n');
-        lines.open.whole = lines.open.text.len();
-        lines.open.lines += 1;
-        let more = lines.open.whole - before;
-        lines.bytes += more;
-        if is_much {
-            lines.common += more;
-            self.shared.common.fetch_add(more, Ordering::Relaxed);
-        }
-        if lines.open.text.len() >= LARGE {
-            // Much comes: the next one will be as large.
-            let full = std::mem::replace(&mut lines.open, Batch::with_room(LARGE));
-            lines.full.push(full);
-        }
+        add(&mut lines, shared);
         drop(lines);
-        self.shared.wake();
-        true
+        shared.wake();
+    }
+}
+
+impl Lines {
+    /// Has something added to what is written, which says how many lines were lost.
+    fn add(&mut self, shared: &Shared, add: impl FnOnce(&mut Batch, &mut Pending) -> u64) {
+        let is_much = self.bytes > OWN;
+        let before = self.open.whole;
+        let lost = add(&mut self.open, &mut self.pending);
+        shared.lost(lost);
+        let more = self.open.whole - before;
+        self.bytes += more;
+        if is_much {
+            self.common += more;
+            shared.common.fetch_add(more, Ordering::Relaxed);
+        }
+        if self.open.text.len() >= LARGE {
+            // Much comes: the next one will be as large.
+            let full = std::mem::replace(&mut self.open, Batch::with_room(LARGE));
+            self.full.push(full);
+        }
+    }
+
+    fn are_empty(&self) -> bool {
+        self.bytes == 0 && self.pending.len() == 0
     }
 }
 
 impl Shared {
+    fn lost(&self, lines: u64) {
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
     fn wake(&self) {
         // Who goes to sleep says so before it looks into the lanes for the last time: either it sees the line, or this sees that.
         if self.asleep.load(Ordering::Relaxed)
@@ -124,8 +195,8 @@ impl Shared {
 }
 
 impl Lanes {
-    /// None so far; so many bytes may wait in all, beyond a little of each.
-    pub(super) fn new(most: usize) -> Self {
+    /// None so far; so many bytes may wait in all, beyond a little of each. `write`: how lines that pend are.
+    pub(super) fn new(most: usize, write: Write) -> Self {
         Lanes {
             all: Mutex::default(),
             shared: Arc::new(Shared {
@@ -133,8 +204,20 @@ impl Lanes {
                 most,
                 asleep: AtomicBool::new(false),
                 thread: Mutex::new(None),
+                write,
+                dropped: AtomicU64::new(0),
             }),
         }
+    }
+
+    /// Lines that nobody will read: they had no place, or could not be written.
+    pub(super) fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// So many more of those.
+    pub(super) fn lost(&self, lines: u64) {
+        self.shared.lost(lines);
     }
 
     /// Another one.
@@ -152,7 +235,7 @@ impl Lanes {
         let all = locked(&self.all).clone();
         let mut any = false;
         for lane in &all {
-            let (taken, mut common) = {
+            let (mut open, mut pending, mut taken, mut common) = {
                 let mut lines = locked(&lane.lines);
                 let room = match lines.full.is_empty() {
                     // As much as the last time, and a little more.
@@ -161,12 +244,13 @@ impl Lanes {
                 };
                 lines.bytes = 0;
                 let common = std::mem::take(&mut lines.common);
-                let mut open = std::mem::replace(&mut lines.open, room);
-                open.text.truncate(open.whole);
-                let mut taken = std::mem::take(&mut lines.full);
-                taken.push(open);
-                (taken, common)
+                let open = std::mem::replace(&mut lines.open, room);
+                let pending = std::mem::take(&mut lines.pending);
+                (open, pending, std::mem::take(&mut lines.full), common)
             };
+            let lost = open.take_in(&mut pending, self.shared.write);
+            self.shared.lost(lost);
+            taken.push(open);
             for batch in taken.into_iter().filter(|batch| batch.lines > 0) {
                 any = true;
                 let written = batch.whole.min(common);
@@ -181,7 +265,7 @@ impl Lanes {
 
     fn are_empty(&self) -> bool {
         let all = locked(&self.all);
-        all.iter().all(|lane| locked(&lane.lines).bytes == 0)
+        all.iter().all(|lane| locked(&lane.lines).are_empty())
     }
 
     /// The thread that empties them waits for something, for so long at most, unless there `is_more` to do.
@@ -202,17 +286,34 @@ impl Lanes {
 mod tests {
     use super::*;
 
+    /// No more of a line than its name.
+    fn names(out: &mut Vec<u8>, line: &Line<'_>) {
+        assert_ne!(line.request_id, "panic", "as it should");
+        out.extend_from_slice(line.request_id.as_bytes());
+    }
+
+    fn named(name: &str) -> Line<'_> {
+        Line {
+            request_id: name,
+            ..Line::default()
+        }
+    }
+
     #[test]
     fn no_line_is_lost_or_torn() {
         const EACH: u64 = 20_000;
-        let lanes = Lanes::new(usize::MAX);
+        let lanes = Lanes::new(usize::MAX, names);
         let mine: Vec<_> = (0..3).map(|_| lanes.open()).collect();
         let mut seen = vec![0; mine.len()];
         std::thread::scope(|scope| {
             for (name, lane) in mine.iter().enumerate() {
                 scope.spawn(move || {
                     for n in 0..EACH {
-                        assert!(lane.append(|out| out.extend(format!("{name} {n}").bytes())));
+                        let line = format!("{name} {n}");
+                        match name {
+                            0 => lane.append(|out| out.extend(line.bytes())),
+                            _ => lane.pend(&named(&line)),
+                        }
                     }
                 });
             }
@@ -236,14 +337,18 @@ mod tests {
 
     #[test]
     fn so_much_waits_and_no_more() {
-        let lanes = Lanes::new(1000);
+        let lanes = Lanes::new(1000, names);
         let (one, other) = (lanes.open(), lanes.open());
-        let line = |lane: &Lane| lane.append(|out| out.extend([b'x'; 49]));
+        let line = |lane: &Lane| {
+            let before = lanes.dropped();
+            lane.append(|out| out.extend([b'x'; 49]));
+            lanes.dropped() == before
+        };
         let fill = |lane: &Lane| (0..OWN).take_while(|_| line(lane)).count();
         // One takes what all have in common; what is its own is still there for the other.
         let own = OWN / 50 + 1;
         assert_eq!((fill(&one), fill(&other)), (own + 21, own));
-        assert!(!one.append(|_| unreachable!("there is no room")));
+        one.append(|_| unreachable!("there is no room"));
         // What is not yet written is not room.
         assert!(lanes.take(|_| assert!(fill(&one) <= own)));
         while lanes.take(|_| {}) {}
@@ -254,18 +359,52 @@ mod tests {
     }
 
     #[test]
+    fn so_much_waits_of_what_pends_too() {
+        let lanes = Lanes::new(1000, names);
+        let (one, other) = (lanes.open(), lanes.open());
+        let line = "x".repeat(49);
+        let fill = |lane: &Lane| {
+            let before = lanes.dropped();
+            let pend = |_: &usize| {
+                lane.pend(&named(&line));
+                lanes.dropped() == before
+            };
+            (0..OWN).take_while(pend).count()
+        };
+        let (first, second) = (fill(&one), fill(&other));
+        // They are counted by runs.
+        assert!(
+            (OWN / 50 + 20..OWN / 50 + 20 + 2 * RUN).contains(&first),
+            "{first}"
+        );
+        assert!((OWN / 50..OWN / 50 + RUN).contains(&second), "{second}");
+        let mut taken = 0;
+        lanes.take(|batch| taken += batch.lines);
+        assert_eq!(taken, (first + second) as u64);
+        assert_eq!(lanes.shared.common.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
     fn a_line_that_breaks_off_is_no_line() {
-        let lanes = Lanes::new(1000);
+        let lanes = Lanes::new(1000, names);
         let lane = lanes.open();
-        assert!(lane.append(|out| out.extend(b"one")));
+        lane.append(|out| out.extend(b"one"));
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             lane.append(|out| {
                 out.extend(b"half of");
                 panic!("in the middle");
-            })
+            });
         }));
         assert!(panicked.is_err());
-        assert!(lane.append(|out| out.extend(b"two")));
+        lane.append(|out| out.extend(b"two"));
         assert!(lanes.take(|batch| assert_eq!(batch.text, b"one\ntwo\n")));
+        // Of those that pend no other is lost with it.
+        for name in ["three", "panic", "four"] {
+            lane.pend(&named(name));
+        }
+        assert!(
+            lanes.take(|batch| assert_eq!((&*batch.text, batch.lines), (&b"three\nfour\n"[..], 2)))
+        );
+        assert_eq!(lanes.dropped(), 1);
     }
 }

@@ -9,6 +9,7 @@ pub mod json;
 mod lanes;
 pub mod outgoing;
 pub mod parts;
+mod pending;
 pub mod process_log;
 pub mod rotation;
 pub mod shipping;

@@ -194,48 +194,60 @@ impl Field {
             Some(times.sum::<Duration>())
         };
         match self {
-            Field::Time => out.push_str(&stamp(line.began.unwrap_or(UNIX_EPOCH))),
-            Field::Client => number(out, line.client),
+            Field::Time => out.push_str(&stamp(line.summary.began.unwrap_or(UNIX_EPOCH))),
+            Field::Client => number(out, line.summary.client),
             Field::ClientPort => number(out, line.more().client_port),
             Field::Identity => word(out, line.identity.as_deref()),
-            Field::IdentityFrom => word(out, line.identity_from),
+            Field::IdentityFrom => word(out, line.summary.identity_from),
             Field::RequestId => word(out, Some(line.request_id)),
             Field::Method => word(out, Some(line.method)),
             Field::Host => word(out, Some(parted(line.host).0)),
             Field::Port => number(out, parted(line.host).1),
-            Field::Scheme => word(out, Some(line.scheme)),
+            Field::Scheme => word(out, Some(line.summary.scheme)),
             Field::Path => word(out, Some(path().0)),
             Field::Query => word(out, Some(path().1)),
-            Field::Protocol => word(out, line.protocol.strip_prefix("HTTP/")),
-            Field::Tls => word(out, line.tls.map(|tls| tls.trim_start_matches("TLSv"))),
+            Field::Protocol => word(out, line.summary.protocol.strip_prefix("HTTP/")),
+            Field::Tls => word(
+                out,
+                line.summary.tls.map(|tls| tls.trim_start_matches("TLSv")),
+            ),
             Field::Cipher => word(out, line.cipher),
             Field::UserAgent => nginx(out, line.user_agent),
             Field::Route => word(out, line.route),
             Field::Upstream => word(out, line.upstream),
-            Field::Backend => word(out, line.backend),
+            Field::Backend => word(out, line.backend()),
             Field::Tries => number(out, Some(line.tries.len())),
             Field::Outcomes => {
-                let outcomes = line.tries.iter().map(|one| one.outcome.to_string());
+                let outcomes = line.tries.iter().map(|one| one.summary.outcome.to_string());
                 word(out, Some(&outcomes.collect::<Vec<_>>().join(", ")));
             }
-            Field::Cache => word(out, line.cache),
-            Field::Retry => word(out, line.retry),
-            Field::Refused => word(out, line.refused),
-            Field::Error => word(out, line.error),
-            Field::Status => number(out, Some(line.status)),
-            Field::Received => number(out, Some(line.received)),
-            Field::Sent => number(out, Some(line.bytes)),
-            Field::Idle => time(out, line.idle),
-            Field::Queued => time(out, sum(|one| Some(one.queued))),
-            Field::Waited => time(out, sum(|one| Some(one.waited))),
-            Field::Connect => time(out, sum(|one| one.connected)),
-            Field::FirstByte => time(out, sum(|one| one.first_byte)),
-            Field::Duration => time(out, Some(line.lasted)),
-            Field::Sample => number(out, line.sample),
-            Field::TraceId => word(out, line.trace.map(|t| format!("{:032x}", t.id)).as_deref()),
+            Field::Cache => word(out, line.summary.cache),
+            Field::Retry => word(out, line.summary.retry),
+            Field::Refused => word(out, line.summary.refused),
+            Field::Error => word(out, line.summary.error),
+            Field::Status => number(out, Some(line.summary.status)),
+            Field::Received => number(out, Some(line.summary.received)),
+            Field::Sent => number(out, Some(line.summary.bytes)),
+            Field::Idle => time(out, line.summary.idle),
+            Field::Queued => time(out, sum(|one| Some(one.summary.queued))),
+            Field::Waited => time(out, sum(|one| Some(one.summary.waited))),
+            Field::Connect => time(out, sum(|one| one.summary.connected)),
+            Field::FirstByte => time(out, sum(|one| one.summary.first_byte)),
+            Field::Duration => time(out, Some(line.summary.lasted)),
+            Field::Sample => number(out, line.summary.sample),
+            Field::TraceId => word(
+                out,
+                line.summary
+                    .trace
+                    .map(|t| format!("{:032x}", t.id))
+                    .as_deref(),
+            ),
             Field::SpanId => word(
                 out,
-                line.trace.map(|t| format!("{:016x}", t.span)).as_deref(),
+                line.summary
+                    .trace
+                    .map(|t| format!("{:016x}", t.span))
+                    .as_deref(),
             ),
             Field::Header(name) => {
                 let value = line.more().headers.and_then(|headers| headers.get(name));
@@ -271,6 +283,7 @@ fn time(out: &mut String, time: Option<Duration>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::access_log::{Summary, TrySummary};
     use crate::observe::formats::More;
     use crate::policy::outcome::Outcome;
     use crate::policy::retry::Failure;
@@ -279,15 +292,17 @@ mod tests {
     fn one(outcome: Outcome) -> TryLine<'static> {
         TryLine {
             backend: "10.0.0.1:80",
-            outcome,
-            took: Duration::from_millis(1),
-            waited: Duration::from_micros(100),
-            queued: Duration::from_micros(200),
-            connected: None,
-            first_byte: Some(Duration::from_micros(1500)),
-            status: None,
-            span: 0,
-            began: Duration::ZERO,
+            summary: TrySummary {
+                outcome,
+                took: Duration::from_millis(1),
+                waited: Duration::from_micros(100),
+                queued: Duration::from_micros(200),
+                connected: None,
+                first_byte: Some(Duration::from_micros(1500)),
+                status: None,
+                span: 0,
+                began: Duration::ZERO,
+            },
         }
     }
 
@@ -302,21 +317,24 @@ mod tests {
         headers.insert("referer", "/r?token=x&page=2".parse().unwrap());
         headers.insert("x-original-url", "/r?a=b&token=x".parse().unwrap());
         let line = Line {
-            began: Some(UNIX_EPOCH + Duration::from_secs(1_795_910_400)),
-            client: Some("2001:db8::1".parse().unwrap()),
+            summary: Summary {
+                began: Some(UNIX_EPOCH + Duration::from_secs(1_795_910_400)),
+                client: Some("2001:db8::1".parse().unwrap()),
+                protocol: "HTTP/1.1",
+                status: 200,
+                lasted: Duration::from_micros(3250),
+                tls: Some("TLSv1.3"),
+                sample: Some(0.5),
+                ..Summary::default()
+            },
             method: "GET",
             host: "[::1]:8080",
             path: "/a?b=c".into(),
-            protocol: "HTTP/1.1",
-            status: 200,
             user_agent: Some(b"x\ny"),
             tries: vec![
                 one(Outcome::Failed(Failure::Status(StatusCode::BAD_GATEWAY))),
                 one(Outcome::Ok),
             ],
-            lasted: Duration::from_micros(3250),
-            tls: Some("TLSv1.3"),
-            sample: Some(0.5),
             more: Some(Box::new(More {
                 headers: Some(&headers),
                 ..More::default()
@@ -340,7 +358,7 @@ mod tests {
             ("{first_byte_ms} {queued_ms} {duration_ms}", "3 0.4 3.25"),
             (
                 "\"{user_agent.original}\" {backend} {cache}",
-                "\"x\\x0Ay\" - -",
+                "\"x\\x0Ay\" 10.0.0.1:80 -",
             ),
             (
                 "{http.request.header.X-Tenant} {http.request.header.none}",

@@ -389,11 +389,11 @@ fn fields(text: &str) -> io::Result<HeaderMap> {
 
 /// The span of a request, and one for each of its tries, in the order in which they began.
 fn spans(line: &Line<'_>, trace: &Trace, what: Record) -> Vec<Span> {
-    let began = line.began.unwrap_or(UNIX_EPOCH);
+    let began = line.summary.began.unwrap_or(UNIX_EPOCH);
     let own = (what != Record::Tries).then(|| request(line, trace, began));
     let mut tries: Vec<_> = line.tries.iter().chain(&line.overtaken).collect();
     tries.retain(|_| what != Record::Request);
-    tries.sort_by_key(|one| one.began);
+    tries.sort_by_key(|one| one.summary.began);
     let tries = tries.into_iter().enumerate();
     let tries = tries.map(|numbered| attempt(line, trace, numbered, began));
     own.into_iter().chain(tries).collect()
@@ -420,18 +420,18 @@ fn request(line: &Line<'_>, trace: &Trace, began: SystemTime) -> Span {
     let (path, query) = parted_path(&line.path);
     let mut attributes = vec![
         text("http.request.method", method(line).unwrap_or("_OTHER")),
-        text("url.scheme", line.scheme),
+        text("url.scheme", line.summary.scheme),
         text("url.path", cut(path)),
-        size("http.response.body.size", line.bytes),
+        size("http.response.body.size", line.summary.bytes),
         text("backstop.request_id", line.request_id),
     ];
     let agent = line.user_agent.map(String::from_utf8_lossy);
-    let client = line.client.map(|client| client.to_string());
+    let client = line.summary.client.map(|client| client.to_string());
     let some = [
         ("server.address", Some(host).filter(|host| !host.is_empty())),
         (
             "network.protocol.version",
-            line.protocol.strip_prefix("HTTP/"),
+            line.summary.protocol.strip_prefix("HTTP/"),
         ),
         ("url.query", query.map(cut)),
         ("client.address", client.as_deref()),
@@ -442,37 +442,41 @@ fn request(line: &Line<'_>, trace: &Trace, began: SystemTime) -> Span {
         ),
         (
             "tls.protocol.version",
-            line.tls.map(|tls| tls.trim_start_matches("TLSv")),
+            line.summary.tls.map(|tls| tls.trim_start_matches("TLSv")),
         ),
         ("http.route", line.route),
         ("backstop.upstream", line.upstream),
-        ("backstop.cache", line.cache),
-        ("backstop.retry", line.retry),
-        ("backstop.refused", line.refused),
+        ("backstop.cache", line.summary.cache),
+        ("backstop.retry", line.summary.retry),
+        ("backstop.refused", line.summary.refused),
     ];
     attributes.extend(
         some.iter()
             .filter_map(|(name, value)| Some(text(name, (*value)?))),
     );
     attributes.extend(port.map(|port| whole("server.port", i64::from(port))));
-    if line.received > 0 {
-        attributes.push(size("http.request.body.size", line.received));
+    if line.summary.received > 0 {
+        attributes.push(size("http.request.body.size", line.summary.received));
     }
     // Some that are in the log stand for an answer that was not sent.
-    if !matches!(line.status, 444 | 499) {
-        attributes.push(whole("http.response.status_code", i64::from(line.status)));
+    if !matches!(line.summary.status, 444 | 499) {
+        attributes.push(whole(
+            "http.response.status_code",
+            i64::from(line.summary.status),
+        ));
     }
-    let last = line.tries.last().map(|last| last.outcome);
-    let is_stored = matches!(line.cache, Some("hit" | "stale"));
-    let broke_off = last.filter(|last| last.is_failure() && line.status < 400 && !is_stored);
-    let failed = line.status >= 500 || broke_off.is_some();
+    let last = line.tries.last().map(|last| last.summary.outcome);
+    let is_stored = matches!(line.summary.cache, Some("hit" | "stale"));
+    let broke_off =
+        last.filter(|last| last.is_failure() && line.summary.status < 400 && !is_stored);
+    let failed = line.summary.status >= 500 || broke_off.is_some();
     if failed {
-        let status = line.status.to_string();
+        let status = line.summary.status.to_string();
         let why = match broke_off {
             Some(outcome) => outcome.word(),
             None => &status,
         };
-        attributes.push(text("error.type", line.error.unwrap_or(why)));
+        attributes.push(text("error.type", line.summary.error.unwrap_or(why)));
     }
     Span {
         parent_span_id: trace.parent.map_or_else(Vec::new, named),
@@ -481,7 +485,7 @@ fn request(line: &Line<'_>, trace: &Trace, began: SystemTime) -> Span {
             (method, None) => method.into(),
         },
         kind: SpanKind::Server.into(),
-        end_time_unix_nano: nanos(began + line.lasted),
+        end_time_unix_nano: nanos(began + line.summary.lasted),
         attributes,
         ..span(trace, trace.span, began, failed)
     }
@@ -494,11 +498,11 @@ fn attempt(
     began: SystemTime,
 ) -> Span {
     let (host, port) = parted(one.backend);
-    let status = one.status;
+    let status = one.summary.status;
     let mut attributes = vec![
         text("http.request.method", method(line).unwrap_or("_OTHER")),
         text("server.address", host),
-        text("backstop.outcome", one.outcome.word()),
+        text("backstop.outcome", one.summary.outcome.word()),
     ];
     attributes.extend(port.map(|port| whole("server.port", i64::from(port))));
     attributes.extend(status.map(|s| whole("http.response.status_code", i64::from(s))));
@@ -506,29 +510,35 @@ fn attempt(
         attributes.push(size("http.request.resend_count", number));
     }
     for (name, value) in [
-        ("backstop.waited_ms", one.waited),
-        ("backstop.queued_ms", one.queued),
-        ("backstop.connect_ms", one.connected.unwrap_or_default()),
-        ("backstop.first_byte_ms", one.first_byte.unwrap_or_default()),
+        ("backstop.waited_ms", one.summary.waited),
+        ("backstop.queued_ms", one.summary.queued),
+        (
+            "backstop.connect_ms",
+            one.summary.connected.unwrap_or_default(),
+        ),
+        (
+            "backstop.first_byte_ms",
+            one.summary.first_byte.unwrap_or_default(),
+        ),
     ] {
         if micros(value) > 0 {
             attributes.push(key(name, Value::DoubleValue(millis(value))));
         }
     }
-    let failed = one.outcome.is_failure() || status.is_some_and(|status| status >= 400);
+    let failed = one.summary.outcome.is_failure() || status.is_some_and(|status| status >= 400);
     if failed {
         let status = status.map(|status| status.to_string());
-        let why = status.as_deref().unwrap_or(one.outcome.word());
+        let why = status.as_deref().unwrap_or(one.summary.outcome.word());
         attributes.push(text("error.type", why));
     }
-    let at = began + one.began;
+    let at = began + one.summary.began;
     Span {
         parent_span_id: named(trace.span),
         name: method(line).unwrap_or("HTTP").into(),
         kind: SpanKind::Client.into(),
-        end_time_unix_nano: nanos(at + one.took),
+        end_time_unix_nano: nanos(at + one.summary.took),
         attributes,
-        ..span(trace, one.span, at, failed)
+        ..span(trace, one.summary.span, at, failed)
     }
 }
 

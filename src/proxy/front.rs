@@ -446,7 +446,7 @@ impl Front {
                 Kept::Not => return,
             };
             let mut line = record::line(session, ctx, finish, &self.log);
-            line.sample = sample;
+            line.summary.sample = sample;
             self.log.write(&line);
         }
     }

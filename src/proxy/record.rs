@@ -7,7 +7,7 @@ use super::facts::{authority, target};
 use super::failure;
 use super::respond::StandsFor;
 use crate::clock;
-use crate::observe::access_log::{AccessLog, Line, TryLine};
+use crate::observe::access_log::{AccessLog, Line, Summary, TryLine, TrySummary};
 use crate::observe::formats::{Format, More};
 use crate::observe::identity::{self, Identity};
 use crate::observe::tally::{Ended, Failed, Phases};
@@ -59,11 +59,28 @@ pub(super) fn line<'a>(
     let identity = who(request, ctx, &log.claim);
     let began = at.checked_sub(lasted).unwrap_or(at);
     Line {
-        began: Some(began),
-        lasted,
-        trace: ctx.trace,
-        client: ctx.client,
-        identity_from: identity.as_ref().map(|identity| identity.from),
+        summary: Summary {
+            began: Some(began),
+            lasted,
+            trace: ctx.trace,
+            client: ctx.client,
+            identity_from: identity.as_ref().map(|identity| identity.from),
+            scheme: ctx.scheme,
+            protocol: protocol(request.version),
+            tls: ctx.secured.as_ref().map(|secured| secured.version),
+            cache: word(ctx),
+            retry: ctx.reason.map(|reason| reason.word()),
+            refused: ctx.refused,
+            error: ctx
+                .end
+                .filter(|end| status == Some(end.status))
+                .map(|end| end.proxy_error),
+            received: session.body_bytes_read(),
+            idle: session.stream().and_then(ClientStream::idle),
+            status: status.map_or(failure::CLIENT_LEFT, |status| status.as_u16()),
+            bytes,
+            sample: None,
+        },
         identity: identity.map(|identity| identity.name),
         request_id: &ctx.request_id,
         method: request.method.as_str(),
@@ -71,28 +88,12 @@ pub(super) fn line<'a>(
         path: log
             .redaction
             .redact(ctx.asked.as_deref().unwrap_or_else(|| target(request))),
-        scheme: ctx.scheme,
-        protocol: protocol(request.version),
-        tls: ctx.secured.as_ref().map(|secured| secured.version),
         cipher: ctx.secured.as_ref().map(|secured| secured.cipher.as_str()),
         user_agent: fields::first(&request.headers, &header::USER_AGENT).map(HeaderValue::as_bytes),
         route: ctx.route.as_deref().map(|route| route.name.as_str()),
         upstream: ctx.upstream().map(|upstream| upstream.name.as_str()),
-        backend: ctx.tries.last().map(|t| t.backend.label.as_str()),
         tries: ctx.tries.iter().map(|t| attempt(t, ctx)).collect(),
         overtaken: ctx.overtaken.iter().map(|t| attempt(t, ctx)).collect(),
-        cache: word(ctx),
-        retry: ctx.reason.map(|reason| reason.word()),
-        refused: ctx.refused,
-        error: ctx
-            .end
-            .filter(|end| status == Some(end.status))
-            .map(|end| end.proxy_error),
-        received: session.body_bytes_read(),
-        idle: session.stream().and_then(ClientStream::idle),
-        status: status.map_or(failure::CLIENT_LEFT, |status| status.as_u16()),
-        bytes,
-        sample: None,
         more,
     }
 }
@@ -113,15 +114,17 @@ fn who(request: &RequestHeader, ctx: &Ctx, claim: &str) -> Option<Identity> {
 fn attempt<'a>(t: &'a Try, ctx: &Ctx) -> TryLine<'a> {
     TryLine {
         backend: &t.backend.label,
-        outcome: t.outcome,
-        took: t.took,
-        waited: t.waited,
-        queued: t.queued,
-        connected: t.connected,
-        first_byte: t.answered,
-        status: t.status.map(|status| status.as_u16()),
-        span: t.span,
-        began: t.started.saturating_duration_since(ctx.watch.started),
+        summary: TrySummary {
+            outcome: t.outcome,
+            took: t.took,
+            waited: t.waited,
+            queued: t.queued,
+            connected: t.connected,
+            first_byte: t.answered,
+            status: t.status.map(|status| status.as_u16()),
+            span: t.span,
+            began: t.started.saturating_duration_since(ctx.watch.started),
+        },
     }
 }
 
@@ -283,11 +286,14 @@ pub(super) fn malformed<'a>(
     request_id: &'a str,
 ) -> Line<'a> {
     Line {
-        began: Some(SystemTime::now()),
-        client,
+        summary: Summary {
+            began: Some(SystemTime::now()),
+            client,
+            refused: Some(why),
+            status: status.as_u16(),
+            ..Summary::default()
+        },
         request_id,
-        refused: Some(why),
-        status: status.as_u16(),
         more: Some(Box::new(More {
             ended: Some(SystemTime::now()),
             kind: "http",

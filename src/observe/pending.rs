@@ -1,0 +1,144 @@
+//! Lines that are not written out yet: what requests leave for them, until there are enough to be written in one go.
+//!
+//! The code that writes a line is not in the processor's cache of instructions any more when the next request ends, and costs more
+//! to fetch than to run. It is fetched once for all that pend. What pends is no more than copied: its texts one after the other,
+//! without what surrounds them in the log.
+
+use super::access_log::{Line, Summary, TryLine, TrySummary};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Bytes of texts that there is room for at least once there were as many.
+const ROOM: usize = 32 * 1024;
+
+/// Lines, in order.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    lines: Vec<Entry>,
+    tries: Vec<Attempt>,
+    /// All texts of all lines, in the order in which [`Pending::write`] reads them.
+    text: String,
+    /// Names of programs, which may be no text.
+    agents: Vec<u8>,
+}
+
+/// How long a text is; `None` where there is none.
+type Length = Option<usize>;
+
+/// A line.
+#[derive(Debug)]
+struct Entry {
+    summary: Summary,
+    identity: Length,
+    request_id: usize,
+    method: usize,
+    host: usize,
+    path: usize,
+    cipher: Length,
+    user_agent: Length,
+    route: Length,
+    upstream: Length,
+    tries: usize,
+}
+
+/// One of its tries.
+#[derive(Debug)]
+struct Attempt {
+    backend: usize,
+    summary: TrySummary,
+}
+
+impl Pending {
+    /// How many lines there are.
+    pub(super) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// One more: all of it but for what no log has, and for [`Line::more`].
+    pub(super) fn push(&mut self, line: &Line<'_>) {
+        // In the order of `write`.
+        let mut put = |text: &str| {
+            self.text.push_str(text);
+            text.len()
+        };
+        let entry = Entry {
+            summary: line.summary,
+            identity: line.identity.as_deref().map(&mut put),
+            request_id: put(line.request_id),
+            method: put(line.method),
+            host: put(line.host),
+            path: put(&line.path),
+            cipher: line.cipher.map(&mut put),
+            route: line.route.map(&mut put),
+            upstream: line.upstream.map(&mut put),
+            user_agent: line.user_agent.map(|agent| {
+                self.agents.extend_from_slice(agent);
+                agent.len()
+            }),
+            tries: line.tries.len(),
+        };
+        for one in &line.tries {
+            self.tries.push(Attempt {
+                backend: put(one.backend),
+                summary: one.summary,
+            });
+        }
+        self.lines.push(entry);
+    }
+
+    /// Hands each to `write`, which appends it to `out`, and forgets them. What a panic leaves of one is taken back, and it is lost;
+    /// says how many were.
+    pub(super) fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        write: impl Fn(&mut Vec<u8>, &Line<'_>),
+    ) -> u64 {
+        let mut lost = 0;
+        let (mut text, mut agents) = (self.text.as_str(), self.agents.as_slice());
+        let mut attempts = self.tries.iter();
+        for entry in &self.lines {
+            // What was counted is there; were it not, a text would be cut short.
+            let mut take = |length: usize| {
+                let (taken, rest) = text.split_at_checked(length).unwrap_or((text, ""));
+                text = rest;
+                taken
+            };
+            let identity = entry.identity.map(|length| take(length).to_owned());
+            let mut line = Line {
+                summary: entry.summary,
+                identity,
+                request_id: take(entry.request_id),
+                method: take(entry.method),
+                host: take(entry.host),
+                path: take(entry.path).into(),
+                cipher: entry.cipher.map(&mut take),
+                route: entry.route.map(&mut take),
+                upstream: entry.upstream.map(&mut take),
+                ..Line::default()
+            };
+            let tries = attempts.by_ref().take(entry.tries);
+            line.tries.extend(tries.map(|one| TryLine {
+                backend: take(one.backend),
+                summary: one.summary,
+            }));
+            line.user_agent = entry.user_agent.map(|length| {
+                let (agent, rest) = agents.split_at_checked(length).unwrap_or((agents, &[]));
+                agents = rest;
+                agent
+            });
+            let before = out.len();
+            if catch_unwind(AssertUnwindSafe(|| write(out, &line))).is_err() {
+                out.truncate(before);
+                lost += 1;
+            }
+        }
+        self.lines.clear();
+        self.tries.clear();
+        self.text.clear();
+        self.agents.clear();
+        // One with texts of unusual length leaves no more room than usual.
+        self.text.shrink_to(ROOM);
+        self.agents.shrink_to(ROOM);
+        self.tries.shrink_to(ROOM / size_of::<Attempt>());
+        lost
+    }
+}
