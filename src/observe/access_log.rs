@@ -352,20 +352,28 @@ impl AccessLog {
         self.state.lanes.dropped()
     }
 
-    /// Queues a line; never waits.
-    pub fn write(&self, line: &Line<'_>) {
-        let Some(lane) = &self.lane else { return };
-        let text = |of: &dyn Fn() -> String| {
-            lane.append(|out| out.extend_from_slice(of().as_bytes()));
-        };
-        match &self.format {
-            // All that it has is in the line itself.
-            Format::Json => lane.pend(line),
-            Format::Combined => text(&|| formats::combined(line, true)),
-            Format::Clf => text(&|| formats::combined(line, false)),
-            Format::Alb => text(&|| formats::alb(line)),
-            Format::Template(template) => text(&|| template.line(line, &self.redaction)),
+    /// Queues a line; never waits. It is made only if it is wanted.
+    #[inline]
+    pub fn write<'a>(&self, line: impl FnOnce() -> Line<'a>) {
+        match (&self.lane, &self.format) {
+            (None, _) => {}
+            // All that it has is in the line itself. What is made for this alone need not be there as a whole.
+            (Some(lane), Format::Json) => lane.pend(&line()),
+            (Some(lane), _) => self.append(lane, &line()),
         }
+    }
+
+    #[inline(never)]
+    fn append(&self, lane: &Lane, line: &Line<'_>) {
+        lane.append(|out| match &self.format {
+            Format::Json => json::write(out, line),
+            Format::Combined => out.extend_from_slice(formats::combined(line, true).as_bytes()),
+            Format::Clf => out.extend_from_slice(formats::combined(line, false).as_bytes()),
+            Format::Alb => out.extend_from_slice(formats::alb(line).as_bytes()),
+            Format::Template(template) => {
+                out.extend_from_slice(template.line(line, &self.redaction).as_bytes());
+            }
+        });
     }
 }
 

@@ -44,6 +44,18 @@ pub const PHASES: [&str; 4] = ["queue", "backoff", "connect", "first_byte"];
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Phases(pub [Option<Duration>; PHASES.len()]);
 
+impl Phases {
+    /// Adds how long each took in one try.
+    pub fn add(&mut self, one: [Option<Duration>; PHASES.len()]) {
+        let Phases(sums) = self;
+        for (sum, took) in sums.iter_mut().zip(one) {
+            if let Some(took) = took {
+                *sum = Some(sum.unwrap_or_default().saturating_add(took));
+            }
+        }
+    }
+}
+
 /// How many took how long.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Histogram {

@@ -189,7 +189,7 @@ impl Front {
             line.method = method;
             line.path = self.log.redaction.redact(target);
         }
-        self.note(&line);
+        self.note(line);
         keep::hang_up(stream, keep::LINGER_HEAD).await;
     }
 
@@ -307,12 +307,12 @@ impl Front {
         why: &'static str,
         request_id: &str,
     ) {
-        self.note(&record::malformed(client, status, why, request_id));
+        self.note(record::malformed(client, status, why, request_id));
     }
 
-    fn note(&self, line: &Line<'_>) {
+    fn note(&self, line: Line<'_>) {
         Counts::one(&self.counts.malformed);
-        self.log.write(line);
+        self.log.write(|| line);
     }
 
     /// Answers a request, if that needs no upstream; says whether it did.
@@ -438,16 +438,21 @@ impl Front {
             let Some(sampling) = self.log.sampling.on(own) else {
                 return;
             };
-            let chance = fastrand::f64();
+            let chance = match sampling.share < 1.0 {
+                true => fastrand::f64(),
+                false => 0.0,
+            };
             let failed = ctx.tries.iter().any(|t| t.outcome.is_failure());
             let sample = match sampling.judge(ended.status, u32::from(failed), ended.took, chance) {
                 Kept::Always => None,
                 Kept::Sample(share) => Some(share),
                 Kept::Not => return,
             };
-            let mut line = record::line(session, ctx, finish, &self.log);
-            line.summary.sample = sample;
-            self.log.write(&line);
+            self.log.write(|| {
+                let mut line = record::line(session, ctx, finish, &self.log);
+                line.summary.sample = sample;
+                line
+            });
         }
     }
 

@@ -44,6 +44,8 @@ impl Finish {
 }
 
 /// The line of a request that ends now.
+// What only copies of it are needed of is not made as a whole then.
+#[inline(always)]
 pub(super) fn line<'a>(
     session: &'a dyn Client,
     ctx: &'a Ctx,
@@ -203,10 +205,6 @@ pub(super) fn ended(session: &dyn Client, ctx: &Ctx, finish: Finish) -> Ended {
         false => self::tries(ctx),
     };
     let from_store = matches!(word(ctx), Some("hit" | "stale"));
-    // What clients did, or a second request overtook, is neither.
-    let ended = |t: &&Try| t.outcome.is_failure() || t.outcome == Outcome::Ok;
-    let saving = ctx.tries.iter().filter(ended);
-    let saving = saving.map(|t| (Arc::as_ptr(t.backend.shared()), t.outcome.is_failure()));
     Ended {
         bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
         took: finish.lasted,
@@ -219,7 +217,10 @@ pub(super) fn ended(session: &dyn Client, ctx: &Ctx, finish: Finish) -> Ended {
                 .tries
                 .last()
                 .is_none_or(|last| !last.outcome.is_failure()),
-        saved: Saved::by(saving, from_store),
+        saved: match ctx.tries.iter().any(|t| t.outcome.is_failure()) {
+            true => saved(ctx, from_store),
+            false => None,
+        },
         phases: phases(ctx),
         ..Ended::new(&session.req_header().method, status)
     }
@@ -235,27 +236,35 @@ pub(super) fn tries(ctx: &Ctx) -> (u32, u32) {
     (failed + count(|outcome| outcome == Outcome::Ok), failed)
 }
 
+/// What saved it, after a try had failed.
+#[cold]
+fn saved(ctx: &Ctx, from_store: bool) -> Option<Saved> {
+    // What clients did, or a second request overtook, is neither.
+    let ended = |t: &&Try| t.outcome.is_failure() || t.outcome == Outcome::Ok;
+    let saving = ctx.tries.iter().filter(ended);
+    let saving = saving.map(|t| (Arc::as_ptr(t.backend.shared()), t.outcome.is_failure()));
+    Saved::by(saving, from_store)
+}
+
 /// Where its time went.
 fn phases(ctx: &Ctx) -> Phases {
-    if ctx.tries.is_empty() {
-        return Phases::default();
+    let mut phases = Phases::default();
+    for t in &ctx.tries {
+        // What a try waited for in vain is what it took.
+        let in_vain = |connecting: bool| match t.outcome {
+            Outcome::Failed(failure) => {
+                (failure.nothing_was_sent() == connecting).then_some(t.took)
+            }
+            _ => None,
+        };
+        phases.add([
+            Some(t.queued),
+            Some(t.waited).filter(|waited| !waited.is_zero()),
+            t.connected.or_else(|| in_vain(true)),
+            t.answered.or_else(|| in_vain(false)),
+        ]);
     }
-    let sum = |of: &dyn Fn(&Try) -> Option<Duration>| {
-        let mut times = ctx.tries.iter().filter_map(of).peekable();
-        times.peek()?;
-        Some(times.sum())
-    };
-    // What a try waited for in vain is what it took.
-    let in_vain = |t: &Try, connecting: bool| match t.outcome {
-        Outcome::Failed(failure) => (failure.nothing_was_sent() == connecting).then_some(t.took),
-        _ => None,
-    };
-    Phases([
-        sum(&|t| Some(t.queued)),
-        sum(&|t| Some(t.waited).filter(|waited| !waited.is_zero())),
-        sum(&|t| t.connected.or_else(|| in_vain(t, true))),
-        sum(&|t| t.answered.or_else(|| in_vain(t, false))),
-    ])
+    phases
 }
 
 /// What is remembered of a request that failed.
