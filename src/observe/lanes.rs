@@ -16,10 +16,6 @@ const LINE: usize = 1024;
 /// What may wait in each lane whatever waits in others.
 const OWN: usize = 256 * 1024;
 
-/// So many lines pend before they are written: enough that each has only a small share of what it takes to begin, and few enough that
-/// they are still at hand.
-const RUN: usize = 32;
-
 /// Writes a line, without its end.
 type Write = fn(&mut Vec<u8>, &Line<'_>);
 
@@ -99,8 +95,9 @@ struct Shared {
     thread: Mutex<Option<Thread>>,
     /// How lines that pend are written.
     write: Write,
-    /// Lines that nobody will read.
-    dropped: AtomicU64,
+    /// Lines that had no room, and those that could not be written.
+    refused: AtomicU64,
+    lost: AtomicU64,
 }
 
 /// All lanes.
@@ -108,6 +105,8 @@ struct Shared {
 pub(super) struct Lanes {
     all: Mutex<Vec<Arc<Lane>>>,
     shared: Arc<Shared>,
+    /// Room for what pends: a lane gets it for what it had.
+    spare: Mutex<Pending>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -115,9 +114,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Lane {
-    /// Has a line written, without its end, if there is room for it; else it is counted as dropped.
+    /// Has a line written, without its end, if there is room for it; else it is counted as refused. For lanes in which none pend.
     pub(super) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         self.with_room(|lines, shared| {
+            debug_assert_eq!(lines.pending.len(), 0, "it would overtake them");
             lines.add(shared, |batch, _| {
                 batch.add(1, |text| {
                     write(text);
@@ -132,7 +132,7 @@ impl Lane {
     pub(super) fn pend(&self, line: &Line<'_>) {
         self.with_room(|lines, shared| {
             lines.pending.push(line);
-            if lines.pending.len() >= RUN {
+            if lines.pending.is_full() {
                 lines.add(shared, |batch, pending| {
                     batch.take_in(pending, shared.write)
                 });
@@ -144,7 +144,7 @@ impl Lane {
         let shared = &*self.shared;
         let mut lines = locked(&self.lines);
         if lines.bytes > OWN && shared.common.load(Ordering::Relaxed) > shared.most {
-            shared.lost(1);
+            shared.refused.fetch_add(1, Ordering::Relaxed);
             return;
         }
         add(&mut lines, shared);
@@ -159,7 +159,9 @@ impl Lines {
         let is_much = self.bytes > OWN;
         let before = self.open.whole;
         let lost = add(&mut self.open, &mut self.pending);
-        shared.lost(lost);
+        if lost > 0 {
+            shared.lost.fetch_add(lost, Ordering::Relaxed);
+        }
         let more = self.open.whole - before;
         self.bytes += more;
         if is_much {
@@ -179,10 +181,6 @@ impl Lines {
 }
 
 impl Shared {
-    fn lost(&self, lines: u64) {
-        self.dropped.fetch_add(lines, Ordering::Relaxed);
-    }
-
     fn wake(&self) {
         // Who goes to sleep says so before it looks into the lanes for the last time: either it sees the line, or this sees that.
         if self.asleep.load(Ordering::Relaxed)
@@ -199,25 +197,32 @@ impl Lanes {
     pub(super) fn new(most: usize, write: Write) -> Self {
         Lanes {
             all: Mutex::default(),
+            spare: Mutex::default(),
             shared: Arc::new(Shared {
                 common: AtomicUsize::new(0),
                 most,
                 asleep: AtomicBool::new(false),
                 thread: Mutex::new(None),
                 write,
-                dropped: AtomicU64::new(0),
+                refused: AtomicU64::new(0),
+                lost: AtomicU64::new(0),
             }),
         }
     }
 
-    /// Lines that nobody will read: they had no place, or could not be written.
-    pub(super) fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+    /// Lines for which there was no room.
+    pub(super) fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed)
     }
 
-    /// So many more of those.
+    /// Lines that nobody will read: those, and those that could not be written.
+    pub(super) fn dropped(&self) -> u64 {
+        self.refused() + self.shared.lost.load(Ordering::Relaxed)
+    }
+
+    /// So many more could not be written.
     pub(super) fn lost(&self, lines: u64) {
-        self.shared.lost(lines);
+        self.shared.lost.fetch_add(lines, Ordering::Relaxed);
     }
 
     /// Another one.
@@ -233,23 +238,25 @@ impl Lanes {
     /// Empties all; hands on what was in them. Says whether there was anything.
     pub(super) fn take(&self, mut each: impl FnMut(Batch)) -> bool {
         let all = locked(&self.all).clone();
+        let mut pending = locked(&self.spare);
         let mut any = false;
         for lane in &all {
-            let (mut open, mut pending, mut taken, mut common) = {
+            let (mut open, mut taken, mut common) = {
                 let mut lines = locked(&lane.lines);
                 let room = match lines.full.is_empty() {
                     // As much as the last time, and a little more.
                     true => Batch::with_room(lines.open.whole + lines.open.whole / 8),
                     false => Batch::with_room(LARGE),
                 };
+                std::mem::swap(&mut lines.pending, &mut *pending);
                 lines.bytes = 0;
                 let common = std::mem::take(&mut lines.common);
                 let open = std::mem::replace(&mut lines.open, room);
-                let pending = std::mem::take(&mut lines.pending);
-                (open, pending, std::mem::take(&mut lines.full), common)
+                (open, std::mem::take(&mut lines.full), common)
             };
+            open.text.reserve(pending.len() * LINE);
             let lost = open.take_in(&mut pending, self.shared.write);
-            self.shared.lost(lost);
+            self.lost(lost);
             taken.push(open);
             for batch in taken.into_iter().filter(|batch| batch.lines > 0) {
                 any = true;
@@ -288,8 +295,8 @@ mod tests {
 
     /// No more of a line than its name.
     fn names(out: &mut Vec<u8>, line: &Line<'_>) {
-        assert_ne!(line.request_id, "panic", "as it should");
         out.extend_from_slice(line.request_id.as_bytes());
+        assert_ne!(line.request_id, "panic", "as it should");
     }
 
     fn named(name: &str) -> Line<'_> {
@@ -372,12 +379,12 @@ mod tests {
             (0..OWN).take_while(pend).count()
         };
         let (first, second) = (fill(&one), fill(&other));
-        // They are counted by runs.
+        // They are counted when they are written.
         assert!(
-            (OWN / 50 + 20..OWN / 50 + 20 + 2 * RUN).contains(&first),
+            (OWN / 50 + 20..OWN / 50 + 20 + 2 * 32).contains(&first),
             "{first}"
         );
-        assert!((OWN / 50..OWN / 50 + RUN).contains(&second), "{second}");
+        assert!((OWN / 50..OWN / 50 + 32).contains(&second), "{second}");
         let mut taken = 0;
         lanes.take(|batch| taken += batch.lines);
         assert_eq!(taken, (first + second) as u64);

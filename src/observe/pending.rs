@@ -7,8 +7,11 @@
 use super::access_log::{Line, Summary, TryLine, TrySummary};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Bytes of texts that there is room for at least once there were as many.
-const ROOM: usize = 32 * 1024;
+/// So many lines are written at once: enough that each has only a small share of what it takes to begin, and few enough that they
+/// are still at hand.
+const LINES: usize = 32;
+/// And no more bytes of texts, as far as one line is not longer.
+const TEXTS: usize = 32 * 1024;
 
 /// Lines, in order.
 #[derive(Debug, Default)]
@@ -53,6 +56,11 @@ impl Pending {
         self.lines.len()
     }
 
+    /// Whether they are to be written before there is another one.
+    pub(super) fn is_full(&self) -> bool {
+        self.lines.len() >= LINES || self.text.len() + self.agents.len() >= TEXTS
+    }
+
     /// One more: all of it but for what no log has, and for [`Line::more`].
     pub(super) fn push(&mut self, line: &Line<'_>) {
         // In the order of `write`.
@@ -95,6 +103,7 @@ impl Pending {
         let mut lost = 0;
         let (mut text, mut agents) = (self.text.as_str(), self.agents.as_slice());
         let mut attempts = self.tries.iter();
+        let mut line = Line::default();
         for entry in &self.lines {
             // What was counted is there; were it not, a text would be cut short.
             let mut take = |length: usize| {
@@ -102,19 +111,16 @@ impl Pending {
                 text = rest;
                 taken
             };
-            let identity = entry.identity.map(|length| take(length).to_owned());
-            let mut line = Line {
-                summary: entry.summary,
-                identity,
-                request_id: take(entry.request_id),
-                method: take(entry.method),
-                host: take(entry.host),
-                path: take(entry.path).into(),
-                cipher: entry.cipher.map(&mut take),
-                route: entry.route.map(&mut take),
-                upstream: entry.upstream.map(&mut take),
-                ..Line::default()
-            };
+            line.summary = entry.summary;
+            line.identity = entry.identity.map(|length| take(length).to_owned());
+            line.request_id = take(entry.request_id);
+            line.method = take(entry.method);
+            line.host = take(entry.host);
+            line.path = take(entry.path).into();
+            line.cipher = entry.cipher.map(&mut take);
+            line.route = entry.route.map(&mut take);
+            line.upstream = entry.upstream.map(&mut take);
+            line.tries.clear();
             let tries = attempts.by_ref().take(entry.tries);
             line.tries.extend(tries.map(|one| TryLine {
                 backend: take(one.backend),
@@ -131,14 +137,15 @@ impl Pending {
                 lost += 1;
             }
         }
+        drop(line);
         self.lines.clear();
         self.tries.clear();
         self.text.clear();
         self.agents.clear();
-        // One with texts of unusual length leaves no more room than usual.
-        self.text.shrink_to(ROOM);
-        self.agents.shrink_to(ROOM);
-        self.tries.shrink_to(ROOM / size_of::<Attempt>());
+        // What was unusually long leaves no more room than that.
+        self.text.shrink_to(2 * TEXTS);
+        self.agents.shrink_to(2 * TEXTS);
+        self.tries.shrink_to(4 * LINES);
         lost
     }
 }

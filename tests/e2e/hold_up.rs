@@ -421,10 +421,16 @@ fn requests_go_on_when_nobody_reads_the_process_log() {
 /// A log that nobody takes, of lines as long as clients make them, costs no request, some memory, and is counted.
 #[test]
 fn an_access_log_that_nobody_reads_is_dropped_beyond_its_bound() {
+    for format in ["combined", "json"] {
+        drop_beyond_bound(format);
+    }
+}
+
+fn drop_beyond_bound(format: &str) {
     let dir = tempfile::tempdir().expect("a directory");
     let (port, admin) = (free_port(), free_port());
     let yaml = format!(
-        "listeners: [{{ address: 127.0.0.1:{port} }}]\nworkers: 1\naccess_log: {{ path: stdout, format: combined }}\nadmin: {{ address: 127.0.0.1:{admin} }}\n---\nroutes:\n  - {{ match: {{ path: / }}, respond: {{ status: 200 }} }}\n",
+        "listeners: [{{ address: 127.0.0.1:{port} }}]\nworkers: 1\naccess_log: {{ path: stdout, format: {format} }}\nadmin: {{ address: 127.0.0.1:{admin} }}\n---\nroutes:\n  - {{ match: {{ path: / }}, respond: {{ status: 200 }} }}\n",
     );
     std::fs::write(dir.path().join("backstop.yaml"), yaml).expect("a file");
     let mut child = Command::new(BACKSTOP)
