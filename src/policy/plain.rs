@@ -25,21 +25,26 @@ pub fn is_plain(
     headers: &HeaderMap,
     content: bool,
 ) -> bool {
-    let has_length = fields::has(headers, &header::CONTENT_LENGTH);
+    let length = fields::first(headers, &header::CONTENT_LENGTH);
     let is_known = |words: &[u8]| {
         let known = [&b"keep-alive"[..], b"close"];
         known.iter().any(|word| words.eq_ignore_ascii_case(word))
     };
     let is_fit_method = match *method {
-        Method::GET | Method::HEAD => !content && !has_length,
-        Method::POST | Method::PUT | Method::PATCH | Method::DELETE => content && has_length,
+        Method::GET | Method::HEAD | Method::OPTIONS => !content,
+        Method::POST | Method::PUT | Method::PATCH | Method::DELETE => true,
         _ => false,
+    };
+    let is_told = match content {
+        true => length.is_some(),
+        false => length.is_none_or(|length| length == "0"),
     };
     let is_known_version = matches!(
         version,
         Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2
     );
     is_fit_method
+        && is_told
         && is_known_version
         && target.first() == Some(&b'/')
         && are_plain(headers, is_known, |name, _| !is_special(name))
@@ -204,15 +209,23 @@ mod tests {
             (Method::GET, "/a", eleven, "close: a", false),
             (Method::GET, "/a", eleven, "te: trailers", false),
             (Method::GET, "/a", eleven, "expect: 100-continue", false),
-            (Method::GET, "/a", eleven, "content-length: 0", false),
+            (Method::GET, "/a", eleven, "content-length: 0", true),
+            (Method::GET, "/a", eleven, "content-length: 00", false),
+            (Method::GET, "/a", eleven, "transfer-encoding: x", false),
             (Method::GET, "/a", eleven, "proxy-connection: close", false),
             (Method::GET, "/a", eleven, "upgrade: websocket", false),
             (Method::GET, "/a", Version::HTTP_10, "host: a", true),
             (Method::GET, "/a", Version::HTTP_09, "host: a", false),
             (Method::GET, "http://a/a", eleven, "host: a", false),
             (Method::OPTIONS, "*", eleven, "host: a", false),
-            (Method::POST, "/a", eleven, "host: a", false),
-            (Method::DELETE, "/a", eleven, "host: a", false),
+            (Method::OPTIONS, "/a", eleven, "host: a", true),
+            (Method::POST, "/a", eleven, "host: a", true),
+            (Method::POST, "/a", two, "content-length: 0", true),
+            (Method::POST, "/a", eleven, "content-length: 0", true),
+            (Method::POST, "/a", eleven, "content-length: 1", false),
+            (Method::DELETE, "/a", eleven, "host: a", true),
+            (Method::TRACE, "/a", eleven, "host: a", false),
+            (Method::CONNECT, "/a", eleven, "host: a", false),
         ] {
             let (name, value) = fields.split_once(": ").unwrap();
             let name: HeaderName = name.parse().unwrap();
@@ -232,7 +245,8 @@ mod tests {
             (Method::POST, &[&length], false, false),
             (Method::POST, &[&length, &told], true, false),
             (Method::POST, &[&coding], true, false),
-            (Method::POST, &[], false, false),
+            (Method::POST, &[], false, true),
+            (Method::POST, &[], true, false),
             (Method::GET, &[&length], true, false),
             (Method::OPTIONS, &[&length], true, false),
         ] {
