@@ -32,7 +32,7 @@ def with_all_else(program, good, d):
         f"upstreams:\n  pool: {{ backends: [127.0.0.1:{good}] }}\n"
         f"  flaky: {{ backends: [{{ address: 127.0.0.1:{good}, weight: 9 }}, 127.0.0.1:{bad}], eject: off }}\n"
         "routes:\n  - { match: { path: /flaky }, strip_prefix: /flaky, upstream: flaky, retry: { tries: 3, wait: 1ms } }\n"
-        "  - { match: { path: /phases }, strip_prefix: /phases, upstream: pool, compress: true }\n"
+        "  - { match: { path: /phases }, strip_prefix: /phases, upstream: pool, compress: true, hedge: { after: 30s } }\n"
         "  - { match: { path: /cached }, strip_prefix: /cached, upstream: pool, cache: { ttl: 1h } }\n",
     )
     yield Proxy("backstop else", [program, "-c", conf], port)

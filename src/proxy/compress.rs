@@ -84,12 +84,28 @@ impl Encoder {
     /// # Errors
     /// When a piece follows the end, and when the encoder fails, which has no cause but memory. The answer breaks off.
     pub fn encode(&mut self, piece: &[u8], end: bool, flush: bool) -> io::Result<Bytes> {
+        self.encode_all([piece], end, flush)
+    }
+
+    /// The same for a piece that is in several places.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_all<'a>(
+        &mut self,
+        parts: impl IntoIterator<Item = &'a [u8]>,
+        end: bool,
+        flush: bool,
+    ) -> io::Result<Bytes> {
+        let mut parts = parts.into_iter();
         let Some(mut stream) = self.stream.take() else {
-            let nothing = piece.is_empty().then(Bytes::new);
+            let nothing = parts.all(<[u8]>::is_empty).then(Bytes::new);
             return nothing.ok_or_else(|| io::Error::other("content after its end"));
         };
-        stream.writer().write_all(piece)?;
-        self.held = self.held.saturating_add(piece.len());
+        for part in parts {
+            stream.writer().write_all(part)?;
+            self.held = self.held.saturating_add(part.len());
+        }
         // Flushing nothing would give an empty block.
         if !end && (self.held >= MOST_HELD || flush && self.held > 0) {
             stream.writer().flush()?;

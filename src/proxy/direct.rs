@@ -104,7 +104,6 @@ fn is_ours(session: &dyn Client, ctx: &Ctx) -> bool {
     };
     let is_simple = proxy.hedge.is_none()
         && proxy.mirror.is_none()
-        && proxy.compress.is_none()
         && ctx.shape().is_none()
         && caching::policy(ctx).is_none();
     let canary = proxy.canary.as_ref();
@@ -188,7 +187,7 @@ async fn exchange(
         (Side::Front(request), head) => {
             let (status, mut out) = head.written()?;
             let end = match () {
-                () if backend.content.has_length() => End::Told,
+                () if ctx.encoder.is_none() && backend.content.has_length() => End::Told,
                 () if knows_chunks(request.head.version) => End::Chunk,
                 () => End::Connection,
             };
@@ -350,7 +349,8 @@ async fn read_head(
     let method = &session.req_header().method;
     // What an unsafe method changes may be stored, which its head may tell more of.
     let changes = *method != Method::GET;
-    let may_be_plain = *method != Method::HEAD && forward::leaves_as_is(ctx);
+    let may_be_compressed = ctx.proxy().is_some_and(|proxy| proxy.compress.is_some());
+    let may_be_plain = *method != Method::HEAD && forward::leaves_as_is(ctx) && !may_be_compressed;
     loop {
         if may_be_plain && !reader.unread().is_empty() {
             let is_fit = |status, plain: &plain::Answer| {

@@ -284,12 +284,18 @@ impl Client {
 
     /// The next chunk of a body in chunks; empty for its end, or that of the connection.
     pub(crate) fn chunk(&mut self) -> String {
+        String::from_utf8_lossy(&self.chunk_bytes()).into_owned()
+    }
+
+    /// The same of what is no text.
+    pub(crate) fn chunk_bytes(&mut self) -> Vec<u8> {
         let Some(size) = self.line().expect("a chunk") else {
-            return String::new();
+            return Vec::new();
         };
         let size = usize::from_str_radix(&size, 16).expect("a size");
-        let chunk = self.read(size + 2);
-        String::from_utf8_lossy(&chunk[..size]).into_owned()
+        let mut chunk = self.read(size + 2);
+        chunk.truncate(size);
+        chunk
     }
 
     /// Waits for the proxy to close the connection; more bytes are an error.

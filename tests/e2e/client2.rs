@@ -200,6 +200,19 @@ impl Client2 {
         response.map_or(true, |r| r.status().as_u16() >= 400)
     }
 
+    /// Whether the rest of an answer's content breaks off.
+    pub(crate) fn breaks_off(&self, mut body: RecvStream) -> bool {
+        within(&self.runtime, async {
+            loop {
+                match body.data().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => return true,
+                    None => return false,
+                }
+            }
+        })
+    }
+
     /// Whether there is none.
     pub(crate) fn ends_without_an_answer(&self, stream: Stream2) -> bool {
         within(&self.runtime, stream.response).is_err()

@@ -3,7 +3,7 @@
 use crate::cache::{hit, stored};
 use crate::client::{Answer, Client, request};
 use crate::client2::Client2;
-use crate::harness::{Proxy, one_route};
+use crate::harness::{PHASES, Proxy, one_route};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply};
 use std::io::Read;
@@ -120,22 +120,160 @@ fn what_is_not_to_be_compressed_is_left_as_it_is() {
     assert_eq!(plain.header("vary"), Some("Accept-Encoding"));
 }
 
-#[test]
-fn an_answer_that_comes_slowly_is_sent_on_piece_by_piece() {
-    let gate = Gate::default();
-    let open = gate.clone();
-    let origin = Origin::new(move |_| {
-        let head =
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let first = Reply::raw(format!("{head}5\r\nfirst\r\n"));
-        first.then(Reply::raw("6\r\nsecond\r\n0\r\n\r\n").when(&open))
+/// What a client got, but for what differs each time: whether all of it, with which status and fields, and the content.
+type Got = (bool, u16, Vec<String>, Vec<u8>);
+
+fn got(answer: &Answer, is_whole: bool) -> Got {
+    let fields = answer.headers.iter();
+    let fields = fields.filter(|(name, _)| {
+        !name.eq_ignore_ascii_case("x-request-id") && !name.eq_ignore_ascii_case("date")
     });
-    let proxy = Proxy::start(&one_route(&[origin.port], "compress: true"));
-    let mut client = Client::to(proxy.port);
-    client.begin("GET", "/", &[("Accept-Encoding", "gzip")], b"");
-    client.head().expect("a head");
-    // A chunk's length, and what gzip makes of the first piece.
-    assert!(!client.read(12).is_empty());
-    gate.open();
-    proxy.logged("/");
+    let mut fields: Vec<_> = fields
+        .map(|(name, value)| format!("{}: {value}", name.to_lowercase()))
+        .collect();
+    fields.sort_unstable();
+    (is_whole, answer.status, fields, decoded(answer))
+}
+
+/// Beside Pingora's phases and through them, whoever asks and however the answer is told where it ends.
+#[test]
+fn both_ways_compress_the_same() {
+    let body = json();
+    let origin = Origin::new(move |r| {
+        let pieces: Vec<&[u8]> = body.chunks(701).collect();
+        let tag = ("ETag", "\"v1\"");
+        match r.target.as_str() {
+            "/length" => Reply::answer(200, &[JSON, tag], &body),
+            "/chunks" => Reply::chunked(200, &[JSON], &pieces),
+            "/closed" => {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n";
+                Reply::raw([head.as_bytes(), &body].concat()).closing()
+            }
+            "/image" => Reply::answer(200, &[("Content-Type", "image/png")], &body),
+            "/nothing" => Reply::chunked(200, &[JSON], &[]),
+            "/unchanged" => Reply::raw("HTTP/1.1 304 Not Modified\r\nETag: \"v1\"\r\n\r\n"),
+            other => panic!("{other}"),
+        }
+    });
+    let rules = "compress: true\nheaders: { response: { set: { X-Way: same } } }";
+    let ways = [rules.to_owned(), format!("{rules}\n{PHASES}")].map(|rules| {
+        let proxy = Proxy::with()
+            .http2()
+            .start(&one_route(&[origin.port], &rules));
+        let mut seen = Vec::new();
+        for target in [
+            "/length",
+            "/chunks",
+            "/closed",
+            "/image",
+            "/nothing",
+            "/unchanged",
+        ] {
+            for coding in ["gzip", "br", "zstd", "identity"] {
+                let fields = [("accept-encoding", coding)];
+                for method in ["GET", "HEAD"] {
+                    let answer = request(proxy.port, method, target, &fields, b"");
+                    seen.push((target, coding, method, got_of(method, &answer)));
+                }
+                let mut old = Client::to(proxy.port);
+                old.send(format!(
+                    "GET {target} HTTP/1.0\r\nAccept-Encoding: {coding}\r\n\r\n"
+                ));
+                seen.push((target, coding, "GET by HTTP/1.0", got(&old.answer(), true)));
+                let mut new = Client2::to(proxy.port);
+                let answer = new.request("GET", target, &fields, b"");
+                seen.push((target, coding, "GET by HTTP/2", got(&answer, true)));
+            }
+        }
+        seen
+    });
+    let [straight, phases] = ways;
+    for (straight, phases) in straight.iter().zip(&phases) {
+        assert_eq!(straight, phases);
+    }
+    assert_eq!(straight.len(), phases.len());
+    let coded = straight.iter().filter(|(_, _, _, (_, _, fields, _))| {
+        fields
+            .iter()
+            .any(|field| field.starts_with("content-encoding: "))
+    });
+    // Four targets, three codings, four ways to ask.
+    assert_eq!(coded.count(), 4 * 3 * 4);
+}
+
+/// There is nothing to decode in what a HEAD got.
+fn got_of(method: &str, answer: &Answer) -> Got {
+    match method {
+        "HEAD" => {
+            assert!(answer.body.is_empty());
+            let mut bare = answer.clone();
+            let coding =
+                |field: &(String, String)| field.0.eq_ignore_ascii_case("content-encoding");
+            let codings: Vec<_> = bare
+                .headers
+                .iter()
+                .filter(|field| coding(field))
+                .cloned()
+                .collect();
+            bare.headers.retain(|field| !coding(field));
+            let mut got = got(&bare, true);
+            got.2.extend(
+                codings
+                    .iter()
+                    .map(|(_, value)| format!("content-encoding: {value}")),
+            );
+            got
+        }
+        _ => got(answer, true),
+    }
+}
+
+/// What breaks off is not taken for whole, and what a backend sends after it has paused is not waited for.
+#[test]
+fn what_is_compressed_comes_piece_by_piece_and_breaks_off() {
+    for route in ["compress: true", &format!("compress: true\n{PHASES}")] {
+        let gate = Gate::default();
+        let open = gate.clone();
+        let origin = Origin::new(move |_| {
+            let head =
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let first = Reply::raw(format!("{head}5\r\nfirst\r\n3\r\nand\r\n"));
+            first.then(Reply::raw("6\r\nsecond\r\n5\r\nhal").when(&open).closing())
+        });
+        let proxy = Proxy::with()
+            .http2()
+            .start(&one_route(&[origin.port], route));
+        let mut client = Client::to(proxy.port);
+        client.begin("GET", "/", &[("Accept-Encoding", "gzip")], b"");
+        client.head().expect("a head");
+        // All that came so far can be read.
+        let mut sent = Vec::new();
+        while read_of(&sent) != b"firstand" {
+            sent.extend(client.chunk_bytes());
+        }
+        let mut two = Client2::to(proxy.port);
+        let fields = [("accept-encoding", "gzip")];
+        let stream = two.begin("GET", "/two", &fields, true);
+        let body = two.begun(stream);
+        gate.open();
+        assert!(two.breaks_off(body), "{route}");
+        while read_of(&sent) != b"firstandsecondhal" {
+            let piece = client.chunk_bytes();
+            assert!(!piece.is_empty(), "{route}");
+            sent.extend(piece);
+        }
+        // No last chunk: it is not whole.
+        client.expect_close();
+        proxy.logged("/");
+    }
+}
+
+/// What can be read of content whose end has not come.
+fn read_of(gzip: &[u8]) -> Vec<u8> {
+    let (mut out, mut reader) = (Vec::new(), flate2::read::GzDecoder::new(gzip));
+    let mut byte = [0];
+    while let Ok(1) = reader.read(&mut byte) {
+        out.extend(byte);
+    }
+    out
 }

@@ -5,7 +5,7 @@ use crate::client::{Client, get, request};
 use crate::client_tls::Authority;
 use crate::client2::Client2;
 use crate::concurrency::until_queued;
-use crate::harness::{Proxy, never_ejecting, one_route, outcomes, until, with_upstream};
+use crate::harness::{PHASES, Proxy, never_ejecting, one_route, outcomes, until, with_upstream};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply, Request, Step};
 use std::io::{ErrorKind, Read, Write};
@@ -376,7 +376,7 @@ fn interim_answers_go_before_the_final_one() {
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
     ));
     // On the straight way, and through Pingora's phases.
-    for route in ["", "compress: true"] {
+    for route in ["", "compress: true", PHASES] {
         let proxy = Proxy::with()
             .http2()
             .start(&one_route(&[origin.port], route));
@@ -407,7 +407,7 @@ fn interim_answers_are_bounded_and_cost_nobody_the_final_one() {
             "{interim}HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
         ))
     });
-    for route in ["", "compress: true"] {
+    for route in ["", "compress: true", PHASES] {
         let proxy = Proxy::with()
             .http2()
             .start(&one_route(&[origin.port], route));
@@ -427,7 +427,7 @@ fn answers_that_name_protocols_reach_clients_of_http2() {
     let origin = Origin::always(Reply::raw(
         "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\nContent-Length: 1\r\n\r\nx",
     ));
-    for route in ["", "compress: true"] {
+    for route in ["", "compress: true", PHASES] {
         let proxy = Proxy::with()
             .http2()
             .start(&one_route(&[origin.port], route));

@@ -56,6 +56,9 @@ pub(crate) fn free_port() -> u16 {
     panic!("no free port");
 }
 
+/// What sends all requests of a route through Pingora's phases, and does nothing else to them.
+pub(crate) const PHASES: &str = "hedge: { after: 30s }";
+
 /// An upstreams document with one upstream, `pool`, and one route for everything, `all`; `rules` are further lines of
 /// the route.
 pub(crate) fn one_route(backends: &[u16], rules: &str) -> String {

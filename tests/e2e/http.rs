@@ -2,7 +2,7 @@
 
 use crate::client::{Client, get};
 use crate::client2::Client2;
-use crate::harness::{Proxy, one_route, until};
+use crate::harness::{PHASES, Proxy, one_route, until};
 use crate::origin::Origin;
 use crate::reply::{Gate, Reply, Step};
 use std::time::Duration;
@@ -327,7 +327,7 @@ fn a_target_has_neither_control_bytes_nor_spaces() {
 #[test]
 fn a_target_that_is_no_text_is_made_one() {
     let origin = echo();
-    for rules in ["", "compress: true", "cache: { ttl: 1m }"] {
+    for rules in ["", "compress: true", PHASES, "cache: { ttl: 1m }"] {
         let proxy = Proxy::start(&one_route(&[origin.port], rules));
         let mut client = Client::to(proxy.port);
         for _ in 0..2 {
@@ -363,7 +363,7 @@ fn the_time_between_two_requests_belongs_to_neither() {
 /// Whoever has said all that it will say still gets what it asked for.
 #[test]
 fn the_end_of_what_is_sent_ahead_ends_no_request_before_it() {
-    for rules in ["", "compress: true"] {
+    for rules in ["", "compress: true", PHASES] {
         let gate = Gate::default();
         let opened = gate.clone();
         let origin = Origin::new(move |r| {

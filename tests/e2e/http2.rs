@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::client_tls::Authority;
 use crate::client2::Client2;
-use crate::harness::{PATIENCE, Proxy, one_route, until};
+use crate::harness::{PATIENCE, PHASES, Proxy, one_route, until};
 use crate::origin::Origin;
 use crate::reply::Reply;
 use std::io::{Read, Write};
@@ -61,7 +61,7 @@ fn each_answer_has_one_date_and_that_of_who_made_it_if_that_is_one() {
             "HTTP/1.1 200 OK\r\n{dates}Content-Length: 1\r\n\r\nx"
         ))
     });
-    for route in ["", "compress: true", "cache: { ttl: 1h }"] {
+    for route in ["", "compress: true", PHASES, "cache: { ttl: 1h }"] {
         let proxy = Proxy::with()
             .http2()
             .start(&one_route(&[origin.port], route));

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::client_tls::Authority;
-use crate::harness::{PATIENCE, Proxy, one_route, outcomes};
+use crate::harness::{PATIENCE, PHASES, Proxy, one_route, outcomes};
 use crate::origin::Origin;
 use crate::reply::{Reply, Request};
 use std::io::{Read, Write};
@@ -25,11 +25,11 @@ fn sent(request: &Request) -> Vec<String> {
     lines
 }
 
-/// By the straight way, and by Pingora's, which a route that compresses takes.
+/// By the straight way, and by Pingora's.
 #[test]
 fn both_ways_make_the_same_tunnel() {
     let mut seen = Vec::new();
-    for rules in ["", "compress: true"] {
+    for rules in ["", "compress: true", PHASES] {
         let origin = Origin::always(Reply::websocket());
         let proxy = Proxy::start(&one_route(&[origin.port], rules));
         let mut client = Client::to(proxy.port);

@@ -5,14 +5,15 @@
 use super::backend::Backend;
 use crate::policy::framing::knows_chunks;
 use crate::proxy::client::{Client, Side, fields_bytes};
+use crate::proxy::compress::Encoder;
 use crate::proxy::ctx::Ctx;
 use crate::proxy::{watch, wire};
 use crate::server::http2::Exchange;
 use crate::server::stream::ClientStream;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use pingora::http::ResponseHeader;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType, OrErr, Result};
 use std::io::IoSlice;
 use std::ops::Range;
 
@@ -62,6 +63,23 @@ pub(super) enum End {
     Connection,
 }
 
+/// Compresses content: what was `found` in what the backend has sent, up to its end if it `is_whole`.
+fn compressed(
+    encoder: &mut Option<Box<(Encoder, bool)>>,
+    backend: &Backend,
+    found: &[Range<usize>],
+    is_whole: bool,
+) -> Result<Option<Bytes>> {
+    let Some((encoder, flush)) = encoder.as_deref_mut() else {
+        return Ok(None);
+    };
+    let unread = backend.reader.unread();
+    let parts = found.iter().filter_map(|range| unread.get(range.clone()));
+    let coded = encoder.encode_all(parts, is_whole, *flush);
+    let coded = coded.or_err(ErrorType::InternalError, "an answer cannot be compressed")?;
+    Ok(Some(coded))
+}
+
 /// Hands an answer on by HTTP/1, with this head.
 pub(super) async fn beside(
     stream: &mut ClientStream,
@@ -73,13 +91,18 @@ pub(super) async fn beside(
     let mut bytes = 0;
     let head_length = out.len();
     let (mut found, mut end) = (Vec::new(), Vec::new());
+    let mut encoder = ctx.encoder.take();
     if backend.content.is_whole() {
         ctx.has_come();
     }
     loop {
         let looked_at = backend.find(ctx, &mut found)?;
         let is_whole = backend.content.is_whole();
-        let content: usize = found.iter().map(Range::len).sum();
+        let coded = compressed(&mut encoder, backend, &found, is_whole)?;
+        let content = match &coded {
+            Some(coded) => coded.len(),
+            None => found.iter().map(Range::len).sum(),
+        };
         if is_chunked {
             frame(&mut out, &mut end, content, is_whole);
         }
@@ -88,8 +111,14 @@ pub(super) async fn beside(
         ctx.head_at_once = head_length;
         let unread = backend.reader.unread();
         let mut pieces = found.iter().filter_map(|range| unread.get(range.clone()));
-        match found.len() {
-            0 | 1 => {
+        match (&coded, found.len()) {
+            // It may hold all of it back for now.
+            (Some(coded), _) if coded.is_empty() && out.is_empty() && end.is_empty() => {}
+            (Some(coded), _) => {
+                let parts = [&out, &coded[..], &end].map(IoSlice::new);
+                write(stream, ctx, &mut { parts }).await?;
+            }
+            (None, 0 | 1) => {
                 let piece = pieces.next().unwrap_or_default();
                 let parts = [&out, piece, &end].map(IoSlice::new);
                 write(stream, ctx, &mut { parts }).await?;
@@ -143,19 +172,26 @@ pub(super) async fn by_stream(
     begun.map_err(|e| e.into_down())?;
     ctx.sent_at_once = Some((status, 0));
     let mut found = Vec::new();
+    let mut encoder = ctx.encoder.take();
     loop {
         let looked_at = backend.find(ctx, &mut found)?;
         let is_whole = backend.content.is_whole();
-        let unread = backend.reader.unread();
-        let mut content = BytesMut::with_capacity(found.iter().map(Range::len).sum());
-        for range in &found {
-            content.extend_from_slice(unread.get(range.clone()).unwrap_or_default());
-        }
+        let content = match compressed(&mut encoder, backend, &found, is_whole)? {
+            Some(coded) => coded,
+            None => {
+                let unread = backend.reader.unread();
+                let mut content = BytesMut::with_capacity(found.iter().map(Range::len).sum());
+                for range in &found {
+                    content.extend_from_slice(unread.get(range.clone()).unwrap_or_default());
+                }
+                content.freeze()
+            }
+        };
         // It is there once, however long it takes the client.
         backend.reader.take(looked_at);
         backend.reader.rest();
         if !content.is_empty() || is_whole && !is_alone {
-            let piece = exchange.write(content.freeze(), is_whole);
+            let piece = exchange.write(content, is_whole);
             watch::write(&ctx.watch, piece).await?;
             ctx.sent_at_once = Some((status, exchange.sent()));
         }
