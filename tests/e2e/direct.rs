@@ -714,3 +714,59 @@ fn what_is_sent_while_a_request_queues_arrives_as_it_was() {
     }
     assert_eq!(client.get("/d").text(), "GET /d");
 }
+
+/// The ways have connections of their own: one that goes the straight way is sent on that which the one before left.
+#[test]
+fn what_goes_the_straight_way() {
+    let origin = Origin::always(Reply::answer(
+        200,
+        &[("Content-Type", "text/css")],
+        &[b'a'; 5000],
+    ));
+    for route in ["", "compress: true", PHASES] {
+        let proxy = Proxy::with().key("workers", "1").http2().start(&format!(
+            "{}  - {{ name: before, match: {{ path: /before }}, upstream: pool }}\n",
+            one_route(&[origin.port], route)
+        ));
+        let is_straight = |ask: &dyn Fn()| {
+            assert_eq!(get(proxy.port, "/before").status, 200);
+            let before = origin.request(origin.count() - 1).connection;
+            ask();
+            before == origin.request(origin.count() - 1).connection
+        };
+        for (method, fields, body, straight) in [
+            ("GET", "", "", true),
+            ("HEAD", "Accept-Encoding: br", "", true),
+            ("OPTIONS", "", "", true),
+            ("DELETE", "", "", true),
+            ("POST", "Content-Length: 0", "", true),
+            ("PUT", "Content-Length: 2", "{}", true),
+            ("GET", "TE: trailers", "", false),
+            ("POST", "Transfer-Encoding: chunked", "0\r\n\r\n", false),
+        ] {
+            for (version, is_fit) in [("1.1", true), ("1.0", !fields.starts_with("T"))] {
+                let ask = || {
+                    let mut client = Client::to(proxy.port);
+                    let fields = match fields {
+                        "" => String::new(),
+                        fields => format!("{fields}\r\n"),
+                    };
+                    client.send(format!(
+                        "{method} / HTTP/{version}\r\nHost: a\r\n{fields}\r\n{body}"
+                    ));
+                    assert_eq!(client.answer_to(method).status, 200);
+                };
+                if is_fit {
+                    let found = is_straight(&ask);
+                    let straight = straight && route != PHASES;
+                    assert_eq!(found, straight, "{route}: {method} {version} {fields}");
+                }
+            }
+        }
+        let two = || {
+            let mut client = Client2::to(proxy.port);
+            assert_eq!(client.request("DELETE", "/", &[], b"").status, 200);
+        };
+        assert_eq!(is_straight(&two), route != PHASES, "{route}");
+    }
+}
