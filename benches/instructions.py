@@ -48,7 +48,7 @@ def configuration(d, port, origin):
             "defaults: { upstream: pool, retry: { tries: 3 } }\n"
             "routes:\n"
             "  - { match: { path: /proxied }, strip_prefix: /proxied, headers: { request: { set: { X-From: edge } } } }\n"
-            "  - { match: { path: /phases }, strip_prefix: /phases, hedge: {{ after: 30s }}, headers: { request: { set: { X-From: edge } } } }\n"
+            "  - { match: { path: /phases }, strip_prefix: /phases, hedge: { after: 30s }, headers: { request: { set: { X-From: edge } } } }\n"
             "  - { match: { path: /1k }, cache: { ttl: 1h } }\n"
             "  - { match: { path: /100k }, cache: { ttl: 1h } }\n"
         )

@@ -392,6 +392,19 @@ mod tests {
     }
 
     #[test]
+    fn long_lines_pend_in_small_numbers() {
+        let lanes = Lanes::new(1000, names);
+        let lane = lanes.open();
+        let line = "x".repeat(10_000);
+        let pending = || locked(&lane.lines).pending.len();
+        let most = (0..40).map(|_| {
+            lane.pend(&named(&line));
+            pending()
+        });
+        assert_eq!(most.max(), Some(3));
+    }
+
+    #[test]
     fn a_line_that_breaks_off_is_no_line() {
         let lanes = Lanes::new(1000, names);
         let lane = lanes.open();

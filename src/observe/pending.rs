@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// So many lines are written at once: enough that each has only a small share of what it takes to begin, and few enough that they
 /// are still at hand.
 const LINES: usize = 32;
-/// And no more bytes of texts, as far as one line is not longer.
+/// And no more once their texts have so many bytes.
 const TEXTS: usize = 32 * 1024;
 
 /// Lines, in order.

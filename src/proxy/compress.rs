@@ -1,7 +1,7 @@
 //! Streaming encoders: an answer's content goes in piece by piece, and comes out compressed.
 //!
 //! `proxy/` makes one [`Encoder`] for each answer that `policy::encoding` has chosen a coding for. It decides nothing,
-//! and works on the thread that calls it: pieces of some ten KiB keep that short.
+//! and works on the thread that calls it: pieces of up to 64 KiB keep that short.
 //!
 //! Measured with 100 KB of JSON in pieces of 16 KiB, on one core of a server:
 //!
@@ -77,7 +77,7 @@ impl Encoder {
     ///
     /// With `flush`, all that went in so far can be read from what came out. That is for content of unknown length,
     /// which its origin may go on producing as slowly as it likes: nobody here sees whether it pauses, so each piece is
-    /// flushed. A piece is what one read of the backend's connection gave, so a fast backend makes large ones: flushed
+    /// flushed. A piece is what one read of the backend's connection gave at most, so a fast backend makes large ones: flushed
     /// each 16 KiB, the content grows by 1 %, each 1 KiB by a fifth. What has a length, or is stored, was whole before
     /// it was sent: without `flush` it comes out when there are 128 KiB of it, and better packed.
     ///

@@ -20,6 +20,7 @@ use crate::cache::Cache;
 use crate::clock;
 use crate::policy::fields;
 use crate::policy::framing::knows_chunks;
+use crate::policy::grpc;
 use crate::policy::plain::{self, is_plain, opens_websocket};
 use crate::policy::route::Proxy;
 use crate::policy::timeouts::Phase;
@@ -119,6 +120,8 @@ fn is_ours(session: &dyn Client, ctx: &Ctx) -> bool {
     let has_content = content.is_some();
     let (version, fields) = (request.version, &request.headers);
     has_content == ctx.has_content
+        // Its client's patience is noted where its content is.
+        && !grpc::is_call(method, version, fields)
         && (is_plain(method, target, version, fields, has_content)
             || opens_websocket(method, target, version, fields))
 }
@@ -350,7 +353,8 @@ async fn read_head(
     // What an unsafe method changes may be stored, which its head may tell more of.
     let changes = *method != Method::GET;
     let may_be_compressed = ctx.proxy().is_some_and(|proxy| proxy.compress.is_some());
-    let may_be_plain = *method != Method::HEAD && forward::leaves_as_is(ctx) && !may_be_compressed;
+    let is_left = forward::leaves_as_is(ctx) && !may_be_compressed;
+    let may_be_plain = *method != Method::HEAD && is_left;
     loop {
         if may_be_plain && !reader.unread().is_empty() {
             let is_fit = |status, plain: &plain::Answer| {

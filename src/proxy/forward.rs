@@ -99,7 +99,7 @@ pub(super) fn dress(
     }
 }
 
-/// Whether [`dress`] would add nothing but what a cache says.
+/// Whether [`dress`] would add nothing but what a cache says, unless the route compresses.
 pub(super) fn leaves_as_is(ctx: &Ctx) -> bool {
     let is_edited = ctx
         .route

@@ -63,20 +63,25 @@ pub(super) enum End {
     Connection,
 }
 
-/// Compresses content: what was `found` in what the backend has sent, up to its end if it `is_whole`.
+/// Compresses content: what was `found` in what the backend has sent, of which so much was `looked_at`, up to its end if it
+/// `is_whole`. What came is not needed any more then.
 fn compressed(
     encoder: &mut Option<Box<(Encoder, bool)>>,
-    backend: &Backend,
+    backend: &mut Backend,
     found: &[Range<usize>],
-    is_whole: bool,
+    (looked_at, is_whole): (usize, bool),
 ) -> Result<Option<Bytes>> {
     let Some((encoder, flush)) = encoder.as_deref_mut() else {
         return Ok(None);
     };
     let unread = backend.reader.unread();
+    // More of it follows at once.
+    let flush = *flush && looked_at == unread.len();
     let parts = found.iter().filter_map(|range| unread.get(range.clone()));
-    let coded = encoder.encode_all(parts, is_whole, *flush);
+    let coded = encoder.encode_all(parts, is_whole, flush);
     let coded = coded.or_err(ErrorType::InternalError, "an answer cannot be compressed")?;
+    backend.reader.take(looked_at);
+    backend.reader.rest();
     Ok(Some(coded))
 }
 
@@ -98,7 +103,7 @@ pub(super) async fn beside(
     loop {
         let looked_at = backend.find(ctx, &mut found)?;
         let is_whole = backend.content.is_whole();
-        let coded = compressed(&mut encoder, backend, &found, is_whole)?;
+        let coded = compressed(&mut encoder, backend, &found, (looked_at, is_whole))?;
         let content = match &coded {
             Some(coded) => coded.len(),
             None => found.iter().map(Range::len).sum(),
@@ -131,14 +136,20 @@ pub(super) async fn beside(
         }
         bytes += content;
         ctx.sent_at_once = Some((status, bytes));
-        backend.reader.take(looked_at);
+        if coded.is_none() {
+            backend.reader.take(looked_at);
+        }
         if is_whole {
             return Ok(());
         }
         out.clear();
         end.clear();
         // The kernel may take and give it all at once: others have their turn between two pieces.
-        tokio::task::consume_budget().await;
+        match encoder {
+            None => tokio::task::consume_budget().await,
+            // One takes up to some milliseconds.
+            Some(_) => tokio::task::yield_now().await,
+        }
         if backend.reader.unread().is_empty() {
             backend.more(ctx, |cx| stream.poll_gone(cx)).await?;
         }
@@ -176,20 +187,25 @@ pub(super) async fn by_stream(
     loop {
         let looked_at = backend.find(ctx, &mut found)?;
         let is_whole = backend.content.is_whole();
-        let content = match compressed(&mut encoder, backend, &found, is_whole)? {
-            Some(coded) => coded,
+        let coded = compressed(&mut encoder, backend, &found, (looked_at, is_whole))?;
+        let content = match coded {
+            Some(coded) => {
+                // As by HTTP/1.
+                tokio::task::yield_now().await;
+                coded
+            }
             None => {
                 let unread = backend.reader.unread();
                 let mut content = BytesMut::with_capacity(found.iter().map(Range::len).sum());
                 for range in &found {
                     content.extend_from_slice(unread.get(range.clone()).unwrap_or_default());
                 }
+                // It is there once, however long it takes the client.
+                backend.reader.take(looked_at);
+                backend.reader.rest();
                 content.freeze()
             }
         };
-        // It is there once, however long it takes the client.
-        backend.reader.take(looked_at);
-        backend.reader.rest();
         if !content.is_empty() || is_whole && !is_alone {
             let piece = exchange.write(content, is_whole);
             watch::write(&ctx.watch, piece).await?;
