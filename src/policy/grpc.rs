@@ -12,12 +12,14 @@ pub const TIMEOUT: &str = "grpc-timeout";
 
 /// Whether a request is one.
 pub fn is_call(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+    // HTTP/1 has no frames to go both ways with.
+    if version != Version::HTTP_2 || *method != Method::POST {
+        return false;
+    }
     let content_type = fields::first(headers, &header::CONTENT_TYPE);
     let rest = content_type.and_then(|t| t.as_bytes().strip_prefix(b"application/grpc"));
-    // HTTP/1 has no frames to go both ways with; what has another name, such as `grpc-web`, is no call.
-    version == Version::HTTP_2
-        && *method == Method::POST
-        && rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+    // What has another name, such as `grpc-web`, is no call.
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
 /// How long its client waits for it, if it says so: up to eight digits and a unit.

@@ -194,6 +194,15 @@ fn both_ways_compress_the_same() {
         seen
     });
     let [straight, phases] = ways;
+    for (target, _, way, (is_whole, _, _, content)) in &straight {
+        let expected = match *target {
+            _ if *way == "HEAD" => Vec::new(),
+            "/length" | "/chunks" => items(14_000),
+            "/closed" | "/image" => json(),
+            _ => Vec::new(),
+        };
+        assert!(*is_whole && *content == expected, "{way} {target}");
+    }
     for (straight, phases) in straight.iter().zip(&phases) {
         assert_eq!(straight, phases);
     }
@@ -273,6 +282,46 @@ fn what_is_compressed_comes_piece_by_piece_and_breaks_off() {
         // No last chunk: it is not whole.
         client.expect_close();
         proxy.logged("/");
+    }
+}
+
+/// However many chunks one read gives, and wherever it ends, all that came is sent on before more does.
+#[test]
+fn what_has_come_in_many_chunks_is_sent_on() {
+    for (chunks, rest) in [
+        (63, ""),
+        (64, ""),
+        (64, "5"),
+        (64, "5\r"),
+        (65, ""),
+        (129, "5\r\n"),
+    ] {
+        let gate = Gate::default();
+        let open = gate.clone();
+        let origin = Origin::new(move |_| {
+            let head =
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let first = format!("{head}{}{rest}", "1\r\nx\r\n".repeat(chunks));
+            let all = "5\r\nthere\r\n0\r\n\r\n";
+            let last = Reply::raw(all.strip_prefix(rest).expect("its beginning"));
+            Reply::raw(first).then(last.when(&open))
+        });
+        let proxy = Proxy::start(&one_route(&[origin.port], "compress: true"));
+        let mut client = Client::to(proxy.port);
+        client.begin("GET", "/", &[("Accept-Encoding", "gzip")], b"");
+        client.head().expect("a head");
+        let mut sent = Vec::new();
+        let mut until = |content: &str| {
+            while read_of(&sent) != content.as_bytes() {
+                let piece = client.chunk_bytes();
+                assert!(!piece.is_empty(), "{chunks} {rest:?}");
+                sent.extend(piece);
+            }
+        };
+        let first = "x".repeat(chunks);
+        until(&first);
+        gate.open();
+        until(&format!("{first}there"));
     }
 }
 

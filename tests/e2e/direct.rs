@@ -732,10 +732,17 @@ fn what_goes_the_straight_way() {
             assert_eq!(get(proxy.port, "/before").status, 200);
             let before = origin.request(origin.count() - 1).connection;
             ask();
-            before == origin.request(origin.count() - 1).connection
+            let is_straight = before == origin.request(origin.count() - 1).connection;
+            if is_straight {
+                // And it leaves the connection to the next one.
+                assert_eq!(get(proxy.port, "/before").status, 200);
+                assert_eq!(before, origin.request(origin.count() - 1).connection);
+            }
+            is_straight
         };
         for (method, fields, body, straight) in [
             ("GET", "", "", true),
+            ("GET", "Accept-Encoding: br", "", true),
             ("HEAD", "Accept-Encoding: br", "", true),
             ("OPTIONS", "", "", true),
             ("DELETE", "", "", true),
@@ -763,10 +770,18 @@ fn what_goes_the_straight_way() {
                 }
             }
         }
-        let two = || {
-            let mut client = Client2::to(proxy.port);
-            assert_eq!(client.request("DELETE", "/", &[], b"").status, 200);
-        };
-        assert_eq!(is_straight(&two), route != PHASES, "{route}");
+        let call = ("content-type", "application/grpc");
+        for (method, fields, straight) in [
+            ("DELETE", &[][..], true),
+            ("POST", &[], true),
+            ("POST", &[call], false),
+        ] {
+            let ask = || {
+                let mut client = Client2::to(proxy.port);
+                assert_eq!(client.request(method, "/", fields, b"").status, 200);
+            };
+            let straight = straight && route != PHASES;
+            assert_eq!(is_straight(&ask), straight, "{route}: {method} {fields:?}");
+        }
     }
 }

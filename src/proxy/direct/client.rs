@@ -189,11 +189,7 @@ pub(super) async fn by_stream(
         let is_whole = backend.content.is_whole();
         let coded = compressed(&mut encoder, backend, &found, (looked_at, is_whole))?;
         let content = match coded {
-            Some(coded) => {
-                // As by HTTP/1.
-                tokio::task::yield_now().await;
-                coded
-            }
+            Some(coded) => coded,
             None => {
                 let unread = backend.reader.unread();
                 let mut content = BytesMut::with_capacity(found.iter().map(Range::len).sum());
@@ -213,6 +209,10 @@ pub(super) async fn by_stream(
         }
         if is_whole {
             return Ok(());
+        }
+        if encoder.is_some() {
+            // As by HTTP/1.
+            tokio::task::yield_now().await;
         }
         if backend.reader.unread().is_empty() {
             backend.more(ctx, |cx| exchange.poll_left(cx)).await?;
