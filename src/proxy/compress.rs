@@ -48,16 +48,18 @@ enum Stream {
 }
 
 impl Encoder {
-    /// Begins an answer.
+    /// Begins an answer, of so many bytes if that is known: what zstd sets aside, and has to clear, is no more than they need.
+    /// There are to be as many, then.
     ///
     /// # Errors
     /// When there is no memory for it.
-    pub fn new(coding: Coding) -> io::Result<Self> {
+    pub fn new(coding: Coding, length: Option<u64>) -> io::Result<Self> {
         let out = Vec::new();
         let stream = match coding {
             Coding::Zstd => {
                 let mut encoder = zstd::stream::write::Encoder::new(out, ZSTD_LEVEL)?;
                 encoder.window_log(ZSTD_WINDOW_BITS)?;
+                encoder.set_pledged_src_size(length)?;
                 Stream::Zstd(encoder)
             }
             Coding::Brotli => {
@@ -81,7 +83,8 @@ impl Encoder {
     /// it was sent: without `flush` it comes out when there are 128 KiB of it, and better packed.
     ///
     /// # Errors
-    /// When a piece follows the end, and when the encoder fails, which has no cause but memory. The answer breaks off.
+    /// When a piece follows the end, when there are more or fewer bytes than were told, and when the encoder fails, which has no
+    /// cause but memory. The answer breaks off.
     pub fn encode(&mut self, piece: &[u8], end: bool, flush: bool) -> io::Result<Bytes> {
         self.encode_all([piece], end, flush)
     }

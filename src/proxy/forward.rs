@@ -177,7 +177,7 @@ fn compress(
         response.insert_header("Transfer-Encoding", "chunked")?;
     }
     if client_request.method != Method::HEAD {
-        let encoder = Encoder::new(coding);
+        let encoder = Encoder::new(coding, length);
         let encoder = encoder.or_err(ErrorType::InternalError, "no memory to compress with")?;
         // They may say something of what was coded otherwise (RFC 9530 §2).
         trailers::leave_out(ctx);

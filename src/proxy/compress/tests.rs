@@ -38,7 +38,7 @@ fn an_encoder_may_live_in_a_request() {
 #[test]
 fn a_flushed_piece_comes_out_at_once() {
     for coding in CODINGS {
-        let mut encoder = Encoder::new(coding).unwrap();
+        let mut encoder = Encoder::new(coding, None).unwrap();
         let (mut sent, mut out) = (Vec::new(), Vec::new());
         let long = text(100_000);
         for piece in [&b"{"[..], b"\"a\":1,", &long, b"}", &long[..20_000]] {
@@ -58,7 +58,7 @@ fn a_flushed_piece_comes_out_at_once() {
 #[test]
 fn unflushed_content_does_not_pile_up() {
     for coding in CODINGS {
-        let mut encoder = Encoder::new(coding).unwrap();
+        let mut encoder = Encoder::new(coding, None).unwrap();
         let (mut sent, mut out) = (0, Vec::new());
         for piece in text(1_000_000).chunks(50_000) {
             out.extend(encoder.encode(piece, false, false).unwrap());
@@ -72,20 +72,22 @@ fn unflushed_content_does_not_pile_up() {
 #[test]
 fn an_end_is_an_end() {
     for coding in CODINGS {
-        let mut encoder = Encoder::new(coding).unwrap();
+        let mut encoder = Encoder::new(coding, None).unwrap();
         let out = encoder.encode(b"abc", true, false).unwrap();
         assert_eq!(read(coding, &out), (b"abc".to_vec(), true), "{coding:?}");
         // An end needs no flush.
-        let flushed = Encoder::new(coding).unwrap().encode(b"abc", true, true);
+        let flushed = Encoder::new(coding, None)
+            .unwrap()
+            .encode(b"abc", true, true);
         assert_eq!(flushed.unwrap(), out, "{coding:?}");
         assert!(encoder.encode(b"", true, true).unwrap().is_empty());
         assert!(encoder.encode(b"d", false, false).is_err());
         // Content that breaks off is not taken for whole.
-        let mut encoder = Encoder::new(coding).unwrap();
+        let mut encoder = Encoder::new(coding, None).unwrap();
         let out = encoder.encode(b"abc", false, true).unwrap();
         assert_eq!(read(coding, &out), (b"abc".to_vec(), false), "{coding:?}");
         // Nor is content of nothing no content.
-        let out = Encoder::new(coding).unwrap().encode(b"", true, false);
+        let out = Encoder::new(coding, None).unwrap().encode(b"", true, false);
         assert_eq!(
             read(coding, &out.unwrap()),
             (Vec::new(), true),
@@ -95,11 +97,19 @@ fn an_end_is_an_end() {
 }
 
 #[test]
+fn more_or_less_than_was_told_is_not_taken_for_whole() {
+    for length in [2, 4] {
+        let mut encoder = Encoder::new(Coding::Zstd, Some(length)).unwrap();
+        assert!(encoder.encode(b"abc", true, false).is_err());
+    }
+}
+
+#[test]
 fn text_gets_much_smaller() {
     let content = text(100_000);
     for coding in CODINGS {
         for (piece, flush) in [(100_000, false), (16 * 1024, true)] {
-            let mut encoder = Encoder::new(coding).unwrap();
+            let mut encoder = Encoder::new(coding, None).unwrap();
             let mut size = 0;
             for piece in content.chunks(piece) {
                 size += encoder.encode(piece, false, flush).unwrap().len();
@@ -127,11 +137,12 @@ proptest! {
         cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..8),
         coding in prop::sample::select(CODINGS.to_vec()),
         end_alone in any::<bool>(),
+        is_told in any::<bool>(),
     ) {
         let mut places: Vec<(usize, bool)> =
             cuts.iter().map(|(i, flush)| (i.index(content.len() + 1), *flush)).collect();
         places.sort_unstable();
-        let mut encoder = Encoder::new(coding).unwrap();
+        let mut encoder = Encoder::new(coding, is_told.then_some(content.len() as u64)).unwrap();
         let mut out = Vec::new();
         let mut from = 0;
         for (to, flush) in places {

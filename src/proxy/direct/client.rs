@@ -63,6 +63,10 @@ pub(super) enum End {
     Connection,
 }
 
+/// What is compressed of an answer before others have their turn: an encoder that stops in the middle is in nobody's way, but what it
+/// works with is no longer at hand when it goes on, and most answers are shorter.
+const TURN: usize = 256 * 1024;
+
 /// Compresses content: what was `found` in what the backend has sent, of which so much was `looked_at`, up to its end if it
 /// `is_whole`. What came is not needed any more then.
 fn compressed(
@@ -85,6 +89,15 @@ fn compressed(
     Ok(Some(coded))
 }
 
+/// Counts what was compressed in this turn, and ends it after much.
+async fn take_turns(turn: &mut usize, bytes: usize) {
+    *turn += bytes;
+    if *turn >= TURN {
+        *turn = 0;
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Hands an answer on by HTTP/1, with this head.
 pub(super) async fn beside(
     stream: &mut ClientStream,
@@ -97,6 +110,7 @@ pub(super) async fn beside(
     let head_length = out.len();
     let (mut found, mut end) = (Vec::new(), Vec::new());
     let mut encoder = ctx.encoder.take();
+    let mut turn = 0;
     if backend.content.is_whole() {
         ctx.has_come();
     }
@@ -145,10 +159,9 @@ pub(super) async fn beside(
         out.clear();
         end.clear();
         // The kernel may take and give it all at once: others have their turn between two pieces.
-        match encoder {
-            None => tokio::task::consume_budget().await,
-            // One takes up to some milliseconds.
-            Some(_) => tokio::task::yield_now().await,
+        tokio::task::consume_budget().await;
+        if encoder.is_some() {
+            take_turns(&mut turn, looked_at).await;
         }
         if backend.reader.unread().is_empty() {
             backend.more(ctx, |cx| stream.poll_gone(cx)).await?;
@@ -184,6 +197,7 @@ pub(super) async fn by_stream(
     ctx.sent_at_once = Some((status, 0));
     let mut found = Vec::new();
     let mut encoder = ctx.encoder.take();
+    let mut turn = 0;
     loop {
         let looked_at = backend.find(ctx, &mut found)?;
         let is_whole = backend.content.is_whole();
@@ -211,8 +225,7 @@ pub(super) async fn by_stream(
             return Ok(());
         }
         if encoder.is_some() {
-            // As by HTTP/1.
-            tokio::task::yield_now().await;
+            take_turns(&mut turn, looked_at).await;
         }
         if backend.reader.unread().is_empty() {
             backend.more(ctx, |cx| exchange.poll_left(cx)).await?;
