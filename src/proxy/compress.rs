@@ -1,7 +1,7 @@
 //! Streaming encoders: an answer's content goes in piece by piece, and comes out compressed.
 //!
 //! `proxy/` makes one [`Encoder`] for each answer that `policy::encoding` has chosen a coding for. It decides nothing,
-//! and works on the thread that calls it: pieces of up to 64 KiB keep that short.
+//! and works on the thread that calls it, which has other things to do between pieces of some 64 KiB.
 //!
 //! Measured with 100 KB of JSON in pieces of 16 KiB, on one core of a server:
 //!
@@ -83,7 +83,7 @@ impl Encoder {
     /// it was sent: without `flush` it comes out when there are 128 KiB of it, and better packed.
     ///
     /// # Errors
-    /// When a piece follows the end, when there are more or fewer bytes than were told, and when the encoder fails, which has no
+    /// When a piece follows the end, when zstd gets more or fewer bytes than it was told, and when the encoder fails, which has no
     /// cause but memory. The answer breaks off.
     pub fn encode(&mut self, piece: &[u8], end: bool, flush: bool) -> io::Result<Bytes> {
         self.encode_all([piece], end, flush)
