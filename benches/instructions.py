@@ -127,6 +127,12 @@ def of(functions, name):
     return max((count for count, function in functions if name in function), default=None)
 
 
+def whole(functions):
+    """What a request takes in all; none if it is not found."""
+    count = of(functions, WHOLE)
+    return count and count + (of(functions, LINES) or 0)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--backstop", default="target/release/backstop")
@@ -135,7 +141,6 @@ def main():
     args = parser.parse_args()
     program = os.path.abspath(args.backstop)
     profiles = {case: profile(program, case, args.requests) for case in CASES}
-    whole = lambda functions: None if of(functions, WHOLE) is None else of(functions, WHOLE) + (of(functions, LINES) or 0)  # noqa: E731
     found = {case: whole(profiles[case]) for case in CASES}
     found.update({part: of(profiles[case], name) for part, name, case in PARTS})
     kept = {}

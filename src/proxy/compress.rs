@@ -78,9 +78,10 @@ impl Encoder {
     /// Takes in a piece and gives what has come out, which may be nothing. With `end`, it is the last one.
     ///
     /// With `flush`, all that went in so far can be read from what came out. That is for content of unknown length,
-    /// which its origin may go on producing as slowly as it likes: nobody sees whether it will pause, so each piece that is all
-    /// there is for now is flushed. That is what one read of the backend's connection gave, so a fast backend makes large ones: flushed each 16 KiB, the content grows by 1 %, each 1 KiB by a fifth. What has a length, or is stored, was whole before
-    /// it was sent: without `flush` it comes out when there are 128 KiB of it, and better packed.
+    /// which its origin may go on producing as slowly as it likes: nobody sees whether it will pause, so each piece that is
+    /// all there is for now is flushed. That is what one read of the backend's connection gave, so a fast backend makes
+    /// large ones: flushed each 16 KiB, the content grows by 1 %, each 1 KiB by a fifth. What has a length, or is stored,
+    /// was whole before it was sent: without `flush` it comes out when there are 128 KiB of it, and better packed.
     ///
     /// # Errors
     /// When a piece follows the end, when zstd gets more or fewer bytes than it was told, and when the encoder fails, which has no

@@ -91,4 +91,5 @@ mod traces; // spans of requests and tries
 mod trailers; // fields that follow content
 mod upstream_http2; // HTTP/2 to backends, and what gRPC asks for
 mod upstream_tls; // TLS to backends
+mod ways; // beside Pingora's phases and through them
 mod websocket; // tunnels
