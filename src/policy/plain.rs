@@ -32,7 +32,7 @@ pub fn is_plain(
     };
     let is_fit_method = match *method {
         Method::GET | Method::HEAD | Method::OPTIONS => !content,
-        Method::POST | Method::PUT | Method::PATCH | Method::DELETE => true,
+        Method::POST | Method::PUT | Method::PATCH | Method::DELETE => content,
         _ => false,
     };
     let is_told = match content {
@@ -219,11 +219,11 @@ mod tests {
             (Method::GET, "http://a/a", eleven, "host: a", false),
             (Method::OPTIONS, "*", eleven, "host: a", false),
             (Method::OPTIONS, "/a", eleven, "host: a", true),
-            (Method::POST, "/a", eleven, "host: a", true),
-            (Method::POST, "/a", two, "content-length: 0", true),
-            (Method::POST, "/a", eleven, "content-length: 0", true),
+            (Method::POST, "/a", eleven, "host: a", false),
+            (Method::POST, "/a", two, "content-length: 0", false),
+            (Method::POST, "/a", eleven, "content-length: 0", false),
             (Method::POST, "/a", eleven, "content-length: 1", false),
-            (Method::DELETE, "/a", eleven, "host: a", true),
+            (Method::DELETE, "/a", eleven, "host: a", false),
             (Method::TRACE, "/a", eleven, "host: a", false),
             (Method::CONNECT, "/a", eleven, "host: a", false),
         ] {
@@ -245,7 +245,7 @@ mod tests {
             (Method::POST, &[&length], false, false),
             (Method::POST, &[&length, &told], true, false),
             (Method::POST, &[&coding], true, false),
-            (Method::POST, &[], false, true),
+            (Method::POST, &[], false, false),
             (Method::POST, &[], true, false),
             (Method::GET, &[&length], true, false),
             (Method::OPTIONS, &[&length], true, false),
