@@ -10,20 +10,35 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long it may take until the system's clock was set is known here.
 const KNOWN: Duration = Duration::from_millis(100);
 
 /// A moment.
 #[derive(Debug, Clone, Copy)]
-struct Moment {
+pub struct Moment {
     at: Instant,
-    /// The same, counted from the start of the process: what most who ask want to know.
+    /// The same, counted from the start of the process: what most who ask want to know, and sooner taken from another.
     since_start: Duration,
 }
 
 impl Moment {
+    /// As others know it.
+    pub fn instant(self) -> Instant {
+        self.at
+    }
+
+    /// How long ago it is, as far as the task that asks knows.
+    pub fn elapsed(self) -> Duration {
+        now().saturating_sub(self.since_start)
+    }
+
+    /// How long it is after another one.
+    pub fn since(self, earlier: Moment) -> Duration {
+        self.since_start.saturating_sub(earlier.since_start)
+    }
+
     /// This one.
     fn now() -> Self {
         static START: OnceLock<Instant> = OnceLock::new();
@@ -40,8 +55,8 @@ impl Moment {
 thread_local! {
     /// When the task was woken that runs on this thread, if it is one of those.
     static WOKEN: Cell<Option<Moment>> = const { Cell::new(None) };
-    /// A moment, and what the system's clock showed then.
-    static SHOWN: Cell<Option<(Duration, SystemTime)>> = const { Cell::new(None) };
+    /// A moment, and what the system's clock showed then, since the epoch.
+    static SHOWN: Cell<Option<(Duration, Duration)>> = const { Cell::new(None) };
 }
 
 /// The time as policies of running pools count it: since the process first asked. One clock for all workers: what one notes,
@@ -51,20 +66,31 @@ pub fn now() -> Duration {
 }
 
 /// The moment at which the task was woken that asks, or this one.
+pub fn moment() -> Moment {
+    WOKEN.get().unwrap_or_else(Moment::now)
+}
+
+/// The same as others know it.
 pub fn instant() -> Instant {
     WOKEN.get().map_or_else(Instant::now, |woken| woken.at)
 }
 
 /// What the system's clock showed at that moment, or shows now where that was long ago.
 pub fn wall() -> SystemTime {
+    UNIX_EPOCH + since_epoch()
+}
+
+/// The same as a time since the epoch, as policies count it. A clock that shows an earlier one shows the epoch.
+pub fn since_epoch() -> Duration {
+    let shows = || SystemTime::now().duration_since(UNIX_EPOCH);
     let Some(Moment { since_start, .. }) = WOKEN.get() else {
-        return SystemTime::now();
+        return shows().unwrap_or_default();
     };
     let known = SHOWN.get();
     let shown = known.and_then(|shown| shown_at(shown, since_start));
     shown.unwrap_or_else(|| {
         // In this order: what comes between the two makes it late, and never early.
-        let shown = SystemTime::now();
+        let shown = shows().unwrap_or_default();
         let now = (Moment::now().since_start, shown);
         SHOWN.set(Some(now));
         shown_at(now, since_start).unwrap_or(shown)
@@ -72,7 +98,7 @@ pub fn wall() -> SystemTime {
 }
 
 /// What it showed at a moment, as long as it is known what it showed about that time.
-fn shown_at((then, shown): (Duration, SystemTime), at: Duration) -> Option<SystemTime> {
+fn shown_at((then, shown): (Duration, Duration), at: Duration) -> Option<Duration> {
     match at.checked_sub(then) {
         Some(later) if later < KNOWN => shown.checked_add(later),
         Some(_) => None,
@@ -86,13 +112,12 @@ pub fn since(then: Instant) -> Duration {
 }
 
 /// This moment, which the task that asks takes for the one at which it was woken from now on.
-pub fn read() -> Instant {
-    if WOKEN.get().is_none() {
-        return Instant::now();
-    }
+pub fn read() -> Moment {
     let now = Moment::now();
-    WOKEN.set(Some(now));
-    now.at
+    if WOKEN.get().is_some() {
+        WOKEN.set(Some(now));
+    }
+    now
 }
 
 pin_project! {
@@ -149,7 +174,7 @@ mod tests {
             // Both count the same time.
             assert_eq!(second.1 - first.1, second.0 - first.0);
             until_it_moves();
-            let third = read();
+            let third = read().instant();
             assert_eq!(third - second.0, now() - second.1);
             assert!(third > second.0);
             assert_eq!(instant(), third);
@@ -160,7 +185,7 @@ mod tests {
     #[test]
     fn the_systems_clock_goes_on_as_the_other_one_does() {
         let ms = Duration::from_millis;
-        let (then, shown) = (ms(1_000), SystemTime::now());
+        let (then, shown) = (ms(1_000), ms(1_795_910_400_000));
         for (at, expected) in [
             (then, Some(shown)),
             (then + ms(99), Some(shown + ms(99))),
@@ -176,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn what_it_shows_is_looked_at_again_where_it_is_not_known() {
         woken(async {
-            let long_ago = SystemTime::UNIX_EPOCH;
+            let long_ago = Duration::ZERO;
             for known in [
                 None,
                 // One to come, for there may be none so long ago: the process has just begun.
@@ -184,16 +209,15 @@ mod tests {
             ] {
                 SHOWN.set(known);
                 until_it_moves();
-                let told = wall();
+                let told = since_epoch();
                 let (then, shown) = SHOWN.get().unwrap();
                 assert!(then > now() && shown > long_ago);
                 // It is the moment of waking that is asked for, whenever it is asked.
                 assert_eq!(told, shown_at((then, shown), now()).unwrap_or(shown));
                 assert!(told < shown || then - now() >= KNOWN);
             }
-            let known = (now(), SystemTime::UNIX_EPOCH);
-            SHOWN.set(Some(known));
-            assert_eq!(wall(), SystemTime::UNIX_EPOCH);
+            SHOWN.set(Some((now(), Duration::ZERO)));
+            assert_eq!((since_epoch(), wall()), (Duration::ZERO, UNIX_EPOCH));
         })
         .await;
         let before = SystemTime::now();
@@ -207,7 +231,7 @@ mod tests {
         let first = instant();
         until_it_moves();
         assert!(instant() > first);
-        assert!(read() > first);
+        assert!(read().instant() > first);
         let last = instant();
         until_it_moves();
         assert!(instant() > last);

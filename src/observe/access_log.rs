@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Bytes of lines that may wait: clients choose how long a line is.
@@ -97,8 +97,8 @@ pub struct Summary {
     pub sample: Option<f64>,
     /// Its place in its trace, where there are traces.
     pub trace: Option<Trace>,
-    /// When it began: in the log as [`stamp`] writes it. Nothing is the beginning of time.
-    pub began: Option<SystemTime>,
+    /// When it began, since the epoch: in the log as [`stamp`] writes it.
+    pub began: Duration,
     /// From the request head to the end.
     pub lasted: Duration,
 }
@@ -163,20 +163,19 @@ pub fn millis(duration: Duration) -> f64 {
 }
 
 /// A time as the log writes it: RFC 3339 with milliseconds, UTC.
-pub fn stamp(time: SystemTime) -> String {
+pub fn stamp(since_epoch: Duration) -> String {
     let mut text = Vec::with_capacity(24);
-    write_stamp(&mut text, time);
+    write_stamp(&mut text, since_epoch);
     // Digits and signs.
     String::from_utf8(text).unwrap_or_default()
 }
 
 /// Appends that.
-pub fn write_stamp(out: &mut Vec<u8>, time: SystemTime) {
+pub fn write_stamp(out: &mut Vec<u8>, since: Duration) {
     thread_local! {
         /// The second of the line before, which most lines share, and how it is written.
         static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
     }
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     SECOND.with_borrow_mut(|(second, written)| {
         if *second != since.as_secs() {
             *second = since.as_secs();
@@ -504,7 +503,7 @@ mod tests {
 
     #[test]
     fn times_are_written_with_milliseconds() {
-        let at = |millis| stamp(UNIX_EPOCH + Duration::from_millis(millis));
+        let at = |millis| stamp(Duration::from_millis(millis));
         assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(at(999), "1970-01-01T00:00:00.999Z");
         assert_eq!(at(1_764_122_400_070), "2025-11-26T02:00:00.070Z");

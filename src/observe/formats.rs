@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How lines are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub enum Format {
 /// What only these forms have.
 #[derive(Debug, Default)]
 pub struct More<'a> {
-    /// When the request ended.
-    pub ended: Option<SystemTime>,
+    /// When the request ended, since the epoch.
+    pub ended: Duration,
     /// As the client sent it, but for what is left out of queries.
     pub referer: Option<Cow<'a, [u8]>>,
     /// At the other end of the connection.
@@ -61,7 +61,7 @@ pub struct More<'a> {
 impl More<'static> {
     /// None of it.
     pub const NOTHING: Self = More {
-        ended: None,
+        ended: Duration::ZERO,
         referer: None,
         client_port: None,
         kind: "",
@@ -107,7 +107,7 @@ pub fn combined(line: &Line<'_>, with_agent: bool) -> String {
         .filter(|_| matches!(line.summary.identity_from, Some(BASIC | "basic")));
     nginx(&mut out, user.map(str::as_bytes));
     out.push_str(" [");
-    clock(&mut out, more.ended.unwrap_or(UNIX_EPOCH));
+    clock(&mut out, more.ended);
     out.push_str("] \"");
     if line.method.is_empty() {
         out.push('-');
@@ -138,8 +138,7 @@ fn push(out: &mut String, ip: IpAddr) {
 }
 
 /// `26/Nov/2026:03:40:00 +0000`.
-fn clock(out: &mut String, at: SystemTime) {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+fn clock(out: &mut String, since: Duration) {
     let at = i64::try_from(since.as_secs())
         .ok()
         .and_then(|s| Timestamp::from_second(s).ok());
@@ -170,7 +169,7 @@ pub(super) fn nginx(out: &mut String, bytes: Option<&[u8]>) {
 pub fn alb(line: &Line<'_>) -> String {
     let more = line.more();
     let mut out = String::with_capacity(512);
-    let ended = more.ended.unwrap_or(UNIX_EPOCH);
+    let ended = more.ended;
     let _ = write!(out, "{} {} backstop ", more.kind, micros(ended));
     match (line.summary.client, more.client_port) {
         (Some(client), port) => {
@@ -258,7 +257,7 @@ pub fn alb(line: &Line<'_>) -> String {
         Some(name) => quoted(&mut out, name),
         None => out.push('-'),
     }
-    let began = ended - line.summary.lasted;
+    let began = ended.saturating_sub(line.summary.lasted);
     let action = match (line.upstream, &more.redirect, line.method) {
         (Some(_), ..) => "forward",
         (None, Some(_), _) => "redirect",
@@ -306,11 +305,8 @@ fn seconds(time: Duration) -> String {
 }
 
 /// RFC 3339 to the microsecond.
-fn micros(at: SystemTime) -> String {
-    let micros = at
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .subsec_micros();
+fn micros(at: Duration) -> String {
+    let micros = at.subsec_micros();
     let text = stamp(at);
     let to_seconds = text
         .rsplit_once('.')
@@ -364,7 +360,7 @@ mod tests {
 
     fn more<'a>() -> More<'a> {
         More {
-            ended: Some(UNIX_EPOCH + Duration::from_micros(1_764_122_400_000_123)),
+            ended: Duration::from_micros(1_764_122_400_000_123),
             client_port: Some(4711),
             kind: "http",
             received: 99,

@@ -6,18 +6,19 @@
 //! for each where that is faster, although it takes more room in the processor's cache of instructions.
 
 use super::access_log::{Line, Summary, TryLine, micros, write_stamp};
+use crate::policy::eights::{self, below, is};
 use crate::policy::forwarded;
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::Failure;
 use std::io::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Writes the line, without its end.
 pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     out.reserve(512);
     let summary = &line.summary;
     put(out, b"{\"time\":\"");
-    write_stamp(out, summary.began.unwrap_or(UNIX_EPOCH));
+    write_stamp(out, summary.began);
     match summary.client {
         Some(client) => {
             put(out, b"\",\"client.address\":\"");
@@ -235,43 +236,15 @@ fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Whether nothing in it is part of something that needs escaping: no byte may be below a space, beyond ASCII, a quote, a
 /// backslash or 0x7f.
 fn is_plain(text: &[u8]) -> bool {
-    !eights(text, |eight| {
-        // A byte borrows from its upper bit if it is less; those above it do not count any more then.
-        let below = eight.wrapping_sub(EACH * 0x20) & !eight;
-        eight | below | is(eight, b'"') | is(eight, b'\\') | is(eight, 0x7f)
+    !eights::has(text, b' ', |eight| {
+        let marks = is(eight, b'"') | is(eight, b'\\') | is(eight, 0x7f);
+        eight | below(eight, 0x20) | marks
     })
 }
 
 /// Whether a byte of ASCII, which is no space, is in it.
 fn has(text: &str, byte: u8) -> bool {
-    eights(text.as_bytes(), |eight| is(eight, byte))
-}
-
-/// A number of eight bytes that are 1 each.
-const EACH: u64 = 0x0101_0101_0101_0101;
-
-/// Sets the upper bit of a byte that is this one, of the lowest of them for sure.
-fn is(eight: u64, byte: u8) -> u64 {
-    let none = eight ^ (EACH * u64::from(byte));
-    none.wrapping_sub(EACH) & !none
-}
-
-/// Looks at eight bytes at a time, spaces after the last: whether this sets the upper bit of one.
-fn eights(text: &[u8], found: impl Fn(u64) -> u64) -> bool {
-    let is_found = |eight: [u8; 8]| found(u64::from_le_bytes(eight)) & (EACH * 0x80) != 0;
-    let last = match text.last_chunk::<8>() {
-        // Some of it is looked at twice.
-        Some(last) => *last,
-        None => {
-            let mut last = [b' '; 8];
-            for (place, byte) in last.iter_mut().zip(text) {
-                *place = *byte;
-            }
-            last
-        }
-    };
-    let (whole, _) = text.as_chunks::<8>();
-    is_found(last) || whole.iter().any(|eight| is_found(*eight))
+    eights::has(text.as_bytes(), b' ', |eight| is(eight, byte))
 }
 
 /// Escapes what JSON has to have escaped, and what a terminal or an editor that shows a line could take for a command:
@@ -405,7 +378,7 @@ mod tests {
     fn empty() -> Line<'static> {
         Line {
             summary: Summary {
-                began: Some(UNIX_EPOCH + Duration::from_secs(1_795_910_400)),
+                began: Duration::from_secs(1_795_910_400),
                 protocol: "HTTP/2",
                 scheme: "http",
                 status: 200,

@@ -4,12 +4,12 @@
 //! take is lost.
 
 use super::access_log::stamp;
+use crate::clock;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 /// Facility local7 and severity "informational", as nginx has it (RFC 5424 §6.2.1).
 const PRIORITY: u8 = 23 * 8 + 6;
@@ -121,7 +121,7 @@ impl Syslog {
             Socket::Local(..) => format!("<{PRIORITY}>backstop[{}]: ", self.process),
             Socket::Remote(..) => format!(
                 "<{PRIORITY}>1 {} {} backstop {} - - ",
-                stamp(SystemTime::now()),
+                stamp(clock::since_epoch()),
                 self.host,
                 self.process
             ),

@@ -250,8 +250,8 @@ impl Sums {
 }
 
 impl Tally {
-    /// Counts a request that ended at this time.
-    pub fn add(&self, at: SystemTime, ended: &Ended) {
+    /// Counts a request that ended so long after the epoch.
+    pub fn add(&self, at: Duration, ended: &Ended) {
         let left = ended.status == 499;
         let saved = ended.saved.filter(|_| !ended.has_failed() && !left);
         let count = Count {
@@ -281,7 +281,7 @@ impl Tally {
         if let Some(word) = ended.cache {
             *sums.cache.entry(word).or_default() += 1;
         }
-        self.note(part, since_epoch(at), count);
+        self.note(part, at, count);
     }
 
     /// Counts the tries of a fill.
@@ -364,8 +364,8 @@ fn since_epoch(time: SystemTime) -> Duration {
 /// A request that failed.
 #[derive(Debug, Clone)]
 pub struct Failed {
-    /// When it ended.
-    pub at: SystemTime,
+    /// When it ended, since the epoch.
+    pub at: Duration,
     /// What it is called in headers and logs.
     pub request_id: String,
     /// Its route.
@@ -494,7 +494,7 @@ mod tests {
             ("GET", 499, 0),
         ] {
             tally.add(
-                SystemTime::now(),
+                now(),
                 &Ended {
                     took: Duration::from_millis(3),
                     tries: failed + 1,
@@ -555,7 +555,7 @@ mod tests {
         };
         let (one, several) = (Tally::default(), Tally::default());
         // So that they count in different steps of the success.
-        let at = |n: u64| SystemTime::now() - Duration::from_secs(20 * (n % 4));
+        let at = |n: u64| now() - Duration::from_secs(20 * (n % 4));
         std::thread::scope(|scope| {
             for worker in 0..3 {
                 let several = &several;
@@ -591,7 +591,7 @@ mod tests {
         let counts = Counts::default();
         for status in 500..500 + 60 {
             counts.remember(Failed {
-                at: SystemTime::now(),
+                at: now(),
                 request_id: String::new(),
                 route: String::new(),
                 what: String::new(),

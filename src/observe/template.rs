@@ -10,7 +10,7 @@ use crate::policy::template::{Part, parts};
 use http::{HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Before the name of a field of the request's head, as OpenTelemetry has it.
 const HEADER: &str = "http.request.header.";
@@ -194,7 +194,7 @@ impl Field {
             Some(times.sum::<Duration>())
         };
         match self {
-            Field::Time => out.push_str(&stamp(line.summary.began.unwrap_or(UNIX_EPOCH))),
+            Field::Time => out.push_str(&stamp(line.summary.began)),
             Field::Client => number(out, line.summary.client),
             Field::ClientPort => number(out, line.more().client_port),
             Field::Identity => word(out, line.identity.as_deref()),
@@ -318,7 +318,7 @@ mod tests {
         headers.insert("x-original-url", "/r?a=b&token=x".parse().unwrap());
         let line = Line {
             summary: Summary {
-                began: Some(UNIX_EPOCH + Duration::from_secs(1_795_910_400)),
+                began: Duration::from_secs(1_795_910_400),
                 client: Some("2001:db8::1".parse().unwrap()),
                 protocol: "HTTP/1.1",
                 status: 200,

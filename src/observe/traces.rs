@@ -389,7 +389,7 @@ fn fields(text: &str) -> io::Result<HeaderMap> {
 
 /// The span of a request, and one for each of its tries, in the order in which they began.
 fn spans(line: &Line<'_>, trace: &Trace, what: Record) -> Vec<Span> {
-    let began = line.summary.began.unwrap_or(UNIX_EPOCH);
+    let began = UNIX_EPOCH + line.summary.began;
     let own = (what != Record::Tries).then(|| request(line, trace, began));
     let mut tries: Vec<_> = line.tries.iter().chain(&line.overtaken).collect();
     tries.retain(|_| what != Record::Request);

@@ -5,6 +5,7 @@
 //! a message, and nobody can tell any more what was sent: what it was is found out here, before. Asked by `proxy::front` for each
 //! head; what is between fields is `policy::framing`'s.
 
+use super::eights;
 use super::framing::Doubt;
 
 #[cfg(test)]
@@ -196,7 +197,7 @@ impl Http1 {
                 }
                 // One that comes in parts, which may be long ones.
                 At::Value(Section::Head) if !matches!(self.name.length, HOST | LENGTH | CODING) => {
-                    match run(bytes, IN_VALUE) {
+                    match value(bytes) {
                         0 => self.take(byte),
                         length => length,
                     }
@@ -220,8 +221,8 @@ impl Http1 {
 
     /// A request line, if all of it is there and as it should be.
     fn whole_line(&mut self, bytes: &[u8]) -> Option<usize> {
-        let method = run(bytes, IN_NAME);
-        let target = run(bytes.get(method + 1..)?, IN_LINE);
+        let method = name(bytes);
+        let target = target(bytes.get(method + 1..)?);
         let version = method + 1 + target + 1;
         let is_parted = bytes.get(method) == Some(&b' ') && bytes.get(version - 1) == Some(&b' ');
         let end = bytes.get(version..version + 10)?;
@@ -236,18 +237,18 @@ impl Http1 {
 
     /// A field of a head, if all of it is there and as it should be.
     fn whole_field(&mut self, bytes: &[u8]) -> Option<usize> {
-        let name = run(bytes, IN_NAME);
+        let name = name(bytes);
         let (b':', false) = (*bytes.get(name)?, name == 0) else {
             return None;
         };
-        let value = bytes.get(name + 1..)?;
-        let length = run(value, IN_VALUE);
-        let b"\r\n" = value.get(length..length + 2)? else {
+        let rest = bytes.get(name + 1..)?;
+        let length = value(rest);
+        let b"\r\n" = rest.get(length..length + 2)? else {
             return None;
         };
         if matches!(name, HOST | LENGTH | CODING) {
             // No more of it counts than where it comes byte by byte.
-            let value = value.get(..length)?.trim_ascii_start();
+            let value = rest.get(..length)?.trim_ascii_start();
             let value = if value.len() > KEPT { &[] } else { value };
             self.note(bytes.get(..name)?, value);
         }
@@ -441,10 +442,23 @@ impl Section {
     }
 }
 
-/// How many bytes there are of this kind.
-fn run(bytes: &[u8], kind: u8) -> usize {
-    let fits = |byte: &&u8| KINDS[usize::from(**byte)] & kind != 0;
-    bytes.iter().take_while(fits).count()
+/// How many bytes come that may be in a method or name.
+fn name(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| is_token(**byte)).count()
+}
+
+/// The same of a target.
+fn target(bytes: &[u8]) -> usize {
+    let may_end = |eight| eights::below(eight, b' ' + 1) | eights::is(eight, 0x7f);
+    eights::before(bytes, may_end, |byte| {
+        KINDS[usize::from(byte)] & IN_LINE == 0
+    })
+}
+
+/// The same of a value.
+fn value(bytes: &[u8]) -> usize {
+    let may_end = |eight| eights::below(eight, b' ') | eights::is(eight, 0x7f);
+    eights::before(bytes, may_end, is_control)
 }
 
 /// What neither values nor extensions may have (RFC 9110 §5.5).

@@ -23,6 +23,7 @@ pub mod cors;
 pub mod credentials;
 mod cycle;
 pub mod date;
+pub mod eights;
 pub mod encoding;
 pub mod error_body;
 pub mod fields;

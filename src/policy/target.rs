@@ -3,6 +3,7 @@
 //! `config` normalises patterns with these functions and `proxy` every request, so that no spelling of a path gets around
 //! a route. What is sent upstream is the client's own spelling, unless dots lead elsewhere or a rewrite has to change it. Decides no route.
 
+use super::eights;
 use percent_encoding::{AsciiSet, CONTROLS};
 use std::borrow::Cow;
 use std::fmt;
@@ -13,32 +14,57 @@ pub const UNFIT: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 /// Whether `raw` can stand in `Host`: a name or address, and perhaps a port (RFC 9110 §7.2), of the characters that host
 /// names in use are made of. Anything else could be read as one host here and as another by the backend.
 pub fn is_host(raw: &str) -> bool {
-    let (host, port) = match raw.strip_prefix('[') {
-        Some(literal) => match literal.split_once(']') {
-            Some((address, rest)) if rest.is_empty() || rest.starts_with(':') => {
-                (address, rest.strip_prefix(':').unwrap_or(rest))
-            }
-            _ => return false,
-        },
-        None => {
-            let colon = raw.bytes().position(|byte| byte == b':');
-            let (host, port) = raw.split_at(colon.unwrap_or(raw.len()));
-            (host, port.get(1..).unwrap_or_default())
-        }
+    let (place, host) = match raw.strip_prefix('[') {
+        Some(literal) => (IN_LITERAL, literal),
+        None => (IN_NAME, raw),
     };
-    let is_literal = raw.starts_with('[');
-    let fits = |b: u8| match is_literal {
-        true => b.is_ascii_hexdigit() || b":.".contains(&b),
-        false => b.is_ascii_alphanumeric() || b"-._~".contains(&b),
-    };
+    let mut end = host.len();
     // A dot ends a name, or a part that is something.
     let mut before = b'.';
-    let is_name = host.bytes().all(|byte| {
-        let follows_dot = std::mem::replace(&mut before, byte) == b'.';
-        fits(byte) && !(follows_dot && byte == b'.')
-    });
-    !host.is_empty() && is_name && port.bytes().all(|b| b.is_ascii_digit())
+    for (at, &byte) in host.as_bytes().iter().enumerate() {
+        if HOSTS[usize::from(byte)] & place == 0 {
+            end = at;
+            break;
+        }
+        if byte == b'.' && before == b'.' {
+            return false;
+        }
+        before = byte;
+    }
+    let rest = host.as_bytes().get(end..).unwrap_or_default();
+    let port = match (place, rest) {
+        (IN_LITERAL, [b']', port @ ..]) => port,
+        (IN_NAME, port) => port,
+        _ => return false,
+    };
+    end > 0
+        && match port {
+            [] => true,
+            [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+            _ => false,
+        }
 }
+
+/// Where in a host a byte may be: in a name or an address, between brackets.
+const IN_NAME: u8 = 1;
+const IN_LITERAL: u8 = 2;
+
+/// Of each byte.
+const HOSTS: [u8; 256] = {
+    let mut hosts = [0; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let is = byte as u8;
+        if is.is_ascii_alphanumeric() || matches!(is, b'-' | b'.' | b'_' | b'~') {
+            hosts[byte] |= IN_NAME;
+        }
+        if is.is_ascii_hexdigit() || matches!(is, b':' | b'.') {
+            hosts[byte] |= IN_LITERAL;
+        }
+        byte += 1;
+    }
+    hosts
+};
 
 /// A host for matching: lower-case, without port and without one trailing dot; an IPv6 literal keeps its brackets.
 ///
@@ -54,11 +80,14 @@ pub fn normalise_host(raw: &str) -> Cow<'_, str> {
         None => at(b':').unwrap_or(raw.len()),
     };
     let host = raw.get(..end).unwrap_or(raw);
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if host.bytes().any(|b| b.is_ascii_uppercase()) {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
+    lower_case(host.strip_suffix('.').unwrap_or(host))
+}
+
+/// A host in lower case, as nearly all are written.
+pub fn lower_case(host: &str) -> Cow<'_, str> {
+    match host.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => Cow::Owned(host.to_ascii_lowercase()),
+        false => Cow::Borrowed(host),
     }
 }
 
@@ -190,7 +219,7 @@ pub fn without_dots(path_and_query: &str) -> Result<Option<String>, BadPath> {
 /// A path without the parameters of its segments, `/a;x=1/b` being `/a/b`: how servers of Java read it, and few others
 /// (RFC 3986 §3.3). `None` where there are none. `normal`: see [`normalise_path`].
 pub fn without_parameters(normal: &str) -> Option<String> {
-    if !normal.bytes().any(|byte| byte == b';') {
+    if !eights::has(normal.as_bytes(), b'/', |eight| eights::is(eight, b';')) {
         return None;
     }
     let names = normal

@@ -431,7 +431,7 @@ async fn wait_for(
     total: Duration,
     impatient: bool,
 ) -> Result<State> {
-    let over = tokio::time::Instant::from_std(ctx.watch.started + total);
+    let over = tokio::time::Instant::from_std(ctx.watch.started() + total);
     loop {
         let state = steps.borrow_and_update().clone();
         while let Some(head) = owner.as_mut().and_then(|owner| owner.interim_at_once()) {

@@ -399,7 +399,7 @@ impl Ctx {
 
     /// The same, as it is then.
     pub(super) fn time_left_at(&self, now: Instant) -> Duration {
-        let elapsed = now.saturating_duration_since(self.watch.started);
+        let elapsed = now.saturating_duration_since(self.watch.started());
         let timeouts = self.timeouts();
         timeouts.map_or(Duration::ZERO, |t| t.left(elapsed))
     }

@@ -219,7 +219,10 @@ async fn deadline_passed(watch: &Watch, timer: &mut Option<Pin<Box<Sleep>>>) {
             timer.as_mut().reset(deadline);
         }
         timer.as_mut().await;
-        if watch.deadline().is_some_and(|d| d <= clock::read()) {
+        if watch
+            .deadline()
+            .is_some_and(|d| d <= clock::read().instant())
+        {
             return;
         }
     }
@@ -228,7 +231,7 @@ async fn deadline_passed(watch: &Watch, timer: &mut Option<Pin<Box<Sleep>>>) {
 /// Ends when a second request has an answer; never where there is none.
 async fn hedge_won(watch: &Watch) {
     match watch.hedge.get() {
-        Some(hedge) => hedge.won(watch.started).await,
+        Some(hedge) => hedge.won(watch.started()).await,
         None => std::future::pending().await,
     }
 }

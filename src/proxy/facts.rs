@@ -3,11 +3,12 @@
 use super::client::Client;
 use super::ctx::Ctx;
 use crate::policy::balancer::{Balance, HashOn};
+use crate::policy::eights;
 use crate::policy::fields;
 use crate::policy::forwarded;
 use crate::policy::target::{is_host, normalise_host};
 use crate::policy::template::Vars;
-use http::{HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderName, Method, Version, header};
 use pingora::http::RequestHeader;
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ pub(super) fn authority(request: &RequestHeader) -> &str {
     match request.uri.authority() {
         Some(authority) => authority.as_str(),
         None => fields::first(&request.headers, &header::HOST)
-            .and_then(|host| host.to_str().ok())
+            .and_then(fields::text)
             .unwrap_or_default(),
     }
 }
@@ -29,12 +30,12 @@ pub(super) fn authority(request: &RequestHeader) -> &str {
 /// HTTP/1.0) or there more than once, or a target that is neither a path, nor the `*` of `OPTIONS`, nor begins with a scheme (RFC 9112 §3.2).
 pub(super) fn is_odd(request: &RequestHeader) -> bool {
     let mut hosts = fields::all(&request.headers, &header::HOST);
-    let host = hosts.next().map_or(Ok(""), HeaderValue::to_str);
+    let host = hosts.next().map_or(Some(""), fields::text);
     let authority = request.uri.authority().map(|authority| authority.as_str());
     let may_lack_host = request.version <= Version::HTTP_10;
     let fits = |host: &str| is_host(host) || may_lack_host && host.is_empty();
     let odd_host =
-        hosts.next().is_some() || !host.is_ok_and(|host| fits(authority.unwrap_or(host)));
+        hosts.next().is_some() || !host.is_some_and(|host| fits(authority.unwrap_or(host)));
     let path = request.raw_path();
     let absolute = |scheme: &[u8]| {
         path.get(..scheme.len())
@@ -46,7 +47,8 @@ pub(super) fn is_odd(request: &RequestHeader) -> bool {
         || path == b"*" && request.method == Method::OPTIONS
         || may_be_absolute && (absolute(b"http://") || absolute(b"https://"));
     // By HTTP/1, which backends get it by, it would end there.
-    let ends_early = path.iter().any(|byte| *byte <= b' ' || *byte == 0x7f);
+    let ends = |eight| eights::below(eight, b' ' + 1) | eights::is(eight, 0x7f);
+    let ends_early = eights::has(path, b'/', ends);
     odd_host || !is_target || ends_early
 }
 
@@ -61,7 +63,7 @@ pub(super) fn target(request: &RequestHeader) -> &str {
 /// The client's id of the request if it is fit for a log, else a new one.
 pub(super) fn request_id(request: &RequestHeader) -> String {
     fields::first(&request.headers, &REQUEST_ID)
-        .and_then(|id| id.to_str().ok())
+        .and_then(fields::text)
         .filter(|id| is_plain(id))
         .map_or_else(new_request_id, str::to_owned)
 }

@@ -19,7 +19,7 @@ use super::split;
 use super::straighten;
 use super::watch::Watch;
 use crate::cache::Cache;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::config::Clients;
 use crate::observe::access_log::{AccessLog, Line};
 use crate::observe::tally::Counts;
@@ -53,7 +53,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The log's words for what cannot be read, where nothing more can be said of it, and for a head that did not come in time.
@@ -249,7 +249,7 @@ impl Front {
         mut exchange: Box<Exchange>,
         connection: &Arc<Connection>,
     ) -> Option<Box<ServerSession>> {
-        let mut ctx = self.begin(connection, clock::instant());
+        let mut ctx = self.begin(connection, clock::moment());
         let answered = self.answer_or_pass(&mut *exchange, &mut ctx).await;
         if let Ok(Served::Onward) = answered {
             let session = Box::new(ServerSession::Custom(exchange));
@@ -273,7 +273,7 @@ impl Front {
     }
 
     /// What is known of a request when its head is there, since then.
-    fn begin(&self, connection: &Arc<Connection>, at: Instant) -> Box<Ctx> {
+    fn begin(&self, connection: &Arc<Connection>, at: Moment) -> Box<Ctx> {
         let watch = Watch::new(self.draining.clone(), at);
         let mut ctx = Box::new(Ctx::new(self.live.current(), watch));
         ctx.scheme = connection.manner.scheme();

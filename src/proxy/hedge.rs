@@ -406,7 +406,7 @@ pub(super) fn plan(session: &mut Session, ctx: &mut Ctx, peer: &mut HttpPeer) {
         index: current.index,
         limit: peer.options.connection_timeout.unwrap_or_default(),
     };
-    racing::race(peer, first, hedge, ctx.watch.started);
+    racing::race(peer, first, hedge, ctx.watch.started());
 }
 
 /// The request as the first backend gets it from Pingora.

@@ -49,6 +49,7 @@ pub use ctx::{Ctx, Try};
 pub use front::{Front, MALFORMED, Received};
 pub use snapshot::{Live, Snapshot};
 
+use crate::clock;
 use crate::observe::traces::Record;
 use crate::policy::framing::knows_chunks;
 use crate::policy::grpc;
@@ -68,7 +69,7 @@ use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCac
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 use record::Finish;
 use respond::Answer;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tries::arm;
 use watch::Watch;
 
@@ -103,7 +104,7 @@ impl ProxyHttp for Proxy {
     fn new_ctx(&self) -> Ctx {
         Ctx::new(
             self.front.live.current(),
-            Watch::new(self.front.draining.clone(), Instant::now()),
+            Watch::new(self.front.draining.clone(), clock::moment()),
         )
     }
 

@@ -72,7 +72,7 @@ pub(super) async fn enter(session: &mut dyn Client, ctx: &mut Ctx, waited: Durat
     let Some(timeouts) = ctx.timeouts() else {
         return Err(Error::new_in(ErrorType::InternalError));
     };
-    let elapsed = started.saturating_duration_since(ctx.watch.started);
+    let elapsed = started.saturating_duration_since(ctx.watch.started());
     (_, ctx.limit) = timeouts.deadline(Phase::Connecting, elapsed);
     ctx.current = Some(Current {
         is_odd: entry.upstream.http2 && forward::is_websocket(session.req_header()),

@@ -21,13 +21,13 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// The end of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Finish {
-    /// When that is.
-    pub(super) at: SystemTime,
+    /// When that is, since the epoch.
+    pub(super) at: Duration,
     /// How long it lasted.
     pub(super) lasted: Duration,
 }
@@ -37,8 +37,8 @@ impl Finish {
     pub(super) fn now(ctx: &Ctx) -> Self {
         let now = clock::read();
         Finish {
-            at: clock::wall(),
-            lasted: now.saturating_duration_since(ctx.watch.started),
+            at: clock::since_epoch(),
+            lasted: ctx.watch.lasted(now),
         }
     }
 }
@@ -59,10 +59,9 @@ pub(super) fn line<'a>(
         _ => Some(Box::new(more(session, ctx, (status, at), &log.redaction))),
     };
     let identity = who(request, ctx, &log.claim);
-    let began = at.checked_sub(lasted).unwrap_or(at);
     Line {
         summary: Summary {
-            began: Some(began),
+            began: at.saturating_sub(lasted),
             lasted,
             trace: ctx.trace,
             client: ctx.client,
@@ -125,7 +124,7 @@ fn attempt<'a>(t: &'a Try, ctx: &Ctx) -> TryLine<'a> {
             first_byte: t.answered,
             status: t.status.map(|status| status.as_u16()),
             span: t.span,
-            began: t.started.saturating_duration_since(ctx.watch.started),
+            began: t.started.saturating_duration_since(ctx.watch.started()),
         },
     }
 }
@@ -134,7 +133,7 @@ fn attempt<'a>(t: &'a Try, ctx: &Ctx) -> TryLine<'a> {
 fn more<'a>(
     session: &'a dyn Client,
     ctx: &'a Ctx,
-    (status, at): (Option<StatusCode>, SystemTime),
+    (status, at): (Option<StatusCode>, Duration),
     redaction: &Redaction,
 ) -> More<'a> {
     let request = session.req_header();
@@ -150,7 +149,7 @@ fn more<'a>(
             Outcome::ClientLeft => last.connected.is_some() || last.answered.is_some(),
             _ => true,
         };
-        let began = last.started.saturating_duration_since(ctx.watch.started);
+        let began = last.started.saturating_duration_since(ctx.watch.started());
         let answered = last.answered.map(|at| at.saturating_sub(connected));
         went.then_some((began + connected, answered))
     });
@@ -164,7 +163,7 @@ fn more<'a>(
     let location = written.filter(|head| head.status.is_redirection());
     let location = location.and_then(|head| fields::first(&head.headers, &header::LOCATION));
     More {
-        ended: Some(at),
+        ended: at,
         // A page hands its own query on in it, with what is in that.
         referer: field(header::REFERER).map(|referer| {
             let text = String::from_utf8_lossy(referer);
@@ -273,7 +272,7 @@ pub(super) fn failed(session: &dyn Client, ctx: &Ctx, ended: &Ended) -> Failed {
     let path = target(request).split('?').next().unwrap_or_default();
     let attempt = |t: &Try| format!("{}: {}", t.backend.label, t.outcome);
     Failed {
-        at: SystemTime::now(),
+        at: clock::since_epoch(),
         request_id: ctx.request_id.clone(),
         route: ctx
             .route
@@ -296,7 +295,7 @@ pub(super) fn malformed<'a>(
 ) -> Line<'a> {
     Line {
         summary: Summary {
-            began: Some(SystemTime::now()),
+            began: clock::since_epoch(),
             client,
             refused: Some(why),
             status: status.as_u16(),
@@ -304,7 +303,7 @@ pub(super) fn malformed<'a>(
         },
         request_id,
         more: Some(Box::new(More {
-            ended: Some(SystemTime::now()),
+            ended: clock::since_epoch(),
             kind: "http",
             ..More::default()
         })),

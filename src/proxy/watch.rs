@@ -8,7 +8,7 @@ use super::ctx::LINGER;
 use super::hedge::Hedge;
 use super::trailers::Trailers;
 use super::turn::in_turn;
-use crate::clock;
+use crate::clock::Moment;
 use crate::policy::limits::patience;
 use crate::policy::pace;
 use crate::upstream::own::Own;
@@ -32,8 +32,7 @@ const NEVER: u64 = u64::MAX;
 
 /// What a request and its wrapped session share.
 pub(super) struct Watch {
-    /// When the request began.
-    pub(super) started: Instant,
+    began: Moment,
     /// What is waited for has to come by then. Nanoseconds after `started`, or [`NEVER`], as are the next two.
     deadline: AtomicU64,
     /// The span that `deadline` is moved to after each write to the client: its slowness is not the backend's.
@@ -65,9 +64,9 @@ pub(super) struct Watch {
 
 impl Watch {
     /// That of a request whose head was there then. `draining`: set when the process is to end.
-    pub(super) fn new(draining: Own<AtomicBool>, started: Instant) -> Self {
+    pub(super) fn new(draining: Own<AtomicBool>, began: Moment) -> Self {
         Watch {
-            started,
+            began,
             deadline: AtomicU64::new(NEVER),
             idle: AtomicU64::new(NEVER),
             total: AtomicU64::new(NEVER),
@@ -127,9 +126,19 @@ impl Watch {
         self.eager.load(Ordering::Relaxed)
     }
 
+    /// When the request began.
+    pub(super) fn started(&self) -> Instant {
+        self.began.instant()
+    }
+
+    /// How long it lasts until then.
+    pub(super) fn lasted(&self, until: Moment) -> Duration {
+        until.since(self.began)
+    }
+
     /// How long the request has lasted.
     pub(super) fn elapsed(&self) -> Duration {
-        clock::since(self.started)
+        self.began.elapsed()
     }
 
     /// Whether the process drains.
@@ -167,7 +176,7 @@ impl Watch {
     fn at(&self, time: &AtomicU64) -> Option<Instant> {
         match time.load(Ordering::Relaxed) {
             NEVER => None,
-            nanos => Some(self.started + Duration::from_nanos(nanos)),
+            nanos => Some(self.started() + Duration::from_nanos(nanos)),
         }
     }
 }

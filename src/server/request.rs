@@ -4,11 +4,13 @@
 //! which is told the head once more.
 
 use super::stream::{ClientStream, HeadRead, NoHead, Patience};
+use crate::clock::Moment;
 use crate::policy::framing::{self, Doubt};
 use crate::policy::target::UNFIT;
 use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use memchr::{memchr, memchr_iter};
 use percent_encoding::percent_encode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
@@ -16,7 +18,6 @@ use pingora::protocols::http::authority::validate_request_authority;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora::{Error, ErrorType, OrErr, Result};
 use std::borrow::Cow;
-use std::time::Instant;
 
 /// The most fields that Pingora takes.
 const MOST_FIELDS: usize = 256;
@@ -28,7 +29,7 @@ pub struct Request {
     /// What it says of itself.
     pub head: Box<RequestHeader>,
     /// When all of that was there.
-    pub at: Instant,
+    pub at: Moment,
     /// What is doubtful in it.
     pub doubt: Option<Doubt>,
     /// Whether its connection can serve another one.
@@ -159,19 +160,13 @@ fn malformed() -> Box<Error> {
 fn parse(bytes: &Bytes) -> Result<Box<RequestHeader>> {
     let mut lines = Lines { bytes, at: 0 };
     let (start, end) = lines.next().ok_or_else(malformed)?;
-    let mut parts = bytes
-        .get(start..end)
-        .unwrap_or_default()
-        .split(|b| *b == b' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(malformed());
-    };
+    let line = bytes.get(start..end).unwrap_or_default();
+    let (method, rest) = parted(line, b' ').ok_or_else(malformed)?;
+    let (target, version) = parted(rest, b' ').ok_or_else(malformed)?;
     if target.is_empty() {
         return Err(malformed());
     }
-    let fields = bytes.iter().filter(|byte| **byte == b'\n').count();
+    let fields = memchr_iter(b'\n', bytes).count();
     let target = match std::str::from_utf8(target) {
         Ok(_) => Cow::Borrowed(target),
         Err(_) => {
@@ -249,8 +244,14 @@ fn with_target(
 
 /// Name and value of a line.
 fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|byte| *byte == b':')?;
-    Some((line.get(..colon)?, line.get(colon + 1..)?.trim_ascii()))
+    let (name, value) = parted(line, b':')?;
+    Some((name, value.trim_ascii()))
+}
+
+/// What is before and after the first of these bytes.
+fn parted(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let (before, from) = bytes.split_at_checked(memchr(byte, bytes)?)?;
+    Some((before, from.get(1..)?))
 }
 
 /// Where the lines of a head are.
@@ -264,7 +265,7 @@ impl Iterator for Lines<'_> {
 
     fn next(&mut self) -> Option<(usize, usize)> {
         let rest = self.bytes.get(self.at..)?;
-        let end = rest.iter().position(|byte| *byte == b'\r')?;
+        let end = memchr(b'\r', rest)?;
         let line = (self.at, self.at + end);
         self.at += end + 2;
         (end > 0).then_some(line)

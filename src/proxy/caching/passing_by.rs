@@ -66,13 +66,13 @@ pub(in super::super) async fn head(
     };
     forwarded.status = Some(status);
     if request.method == Method::HEAD {
-        let began = cache.began(ctx.watch.started.elapsed());
+        let began = cache.began(ctx.watch.started().elapsed());
         freshen(cache, &route, session, response, (key, times), began).await;
         return Ok(());
     }
     if status == StatusCode::PARTIAL_CONTENT {
         // By the clock: what is purged at this moment must not seem to be older than the request.
-        let elapsed = ctx.watch.started.elapsed();
+        let elapsed = ctx.watch.started().elapsed();
         let about = (ctx.scheme, elapsed);
         let coming = part(cache, &route, session, response, (key, times), about);
         ctx.part = coming.map(Box::new);

@@ -4,12 +4,12 @@
 //! While nothing comes, nothing is held for it.
 
 use super::{ClientStream, Doubt, READ_INTO, ROOM};
-use crate::clock;
+use crate::clock::{self, Moment};
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a head is waited for, and how much of it is taken.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,7 @@ pub struct HeadRead {
     /// Its bytes, from the request line to the empty one.
     pub bytes: Bytes,
     /// When all of it was there.
-    pub at: Instant,
+    pub at: Moment,
     /// What is doubtful in it, or in as much as came with it.
     pub doubt: Option<Doubt>,
 }
@@ -60,7 +60,7 @@ impl ClientStream {
             return Err(NoHead::Gone);
         }
         let mut at = self.begins(patience.idle).await?;
-        let until = at + patience.head;
+        let until = at.instant() + patience.head;
         let mut followed = 0;
         loop {
             let new = self.ahead.get(followed..).unwrap_or_default();
@@ -85,7 +85,7 @@ impl ClientStream {
                 Poll::Pending => self.alarm.poll(cx, until).map(|()| None),
             });
             match read.await {
-                Some(Ok(1..)) => at = clock::instant(),
+                Some(Ok(1..)) => at = clock::moment(),
                 Some(_) => return Err(NoHead::Gone),
                 None => return Err(NoHead::Late),
             }
@@ -93,8 +93,8 @@ impl ClientStream {
     }
 
     /// Ends once something of the next request came: says when. Nobody needs room for it until then.
-    async fn begins(&mut self, within: Duration) -> Result<Instant, NoHead> {
-        let now = clock::instant();
+    async fn begins(&mut self, within: Duration) -> Result<Moment, NoHead> {
+        let now = clock::moment();
         self.idle = Duration::ZERO;
         self.pass_empty_lines();
         if self.has_begun() {
@@ -102,7 +102,7 @@ impl ClientStream {
             tokio::task::consume_budget().await;
             return Ok(now);
         }
-        let until = now + within;
+        let until = now.instant() + within;
         let begun = poll_fn(|cx| {
             match self.poll_first(cx) {
                 Poll::Ready(Ok(true)) => return Poll::Ready(Ok(())),
@@ -112,8 +112,8 @@ impl ClientStream {
             self.alarm.poll(cx, until).map(|()| Err(NoHead::Idle))
         });
         begun.await?;
-        let at = clock::instant();
-        self.idle = at.saturating_duration_since(now);
+        let at = clock::moment();
+        self.idle = at.since(now);
         Ok(at)
     }
 
