@@ -35,6 +35,19 @@ pub struct Found {
 }
 
 impl Cache {
+    /// The answer to a request, where there is only one and it is in memory, whole and for whoever asks: the common case, in which
+    /// nothing else need be known. What comes along says of the file that its body is in, if it is in one, that it is there still.
+    pub fn only(self, key: &Key) -> Option<(Arc<Object>, Option<Standing>)> {
+        let object = self.0.memory.only(key)?;
+        let standing = standing(&object);
+        let is_whole = !matches!(object.body, Body::Parts(_) | Body::Growing(_));
+        let is_fit = is_whole && !object.is_broken() && standing != Some(Standing::Gone);
+        is_fit.then(|| {
+            self.0.used(&object);
+            (object, standing)
+        })
+    }
+
     /// Looks for the answer to a request. `usable`: whether an object that has only parts of a body has the right ones.
     pub async fn find(
         self,

@@ -3,7 +3,7 @@
 //! Keyed with the store's secret, so that neither a file name nor a core dump gives away a token, and nobody can make two
 //! requests share a key on purpose.
 
-use crate::policy::cache::key::{KeyParts, MODES, everybody};
+use crate::policy::cache::key::{KeyParts, Mode, Who};
 
 /// Tells apart the answers under one key (RFC 9111 §4.1).
 pub type Variant = [u8; 16];
@@ -20,26 +20,30 @@ pub struct Key {
 /// What keys are made with, and the hashes that stand for everybody, whom nearly all answers are for.
 pub struct Secret {
     bytes: [u8; 32],
-    everybody: [(Vec<u8>, [u8; 16]); MODES],
+    everybody: [[u8; 16]; Mode::ALL.len()],
 }
 
 impl Secret {
     /// That of these bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
-        let everybody = everybody().map(|who| {
-            let hash = half(blake3::keyed_hash(&bytes, &who));
-            (who, hash)
-        });
-        Secret { bytes, everybody }
+        let everybody = |mode: Mode| half(blake3::keyed_hash(&bytes, &mode.everybody()));
+        Secret {
+            bytes,
+            everybody: Mode::ALL.map(everybody),
+        }
     }
 
     /// The key for these parts.
     pub fn key(&self, parts: &KeyParts) -> Key {
-        let mut everybody = self.everybody.iter();
-        let known = everybody.find(|(who, _)| *who == parts.who);
+        let [ttl, shared, origin] = self.everybody;
         Key {
             url: self.half(&parts.url),
-            who: known.map_or_else(|| self.half(&parts.who), |(_, hash)| *hash),
+            who: match &parts.who {
+                Who::Everybody(Mode::Ttl) => ttl,
+                Who::Everybody(Mode::Shared) => shared,
+                Who::Everybody(Mode::Origin) => origin,
+                Who::These(who) => self.half(who),
+            },
         }
     }
 
@@ -91,16 +95,18 @@ mod tests {
     #[test]
     fn who_is_hashed_the_same_way_whether_everybody_is_meant_or_somebody() {
         let secret = Secret::new([7; 32]);
-        let [one, other, last] = everybody();
-        let somebody = [&one[..], b"somebody"].concat();
-        for who in [one, other, last, somebody, vec![]] {
-            let parts = KeyParts {
-                url: b"url".to_vec(),
-                who,
-            };
-            let key = secret.key(&parts);
+        let of = |who| {
+            let url = b"url".to_vec();
+            let key = secret.key(&KeyParts { url, who });
             assert_eq!(key.url, secret.half(b"url"));
-            assert_eq!(key.who, secret.half(&parts.who));
+            key.who
+        };
+        for mode in Mode::ALL {
+            let these = mode.everybody();
+            assert_eq!(of(Who::Everybody(mode)), secret.half(&these));
+            assert_eq!(of(Who::These(these)), of(Who::Everybody(mode)));
+            let somebody = [&mode.everybody()[..], b"somebody"].concat();
+            assert_eq!(of(Who::These(somebody.clone())), secret.half(&somebody));
         }
     }
 }

@@ -11,7 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Maps, so that workers rarely wait for one another.
 const SHARDS: usize = 64;
@@ -38,7 +38,8 @@ pub struct Memory {
     objects: AtomicUsize,
     evicted: AtomicU64,
     limit: usize,
-    began: Instant,
+    /// As [`clock::now`] counts.
+    began: Duration,
     /// The same moment in microseconds since the epoch, by which the disk tier counts.
     began_at: u64,
 }
@@ -54,7 +55,7 @@ impl Memory {
             objects: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
             limit,
-            began: Instant::now(),
+            began: clock::now(),
             began_at: since_epoch(),
         }
     }
@@ -65,12 +66,21 @@ impl Memory {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(clock::since(self.began).as_micros()).unwrap_or(u64::MAX)
+        let since = clock::now().saturating_sub(self.began);
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Everything under a key, the newest last.
     pub fn get(&self, key: &Key) -> Vec<Arc<Object>> {
         self.shard(&key.url).get(key).cloned().unwrap_or_default()
+    }
+
+    /// What is under a key, where that is one object, for whoever asks for it.
+    pub fn only(&self, key: &Key) -> Option<Arc<Object>> {
+        match self.shard(&key.url).get(key).map(Vec::as_slice) {
+            Some([object]) if object.variant.is_none() => Some(object.clone()),
+            _ => None,
+        }
     }
 
     /// Notes that an object was given out.

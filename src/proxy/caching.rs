@@ -30,13 +30,14 @@ use crate::policy::date;
 use crate::policy::framing::knows_chunks;
 use crate::policy::range::{self, Ranges};
 use crate::policy::retry::Reason;
+use crate::policy::target::lower_case;
 use fill::Owner;
 use http::{HeaderMap, Method, StatusCode, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// How often a request looks again after a fill that was not for it.
@@ -105,8 +106,7 @@ pub(super) enum Next {
 
 /// The time since the epoch, as policies count it.
 pub(super) fn now() -> Duration {
-    let since = clock::wall().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default()
+    clock::since_epoch()
 }
 
 /// Reads a date of HTTP (RFC 9110 §5.6.7).
@@ -127,7 +127,7 @@ pub(super) fn key_parts(
     ctx: &Ctx,
 ) -> KeyParts {
     // With its port, which the backend gets to see and may answer with.
-    let host = authority(request).to_ascii_lowercase();
+    let host = lower_case(authority(request));
     let secret = |credentials: &[u8]| cache.secret_hash(credentials);
     let mut told: Vec<&[u8]> = Vec::new();
     if policy.per.contains(&cache::Per::Told) {

@@ -43,8 +43,55 @@ pub fn credentials(headers: &HeaderMap) -> Vec<u8> {
 pub struct KeyParts {
     /// Scheme, host and target: all that a purge of a URL, or an invalidation (RFC 9111 §4.4), can name.
     pub url: Vec<u8>,
-    /// The mode of the cache, the person, what the route's `per` names, and the canary: tells apart requests for one URL.
-    pub who: Vec<u8>,
+    /// Tells apart requests for one URL.
+    pub who: Who,
+}
+
+/// Who shares an answer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Who {
+    /// All whose request a cache in this mode may answer.
+    Everybody(Mode),
+    /// Whom these bytes tell of: the mode of the cache, the person, what the route's `per` names, and the canary.
+    These(Vec<u8>),
+}
+
+/// By what rules answers are kept. After a reload that ends the sharing, what was kept for all must not be found by those who send no
+/// credentials; nor may what was kept by other rules be found by those who respect the origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// For a time that the route says, those to requests with credentials for whoever sent them only.
+    Ttl,
+    /// For such a time and for all.
+    Shared,
+    /// As the origin says.
+    Origin,
+}
+
+impl Mode {
+    /// Each of them.
+    pub const ALL: [Mode; 3] = [Mode::Ttl, Mode::Shared, Mode::Origin];
+
+    fn of(policy: &CachePolicy) -> Self {
+        match (policy.lifetime, policy.shared) {
+            (Lifetime::Ttl(_), false) => Mode::Ttl,
+            (Lifetime::Ttl(_), true) => Mode::Shared,
+            (Lifetime::Origin, _) => Mode::Origin,
+        }
+    }
+
+    /// What stands for all who share an answer in this mode.
+    pub fn everybody(self) -> Vec<u8> {
+        let mut who = Vec::with_capacity(64);
+        // Written into the names of files.
+        let number = match self {
+            Mode::Ttl => 0,
+            Mode::Shared => 1,
+            Mode::Origin => 2,
+        };
+        frame(&mut who, b'm', &[number]);
+        who
+    }
 }
 
 /// What a request is told apart by, beside its URL.
@@ -86,38 +133,24 @@ pub fn key(
             Per::Told => frame_list(&mut secret, b'z', b"", asks.told),
         }
     }
-    // The mode too: after a reload that ends the sharing, what was kept for all must not be found by those who send no
-    // credentials. Nor may what was kept by other rules be found by those who respect the origin.
-    let mut who = all_in(match (policy.lifetime, policy.shared) {
-        (Lifetime::Ttl(_), false) => 0,
-        (Lifetime::Ttl(_), true) => 1,
-        (Lifetime::Origin, _) => 2,
-    });
-    if !secret.is_empty() {
-        frame(&mut who, b'p', &secret_hash(&secret));
-    }
-    if let Some(name) = asks.canary {
-        frame(&mut who, b'u', name.as_bytes());
-    }
+    let mode = Mode::of(policy);
+    let who = match (secret.is_empty(), asks.canary) {
+        (true, None) => Who::Everybody(mode),
+        (is_anybody, canary) => {
+            let mut who = mode.everybody();
+            if !is_anybody {
+                frame(&mut who, b'p', &secret_hash(&secret));
+            }
+            if let Some(name) = canary {
+                frame(&mut who, b'u', name.as_bytes());
+            }
+            Who::These(who)
+        }
+    };
     KeyParts {
         url: url(scheme, host, target),
         who,
     }
-}
-
-/// How many modes a cache has.
-pub const MODES: usize = 3;
-
-/// Who shares an answer in a mode, where that is everybody.
-fn all_in(mode: u8) -> Vec<u8> {
-    let mut who = Vec::with_capacity(64);
-    frame(&mut who, b'm', &[mode]);
-    who
-}
-
-/// The same in each mode.
-pub fn everybody() -> [Vec<u8>; MODES] {
-    [0, 1, 2].map(all_in)
 }
 
 /// The part of the key that a URL makes up, for whoever names one: a purge, or an invalidation.

@@ -48,17 +48,23 @@ pub(in super::super) async fn serve(
         return Ok(false);
     }
     let key = cache.key(&key_parts(cache, policy, request, ctx));
-    let whole = |object: &Object| !matches!(object.body, Body::Parts(_));
-    let found = cache.find(&key, headers, whole).await;
+    let (found, standing) = match cache.only(&key) {
+        Some((object, standing)) => (Some(object), standing),
+        None => {
+            let whole = |object: &Object| !matches!(object.body, Body::Parts(_));
+            let found = Box::pin(cache.find(&key, headers, whole)).await;
+            (found.object, found.standing)
+        }
+    };
     let now = now();
-    let fresh = found.object.as_ref().filter(|object| {
+    let fresh = found.filter(|object| {
         matches!(
             object.body,
             Body::Memory(_) | Body::Sealed(_) | Body::File(_)
         ) && object.head.status == StatusCode::OK
             && reuse::reuse(policy, &object.freshness, headers, now) == Reuse::Fresh
     });
-    let Some(object) = fresh.cloned() else {
+    let Some(object) = fresh else {
         // What was found is not handed on: a fill may end any moment, and is not to be begun again then.
         ctx.key = Some(key);
         return Ok(false);
@@ -71,7 +77,7 @@ pub(in super::super) async fn serve(
         }
         Side::Stream(_) | Side::Pingora(_) => None,
     };
-    let standing = found.standing.or_else(|| match &object.body {
+    let standing = standing.or_else(|| match &object.body {
         // Small ones are read each time.
         Body::File(stored) if stored.body_len() >= IN_FILE as u64 => Some(stored.standing()),
         _ => None,

@@ -5,7 +5,7 @@ use super::{Forwarded, How, now, policy};
 use crate::policy::cache::reuse;
 use pingora::Result;
 use pingora::http::ResponseHeader;
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
 
 /// The log's word for what the cache did.
@@ -30,51 +30,51 @@ impl Forwarded {
 
 /// Says in `Cache-Status` what the cache did.
 pub(in super::super) fn mark(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
-    if let Some(said) = said(ctx, now()) {
+    let mut said = Vec::with_capacity(64);
+    if say(&mut said, ctx, now()).is_some() {
         response.append_header("Cache-Status", said)?;
     }
     Ok(())
 }
 
-/// What `Cache-Status` says `now`; `None` where no cache was to be asked.
-pub(super) fn said(ctx: &Ctx, now: Duration) -> Option<String> {
+/// Appends what `Cache-Status` says `now`; `None` where no cache was to be asked.
+pub(super) fn say(said: &mut Vec<u8>, ctx: &Ctx, now: Duration) -> Option<()> {
     let outcome = ctx.cache.as_ref()?;
-    let mut said = String::with_capacity(64);
-    said.push_str("backstop");
+    said.extend_from_slice(b"backstop");
     match outcome.how {
         How::Bypass(why) => {
-            said.push_str("; fwd=bypass; detail=\"");
-            said.push_str(why.word());
-            said.push('"');
+            said.extend_from_slice(b"; fwd=bypass; detail=\"");
+            said.extend_from_slice(why.word().as_bytes());
+            said.push(b'"');
         }
         How::Hit(detail) => {
-            said.push_str("; hit");
+            said.extend_from_slice(b"; hit");
             if let (Some(policy), Some(object)) = (policy(ctx), &outcome.served) {
                 let ttl = reuse::fresh_for(policy, &object.freshness, now);
-                said.push_str("; ttl=");
-                said.push_str(itoa::Buffer::new().format(ttl));
+                said.extend_from_slice(b"; ttl=");
+                said.extend_from_slice(itoa::Buffer::new().format(ttl).as_bytes());
             }
             if let Some(detail) = detail {
                 let _ = write!(said, "; detail=\"{detail}\"");
             }
         }
-        How::OnlyIfCached => said.push_str("; detail=\"only-if-cached\""),
+        How::OnlyIfCached => said.extend_from_slice(b"; detail=\"only-if-cached\""),
         How::Forwarded(forwarded) => {
-            said.push_str("; fwd=");
-            said.push_str(forwarded.why);
+            said.extend_from_slice(b"; fwd=");
+            said.extend_from_slice(forwarded.why.as_bytes());
             if let Some(status) = forwarded.status {
                 let _ = write!(said, "; fwd-status={}", status.as_u16());
             }
             if forwarded.stored {
-                said.push_str("; stored");
+                said.extend_from_slice(b"; stored");
             }
             if forwarded.collapsed {
-                said.push_str("; collapsed");
+                said.extend_from_slice(b"; collapsed");
             }
             if let Some(detail) = forwarded.detail {
                 let _ = write!(said, "; detail=\"{detail}\"");
             }
         }
     }
-    Some(said)
+    Some(())
 }

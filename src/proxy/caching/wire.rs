@@ -80,7 +80,7 @@ pub(super) fn head(ctx: &Ctx, object: &Object, now: Duration, keeps: bool) -> Op
     let age = object.freshness.age(now).as_secs();
     out.extend_from_slice(digits.format(age).as_bytes());
     out.extend_from_slice(b"\r\nCache-Status: ");
-    out.extend_from_slice(mark::said(ctx, now)?.as_bytes());
+    mark::say(&mut out, ctx, now)?;
     out.extend_from_slice(b"\r\n");
     wire::end(&mut out, keeps);
     Some(out)
