@@ -85,8 +85,10 @@ pub fn write(out: &mut Vec<u8>, address: IpAddr) {
                 put(b'0' + octet % 10);
                 put(b'.');
             }
-            // Without the last point.
-            out.extend_from_slice(text.get(..end - 1).unwrap_or_default());
+            // As many as are known when it is compiled, which are stored and not copied. Without the last point.
+            let before = out.len();
+            out.extend_from_slice(&text);
+            out.truncate(before + end - 1);
         }
         // A `Vec` takes everything.
         IpAddr::V6(address) => drop(write!(out, "{address}")),

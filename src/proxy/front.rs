@@ -85,8 +85,11 @@ pub struct Front {
 }
 
 thread_local! {
-    static SERVING: Rooms<Received> = const { Rooms::new() };
+    static SERVING: Rooms<Came, Received> = const { Rooms::new() };
 }
+
+/// A request, and the connection it came on.
+type Came = (Request, Arc<Connection>);
 
 /// What came of reading a request.
 type Read = std::result::Result<Request, (Box<ClientStream>, NoRequest)>;
@@ -117,9 +120,11 @@ impl Front {
         // Most connections wait for a request most of the time: what is not needed for that is not kept for it.
         match front.read(stream, idle, closes).await {
             Some(Ok(request)) => {
-                let connection = connection.clone();
-                let serving = async move { connection.front.serve(request, &connection).await };
-                rooms::serve(&SERVING, serving).await
+                let came = (request, connection.clone());
+                let serving = async |(request, connection): Came| {
+                    connection.front.serve(request, &connection).await
+                };
+                rooms::serve(&SERVING, came, serving).await
             }
             Some(Err((stream, none))) => {
                 Box::pin(front.refuse(stream, none)).await;

@@ -26,8 +26,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 thread_local! {
-    static SERVING: Rooms<()> = const { Rooms::new() };
+    static SERVING: Rooms<Came, ()> = const { Rooms::new() };
 }
+
+/// A request, its place among the tasks of its connection, that connection, and who tells of the end of the process.
+type Came = (Box<Exchange>, Task, Arc<Connection>, ShutdownWatch);
 
 /// How long a connection without a stream is kept.
 const IDLE: Duration = Duration::from_secs(75);
@@ -83,15 +86,14 @@ pub(super) async fn serve(
                     http2.graceful_shutdown();
                     last_call = true;
                 }
-                let (connection, shutdown) = (connection.clone(), shutdown.clone());
                 let task = Task::begin(&tasks);
                 let exchange = Box::new(Exchange::new(request, answer, digest.clone()));
-                let serving = async move {
-                    let _task = task;
+                let came = (exchange, task, connection.clone(), shutdown.clone());
+                let serving = async |(exchange, _task, connection, shutdown): Came| {
                     connection.serve_stream(exchange, &shutdown).await;
                 };
                 // One that panics is one stream.
-                tokio::spawn(clock::woken(rooms::serve(&SERVING, serving)));
+                tokio::spawn(clock::woken(rooms::serve(&SERVING, came, serving)));
                 if tasks.under_way() > most_tasks {
                     debug!("a client resets streams faster than they end");
                     front.note_malformed(client, StatusCode::BAD_REQUEST, "too_many_resets", "");

@@ -1,59 +1,93 @@
 //! The memory that requests are served in: lent to one after the other.
 //!
-//! What is known of a request while it is served takes some two thousand bytes, too many to be held for connections that wait for
-//! one, and enough for an allocator to take its time. The room that was used last is still in the processor's cache.
+//! What is known of a request while it is served takes some three thousand bytes, too many to be held for connections that wait for
+//! one, and enough for an allocator to take its time. The room that was used last is still in the processor's cache. Whoever serves
+//! there stays: the next request is handed in, and what it is to be served in is not made elsewhere and moved.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::thread::LocalKey;
-use tokio_util::sync::ReusableBoxFuture;
 
 /// How many a worker keeps that nobody uses.
 const SPARE: usize = 64;
 
-/// Those that nobody uses, of one kind of request.
-pub struct Rooms<T>(RefCell<Vec<ReusableBoxFuture<'static, T>>>);
+/// Serves one request after the other, and waits in between.
+type Room = Pin<Box<dyn Future<Output = Infallible> + Send>>;
 
-impl<T> Rooms<T> {
+/// Those of one kind of request.
+pub struct Rooms<J, T> {
+    /// Nobody uses these.
+    spare: RefCell<Vec<Room>>,
+    /// What is handed into a room, and out of it: there only while that room is polled.
+    job: Cell<Option<J>>,
+    done: Cell<Option<T>>,
+}
+
+impl<J, T> Rooms<J, T> {
     /// None so far.
     pub const fn new() -> Self {
-        Rooms(RefCell::new(Vec::new()))
+        Rooms {
+            spare: RefCell::new(Vec::new()),
+            job: Cell::new(None),
+            done: Cell::new(None),
+        }
     }
 }
 
-impl<T> Default for Rooms<T> {
+impl<J, T> Default for Rooms<J, T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
 /// Serves a request in a room, which is given back when that is done.
-pub struct InRoom<T: 'static> {
+pub struct InRoom<J: 'static, T: 'static> {
     /// There until it is given back.
-    room: Option<ReusableBoxFuture<'static, T>>,
-    rooms: &'static LocalKey<Rooms<T>>,
+    room: Option<Room>,
+    /// There until it is handed in.
+    job: Option<J>,
+    rooms: &'static LocalKey<Rooms<J, T>>,
 }
 
-/// Has it served in one of these rooms, or in a new one.
-pub fn serve<T>(
-    rooms: &'static LocalKey<Rooms<T>>,
-    serving: impl Future<Output = T> + Send + 'static,
-) -> InRoom<T> {
-    let room = match rooms.with(|rooms| rooms.0.borrow_mut().pop()) {
-        Some(mut room) => {
-            room.set(serving);
-            room
-        }
-        None => ReusableBoxFuture::new(serving),
-    };
+/// Has a request served in one of these rooms, or in a new one. `how` is the same for all of them.
+pub fn serve<J, T, F>(
+    rooms: &'static LocalKey<Rooms<J, T>>,
+    job: J,
+    how: impl Fn(J) -> F + Send + Sync + 'static,
+) -> InRoom<J, T>
+where
+    J: Send,
+    F: Future<Output = T> + Send + 'static,
+{
+    let spare = rooms.with(|rooms| rooms.spare.borrow_mut().pop());
     InRoom {
-        room: Some(room),
+        room: Some(spare.unwrap_or_else(|| Box::pin(stay(rooms, how)))),
+        job: Some(job),
         rooms,
     }
 }
 
-impl<T> Future for InRoom<T> {
+async fn stay<J, T, F: Future<Output = T>>(
+    rooms: &'static LocalKey<Rooms<J, T>>,
+    how: impl Fn(J) -> F,
+) -> Infallible {
+    loop {
+        let next = poll_fn(|_| match rooms.with(|rooms| rooms.job.take()) {
+            Some(job) => Poll::Ready(job),
+            None => Poll::Pending,
+        });
+        let done = how(next.await).await;
+        rooms.with(|rooms| rooms.done.set(Some(done)));
+    }
+}
+
+// Only the room is polled where it is.
+impl<J, T> Unpin for InRoom<J, T> {}
+
+impl<J, T> Future for InRoom<J, T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
@@ -62,15 +96,20 @@ impl<T> Future for InRoom<T> {
             // It has ended before.
             return Poll::Pending;
         };
-        let done = ready!(room.poll(cx));
-        let room = this.room.take();
-        this.rooms.with(|rooms| {
-            let mut rooms = rooms.0.borrow_mut();
-            if rooms.len() < SPARE {
-                rooms.extend(room);
+        if let Some(job) = this.job.take() {
+            this.rooms.with(|rooms| rooms.job.set(Some(job)));
+        }
+        let Poll::Pending = room.as_mut().poll(cx);
+        this.rooms.with(|rooms| match rooms.done.take() {
+            Some(done) => {
+                let mut spare = rooms.spare.borrow_mut();
+                if spare.len() < SPARE {
+                    spare.extend(this.room.take());
+                }
+                Poll::Ready(done)
             }
-        });
-        Poll::Ready(done)
+            None => Poll::Pending,
+        })
     }
 }
 
@@ -79,36 +118,43 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    type Job = Option<Arc<()>>;
+
     thread_local! {
-        static ROOMS: Rooms<usize> = const { Rooms::new() };
+        static ROOMS: Rooms<Job, usize> = const { Rooms::new() };
     }
 
     fn spare() -> usize {
-        ROOMS.with(|rooms| rooms.0.borrow().len())
+        ROOMS.with(|rooms| rooms.spare.borrow().len())
     }
 
     /// Where it is.
-    fn place(served: &mut InRoom<usize>) -> *const u8 {
-        let room = served.room.as_mut().unwrap().get_pin();
-        std::ptr::from_ref(&*room).cast()
+    fn place(served: &InRoom<Job, usize>) -> *const u8 {
+        let room = served.room.as_ref().unwrap();
+        std::ptr::from_ref(&**room).cast()
     }
 
     /// Waits once, and has something of its own.
-    fn serving(held: Arc<()>) -> InRoom<usize> {
-        serve(&ROOMS, async move {
+    fn serving(held: Arc<()>) -> InRoom<Job, usize> {
+        serving_so(Some(held))
+    }
+
+    /// Without anything it panics.
+    fn serving_so(held: Job) -> InRoom<Job, usize> {
+        serve(&ROOMS, held, async |held| {
             tokio::task::yield_now().await;
-            Arc::strong_count(&held)
+            Arc::strong_count(&held.unwrap())
         })
     }
 
     #[tokio::test]
     async fn one_serves_in_the_room_of_the_one_before_of_whom_nothing_is_left() {
         let held = Arc::new(());
-        let mut first = serving(held.clone());
-        let room = place(&mut first);
+        let first = serving(held.clone());
+        let room = place(&first);
         assert_eq!(first.await, 2);
         assert_eq!((spare(), Arc::strong_count(&held)), (1, 1));
-        assert_eq!(place(&mut serving(held.clone())), room);
+        assert_eq!(place(&serving(held.clone())), room);
         assert_eq!(serving(held.clone()).await, 2);
         let mut one = serving(held.clone());
         let other = serving(held.clone());
@@ -118,8 +164,7 @@ mod tests {
         assert_eq!((spare(), Arc::strong_count(&held)), (2, 1));
         // Nor of one that nobody waits for any more, or that panics: its room is not used again.
         drop(serving(held.clone()));
-        let panics = serve(&ROOMS, async { panic!("in the middle") });
-        assert!(tokio::spawn(panics).await.is_err());
+        assert!(tokio::spawn(serving_so(None)).await.is_err());
         assert_eq!((spare(), Arc::strong_count(&held)), (0, 1));
     }
 
