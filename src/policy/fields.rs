@@ -28,13 +28,6 @@ pub fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a Header
     }
 }
 
-/// A value as a text, where it is one of ASCII: as [`HeaderValue::to_str`] has it, and several bytes at a time.
-pub fn text(value: &HeaderValue) -> Option<&str> {
-    let bytes = value.as_bytes();
-    let text = bytes.is_ascii().then(|| str::from_utf8(bytes));
-    text.and_then(Result::ok)
-}
-
 /// All its values, in order.
 pub fn all<'a>(
     headers: &'a HeaderMap,
@@ -67,13 +60,6 @@ mod tests {
             prop_assert_eq!(has(&headers, &name), headers.contains_key(&name));
             prop_assert_eq!(first(&headers, &name), headers.get(&name));
             prop_assert!(all(&headers, &name).eq(headers.get_all(&name).iter()));
-        }
-
-        #[test]
-        fn a_text_is_what_it_is_to_others(bytes in prop::collection::vec(prop_oneof![4 => b' '..=b'~', 1 => any::<u8>()], 0..40)) {
-            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
-                prop_assert_eq!(text(&value), value.to_str().ok());
-            }
         }
     }
 }

@@ -13,15 +13,15 @@ pub const UNFIT: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
 /// Whether `raw` can stand in `Host`: a name or address, and perhaps a port (RFC 9110 §7.2), of the characters that host
 /// names in use are made of. Anything else could be read as one host here and as another by the backend.
-pub fn is_host(raw: &str) -> bool {
-    let (place, host) = match raw.strip_prefix('[') {
-        Some(literal) => (IN_LITERAL, literal),
-        None => (IN_NAME, raw),
+pub fn is_host(raw: &[u8]) -> bool {
+    let (place, host) = match raw {
+        [b'[', literal @ ..] => (IN_LITERAL, literal),
+        _ => (IN_NAME, raw),
     };
     let mut end = host.len();
     // A dot ends a name, or a part that is something.
     let mut before = b'.';
-    for (at, &byte) in host.as_bytes().iter().enumerate() {
+    for (at, &byte) in host.iter().enumerate() {
         if HOSTS[usize::from(byte)] & place == 0 {
             end = at;
             break;
@@ -31,7 +31,7 @@ pub fn is_host(raw: &str) -> bool {
         }
         before = byte;
     }
-    let rest = host.as_bytes().get(end..).unwrap_or_default();
+    let rest = host.get(end..).unwrap_or_default();
     let port = match (place, rest) {
         (IN_LITERAL, [b']', port @ ..]) => port,
         (IN_NAME, port) => port,

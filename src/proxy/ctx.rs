@@ -16,7 +16,7 @@ use super::snapshot::Local;
 use super::split::Split;
 use super::watch::Watch;
 use crate::cache::key::Key;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::policy::adaptive;
 use crate::policy::balancer::Tried;
 use crate::policy::budget::Spent;
@@ -35,7 +35,7 @@ use crate::upstream::{Active, Backend, Upstream};
 use http::{HeaderName, HeaderValue, StatusCode};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a client may take for the next piece of a request that was already answered.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
@@ -168,7 +168,7 @@ pub(super) struct Current {
     pub(super) active: Active,
     /// Those it holds, of the route and of the upstream.
     pub(super) places: Taken,
-    pub(super) started: Instant,
+    pub(super) started: Moment,
     /// The name of its span, where there are traces.
     pub(super) span: u64,
     pub(super) waited: Duration,
@@ -217,7 +217,7 @@ impl Current {
     fn tell_others(&self, ctx: &Ctx, seen: Observation) {
         let (good, latency) = match seen {
             Observation::Good(latency) | Observation::Late(latency) => (true, latency),
-            Observation::Failed | Observation::ConnectFailed => (false, clock::since(self.started)),
+            Observation::Failed | Observation::ConnectFailed => (false, self.started.elapsed()),
         };
         if let (Observation::Good(latency), Some(traffic)) = (seen, ctx.traffic()) {
             // What overtook another one has not begun when the request did.
@@ -243,7 +243,7 @@ impl Current {
             outcome: Outcome::Ok,
             span: self.span,
             started: self.started,
-            took: clock::since(self.started),
+            took: self.started.elapsed(),
             waited: self.waited,
             queued: self.queued,
             connected: self.connected,
@@ -263,7 +263,7 @@ pub struct Try {
     /// The name of its span, where there are traces.
     pub span: u64,
     /// When it began.
-    pub started: Instant,
+    pub started: Moment,
     /// How long it took, the wait before it not included.
     pub took: Duration,
     /// The wait before it.
@@ -394,12 +394,12 @@ impl Ctx {
 
     /// What is left of its time; nothing without an upstream.
     pub(super) fn time_left(&self) -> Duration {
-        self.time_left_at(clock::instant())
+        self.time_left_at(clock::moment())
     }
 
     /// The same, as it is then.
-    pub(super) fn time_left_at(&self, now: Instant) -> Duration {
-        let elapsed = now.saturating_duration_since(self.watch.started());
+    pub(super) fn time_left_at(&self, now: Moment) -> Duration {
+        let elapsed = self.watch.lasted(now);
         let timeouts = self.timeouts();
         timeouts.map_or(Duration::ZERO, |t| t.left(elapsed))
     }
@@ -462,7 +462,7 @@ impl Ctx {
     /// The try under way got a response head.
     pub(super) fn note_answer(&mut self, status: StatusCode) {
         if let Some(current) = &mut self.current {
-            current.answered = Some((status, clock::since(current.started)));
+            current.answered = Some((status, current.started.elapsed()));
         }
     }
 
@@ -471,7 +471,7 @@ impl Ctx {
         if let Some(current) = &mut self.current
             && !current.took_over
         {
-            current.connected = Some(clock::since(current.started));
+            current.connected = Some(current.started.elapsed());
         }
     }
 
@@ -582,7 +582,7 @@ impl Ctx {
                 outcome,
                 span: current.span,
                 started: current.started,
-                took: clock::since(current.started),
+                took: current.started.elapsed(),
                 waited: current.waited,
                 queued: current.queued,
                 connected: current.connected,

@@ -6,7 +6,7 @@
 use super::client::Client;
 use super::ctx::Ctx;
 use super::{facts, wait};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::policy::admission::{Priority, Why};
 use crate::policy::concurrency::Concurrency;
 use crate::policy::target::normalise_path;
@@ -16,7 +16,7 @@ use crate::upstream::traffic::Traffic;
 use crate::upstream::{NoBackend, Picked, Reach, Upstream};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The places that a try holds.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Waited {
 }
 
 /// When it is, while a try waits to begin: the clock is read only after something was waited for.
-pub(super) struct Clock(pub(super) Instant);
+pub(super) struct Clock(pub(super) Moment);
 
 /// A try that may begin.
 pub(super) struct Entry {
@@ -128,12 +128,12 @@ pub(super) async fn enter(
             let wait = pin!(traffic.places.take(ctx.queued.route, priority));
             in_time(session, ctx, clock, wait).await?
         };
-        ctx.queued.route += clock.0.saturating_duration_since(asked);
+        ctx.queued.route += clock.0.since(asked);
         places.route = Some(place.map_err(Barred::RefusedByRoute)?);
     }
     let asked = clock.0;
     let picked = at_upstream(session, ctx, &upstream, places, clock).await;
-    ctx.queued.upstream += clock.0.saturating_duration_since(asked);
+    ctx.queued.upstream += clock.0.since(asked);
     Ok(Entry {
         picked: picked?,
         upstream,
@@ -192,7 +192,7 @@ async fn in_time<T>(
         () = wait::client_leaves(session) => Err(Barred::ClientLeft),
         () = tokio::time::sleep(left) => Err(Barred::TimeOver),
     };
-    clock.0 = clock::instant();
+    clock.0 = clock::moment();
     done
 }
 
@@ -202,7 +202,7 @@ async fn pick(
     session: &mut dyn Client,
     ctx: &mut Ctx,
     upstream: &Arc<Upstream>,
-    (asked, clock): (Instant, &mut Clock),
+    (asked, clock): (Moment, &mut Clock),
 ) -> Result<Picked, Barred> {
     let turn = *ctx.turn.get_or_insert_with(|| upstream.take_turn());
     let reach = match ctx.tries.is_empty() {
@@ -216,7 +216,7 @@ async fn pick(
     let queue = upstream.concurrency.as_ref();
     let queue = queue.filter(|rules| rules.admission.queue > 0);
     let patience = queue.map_or(Duration::ZERO, |rules| rules.admission.queue_timeout);
-    let deadline = asked + patience.saturating_sub(ctx.queued.upstream);
+    let deadline = asked.instant() + patience.saturating_sub(ctx.queued.upstream);
     let priority = queue.map_or(Priority::Normal, |rules| priority_of(rules, session));
     let mut waiting: Option<InLine> = None;
     loop {

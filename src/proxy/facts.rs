@@ -8,7 +8,7 @@ use crate::policy::fields;
 use crate::policy::forwarded;
 use crate::policy::target::{is_host, normalise_host};
 use crate::policy::template::Vars;
-use http::{HeaderName, Method, Version, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ pub(super) fn authority(request: &RequestHeader) -> &str {
     match request.uri.authority() {
         Some(authority) => authority.as_str(),
         None => fields::first(&request.headers, &header::HOST)
-            .and_then(fields::text)
+            .and_then(|host| host.to_str().ok())
             .unwrap_or_default(),
     }
 }
@@ -30,12 +30,12 @@ pub(super) fn authority(request: &RequestHeader) -> &str {
 /// HTTP/1.0) or there more than once, or a target that is neither a path, nor the `*` of `OPTIONS`, nor begins with a scheme (RFC 9112 §3.2).
 pub(super) fn is_odd(request: &RequestHeader) -> bool {
     let mut hosts = fields::all(&request.headers, &header::HOST);
-    let host = hosts.next().map_or(Some(""), fields::text);
-    let authority = request.uri.authority().map(|authority| authority.as_str());
+    let host = hosts.next().map_or(&b""[..], HeaderValue::as_bytes);
+    let authority = request.uri.authority();
+    let authority = authority.map(|authority| authority.as_str().as_bytes());
     let may_lack_host = request.version <= Version::HTTP_10;
-    let fits = |host: &str| is_host(host) || may_lack_host && host.is_empty();
-    let odd_host =
-        hosts.next().is_some() || !host.is_some_and(|host| fits(authority.unwrap_or(host)));
+    let fits = |host: &[u8]| is_host(host) || may_lack_host && host.is_empty();
+    let odd_host = hosts.next().is_some() || !host.is_ascii() || !fits(authority.unwrap_or(host));
     let path = request.raw_path();
     let absolute = |scheme: &[u8]| {
         path.get(..scheme.len())
@@ -63,7 +63,7 @@ pub(super) fn target(request: &RequestHeader) -> &str {
 /// The client's id of the request if it is fit for a log, else a new one.
 pub(super) fn request_id(request: &RequestHeader) -> String {
     fields::first(&request.headers, &REQUEST_ID)
-        .and_then(fields::text)
+        .and_then(|id| id.to_str().ok())
         .filter(|id| is_plain(id))
         .map_or_else(new_request_id, str::to_owned)
 }

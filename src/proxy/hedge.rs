@@ -13,6 +13,7 @@ use super::peer::{Use, dial};
 use super::racing::{self, First, Handshake};
 use super::wait::client_leaves;
 use super::{aside, forward, outgoing, translate};
+use crate::clock::{self, Moment};
 use crate::policy::balancer::Tried;
 use crate::policy::blame::blame;
 use crate::policy::hedge;
@@ -68,7 +69,7 @@ pub(super) struct Won {
     picked: Picked,
     upstream: Arc<Upstream>,
     places: Taken,
-    began: Instant,
+    began: Moment,
     span: u64,
     asked: Asked,
 }
@@ -87,7 +88,7 @@ pub(super) struct Hedge {
     /// Told of its end.
     ended: Notify,
     /// Where it went, once it did: its backend, when, and the name of its span.
-    begun: OnceLock<(Own<Backend>, Instant, u64)>,
+    begun: OnceLock<(Own<Backend>, Moment, u64)>,
     /// The first try's handshake, while there is one.
     pub(super) handshake: Handshake,
 }
@@ -202,14 +203,14 @@ impl Drop for Hedge {
 
 impl Plan {
     /// Makes the request, if there is a backend, a place and a budget for it.
-    async fn run(self: Box<Self>, begun: impl FnOnce((Own<Backend>, Instant, u64))) -> State {
+    async fn run(self: Box<Self>, begun: impl FnOnce((Own<Backend>, Moment, u64))) -> State {
         let Action::Proxy(proxy) = &self.route.action else {
             return State::None;
         };
         let Some((picked, places)) = self.enter(proxy) else {
             return State::None;
         };
-        let began = Instant::now();
+        let began = clock::moment();
         begun((picked.active.backend().clone(), began, self.span));
         let failure = match self.ask(&picked, proxy).await {
             Ok(asked) => {
@@ -269,7 +270,7 @@ impl Plan {
     /// What it met instead, and the limit that held then.
     async fn ask(&self, picked: &Picked, proxy: &Proxy) -> Result<Asked, (Failure, Limit)> {
         let timeouts = &proxy.timeouts;
-        let began = Instant::now();
+        let began = clock::moment();
         let place = (picked.index, picked.address);
         let peer = dial(place, &self.upstream, timeouts, self.at, Use::Exchange);
         let line = Line::open(peer, &self.upstream).await.map_err(|e| {

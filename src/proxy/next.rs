@@ -53,7 +53,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
 /// # Errors
 /// When there is to be none; why is in the context.
 pub(super) async fn enter(session: &mut dyn Client, ctx: &mut Ctx, waited: Duration) -> Result<()> {
-    let asked = clock::instant();
+    let asked = clock::moment();
     if ctx.time_left_at(asked).is_zero() {
         return Err(tries::barred(ctx, Barred::TimeOver));
     }
@@ -72,7 +72,7 @@ pub(super) async fn enter(session: &mut dyn Client, ctx: &mut Ctx, waited: Durat
     let Some(timeouts) = ctx.timeouts() else {
         return Err(Error::new_in(ErrorType::InternalError));
     };
-    let elapsed = started.saturating_duration_since(ctx.watch.started());
+    let elapsed = ctx.watch.lasted(started);
     (_, ctx.limit) = timeouts.deadline(Phase::Connecting, elapsed);
     ctx.current = Some(Current {
         is_odd: entry.upstream.http2 && forward::is_websocket(session.req_header()),
@@ -84,7 +84,7 @@ pub(super) async fn enter(session: &mut dyn Client, ctx: &mut Ctx, waited: Durat
         started,
         span: ctx.new_span(),
         waited,
-        queued: started.saturating_duration_since(asked),
+        queued: started.since(asked),
         took_over: false,
         connected: None,
         answered: None,

@@ -124,7 +124,7 @@ fn attempt<'a>(t: &'a Try, ctx: &Ctx) -> TryLine<'a> {
             first_byte: t.answered,
             status: t.status.map(|status| status.as_u16()),
             span: t.span,
-            began: t.started.saturating_duration_since(ctx.watch.started()),
+            began: ctx.watch.lasted(t.started),
         },
     }
 }
@@ -149,7 +149,7 @@ fn more<'a>(
             Outcome::ClientLeft => last.connected.is_some() || last.answered.is_some(),
             _ => true,
         };
-        let began = last.started.saturating_duration_since(ctx.watch.started());
+        let began = ctx.watch.lasted(last.started);
         let answered = last.answered.map(|at| at.saturating_sub(connected));
         went.then_some((began + connected, answered))
     });

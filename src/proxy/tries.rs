@@ -10,7 +10,6 @@ use super::facts::{authority, target};
 use super::failure::Cause;
 use super::hedge;
 use super::{CLIENT_LEFT, body, failure};
-use crate::clock;
 use crate::policy::blame::blame;
 use crate::policy::health::Observation;
 use crate::policy::outcome::Outcome;
@@ -288,7 +287,7 @@ pub(super) fn end_as_answered(ctx: &mut Ctx) {
 /// The try under way ends for another backend was faster: that one's answer is taken as the next try.
 fn give_way(ctx: &mut Ctx) {
     if let Some(current) = &ctx.current {
-        let late = Observation::Late(clock::since(current.started));
+        let late = Observation::Late(current.started.elapsed());
         current.observe(ctx, late);
         ctx.tried.add(current.index);
     }

@@ -5,12 +5,12 @@
 
 use super::stream::{ClientStream, HeadRead, NoHead, Patience};
 use crate::clock::Moment;
+use crate::policy::eights;
 use crate::policy::framing::{self, Doubt};
 use crate::policy::target::UNFIT;
 use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
-use memchr::{memchr, memchr_iter};
 use percent_encoding::percent_encode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
@@ -21,6 +21,9 @@ use std::borrow::Cow;
 
 /// The most fields that Pingora takes.
 const MOST_FIELDS: usize = 256;
+/// How many bytes one has, as a rule, and how many there are at most, but for few requests.
+const USUAL_FIELD: usize = 32;
+const USUAL: usize = 16;
 
 /// A request and its connection.
 pub struct Request {
@@ -166,7 +169,6 @@ fn parse(bytes: &Bytes) -> Result<Box<RequestHeader>> {
     if target.is_empty() {
         return Err(malformed());
     }
-    let fields = memchr_iter(b'\n', bytes).count();
     let target = match std::str::from_utf8(target) {
         Ok(_) => Cow::Borrowed(target),
         Err(_) => {
@@ -174,20 +176,19 @@ fn parse(bytes: &Bytes) -> Result<Box<RequestHeader>> {
             Cow::Owned(text.into_owned().into_bytes())
         }
     };
-    let fields = fields.saturating_sub(2);
-    if fields > MOST_FIELDS {
-        return Err(malformed());
-    }
     let version = match version {
         b"HTTP/1.0" => Version::HTTP_10,
         b"HTTP/1.1" => Version::HTTP_11,
         _ => return Err(malformed()),
     };
-    let mut headers = HeaderMap::with_capacity(fields);
+    let mut headers = HeaderMap::with_capacity((bytes.len() / USUAL_FIELD).min(USUAL));
     for (start, end) in lines {
         let Some((name, value)) = bytes.get(start..end).and_then(field) else {
             continue;
         };
+        if headers.len() >= MOST_FIELDS {
+            return Err(malformed());
+        }
         let name = HeaderName::from_bytes(name);
         let name = name.or_err(ErrorType::InvalidHTTPHeader, "a name that is none")?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value));
@@ -250,8 +251,17 @@ fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// What is before and after the first of these bytes.
 fn parted(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
-    let (before, from) = bytes.split_at_checked(memchr(byte, bytes)?)?;
+    let (before, from) = bytes.split_at_checked(place(bytes, byte))?;
     Some((before, from.get(1..)?))
+}
+
+/// Where the first of these bytes is, or the end.
+fn place(bytes: &[u8], byte: u8) -> usize {
+    eights::before(
+        bytes,
+        |eight| eights::is(eight, byte),
+        |other| other == byte,
+    )
 }
 
 /// Where the lines of a head are.
@@ -265,10 +275,10 @@ impl Iterator for Lines<'_> {
 
     fn next(&mut self) -> Option<(usize, usize)> {
         let rest = self.bytes.get(self.at..)?;
-        let end = memchr(b'\r', rest)?;
+        let end = place(rest, b'\r');
         let line = (self.at, self.at + end);
         self.at += end + 2;
-        (end > 0).then_some(line)
+        (end > 0 && end < rest.len()).then_some(line)
     }
 }
 

@@ -328,12 +328,12 @@ fn what_can_stand_in_host() {
         "a_b.c",
         "a.b.",
     ] {
-        assert!(is_host(good), "{good}");
+        assert!(is_host(good.as_bytes()), "{good}");
     }
     for bad in [
         "", ":80", "a b", "a,b", "a/x", "a@b", "a:b", "a:80:80", "[::1", "[::1]x", "[]", "[g]",
         "a\u{e9}", "::1", ".", "..", "a..", ".a", "a..b:80",
     ] {
-        assert!(!is_host(bad), "{bad}");
+        assert!(!is_host(bad.as_bytes()), "{bad}");
     }
 }

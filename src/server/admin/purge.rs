@@ -116,7 +116,7 @@ fn split(url: &str) -> Result<(String, String, String), String> {
         );
     }
     let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    if !is_host(host) {
+    if !is_host(host.as_bytes()) {
         return Err(format!("{host:?} is no host with or without a port"));
     }
     // RFC 9110 §4.2.3: an empty path is `/`.
