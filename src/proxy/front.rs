@@ -49,6 +49,7 @@ use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::protocols::Shutdown;
 use pingora::protocols::http::ServerSession;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -102,6 +103,18 @@ pub enum Received {
     Onward(Box<ServerSession>),
 }
 
+/// Serves one request after the other.
+// No closure that is asked for each: what it serves one in would be moved to where it is served.
+async fn serve() -> Infallible {
+    loop {
+        let (request, connection) = rooms::next(&SERVING).await;
+        let received = connection.front.serve(request, &connection).await;
+        // What waits for nothing more holds nothing either.
+        drop(connection);
+        rooms::done(&SERVING, received);
+    }
+}
+
 impl Front {
     /// Ends when connections that are idle are to end: a connection asks once, and [goes on waiting](Self::receive).
     pub async fn closes(&self) {
@@ -121,10 +134,7 @@ impl Front {
         match front.read(stream, idle, closes).await {
             Some(Ok(request)) => {
                 let came = (request, connection.clone());
-                let serving = async |(request, connection): Came| {
-                    connection.front.serve(request, &connection).await
-                };
-                rooms::serve(&SERVING, came, serving).await
+                rooms::serve(&SERVING, came, serve).await
             }
             Some(Err((stream, none))) => {
                 Box::pin(front.refuse(stream, none)).await;

@@ -18,6 +18,7 @@ use log::debug;
 use pingora::protocols::http::v2::server::{H2Options, handshake};
 use pingora::protocols::{Digest, Stream};
 use pingora::server::ShutdownWatch;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -89,11 +90,8 @@ pub(super) async fn serve(
                 let task = Task::begin(&tasks);
                 let exchange = Box::new(Exchange::new(request, answer, digest.clone()));
                 let came = (exchange, task, connection.clone(), shutdown.clone());
-                let serving = async |(exchange, _task, connection, shutdown): Came| {
-                    connection.serve_stream(exchange, &shutdown).await;
-                };
                 // One that panics is one stream.
-                tokio::spawn(clock::woken(rooms::serve(&SERVING, came, serving)));
+                tokio::spawn(clock::woken(rooms::serve(&SERVING, came, serve_streams)));
                 if tasks.under_way() > most_tasks {
                     debug!("a client resets streams faster than they end");
                     front.note_malformed(client, StatusCode::BAD_REQUEST, "too_many_resets", "");
@@ -111,6 +109,16 @@ pub(super) async fn serve(
         }
     }
     // Those that are left see for themselves that nobody waits any more, and are logged then.
+}
+
+/// Serves the request of one stream after the other.
+async fn serve_streams() -> Infallible {
+    loop {
+        let (exchange, task, connection, shutdown) = rooms::next(&SERVING).await;
+        connection.serve_stream(exchange, &shutdown).await;
+        drop((connection, shutdown, task));
+        rooms::done(&SERVING, ());
+    }
 }
 
 /// The tasks of a connection.

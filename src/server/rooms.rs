@@ -52,36 +52,36 @@ pub struct InRoom<J: 'static, T: 'static> {
     rooms: &'static LocalKey<Rooms<J, T>>,
 }
 
-/// Has a request served in one of these rooms, or in a new one. `how` is the same for all of them.
-pub fn serve<J, T, F>(
+/// Has a request served in one of these rooms, or in a new one. Who is to `stay` there asks for the [`next`] one and says when it is
+/// [`done`], again and again.
+pub fn serve<J, T, S>(
     rooms: &'static LocalKey<Rooms<J, T>>,
     job: J,
-    how: impl Fn(J) -> F + Send + Sync + 'static,
+    stay: impl FnOnce() -> S,
 ) -> InRoom<J, T>
 where
-    J: Send,
-    F: Future<Output = T> + Send + 'static,
+    S: Future<Output = Infallible> + Send + 'static,
 {
     let spare = rooms.with(|rooms| rooms.spare.borrow_mut().pop());
     InRoom {
-        room: Some(spare.unwrap_or_else(|| Box::pin(stay(rooms, how)))),
+        room: Some(spare.unwrap_or_else(|| Box::pin(stay()))),
         job: Some(job),
         rooms,
     }
 }
 
-async fn stay<J, T, F: Future<Output = T>>(
-    rooms: &'static LocalKey<Rooms<J, T>>,
-    how: impl Fn(J) -> F,
-) -> Infallible {
-    loop {
-        let next = poll_fn(|_| match rooms.with(|rooms| rooms.job.take()) {
-            Some(job) => Poll::Ready(job),
-            None => Poll::Pending,
-        });
-        let done = how(next.await).await;
-        rooms.with(|rooms| rooms.done.set(Some(done)));
-    }
+/// Waits for the next request that is handed into a room.
+pub async fn next<J, T>(rooms: &'static LocalKey<Rooms<J, T>>) -> J {
+    poll_fn(|_| match rooms.with(|rooms| rooms.job.take()) {
+        Some(job) => Poll::Ready(job),
+        None => Poll::Pending,
+    })
+    .await
+}
+
+/// Hands out what came of it.
+pub fn done<J, T>(rooms: &'static LocalKey<Rooms<J, T>>, done: T) {
+    rooms.with(|rooms| rooms.done.set(Some(done)));
 }
 
 // Only the room is polled where it is.
@@ -141,10 +141,16 @@ mod tests {
 
     /// Without anything it panics.
     fn serving_so(held: Job) -> InRoom<Job, usize> {
-        serve(&ROOMS, held, async |held| {
+        serve(&ROOMS, held, stay)
+    }
+
+    async fn stay() -> Infallible {
+        loop {
+            let held = next(&ROOMS).await;
             tokio::task::yield_now().await;
-            Arc::strong_count(&held.unwrap())
-        })
+            let holders = Arc::strong_count(&held.unwrap());
+            done(&ROOMS, holders);
+        }
     }
 
     #[tokio::test]
