@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use log::{error, warn};
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::fmt;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -114,6 +115,14 @@ impl<'a> Line<'a> {
     pub fn backend(&self) -> Option<&'a str> {
         self.tries.last().map(|last| last.backend)
     }
+}
+
+/// A request that ended, whose line is still to be made.
+pub trait Untold: fmt::Debug + Send {
+    /// The line. What is secret in a query is left out of it; `claim` is the claim of a token that is the name of who asks.
+    fn line(&self, redaction: &Redaction, claim: &str) -> Line<'_>;
+    /// How many bytes its texts have, as far as clients choose that.
+    fn bytes(&self) -> usize;
 }
 
 /// One try in a [`Line`].
@@ -241,16 +250,18 @@ impl Writer {
     /// # Errors
     /// When the file cannot be opened for appending.
     pub fn start(settings: &config::AccessLog) -> io::Result<Self> {
+        let redaction = Arc::new(Redaction::new(settings.hide_query.clone()));
+        let claim: Arc<str> = settings.identity_claim.as_str().into();
         let mut log = AccessLog {
             lane: None,
             is_wanted: !matches!(settings.to, LogTarget::Off),
             state: Arc::new(State {
-                lanes: Lanes::new(MOST_QUEUED, json::write),
+                lanes: Lanes::new(MOST_QUEUED, json::write, (redaction.clone(), claim.clone())),
                 reopen: AtomicBool::new(false),
                 finish: AtomicBool::new(false),
             }),
-            redaction: Arc::new(Redaction::new(settings.hide_query.clone())),
-            claim: settings.identity_claim.as_str().into(),
+            redaction,
+            claim,
             format: settings.format.clone(),
             sampling: settings.sampling,
             progress: None,
@@ -359,6 +370,18 @@ impl AccessLog {
             // All that it has is in the line itself. What is made for this alone need not be there as a whole.
             (Some(lane), Format::Json) => lane.pend(&line()),
             (Some(lane), _) => self.append(lane, &line()),
+        }
+    }
+
+    /// Whether lines are wanted, and made later of requests that are handed over.
+    pub fn keeps(&self) -> bool {
+        self.lane.is_some() && matches!(self.format, Format::Json)
+    }
+
+    /// Takes over a request whose line is to be made, where that [is done](Self::keeps); never waits.
+    pub fn keep(&self, untold: Box<dyn Untold>) {
+        if let Some(lane) = &self.lane {
+            lane.keep(untold);
         }
     }
 

@@ -336,7 +336,7 @@ mod tests {
             for one in [line, &Line::default(), line] {
                 pending.push(one);
             }
-            assert_eq!(pending.write(&mut lines, write), 0);
+            assert_eq!(pending.write(&mut lines, &Default::default(), write), 0);
         }
         let mut nothing = Vec::new();
         write(&mut nothing, &Line::default());

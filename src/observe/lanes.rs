@@ -2,8 +2,9 @@
 //! a time where they may be [`Pending`] until then; the log's thread empties all lanes every few milliseconds. So a line waits for
 //! nobody, and wakes nobody but a thread that found nothing to do.
 
-use super::access_log::Line;
+use super::access_log::{Line, Untold};
 use super::pending::Pending;
+use crate::policy::redact::Redaction;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
@@ -54,9 +55,10 @@ impl Batch {
     }
 
     /// Has those that pend written.
-    fn take_in(&mut self, pending: &mut Pending, write: Write) -> u64 {
+    fn take_in(&mut self, pending: &mut Pending, shared: &Shared) -> u64 {
+        let write = shared.write;
         self.add(pending.len() as u64, |text| {
-            pending.write(text, |out, line| {
+            pending.write(text, &shared.rules, |out, line| {
                 write(out, line);
                 out.push(b'\n');
             })
@@ -93,8 +95,9 @@ struct Shared {
     /// Whether the thread waits to be woken.
     asleep: AtomicBool,
     thread: Mutex<Option<Thread>>,
-    /// How lines that pend are written.
+    /// How lines that pend are written, and by which rules they are made of requests: see [`Untold::line`].
     write: Write,
+    rules: (Arc<Redaction>, Arc<str>),
     /// Lines that had no room, and those that could not be written.
     refused: AtomicU64,
     lost: AtomicU64,
@@ -130,14 +133,12 @@ impl Lane {
 
     /// Has it written with some more.
     pub(super) fn pend(&self, line: &Line<'_>) {
-        self.with_room(|lines, shared| {
-            lines.pending.push(line);
-            if lines.pending.is_full() {
-                lines.add(shared, |batch, pending| {
-                    batch.take_in(pending, shared.write)
-                });
-            }
-        });
+        self.with_room(|lines, shared| lines.pend(shared, |pending| pending.push(line)));
+    }
+
+    /// The same of a request whose line is still to be made.
+    pub(super) fn keep(&self, untold: Box<dyn Untold>) {
+        self.with_room(|lines, shared| lines.pend(shared, |pending| pending.keep(untold)));
     }
 
     fn with_room(&self, add: impl FnOnce(&mut Lines, &Shared)) {
@@ -175,6 +176,14 @@ impl Lines {
         }
     }
 
+    /// Has something added to what pends.
+    fn pend(&mut self, shared: &Shared, add: impl FnOnce(&mut Pending)) {
+        add(&mut self.pending);
+        if self.pending.is_full() {
+            self.add(shared, |batch, pending| batch.take_in(pending, shared));
+        }
+    }
+
     fn are_empty(&self) -> bool {
         self.bytes == 0 && self.pending.len() == 0
     }
@@ -193,8 +202,8 @@ impl Shared {
 }
 
 impl Lanes {
-    /// None so far; so many bytes may wait in all, beyond a little of each. `write`: how lines that pend are.
-    pub(super) fn new(most: usize, write: Write) -> Self {
+    /// None so far; so many bytes may wait in all, beyond a little of each. `write`: how lines that pend are. `rules`: see [`Untold::line`].
+    pub(super) fn new(most: usize, write: Write, rules: (Arc<Redaction>, Arc<str>)) -> Self {
         Lanes {
             all: Mutex::default(),
             spare: Mutex::default(),
@@ -204,6 +213,7 @@ impl Lanes {
                 asleep: AtomicBool::new(false),
                 thread: Mutex::new(None),
                 write,
+                rules,
                 refused: AtomicU64::new(0),
                 lost: AtomicU64::new(0),
             }),
@@ -255,7 +265,7 @@ impl Lanes {
                 (open, std::mem::take(&mut lines.full), common)
             };
             open.text.reserve(pending.len() * LINE);
-            let lost = open.take_in(&mut pending, self.shared.write);
+            let lost = open.take_in(&mut pending, &self.shared);
             self.lost(lost);
             taken.push(open);
             for batch in taken.into_iter().filter(|batch| batch.lines > 0) {
@@ -299,6 +309,26 @@ mod tests {
         assert_ne!(line.request_id, "panic", "as it should");
     }
 
+    fn rules() -> (Arc<Redaction>, Arc<str>) {
+        (Arc::default(), "sub".into())
+    }
+
+    /// A request of which no more is known than its name.
+    #[derive(Debug)]
+    struct Whole(String);
+
+    impl Untold for Whole {
+        fn line(&self, redaction: &Redaction, claim: &str) -> Line<'_> {
+            assert_eq!((redaction, claim), (&Redaction::default(), "sub"));
+            assert_ne!(self.0, "none", "as it should");
+            named(&self.0)
+        }
+
+        fn bytes(&self) -> usize {
+            self.0.len()
+        }
+    }
+
     fn named(name: &str) -> Line<'_> {
         Line {
             request_id: name,
@@ -309,7 +339,7 @@ mod tests {
     #[test]
     fn no_line_is_lost_or_torn() {
         const EACH: u64 = 20_000;
-        let lanes = Lanes::new(usize::MAX, names);
+        let lanes = Lanes::new(usize::MAX, names, rules());
         let mine: Vec<_> = (0..3).map(|_| lanes.open()).collect();
         let mut seen = vec![0; mine.len()];
         std::thread::scope(|scope| {
@@ -319,6 +349,9 @@ mod tests {
                         let line = format!("{name} {n}");
                         match name {
                             0 => lane.append(|out| out.extend(line.bytes())),
+                            1 => lane.pend(&named(&line)),
+                            // One by one, some in a row, and one among others.
+                            _ if n % 7 < 3 || n % 100 > 50 => lane.keep(Box::new(Whole(line))),
                             _ => lane.pend(&named(&line)),
                         }
                     }
@@ -344,7 +377,7 @@ mod tests {
 
     #[test]
     fn so_much_waits_and_no_more() {
-        let lanes = Lanes::new(1000, names);
+        let lanes = Lanes::new(1000, names, rules());
         let (one, other) = (lanes.open(), lanes.open());
         let line = |lane: &Lane| {
             let before = lanes.dropped();
@@ -367,7 +400,7 @@ mod tests {
 
     #[test]
     fn so_much_waits_of_what_pends_too() {
-        let lanes = Lanes::new(1000, names);
+        let lanes = Lanes::new(1000, names, rules());
         let (one, other) = (lanes.open(), lanes.open());
         let line = "x".repeat(49);
         let fill = |lane: &Lane| {
@@ -393,20 +426,33 @@ mod tests {
 
     #[test]
     fn long_lines_pend_in_small_numbers() {
-        let lanes = Lanes::new(1000, names);
+        let lanes = Lanes::new(1000, names, rules());
         let lane = lanes.open();
         let line = "x".repeat(10_000);
         let pending = || locked(&lane.lines).pending.len();
-        let most = (0..40).map(|_| {
+        let mut each = [0; 40].map(|_| {
             lane.pend(&named(&line));
             pending()
         });
-        assert_eq!(most.max(), Some(3));
+        assert_eq!(each.iter().max(), Some(&3));
+        lanes.take(|_| {});
+        each = each.map(|_| {
+            lane.keep(Box::new(Whole(line.clone())));
+            pending()
+        });
+        assert_eq!(each.iter().max(), Some(&3));
+        // Of short ones as many as may be.
+        lanes.take(|_| {});
+        each = each.map(|_| {
+            lane.keep(Box::new(Whole("short".into())));
+            pending()
+        });
+        assert_eq!(each.iter().max(), Some(&15));
     }
 
     #[test]
     fn a_line_that_breaks_off_is_no_line() {
-        let lanes = Lanes::new(1000, names);
+        let lanes = Lanes::new(1000, names, rules());
         let lane = lanes.open();
         lane.append(|out| out.extend(b"one"));
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -422,9 +468,11 @@ mod tests {
         for name in ["three", "panic", "four"] {
             lane.pend(&named(name));
         }
-        assert!(
-            lanes.take(|batch| assert_eq!((&*batch.text, batch.lines), (&b"three\nfour\n"[..], 2)))
-        );
-        assert_eq!(lanes.dropped(), 1);
+        for name in ["five", "none", "six", "panic", "seven"] {
+            lane.keep(Box::new(Whole(name.into())));
+        }
+        let written = b"three\nfour\nfive\nsix\nseven\n";
+        assert!(lanes.take(|batch| assert_eq!((&*batch.text, batch.lines), (&written[..], 5))));
+        assert_eq!(lanes.dropped(), 3);
     }
 }

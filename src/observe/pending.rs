@@ -1,15 +1,19 @@
 //! Lines that are not written out yet: what requests leave for them, until there are enough to be written in one go.
 //!
 //! The code that writes a line is not in the processor's cache of instructions any more when the next request ends, and costs more
-//! to fetch than to run. It is fetched once for all that pend. What pends is no more than copied: its texts one after the other,
-//! without what surrounds them in the log.
+//! to fetch than to run. It is fetched once for all that pend. Where nobody needs the request any more, that pends as a whole;
+//! else no more than a copy of what its line has: the texts one after the other, without what surrounds them in the log.
 
-use super::access_log::{Line, Summary, TryLine, TrySummary};
+use super::access_log::{Line, Summary, TryLine, TrySummary, Untold};
+use crate::policy::redact::Redaction;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// So many lines are written at once: enough that each has only a small share of what it takes to begin, and few enough that they
 /// are still at hand.
 const LINES: usize = 32;
+/// So many are requests as a whole: the next ones cannot have the memory that those were served in, which is at hand.
+const WHOLE: usize = 16;
 /// And no more once their texts have so many bytes.
 const TEXTS: usize = 32 * 1024;
 
@@ -22,6 +26,9 @@ pub(super) struct Pending {
     text: String,
     /// Names of programs, which may be no text.
     agents: Vec<u8>,
+    /// Requests as a whole, each after so many of the lines; how many bytes their texts have.
+    untold: Vec<(usize, Box<dyn Untold>)>,
+    held: usize,
 }
 
 /// How long a text is; `None` where there is none.
@@ -53,12 +60,20 @@ struct Attempt {
 impl Pending {
     /// How many lines there are.
     pub(super) fn len(&self) -> usize {
-        self.lines.len()
+        self.lines.len() + self.untold.len()
     }
 
     /// Whether they are to be written before there is another one.
     pub(super) fn is_full(&self) -> bool {
-        self.lines.len() >= LINES || self.text.len() + self.agents.len() >= TEXTS
+        self.lines.len() >= LINES
+            || self.untold.len() >= WHOLE
+            || self.text.len() + self.agents.len() + self.held >= TEXTS
+    }
+
+    /// One more, of a request as a whole.
+    pub(super) fn keep(&mut self, untold: Box<dyn Untold>) {
+        self.held += untold.bytes();
+        self.untold.push((self.lines.len(), untold));
     }
 
     /// One more: all of it but for what no log has, and for [`Line::more`].
@@ -98,13 +113,26 @@ impl Pending {
     pub(super) fn write(
         &mut self,
         out: &mut Vec<u8>,
+        (redaction, claim): &(Arc<Redaction>, Arc<str>),
         write: impl Fn(&mut Vec<u8>, &Line<'_>),
     ) -> u64 {
         let mut lost = 0;
+        let mut put = |write: &dyn Fn(&mut Vec<u8>)| {
+            let before = out.len();
+            if catch_unwind(AssertUnwindSafe(|| write(out))).is_err() {
+                out.truncate(before);
+                lost += 1;
+            }
+        };
+        let tell = |out: &mut Vec<u8>, one: &dyn Untold| write(out, &one.line(redaction, claim));
+        let mut untold = self.untold.drain(..).peekable();
         let (mut text, mut agents) = (self.text.as_str(), self.agents.as_slice());
         let mut attempts = self.tries.iter();
         let mut line = Line::default();
-        for entry in &self.lines {
+        for (number, entry) in self.lines.iter().enumerate() {
+            while let Some((_, one)) = untold.next_if(|(after, _)| *after <= number) {
+                put(&|out| tell(out, &*one));
+            }
             // What was counted is there; were it not, a text would be cut short.
             let mut take = |length: usize| {
                 let (taken, rest) = text.split_at_checked(length).unwrap_or((text, ""));
@@ -131,13 +159,13 @@ impl Pending {
                 agents = rest;
                 agent
             });
-            let before = out.len();
-            if catch_unwind(AssertUnwindSafe(|| write(out, &line))).is_err() {
-                out.truncate(before);
-                lost += 1;
-            }
+            put(&|out| write(out, &line));
+        }
+        for (_, one) in untold {
+            put(&|out| tell(out, &*one));
         }
         drop(line);
+        self.held = 0;
         self.lines.clear();
         self.tries.clear();
         self.text.clear();

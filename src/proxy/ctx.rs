@@ -525,6 +525,17 @@ impl Ctx {
         self.current = Some(current);
     }
 
+    /// It ended, and nothing but its line is still to be made: what that does not need goes at once.
+    pub(super) fn let_go(&mut self) {
+        self.connection = None;
+        self.current = None;
+        self.part = None;
+        self.room = Room::default();
+        if let Some(outcome) = &mut self.cache {
+            outcome.served = None;
+        }
+    }
+
     /// Something went through the tunnel: it may be silent for so long from now on.
     pub(super) fn tunnel_speaks(&self) {
         let Some(proxy) = self.proxy() else { return };

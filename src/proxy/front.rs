@@ -3,6 +3,7 @@
 //! Called by [`crate::server::connection`] for each request, before Pingora's phases begin. A fixed answer, a refusal or a
 //! fresh stored answer pays for none of their machinery; all else goes on to them, with what was found out so far.
 
+use super::account::{Account, Due, Seen};
 use super::authenticate;
 use super::caching;
 use super::client::Client;
@@ -218,7 +219,13 @@ impl Front {
         if let Ok(Served::Onward) = answered {
             return self.hand_on(request, ctx).await;
         }
-        self.end(&request, &mut ctx, answered.is_err());
+        let due = self.end(&request, &mut ctx, answered.is_err());
+        let is_over = matches!(answered, Ok(Served::Answered))
+            && !(ctx.tunnel || ctx.dropped || ctx.body_unknown);
+        let untold = due.filter(|_| is_over && self.log.keeps());
+        if let Some(due) = due.filter(|_| untold.is_none()) {
+            self.tell(&request, &ctx, due);
+        }
         let next = match answered {
             Err(_) => None,
             // What the client goes on sending must not cost it the end.
@@ -238,11 +245,28 @@ impl Front {
             }
             Ok(_) => {
                 // What goes on may take a while, and does not need what was known of the request.
-                drop(ctx);
-                keep::serve_on(request, &self.closing).await
+                let keeps = request.keeps;
+                let stream = match untold {
+                    Some(due) => self.hand_over(request, ctx, due),
+                    None => {
+                        drop(ctx);
+                        request.stream
+                    }
+                };
+                keep::serve_on(stream, keeps, &self.closing).await
             }
         };
         Received::Over(next)
+    }
+
+    /// Hands over to the log what is left of a request that ended, but for its connection.
+    fn hand_over(&self, request: Request, ctx: Box<Ctx>, due: Due) -> Box<ClientStream> {
+        let seen = Seen::by(&request, &ctx);
+        let bytes = request.head_bytes();
+        let Request { head, stream, .. } = request;
+        let account = Account::new((head, bytes), ctx, seen, due);
+        self.log.keep(Box::new(account));
+        stream
     }
 
     /// Hands a request on to Pingora's phases.
@@ -273,7 +297,9 @@ impl Front {
         if ctx.is_malformed {
             connection.note_malformed();
         }
-        self.end(&*exchange, &mut ctx, answered.is_err());
+        if let Some(due) = self.end(&*exchange, &mut ctx, answered.is_err()) {
+            self.tell(&*exchange, &ctx, due);
+        }
         match answered {
             Ok(served)
                 if ctx.dropped || ctx.body_unknown || matches!(served, Served::BrokenOff) =>
@@ -306,12 +332,12 @@ impl Front {
     }
 
     /// The end of a request that was served here. `is_gone`: whether its client is.
-    fn end(&self, client: &dyn Client, ctx: &mut Ctx, is_gone: bool) {
+    fn end(&self, client: &dyn Client, ctx: &mut Ctx, is_gone: bool) -> Option<Due> {
         if is_gone {
             ctx.client_left = true;
             ctx.reason.get_or_insert(Reason::ClientLeft);
         }
-        self.log(client, ctx);
+        self.count(client, ctx)
     }
 
     /// Counts and logs what is no request, what it is or would be answered with, and the log's word for why.
@@ -430,6 +456,22 @@ impl Front {
 
     /// Counts and logs a request that ends now.
     pub(super) fn log(&self, session: &dyn Client, ctx: &Ctx) {
+        if let Some(due) = self.count(session, ctx) {
+            self.tell(session, ctx, due);
+        }
+    }
+
+    /// Writes its line.
+    fn tell(&self, session: &dyn Client, ctx: &Ctx, Due { finish, sample }: Due) {
+        self.log.write(|| {
+            let mut line = record::line(session, ctx, finish, &self.log);
+            line.summary.sample = sample;
+            line
+        });
+    }
+
+    /// Counts a request that ends now; says whether there is to be a line of it.
+    fn count(&self, session: &dyn Client, ctx: &Ctx) -> Option<Due> {
         let finish = Finish::now(ctx);
         let ended = record::ended(session, ctx, finish);
         let tally = ctx
@@ -448,27 +490,22 @@ impl Front {
                 false => Record::All,
             },
         );
-        if self.log.enabled() {
-            let own = ctx.route.as_ref().and_then(|route| route.logging);
-            let Some(sampling) = self.log.sampling.on(own) else {
-                return;
-            };
-            let chance = match sampling.share < 1.0 {
-                true => fastrand::f64(),
-                false => 0.0,
-            };
-            let failed = ctx.tries.iter().any(|t| t.outcome.is_failure());
-            let sample = match sampling.judge(ended.status, u32::from(failed), ended.took, chance) {
-                Kept::Always => None,
-                Kept::Sample(share) => Some(share),
-                Kept::Not => return,
-            };
-            self.log.write(|| {
-                let mut line = record::line(session, ctx, finish, &self.log);
-                line.summary.sample = sample;
-                line
-            });
+        if !self.log.enabled() {
+            return None;
         }
+        let own = ctx.route.as_ref().and_then(|route| route.logging);
+        let sampling = self.log.sampling.on(own)?;
+        let chance = match sampling.share < 1.0 {
+            true => fastrand::f64(),
+            false => 0.0,
+        };
+        let failed = ctx.tries.iter().any(|t| t.outcome.is_failure());
+        let sample = match sampling.judge(ended.status, u32::from(failed), ended.took, chance) {
+            Kept::Always => None,
+            Kept::Sample(share) => Some(share),
+            Kept::Not => return None,
+        };
+        Some(Due { finish, sample })
     }
 
     /// Records a request that ends now, where it is to be in its trace.

@@ -6,7 +6,6 @@
 use super::ctx::{Ctx, LINGER};
 use crate::policy::fields;
 use crate::server::flag;
-use crate::server::request::Request;
 use crate::server::stream::ClientStream;
 use http::header;
 use pingora::protocols::http::ServerSession;
@@ -49,12 +48,10 @@ pub(super) async fn linger(session: &mut ServerSession) {
 
 /// Ends an answered request; its connection comes back if it can serve on. `closing`: turns true when those that are idle are to end.
 pub(super) async fn serve_on(
-    request: Request,
+    mut stream: Box<ClientStream>,
+    keeps: bool,
     closing: &watch::Receiver<bool>,
 ) -> Option<Box<ClientStream>> {
-    let Request {
-        mut stream, keeps, ..
-    } = request;
     if stream.content().is_some() {
         // It was sent on, and is here still.
         stream.skip(LINGER_BYTES).await.ok()?;

@@ -3,6 +3,7 @@
 //! Called by Pingora, on the worker that accepted the connection. Never decides by itself: routing is `policy::router`'s,
 //! choosing a backend `policy::balancer`'s, trying again `policy::retry`'s, deadlines `policy::timeouts`'s.
 
+mod account;
 mod answered;
 mod aside;
 pub mod authenticate;

@@ -1,5 +1,6 @@
 //! The access log's line for a request, read off its context.
 
+use super::account::Seen;
 use super::caching::mark::word;
 use super::client::Client;
 use super::ctx::{Ctx, Try};
@@ -15,7 +16,6 @@ use crate::policy::fields;
 use crate::policy::outcome::Outcome;
 use crate::policy::redact::Redaction;
 use crate::policy::success::Saved;
-use crate::server::stream::ClientStream;
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::borrow::Cow;
@@ -44,21 +44,32 @@ impl Finish {
 }
 
 /// The line of a request that ends now.
-// What only copies of it are needed of is not made as a whole then.
-#[inline(always)]
 pub(super) fn line<'a>(
     session: &'a dyn Client,
     ctx: &'a Ctx,
-    Finish { at, lasted }: Finish,
+    finish: Finish,
     log: &AccessLog,
 ) -> Line<'a> {
-    let request = session.req_header();
-    let (status, bytes) = sent(session, ctx);
-    let more = match log.format {
-        Format::Json => None,
-        _ => Some(Box::new(more(session, ctx, (status, at), &log.redaction))),
-    };
-    let identity = who(request, ctx, &log.claim);
+    let seen = Seen::by(session, ctx);
+    let head = session.req_header();
+    let mut line = plain(head, ctx, (seen, finish), (&log.redaction, &log.claim));
+    if !matches!(log.format, Format::Json) {
+        let (status, _) = seen.sent;
+        let more = more(session, ctx, (status, finish.at), &log.redaction);
+        line.more = Some(Box::new(more));
+    }
+    line
+}
+
+/// What of it all forms of the log have. `rules`: what is left out of queries, and the claim of a token that is the name of who asks.
+pub(super) fn plain<'a>(
+    request: &'a RequestHeader,
+    ctx: &'a Ctx,
+    (seen, Finish { at, lasted }): (Seen, Finish),
+    (redaction, claim): (&Redaction, &str),
+) -> Line<'a> {
+    let (status, bytes) = seen.sent;
+    let identity = who(request, ctx, claim);
     Line {
         summary: Summary {
             began: at.saturating_sub(lasted),
@@ -76,8 +87,8 @@ pub(super) fn line<'a>(
                 .end
                 .filter(|end| status == Some(end.status))
                 .map(|end| end.proxy_error),
-            received: session.body_bytes_read(),
-            idle: session.stream().and_then(ClientStream::idle),
+            received: seen.received,
+            idle: seen.idle,
             status: status.map_or(failure::CLIENT_LEFT, |status| status.as_u16()),
             bytes,
             sample: None,
@@ -86,16 +97,14 @@ pub(super) fn line<'a>(
         request_id: &ctx.request_id,
         method: request.method.as_str(),
         host: authority(request),
-        path: log
-            .redaction
-            .redact(ctx.asked.as_deref().unwrap_or_else(|| target(request))),
+        path: redaction.redact(ctx.asked.as_deref().unwrap_or_else(|| target(request))),
         cipher: ctx.secured.as_ref().map(|secured| secured.cipher.as_str()),
         user_agent: fields::first(&request.headers, &header::USER_AGENT).map(HeaderValue::as_bytes),
         route: ctx.route.as_deref().map(|route| route.name.as_str()),
         upstream: ctx.upstream().map(|upstream| upstream.name.as_str()),
         tries: ctx.tries.iter().map(|t| attempt(t, ctx)).collect(),
         overtaken: ctx.overtaken.iter().map(|t| attempt(t, ctx)).collect(),
-        more,
+        more: None,
     }
 }
 
@@ -312,7 +321,7 @@ pub(super) fn malformed<'a>(
 }
 
 /// The final status that the client got, if any, and how many bytes of a body.
-fn sent(session: &dyn Client, ctx: &Ctx) -> (Option<StatusCode>, usize) {
+pub(super) fn sent(session: &dyn Client, ctx: &Ctx) -> (Option<StatusCode>, usize) {
     if let Some((status, bytes)) = ctx.sent_at_once {
         return (Some(status), bytes);
     }
