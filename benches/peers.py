@@ -7,8 +7,8 @@ Needs nginx, haproxy, wrk, h2load and hey (Debian's packages) and the release bu
 runs with two workers as its own documentation recommends, and writes an access log. Ours has what it has in production: routes,
 retries, metrics, a log of JSON lines. Printed are medians over the rounds: CPU time of the proxy's own processes for each request
 (from /proc), the ratio to nginx, requests per second, latency at p50 and p99; then latency at p50, p99 and p99.9 when requests come
-at 70 % of the rate that the slowest of the three could take; resident memory idle, at the end, and with 5,000 idle connections. Starts its own
-processes, ends them by their ids, listens on loopback only.
+at 70 % of the rate that the slowest of the three could take, and that what asks could ask for; resident memory idle, at the end, and
+with 5,000 idle connections. Starts its own processes, ends them by their ids, listens on loopback only.
 """
 import argparse
 import os
@@ -33,6 +33,8 @@ IDLE = 5000
 ECHO = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "echo.py")]
 # Of the rate that the slowest can take.
 SHARE = 0.7
+# As often as what asks can.
+ANY = 0
 
 
 class Ports:
@@ -290,12 +292,16 @@ def steady(cases, proxies, ports, results, root, args):
         if load is websocket:
             continue
         those = [proxy for proxy in proxies if (name, proxy) in results]
-        rate = SHARE * min(statistics.median(row[1] for row in results[(name, proxy)]) for proxy in those)
+        urls = {proxy: f"{'https' if kind == 'tls' else 'http'}://127.0.0.1:{getattr(ports[proxy], kind)}{path}" for proxy in those}
+        limits = [statistics.median(row[1] for row in results[(name, proxy)]) for proxy in those]
+        if paced(load, extra)[0] is fresh:
+            # It asks less often than wrk: at more than it can ask for, all that it waits for is itself.
+            limits += [at_rate(case, urls[proxy], ANY, args.seconds, root)[0] for proxy in those]
+        rate = SHARE * min(limits)
         found = {proxy: [] for proxy in those}
         for turn in range(args.rounds):
             for proxy in those if turn % 2 == 0 else reversed(those):
-                url = f"{'https' if kind == 'tls' else 'http'}://127.0.0.1:{getattr(ports[proxy], kind)}{path}"
-                found[proxy].append(at_rate(case, url, rate, args.seconds, root))
+                found[proxy].append(at_rate(case, urls[proxy], rate, args.seconds, root))
         medians = {proxy: [statistics.median(column) for column in zip(*rows)] for proxy, rows in found.items()}
         for proxy, (came, half, most, nearly_all) in medians.items():
             print(f"| {name} | {proxy} | {rate:.0f} | {came:.0f} | {half:.0f} | {most:.0f} | {nearly_all:.0f} | {most / medians['nginx'][2]:.2f} |")

@@ -59,8 +59,7 @@ impl Account {
     pub(super) fn new(
         (head, head_bytes): (Box<RequestHeader>, usize),
         mut ctx: Box<Ctx>,
-        seen: Seen,
-        due: Due,
+        (seen, due): (Seen, Due),
     ) -> Self {
         ctx.let_go();
         Account {

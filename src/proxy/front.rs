@@ -219,13 +219,7 @@ impl Front {
         if let Ok(Served::Onward) = answered {
             return self.hand_on(request, ctx).await;
         }
-        let due = self.end(&request, &mut ctx, answered.is_err());
-        let is_over = matches!(answered, Ok(Served::Answered))
-            && !(ctx.tunnel || ctx.dropped || ctx.body_unknown);
-        let untold = due.filter(|_| is_over && self.log.keeps());
-        if let Some(due) = due.filter(|_| untold.is_none()) {
-            self.tell(&request, &ctx, due);
-        }
+        let untold = self.end(&request, &mut ctx, &answered);
         let next = match answered {
             Err(_) => None,
             // What the client goes on sending must not cost it the end.
@@ -245,28 +239,27 @@ impl Front {
             }
             Ok(_) => {
                 // What goes on may take a while, and does not need what was known of the request.
-                let keeps = request.keeps;
-                let stream = match untold {
-                    Some(due) => self.hand_over(request, ctx, due),
-                    None => {
-                        drop(ctx);
-                        request.stream
-                    }
-                };
+                let seen = Seen::by(&request, &ctx);
+                let bytes = request.head_bytes();
+                let Request {
+                    head,
+                    stream,
+                    keeps,
+                    ..
+                } = request;
+                match untold {
+                    Some(due) => self.hand_over((head, bytes), ctx, (seen, due)),
+                    None => drop((head, ctx)),
+                }
                 keep::serve_on(stream, keeps, &self.closing).await
             }
         };
         Received::Over(next)
     }
 
-    /// Hands over to the log what is left of a request that ended, but for its connection.
-    fn hand_over(&self, request: Request, ctx: Box<Ctx>, due: Due) -> Box<ClientStream> {
-        let seen = Seen::by(&request, &ctx);
-        let bytes = request.head_bytes();
-        let Request { head, stream, .. } = request;
-        let account = Account::new((head, bytes), ctx, seen, due);
-        self.log.keep(Box::new(account));
-        stream
+    /// Hands over to the log what is left of a request that ended, but for its connection. `head`: its head, and how many bytes that had.
+    fn hand_over(&self, head: (Box<RequestHeader>, usize), ctx: Box<Ctx>, last: (Seen, Due)) {
+        self.log.keep(Box::new(Account::new(head, ctx, last)));
     }
 
     /// Hands a request on to Pingora's phases.
@@ -297,17 +290,22 @@ impl Front {
         if ctx.is_malformed {
             connection.note_malformed();
         }
-        if let Some(due) = self.end(&*exchange, &mut ctx, answered.is_err()) {
-            self.tell(&*exchange, &ctx, due);
-        }
+        let untold = self.end(&*exchange, &mut ctx, &answered);
         match answered {
             Ok(served)
                 if ctx.dropped || ctx.body_unknown || matches!(served, Served::BrokenOff) =>
             {
                 exchange.break_off();
             }
-            // What the client still sends of its content is refused by the end of the stream.
-            Ok(_) => drop(exchange.end()),
+            Ok(_) => {
+                // What the client still sends of its content is refused by the end of the stream.
+                drop(exchange.end());
+                if let Some(due) = untold {
+                    let seen = Seen::by(&*exchange, &ctx);
+                    let bytes = exchange.head_bytes();
+                    self.hand_over((exchange.into_head(), bytes), ctx, (seen, due));
+                }
+            }
             Err(_) => {}
         }
         None
@@ -331,13 +329,20 @@ impl Front {
         }
     }
 
-    /// The end of a request that was served here. `is_gone`: whether its client is.
-    fn end(&self, client: &dyn Client, ctx: &mut Ctx, is_gone: bool) -> Option<Due> {
-        if is_gone {
+    /// The end of a request that was served here. What comes back is a line that is due still, of one from which nothing else is
+    /// needed.
+    fn end(&self, client: &dyn Client, ctx: &mut Ctx, answered: &Result<Served>) -> Option<Due> {
+        if answered.is_err() {
             ctx.client_left = true;
             ctx.reason.get_or_insert(Reason::ClientLeft);
         }
-        self.count(client, ctx)
+        let due = self.count(client, ctx)?;
+        let is_over = matches!(answered, Ok(Served::Answered));
+        if is_over && !(ctx.tunnel || ctx.dropped || ctx.body_unknown) && self.log.keeps() {
+            return Some(due);
+        }
+        self.tell(client, ctx, due);
+        None
     }
 
     /// Counts and logs what is no request, what it is or would be answered with, and the log's word for why.

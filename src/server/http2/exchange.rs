@@ -40,7 +40,8 @@ const OF_CONNECTION: [HeaderName; 6] = [
 
 /// The request, and how far its answer is.
 pub struct Exchange {
-    head: RequestHeader,
+    // Some outlive it.
+    head: Box<RequestHeader>,
     content: RecvStream,
     answer: SendResponse<Bytes>,
     /// Where content goes, once there is a head.
@@ -86,7 +87,7 @@ impl Exchange {
     ) -> Self {
         let (head, content) = request.into_parts();
         Exchange {
-            head: head.into(),
+            head: Box::new(head.into()),
             content,
             answer,
             sending: None,
@@ -104,6 +105,11 @@ impl Exchange {
     /// What was asked.
     pub fn head(&self) -> &RequestHeader {
         &self.head
+    }
+
+    /// The same, where nothing else of it is needed any more.
+    pub fn into_head(self) -> Box<RequestHeader> {
+        self.head
     }
 
     /// The same, to be made fit.
