@@ -41,8 +41,7 @@ impl Cache {
         let object = self.0.memory.only(key)?;
         let standing = standing(&object);
         let is_whole = !matches!(object.body, Body::Parts(_) | Body::Growing(_));
-        let is_fit = is_whole && !object.is_broken() && standing != Some(Standing::Gone);
-        is_fit.then(|| {
+        (is_whole && standing != Some(Standing::Gone)).then(|| {
             self.0.used(&object);
             (object, standing)
         })

@@ -54,7 +54,11 @@ fn validated(old: &Object, tag: &str) -> Arc<Object> {
 }
 
 async fn find(cache: Cache) -> Option<Arc<Object>> {
+    let alone = cache.only(&KEY);
     let found = cache.find(&KEY, &HeaderMap::new(), |_| true).await;
+    if let Some((alone, _)) = alone {
+        assert!(Arc::ptr_eq(&alone, found.object.as_ref().unwrap()));
+    }
     found.object
 }
 
@@ -379,6 +383,48 @@ async fn a_large_answer_whose_file_another_process_removes_is_gone() {
         .remove(object.id());
     assert_eq!(file_of(&object).standing(), Standing::Gone);
     assert!(find(now).await.is_none());
+}
+
+#[tokio::test]
+async fn what_is_alone_whole_and_for_all_is_found_at_once() {
+    let found = |cache: Cache| cache.only(&KEY).map(|(_, standing)| standing);
+    let with = |variant, body| {
+        let now = Cache::new(1 << 20, None).unwrap();
+        let (head, born) = (head("v1"), now.moment());
+        let object = Object::new(KEY, "http://h/a", variant, head, freshness(1), body, born);
+        now.insert(object, now.moment());
+        assert_eq!(now.status().memory.objects, 1);
+        now
+    };
+    let whole = || Body::Memory(Bytes::from_static(b"body"));
+    let now = with(None, whole());
+    assert_eq!(found(now), Some(None));
+    // Which of two it is, and whether it is for who asks, is not to be seen from the key; a part is not for everybody.
+    now.insert(answer(now, "v2", "body"), now.moment());
+    assert_eq!(found(now), Some(None), "it took the place of the first");
+    let other = Object::new(
+        KEY,
+        "http://h/a",
+        Some([5; 16]),
+        head("v3"),
+        freshness(1),
+        whole(),
+        now.moment(),
+    );
+    now.insert(other, now.moment());
+    assert_eq!(found(now), None);
+    assert_eq!(found(with(Some([5; 16]), whole())), None);
+    let parts = object::Parts {
+        total: 9,
+        pieces: vec![(3, Bytes::from_static(b"body"))],
+    };
+    assert_eq!(found(with(None, Body::Parts(parts))), None);
+    let dir = tempfile::tempdir().unwrap();
+    let (now, object) = kept_open(dir.path()).await;
+    assert_eq!(found(now), Some(Some(file_of(&object).standing())));
+    let other_process = cache(dir.path(), 0);
+    other_process.0.disk.as_ref().unwrap().remove(object.id());
+    assert_eq!(found(now), None);
 }
 
 #[tokio::test]

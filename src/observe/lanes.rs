@@ -146,6 +146,10 @@ impl Lane {
         let mut lines = locked(&self.lines);
         if lines.bytes > OWN && shared.common.load(Ordering::Relaxed) > shared.most {
             shared.refused.fetch_add(1, Ordering::Relaxed);
+            // Until there is room nothing pends: requests as a whole hold much that is not theirs.
+            if lines.pending.len() > 0 {
+                lines.add(shared, |batch, pending| batch.take_in(pending, shared));
+            }
             return;
         }
         add(&mut lines, shared);

@@ -259,6 +259,12 @@ impl Client for ServerSession {
     }
 }
 
+/// How many bytes say what is asked for, beside the fields of HTTP/2.
+pub(super) fn target_bytes(head: &RequestHeader) -> usize {
+    let authority = head.uri.authority();
+    head.raw_path().len() + authority.map_or(0, |authority| authority.as_str().len())
+}
+
 /// How many bytes these would be by HTTP/1.
 pub(super) fn fields_bytes(fields: &HeaderMap) -> usize {
     let lines = fields.iter();

@@ -6,7 +6,7 @@
 use super::account::{Account, Due, Seen};
 use super::authenticate;
 use super::caching;
-use super::client::Client;
+use super::client::{Client, target_bytes};
 use super::ctx::Ctx;
 use super::direct::{self, Served};
 use super::downstream;
@@ -302,7 +302,7 @@ impl Front {
                 drop(exchange.end());
                 if let Some(due) = untold {
                     let seen = Seen::by(&*exchange, &ctx);
-                    let bytes = exchange.head_bytes();
+                    let bytes = exchange.head_bytes() + target_bytes(exchange.head());
                     self.hand_over((exchange.into_head(), bytes), ctx, (seen, due));
                 }
             }

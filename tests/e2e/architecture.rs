@@ -120,3 +120,31 @@ fn every_file_says_what_it_is_for() {
         }
     }
 }
+
+/// What the program needs, by the table of that in its manifest.
+fn needed() -> BTreeSet<String> {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).expect("Cargo.toml");
+    let table = text.lines().skip_while(|line| *line != "[dependencies]");
+    table
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| name.to_string())
+        .collect()
+}
+
+#[test]
+fn the_fuzz_targets_can_be_built_with_the_versions_that_are_written_down_for_them() {
+    let path = Path::new(ROOT).join("tests/fuzz/Cargo.lock");
+    let text = std::fs::read_to_string(path).expect("the lock file");
+    let mut packages = text.split("[[package]]\n");
+    let own = packages.find(|package| package.starts_with("name = \"backstop\"\n"));
+    let names = own.expect("ours").lines().filter_map(|line| {
+        let name = line.strip_prefix(" \"")?.strip_suffix("\",")?;
+        // A version follows where there are several.
+        name.split(' ').next().map(str::to_string)
+    });
+    let known: BTreeSet<String> = names.collect();
+    assert!(known.len() > 20, "{known:?}");
+    assert_eq!(known, needed(), "run `cargo metadata` in tests/fuzz");
+}

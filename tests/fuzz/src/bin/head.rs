@@ -77,7 +77,7 @@ fuzz_target!(|data: &[u8]| {
     }
     for host in headers.get_all(header::HOST) {
         if let Ok(host) = host.to_str()
-            && is_host(host)
+            && is_host(host.as_bytes())
         {
             let once = normalise_host(host).into_owned();
             assert_eq!(normalise_host(&once), once);
