@@ -28,6 +28,25 @@ pub fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a Header
     }
 }
 
+/// The first value of each of these, in one walk.
+pub fn firsts<'a, const N: usize>(
+    headers: &'a HeaderMap,
+    names: [&HeaderName; N],
+) -> [Option<&'a HeaderValue>; N] {
+    if headers.keys_len() > FEW {
+        return names.map(|name| headers.get(name));
+    }
+    let mut found = [None; N];
+    for (other, value) in headers {
+        for (name, first) in names.iter().zip(&mut found) {
+            if first.is_none() && *name == other {
+                *first = Some(value);
+            }
+        }
+    }
+    found
+}
+
 /// All its values, in order.
 pub fn all<'a>(
     headers: &'a HeaderMap,
@@ -59,6 +78,9 @@ mod tests {
             let name = HeaderName::try_from(name.as_str()).unwrap();
             prop_assert_eq!(has(&headers, &name), headers.contains_key(&name));
             prop_assert_eq!(first(&headers, &name), headers.get(&name));
+            let other = HeaderName::from_static("a");
+            let expected = [headers.get(&other), headers.get(&name), headers.get(&name)];
+            prop_assert_eq!(firsts(&headers, [&other, &name, &name]), expected);
             prop_assert!(all(&headers, &name).eq(headers.get_all(&name).iter()));
         }
     }

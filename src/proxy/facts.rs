@@ -18,11 +18,17 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The host the client asked for, as written: the target's authority where it has one (RFC 9112 §3.2.2), else `Host`.
 pub(super) fn authority(request: &RequestHeader) -> &str {
+    authority_by(request, fields::first(&request.headers, &header::HOST))
+}
+
+/// The same, where it is known what `Host` says.
+pub(super) fn authority_by<'a>(
+    request: &'a RequestHeader,
+    host: Option<&'a HeaderValue>,
+) -> &'a str {
     match request.uri.authority() {
         Some(authority) => authority.as_str(),
-        None => fields::first(&request.headers, &header::HOST)
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or_default(),
+        None => host.and_then(|h| h.to_str().ok()).unwrap_or_default(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::account::Seen;
 use super::caching::mark::word;
 use super::client::Client;
 use super::ctx::{Ctx, Try};
-use super::facts::{authority, target};
+use super::facts::{authority_by, target};
 use super::failure;
 use super::respond::StandsFor;
 use crate::clock;
@@ -69,7 +69,9 @@ pub(super) fn plain<'a>(
     (redaction, claim): (&Redaction, &str),
 ) -> Line<'a> {
     let (status, bytes) = seen.sent;
-    let identity = who(request, ctx, claim);
+    let names = [&header::HOST, &header::USER_AGENT, &header::AUTHORIZATION];
+    let [host, user_agent, authorization] = fields::firsts(&request.headers, names);
+    let identity = who(authorization, ctx, claim);
     Line {
         summary: Summary {
             began: at.saturating_sub(lasted),
@@ -96,10 +98,10 @@ pub(super) fn plain<'a>(
         identity: identity.map(|identity| identity.name),
         request_id: &ctx.request_id,
         method: request.method.as_str(),
-        host: authority(request),
+        host: authority_by(request, host),
         path: redaction.redact(ctx.asked.as_deref().unwrap_or_else(|| target(request))),
         cipher: ctx.secured.as_ref().map(|secured| secured.cipher.as_str()),
-        user_agent: fields::first(&request.headers, &header::USER_AGENT).map(HeaderValue::as_bytes),
+        user_agent: user_agent.map(HeaderValue::as_bytes),
         route: ctx.route.as_deref().map(|route| route.name.as_str()),
         upstream: ctx.upstream().map(|upstream| upstream.name.as_str()),
         tries: ctx.tries.iter().map(|t| attempt(t, ctx)).collect(),
@@ -110,7 +112,7 @@ pub(super) fn plain<'a>(
 
 /// Who asks, where that was proved or is told. `claim`: which claim of a token is the name.
 #[inline(never)]
-fn who(request: &RequestHeader, ctx: &Ctx, claim: &str) -> Option<Identity> {
+fn who(authorization: Option<&HeaderValue>, ctx: &Ctx, claim: &str) -> Option<Identity> {
     if let Some((name, from)) = ctx.verified.clone() {
         return Some(Identity { name, from });
     }
@@ -118,7 +120,7 @@ fn who(request: &RequestHeader, ctx: &Ctx, claim: &str) -> Option<Identity> {
         let (name, from) = (name.to_owned(), "client_cert");
         return Some(Identity { name, from });
     }
-    identity::of(&request.headers, claim)
+    identity::of(authorization?, claim)
 }
 
 fn attempt<'a>(t: &'a Try, ctx: &Ctx) -> TryLine<'a> {
