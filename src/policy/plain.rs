@@ -118,9 +118,13 @@ pub struct Answer {
 
 /// Whether a field concerns one connection only.
 pub fn is_of_connection(name: &str) -> bool {
-    ["connection", "keep-alive"]
-        .iter()
-        .any(|own| name.eq_ignore_ascii_case(own))
+    is_name(name, "Connection") || is_name(name, "Keep-Alive")
+}
+
+/// Whether a name is this one, which is written as most servers write it: that is seen at once.
+#[inline]
+fn is_name(name: &str, usual: &str) -> bool {
+    name == usual || name.eq_ignore_ascii_case(usual)
 }
 
 /// Whether a date is in the form that all are to have (RFC 9110 §5.6.7), as far as one looks without reading it.
@@ -140,31 +144,31 @@ pub fn answer<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<A
     let (mut length, mut chunked) = (None, false);
     let (mut is_kept, mut is_dated, mut names_target) = (true, false, false);
     for (name, value) in fields {
-        let is = |field: &str| name.eq_ignore_ascii_case(field);
+        let is = |field: &str| is_name(name, field);
         // Most fields are told from these by how long their names are.
         match name.len() {
-            2 if is("te") => return None,
+            2 if is("TE") => return None,
             // One that clients cannot read, or two, are none.
-            4 if is("date") => match is_dated || !has_form(value) {
+            4 if is("Date") => match is_dated || !has_form(value) {
                 true => return None,
                 false => is_dated = true,
             },
-            7 if is("trailer") || is("upgrade") => return None,
-            8 if is("location") => names_target = true,
-            10 if is("connection") => match value {
+            7 if is("Trailer") || is("Upgrade") => return None,
+            8 if is("Location") => names_target = true,
+            10 if is("Connection") => match value {
                 _ if value.eq_ignore_ascii_case(b"close") => is_kept = false,
                 _ if value.eq_ignore_ascii_case(b"keep-alive") => {}
                 _ => return None,
             },
             // Events come for as long as both like.
-            12 if is("content-type")
+            12 if is("Content-Type")
                 && value
                     .get(..6)
                     .is_some_and(|b| b.eq_ignore_ascii_case(b"text/e")) =>
             {
                 return None;
             }
-            14 if is("content-length") => {
+            14 if is("Content-Length") => {
                 let digits =
                     (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
                 if !digits || length.is_some() {
@@ -173,9 +177,9 @@ pub fn answer<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<A
                 let number = |all: u64, digit: &u8| 10 * all + u64::from(digit - b'0');
                 length = Some(value.iter().fold(0, number));
             }
-            16 if is("proxy-connection") => return None,
-            16 if is("content-location") => names_target = true,
-            17 if is("transfer-encoding") => {
+            16 if is("Proxy-Connection") => return None,
+            16 if is("Content-Location") => names_target = true,
+            17 if is("Transfer-Encoding") => {
                 if chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return None;
                 }
