@@ -429,6 +429,25 @@ mod tests {
     }
 
     #[test]
+    fn nothing_pends_while_there_is_no_room() {
+        let lanes = Lanes::new(1000, names, rules());
+        let (one, other) = (lanes.open(), lanes.open());
+        let line = "x".repeat(49);
+        let pending = || locked(&one.lines).pending.len();
+        while locked(&one.lines).bytes <= OWN {
+            one.pend(&named(&line));
+        }
+        (0..3).for_each(|_| one.keep(Box::new(Whole("short".into()))));
+        assert_eq!(pending(), 3);
+        // What all have in common is taken.
+        while lanes.dropped() == 0 {
+            other.pend(&named(&line));
+        }
+        one.keep(Box::new(Whole("late".into())));
+        assert_eq!((pending(), lanes.dropped()), (0, 2));
+    }
+
+    #[test]
     fn long_lines_pend_in_small_numbers() {
         let lanes = Lanes::new(1000, names, rules());
         let lane = lanes.open();
